@@ -1,0 +1,29 @@
+//! The vocabulary every other crate speaks: who acts, in which workspace, at what time.
+//!
+//! A [`WorkspaceScope`](scope::WorkspaceScope) is the only key to tenant data, and it can be made only from
+//! a [`Membership`](scope::Membership) that the store read, or for a named system reason.
+//!
+//! ```
+//! use rawdrive_tenancy_core::id::{GalleryId, WorkspaceId};
+//! let id: WorkspaceId = "ws_01890000000070008000000000000001".parse()?;
+//! assert_eq!(id.to_string(), "ws_01890000000070008000000000000001");
+//! assert!("gal_01890000000070008000000000000001".parse::<WorkspaceId>().is_err());
+//! assert!("gal_01890000000070008000000000000001".parse::<GalleryId>().is_ok());
+//! # Ok::<(), rawdrive_tenancy_core::id::IdError>(())
+//! ```
+//!
+//! Invariant: nothing in this workspace reads the wall clock, makes an id or draws a random byte except
+//! through [`Ambient`](ambient::Ambient).
+
+pub mod ambient;
+pub mod audit;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod job;
+pub mod page;
+pub mod scope;
+
+pub use ambient::Ambient;
+pub use error::StoreError;
+pub use scope::{Actor, Membership, Role, SystemReason, WorkspaceScope};

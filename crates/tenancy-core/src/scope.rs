@@ -1,0 +1,179 @@
+//! Who acts, and in which workspace: the key to every tenant row and byte.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::id::{SessionId, UserId, WorkspaceId};
+
+/// What a member may do. Ordered: each role may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Works with photos.
+    Member,
+    /// Also manages people, branding and settings.
+    Admin,
+    /// Also answers for money and for the workspace's existence.
+    Owner,
+}
+
+impl Role {
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no role.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected owner, admin or member")]
+pub struct UnknownRole;
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        [Self::Member, Self::Admin, Self::Owner].into_iter().find(|r| r.as_str() == text).ok_or(UnknownRole)
+    }
+}
+
+/// Why something acts in a workspace without a member behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SystemReason {
+    /// A person is creating the workspace and becomes its owner in the same transaction.
+    SignUp,
+    /// A password was proved; the session's workspace is being opened.
+    SignIn,
+    /// A token that names the workspace is being checked inside it.
+    Authenticate,
+    /// The leased job runner.
+    Job,
+    /// An operator at the command line.
+    Operator,
+    /// `doctor` reads every workspace.
+    Doctor,
+}
+
+impl SystemReason {
+    /// The name in audit entries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::SignIn => "sign_in",
+            Self::Authenticate => "authenticate",
+            Self::Job => "job",
+            Self::Operator => "operator",
+            Self::Doctor => "doctor",
+        }
+    }
+}
+
+/// Who did it, as audit and ledger record it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// A member.
+    User(UserId),
+    /// Nobody: the system, for a reason.
+    System(SystemReason),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => id.fmt(f),
+            Self::System(reason) => write!(f, "system:{}", reason.as_str()),
+        }
+    }
+}
+
+/// A membership as it stands in the database at this request. It cannot be made up: its fields are
+/// private, and the one constructor is forbidden by lint outside the store.
+///
+/// ```compile_fail
+/// use rawdrive_tenancy_core::{Membership, Role};
+/// let forged = Membership { role: Role::Owner };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    workspace: WorkspaceId,
+    user: UserId,
+    role: Role,
+    session: SessionId,
+}
+
+impl Membership {
+    /// States that the store has just read this membership. Loud on purpose: `clippy.toml` forbids it
+    /// outside the store's own reading of the row.
+    #[must_use]
+    pub const fn attest(workspace: WorkspaceId, user: UserId, role: Role, session: SessionId) -> Self {
+        Self { workspace, user, role, session }
+    }
+
+    /// The workspace.
+    #[must_use]
+    pub const fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// The member.
+    #[must_use]
+    pub const fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// The member's role at this request.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The session that authenticated this request.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+}
+
+/// The right to touch one workspace's rows and bytes, and the name under which it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkspaceScope {
+    workspace: WorkspaceId,
+    actor: Actor,
+}
+
+impl WorkspaceScope {
+    /// The scope of a member's request.
+    #[must_use]
+    pub const fn for_member(membership: &Membership) -> Self {
+        Self { workspace: membership.workspace, actor: Actor::User(membership.user) }
+    }
+
+    /// The scope of something that no member does. Loud on purpose: `clippy.toml` forbids it outside the
+    /// few places that say why they may.
+    #[must_use]
+    pub const fn for_system(workspace: WorkspaceId, reason: SystemReason) -> Self {
+        Self { workspace, actor: Actor::System(reason) }
+    }
+
+    /// The workspace.
+    #[must_use]
+    pub const fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub const fn actor(&self) -> Actor {
+        self.actor
+    }
+}
