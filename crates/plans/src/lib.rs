@@ -1,1 +1,25 @@
-//! 
+//! What a workspace may do: plans, their limits and features, overrides, and pure decisions over them.
+//!
+//! ```
+//! use rawdrive_plans::{Catalogue, Limit, Metric, Slug};
+//! let catalogue = Catalogue::built_in();
+//! let free = catalogue.newest(&Slug::free()).expect("the built-in catalogue has a free plan");
+//! assert_eq!(free.limit(&Metric::storage_bytes()), Limit::AtMost(5 * 1024 * 1024 * 1024));
+//! let enterprise = catalogue.newest(&"enterprise".parse()?).expect("and an enterprise plan");
+//! assert_eq!(enterprise.limit(&Metric::storage_bytes()), Limit::Unlimited);
+//! # Ok::<(), rawdrive_plans::NameError>(())
+//! ```
+//!
+//! Invariant: unlimited is a variant. No number, and no arithmetic on one, ever means "unlimited".
+
+mod catalogue;
+mod grant;
+mod limit;
+mod quota;
+mod standing;
+
+pub use catalogue::{Catalogue, CatalogueError, MetricDefinition, MetricKind, Plan, Price};
+pub use grant::{GrantError, Override, PlansTx, Setting, override_setting, set_plan};
+pub use limit::{Feature, Limit, Metric, NameError, Slug};
+pub use quota::{Decision, Denied, Level, THRESHOLDS, decide, level, percent, reached, rearmed};
+pub use standing::{Access, BeginError, Entitlement, Origin, ReadOnly, Standing};

@@ -40,7 +40,11 @@ impl Ambient {
     /// The machine's clock and random number generator.
     #[must_use]
     pub fn system() -> Self {
-        Self::new(Arc::new(SystemClock), Arc::new(SystemClock), Arc::new(SystemEntropy))
+        Self::new(
+            Arc::new(SystemClock),
+            Arc::new(SystemClock),
+            Arc::new(SystemEntropy),
+        )
     }
 
     /// Decisions by `clock`; leases, holds and backoff always by the machine's own clock.
@@ -51,8 +55,16 @@ impl Ambient {
 
     /// All three sources chosen: for tests.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, lease_clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { clock, lease_clock, entropy }
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        lease_clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            clock,
+            lease_clock,
+            entropy,
+        }
     }
 
     /// The time by which decisions are made and tokens signed, in whole microseconds.
@@ -99,7 +111,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that reads the machine's clock"
+        )]
         SystemTime::now().into()
     }
 }
@@ -111,7 +126,9 @@ pub struct SystemEntropy;
 impl Entropy for SystemEntropy {
     fn fill(&self, buffer: &mut [u8]) {
         // Without entropy no secret is secret: stopping is the only safe answer.
-        SystemRandom::new().fill(buffer).expect("the operating system's random number generator answers");
+        SystemRandom::new()
+            .fill(buffer)
+            .expect("the operating system's random number generator answers");
     }
 }
 
@@ -130,7 +147,10 @@ impl FileClock {
     /// The file cannot be read or holds no RFC 3339 time.
     pub fn open(path: PathBuf) -> Result<Self, FileClockError> {
         let at = Self::read(&path)?;
-        Ok(Self { path, last: Mutex::new((None, at)) })
+        Ok(Self {
+            path,
+            last: Mutex::new((None, at)),
+        })
     }
 
     fn read(path: &std::path::Path) -> Result<DateTime<Utc>, FileClockError> {
@@ -147,13 +167,17 @@ pub enum FileClockError {
     #[error("failed to read the development clock's file")]
     Unreadable(#[source] std::io::Error),
     /// The file holds something else.
-    #[error("failed to read an RFC 3339 time such as 2026-01-31T12:00:00Z from the development clock's file")]
+    #[error(
+        "failed to read an RFC 3339 time such as 2026-01-31T12:00:00Z from the development clock's file"
+    )]
     NoTime(#[source] chrono::ParseError),
 }
 
 impl Clock for FileClock {
     fn now(&self) -> DateTime<Utc> {
-        let modified = std::fs::metadata(&self.path).and_then(|m| m.modified()).ok();
+        let modified = std::fs::metadata(&self.path)
+            .and_then(|m| m.modified())
+            .ok();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // Rereading only a changed file would miss two edits within the file system's tick; a read of
         // 30 bytes is cheap, and this clock is for development alone.

@@ -64,7 +64,8 @@ impl Payload {
     /// The payload of a change.
     #[must_use]
     pub fn of(change: &Change, salt: [u8; 16]) -> Self {
-        let text = serde_json::json!({ "before": change.before, "after": change.after }).to_string();
+        let text =
+            serde_json::json!({ "before": change.before, "after": change.after }).to_string();
         Self { salt, text }
     }
 
@@ -138,19 +139,35 @@ pub enum ChainBreak {
 ///
 /// # Errors
 /// The first break.
-pub fn verify<'a>(entries: impl IntoIterator<Item = &'a Entry>, head: (u64, Hash)) -> Result<(), ChainBreak> {
+pub fn verify<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+    head: (u64, Hash),
+) -> Result<(), ChainBreak> {
     let (mut seq, mut previous) = (0, GENESIS);
     for entry in entries {
         if entry.seq != seq + 1 {
-            return Err(ChainBreak::Gap { expected: seq + 1, found: entry.seq });
+            return Err(ChainBreak::Gap {
+                expected: seq + 1,
+                found: entry.seq,
+            });
         }
-        let honest = entry.payload.as_ref().is_none_or(|p| p.hash() == entry.payload_hash);
+        let honest = entry
+            .payload
+            .as_ref()
+            .is_none_or(|p| p.hash() == entry.payload_hash);
         if !honest || chain_hash(&previous, entry) != entry.hash {
             return Err(ChainBreak::Altered { seq: entry.seq });
         }
         (seq, previous) = (entry.seq, entry.hash);
     }
-    if (seq, previous) == head { Ok(()) } else { Err(ChainBreak::Cut { expected: head.0, found: seq }) }
+    if (seq, previous) == head {
+        Ok(())
+    } else {
+        Err(ChainBreak::Cut {
+            expected: head.0,
+            found: seq,
+        })
+    }
 }
 
 /// Appends to the chain of the handle's workspace.
@@ -210,13 +227,28 @@ mod tests {
         let intact = head(&entries);
         let mut altered = entries.clone();
         altered[3].actor = "usr_x".into();
-        assert_eq!(verify(&altered, intact), Err(ChainBreak::Altered { seq: 4 }));
+        assert_eq!(
+            verify(&altered, intact),
+            Err(ChainBreak::Altered { seq: 4 })
+        );
         let mut forged = entries.clone();
         forged[1].payload.as_mut().unwrap().text = "{}".into();
         assert_eq!(verify(&forged, intact), Err(ChainBreak::Altered { seq: 2 }));
         let mut missing = entries.clone();
         missing.remove(1);
-        assert_eq!(verify(&missing, intact), Err(ChainBreak::Gap { expected: 2, found: 3 }));
-        assert_eq!(verify(&entries[..4], intact), Err(ChainBreak::Cut { expected: 5, found: 4 }));
+        assert_eq!(
+            verify(&missing, intact),
+            Err(ChainBreak::Gap {
+                expected: 2,
+                found: 3
+            })
+        );
+        assert_eq!(
+            verify(&entries[..4], intact),
+            Err(ChainBreak::Cut {
+                expected: 5,
+                found: 4
+            })
+        );
     }
 }

@@ -26,9 +26,16 @@ pub trait TypedId: Copy + fmt::Display + FromStr<Err = IdError> + Send + Sync + 
 
 fn parse(prefix: &'static str, text: &str) -> Result<Uuid, IdError> {
     let error = IdError { prefix };
-    let digits = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')).ok_or(error)?;
+    let digits = text
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.strip_prefix('_'))
+        .ok_or(error)?;
     // `Uuid::try_parse` also takes hyphens, braces and capitals; one id has one text.
-    if digits.len() != 32 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if digits.len() != 32
+        || !digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    {
         return Err(error);
     }
     Uuid::try_parse(digits).map_err(|_| error)

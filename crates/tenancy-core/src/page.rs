@@ -44,14 +44,21 @@ impl<T> Page<T> {
     pub fn cut(mut items: Vec<T>, limit: u16, position: impl Fn(&T) -> Position) -> Self {
         let more = items.len() > usize::from(limit);
         items.truncate(usize::from(limit));
-        let next = if more { items.last().map(position) } else { None };
+        let next = if more {
+            items.last().map(position)
+        } else {
+            None
+        };
         Self { items, next }
     }
 
     /// The same page in another shape.
     #[must_use]
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(f).collect(), next: self.next }
+        Page {
+            items: self.items.into_iter().map(f).collect(),
+            next: self.next,
+        }
     }
 }
 
@@ -89,16 +96,26 @@ impl CursorCodec {
     ///
     /// # Errors
     /// The cursor was altered, or issued for another workspace or list.
-    pub fn open(&self, workspace: WorkspaceId, list: &str, cursor: &str) -> Result<Position, InvalidCursor> {
+    pub fn open(
+        &self,
+        workspace: WorkspaceId,
+        list: &str,
+        cursor: &str,
+    ) -> Result<Position, InvalidCursor> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
         let body_len = bytes.len().checked_sub(TAG_BYTES).ok_or(InvalidCursor)?;
         let (body, tag) = bytes.split_at(body_len);
-        constant_time::verify_slices_are_equal(&self.tag(workspace, list, body), tag).map_err(|_| InvalidCursor)?;
+        constant_time::verify_slices_are_equal(&self.tag(workspace, list, body), tag)
+            .map_err(|_| InvalidCursor)?;
         match body.split_first() {
-            Some((0, id)) => Uuid::from_slice(id).map(Position::Id).map_err(|_| InvalidCursor),
-            Some((1, seq)) => {
-                seq.try_into().map(u64::from_be_bytes).map(Position::Seq).map_err(|_| InvalidCursor)
-            }
+            Some((0, id)) => Uuid::from_slice(id)
+                .map(Position::Id)
+                .map_err(|_| InvalidCursor),
+            Some((1, seq)) => seq
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map(Position::Seq)
+                .map_err(|_| InvalidCursor),
             _ => Err(InvalidCursor),
         }
     }
@@ -124,7 +141,10 @@ mod tests {
     #[test]
     fn a_cursor_opens_only_where_it_was_issued_and_unaltered() {
         let codec = CursorCodec::new(&[3; 32]);
-        let (here, there) = (WorkspaceId::from_uuid(Uuid::from_u128(1)), WorkspaceId::from_uuid(Uuid::from_u128(2)));
+        let (here, there) = (
+            WorkspaceId::from_uuid(Uuid::from_u128(1)),
+            WorkspaceId::from_uuid(Uuid::from_u128(2)),
+        );
         for position in [Position::Id(Uuid::from_u128(9)), Position::Seq(u64::MAX)] {
             let cursor = codec.seal(here, "photos", position);
             assert_eq!(codec.open(here, "photos", &cursor), Ok(position));
@@ -135,7 +155,11 @@ mod tests {
                 bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
                 let altered = String::from_utf8(bytes).unwrap();
                 // Base64's last digit carries unused bits; a decoder that ignored them would accept a twin.
-                assert_eq!(codec.open(here, "photos", &altered), Err(InvalidCursor), "digit {i}");
+                assert_eq!(
+                    codec.open(here, "photos", &altered),
+                    Err(InvalidCursor),
+                    "digit {i}"
+                );
             }
         }
         assert_eq!(codec.open(here, "photos", ""), Err(InvalidCursor));
@@ -144,7 +168,13 @@ mod tests {
     #[test]
     fn a_page_knows_whether_another_follows() {
         let page = Page::cut(vec![1, 2, 3], 2, |n| Position::Seq(*n));
-        assert_eq!(page, Page { items: vec![1, 2], next: Some(Position::Seq(2)) });
+        assert_eq!(
+            page,
+            Page {
+                items: vec![1, 2],
+                next: Some(Position::Seq(2))
+            }
+        );
         assert_eq!(Page::cut(vec![1, 2], 2, |n| Position::Seq(*n)).next, None);
     }
 }

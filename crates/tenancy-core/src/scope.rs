@@ -42,7 +42,10 @@ pub struct UnknownRole;
 impl FromStr for Role {
     type Err = UnknownRole;
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        [Self::Member, Self::Admin, Self::Owner].into_iter().find(|r| r.as_str() == text).ok_or(UnknownRole)
+        [Self::Member, Self::Admin, Self::Owner]
+            .into_iter()
+            .find(|r| r.as_str() == text)
+            .ok_or(UnknownRole)
     }
 }
 
@@ -115,8 +118,18 @@ impl Membership {
     /// States that the store has just read this membership. Loud on purpose: `clippy.toml` forbids it
     /// outside the store's own reading of the row.
     #[must_use]
-    pub const fn attest(workspace: WorkspaceId, user: UserId, role: Role, session: SessionId) -> Self {
-        Self { workspace, user, role, session }
+    pub const fn attest(
+        workspace: WorkspaceId,
+        user: UserId,
+        role: Role,
+        session: SessionId,
+    ) -> Self {
+        Self {
+            workspace,
+            user,
+            role,
+            session,
+        }
     }
 
     /// The workspace.
@@ -155,14 +168,20 @@ impl WorkspaceScope {
     /// The scope of a member's request.
     #[must_use]
     pub const fn for_member(membership: &Membership) -> Self {
-        Self { workspace: membership.workspace, actor: Actor::User(membership.user) }
+        Self {
+            workspace: membership.workspace,
+            actor: Actor::User(membership.user),
+        }
     }
 
     /// The scope of something that no member does. Loud on purpose: `clippy.toml` forbids it outside the
     /// few places that say why they may.
     #[must_use]
     pub const fn for_system(workspace: WorkspaceId, reason: SystemReason) -> Self {
-        Self { workspace, actor: Actor::System(reason) }
+        Self {
+            workspace,
+            actor: Actor::System(reason),
+        }
     }
 
     /// The workspace.

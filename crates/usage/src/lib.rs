@@ -1,1 +1,30 @@
-//! 
+//! Metered usage: what is taken is held, settled or released, and every settled unit is a ledger line.
+//!
+//! A [`hold`](hold) reserves amounts before the work, in one conditional update each, so that no
+//! interleaving passes a limit; settling turns it into usage and ledger lines in the same transaction as
+//! the row it counts.
+//!
+//! ```
+//! use chrono::{DateTime, Utc};
+//! use rawdrive_usage::Period;
+//! let anchor: DateTime<Utc> = "2026-01-31T00:00:00Z".parse()?;
+//! let period = Period::containing("2026-02-28T12:00:00Z".parse()?, Some(anchor));
+//! assert_eq!(period.start.to_rfc3339(), "2026-02-28T00:00:00+00:00");
+//! assert_eq!(period.end.to_rfc3339(), "2026-03-31T00:00:00+00:00");
+//! # Ok::<(), chrono::ParseError>(())
+//! ```
+//!
+//! Invariant: at every admission `used + reserved ≤ limit`, and `used` equals the sum of the ledger.
+
+mod ledger;
+mod period;
+mod quota;
+mod threshold;
+
+pub use ledger::{LedgerEntry, LedgerLine};
+pub use period::Period;
+pub use quota::{
+    Charge, Exceeded, HOLD_SECONDS, Hold, HoldState, QuotaKey, QuotaRow, SettleError, TakeError,
+    UsageTx, add, expire_overdue, extend, hold, release, review, settle, subtract,
+};
+pub use threshold::{Edges, THRESHOLD_CROSSED, edges};

@@ -1,0 +1,478 @@
+//! The plan catalogue: data, checked when it is read.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::{Feature, Limit, Metric, Slug};
+
+const BYTES_PER_GB: u64 = 1024 * 1024 * 1024;
+
+/// How a metric behaves over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricKind {
+    /// An amount held: it never resets.
+    Level,
+    /// An amount used: it resets with the billing period.
+    Flow,
+}
+
+/// A metric as the catalogue declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricDefinition {
+    /// Level or flow.
+    pub kind: MetricKind,
+    /// Whether embedding services may report it from outside.
+    pub ingest: bool,
+}
+
+/// A price of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// ISO 4217, lower case.
+    pub currency: String,
+    /// `month` or `year`.
+    pub interval: String,
+    /// Minor units of the currency.
+    pub amount: u64,
+    /// The payment provider's id of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripe_price: Option<String>,
+}
+
+/// One published version of a plan. It never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The plan's stable name.
+    pub slug: Slug,
+    /// 1, 2, 3 …
+    pub version: u32,
+    /// The name for people.
+    pub name: String,
+    /// Limits by metric; `null` is unlimited.
+    limits: BTreeMap<Metric, Option<u64>>,
+    /// Switches by feature.
+    features: BTreeMap<Feature, bool>,
+    /// What it costs; a plan without a price can only be granted.
+    #[serde(default)]
+    pub prices: Vec<Price>,
+}
+
+impl Plan {
+    /// The limit of a metric; one that the plan does not name is unlimited.
+    #[must_use]
+    pub fn limit(&self, metric: &Metric) -> Limit {
+        Limit::from_bound(self.limits.get(metric).copied().flatten())
+    }
+
+    /// Whether a feature is on; one that the plan does not name is off.
+    #[must_use]
+    pub fn feature(&self, feature: &Feature) -> bool {
+        self.features.get(feature).copied().unwrap_or(false)
+    }
+
+    /// All limits that the plan names.
+    pub fn limits(&self) -> impl Iterator<Item = (&Metric, Limit)> {
+        self.limits
+            .iter()
+            .map(|(metric, bound)| (metric, Limit::from_bound(*bound)))
+    }
+
+    /// All features that the plan names.
+    pub fn features(&self) -> impl Iterator<Item = (&Feature, bool)> {
+        self.features.iter().map(|(feature, on)| (feature, *on))
+    }
+
+    /// The version's canonical text: what the database keeps of a published version.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// SHA-256 of [`Plan::canonical`]: two definitions of one version are the same or they are an error.
+    #[must_use]
+    pub fn digest(&self) -> Vec<u8> {
+        digest(&SHA256, self.canonical().as_bytes())
+            .as_ref()
+            .to_vec()
+    }
+}
+
+/// Why a `plans.toml` is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CatalogueError {
+    /// The file is no TOML of this shape.
+    #[error("failed to read the plan catalogue: {0}")]
+    Syntax(String),
+    /// A value is not what it must be.
+    #[error("failed to read the plan catalogue: line {line}, {field}: {message}")]
+    Value {
+        /// 1 is the first.
+        line: usize,
+        /// The field, as `plan.limits.storage_gb`.
+        field: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// The catalogue as a whole lacks something.
+    #[error("failed to read the plan catalogue: {0}")]
+    Whole(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    metric: Vec<FileMetric>,
+    #[serde(default)]
+    plan: Vec<FilePlan>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileMetric {
+    name: Spanned<String>,
+    kind: MetricKind,
+    #[serde(default)]
+    ingest: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilePlan {
+    slug: Spanned<String>,
+    version: Spanned<u32>,
+    name: String,
+    #[serde(default)]
+    limits: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    #[serde(default)]
+    features: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    #[serde(default)]
+    prices: Vec<Spanned<Price>>,
+}
+
+/// All plan versions and metrics an installation knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalogue {
+    plans: Vec<Arc<Plan>>,
+    metrics: BTreeMap<Metric, MetricDefinition>,
+}
+
+impl Catalogue {
+    /// The catalogue that ships with the product.
+    ///
+    /// # Panics
+    /// Never: a unit test reads the same text.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self::parse(include_str!("../plans.toml")).expect("the built-in catalogue is valid")
+    }
+
+    /// Reads a `plans.toml`.
+    ///
+    /// # Errors
+    /// The first mistake, with its line and field.
+    pub fn parse(text: &str) -> Result<Self, CatalogueError> {
+        let file: File = toml::from_str(text).map_err(|e| CatalogueError::Syntax(e.to_string()))?;
+        let refuse = |span: Range<usize>, field: &str, message: String| CatalogueError::Value {
+            line: text[..span.start.min(text.len())].matches('\n').count() + 1,
+            field: field.to_owned(),
+            message,
+        };
+        let level = MetricDefinition {
+            kind: MetricKind::Level,
+            ingest: false,
+        };
+        let flow = MetricDefinition {
+            kind: MetricKind::Flow,
+            ingest: false,
+        };
+        let mut metrics = BTreeMap::from([
+            (Metric::storage_bytes(), level.clone()),
+            (Metric::photos(), level.clone()),
+            (Metric::team_members(), level),
+            (Metric::ai_analysis(), flow),
+        ]);
+        for metric in file.metric {
+            let name: Metric = metric
+                .name
+                .get_ref()
+                .parse()
+                .map_err(|e| refuse(metric.name.span(), "metric.name", format!("{e}")))?;
+            let definition = MetricDefinition {
+                kind: metric.kind,
+                ingest: metric.ingest,
+            };
+            if metrics.insert(name, definition).is_some() {
+                return Err(refuse(
+                    metric.name.span(),
+                    "metric.name",
+                    "is declared already".into(),
+                ));
+            }
+        }
+        let mut plans: Vec<Arc<Plan>> = Vec::new();
+        for plan in file.plan {
+            let slug: Slug = plan
+                .slug
+                .get_ref()
+                .parse()
+                .map_err(|e| refuse(plan.slug.span(), "plan.slug", format!("{e}")))?;
+            let version = *plan.version.get_ref();
+            if version == 0 {
+                return Err(refuse(
+                    plan.version.span(),
+                    "plan.version",
+                    "must be 1 or more".into(),
+                ));
+            }
+            if plans.iter().any(|p| p.slug == slug && p.version == version) {
+                let message = format!("`{slug}` has a version {version} already");
+                return Err(refuse(plan.version.span(), "plan.version", message));
+            }
+            let mut limits = BTreeMap::new();
+            for (key, value) in &plan.limits {
+                let field = format!("plan.limits.{}", key.get_ref());
+                let (metric, factor) = match key.get_ref().as_str() {
+                    "storage_gb" => (Metric::storage_bytes(), BYTES_PER_GB),
+                    "max_photos_per_gallery" => (Metric::photos(), 1),
+                    "max_team_members" => (Metric::team_members(), 1),
+                    "ai_analysis_monthly" => (Metric::ai_analysis(), 1),
+                    other => (
+                        other
+                            .parse()
+                            .map_err(|e| refuse(key.span(), &field, format!("{e}")))?,
+                        1,
+                    ),
+                };
+                if !metrics.contains_key(&metric) {
+                    let message = "is no declared metric: add a [[metric]] of this name".to_owned();
+                    return Err(refuse(key.span(), &field, message));
+                }
+                let wrong = || {
+                    let message = "must be a whole number from 0 or \"unlimited\"".to_owned();
+                    refuse(value.span(), &field, message)
+                };
+                let bound = match value.get_ref() {
+                    toml::Value::String(s) if s == "unlimited" => None,
+                    toml::Value::Integer(n) => {
+                        let n = u64::try_from(*n).ok().and_then(|n| n.checked_mul(factor));
+                        // SQL keeps amounts in signed 64 bits.
+                        Some(n.filter(|n| i64::try_from(*n).is_ok()).ok_or_else(wrong)?)
+                    }
+                    _ => return Err(wrong()),
+                };
+                if limits.insert(metric, bound).is_some() {
+                    return Err(refuse(
+                        key.span(),
+                        &field,
+                        "limits a metric that is limited already".into(),
+                    ));
+                }
+            }
+            let mut features = BTreeMap::new();
+            for (key, value) in &plan.features {
+                let field = format!("plan.features.{}", key.get_ref());
+                let name: Feature = key
+                    .get_ref()
+                    .parse()
+                    .map_err(|e| refuse(key.span(), &field, format!("{e}")))?;
+                // Truthiness would turn a number into a switch.
+                let toml::Value::Boolean(on) = value.get_ref() else {
+                    return Err(refuse(value.span(), &field, "must be true or false".into()));
+                };
+                features.insert(name, *on);
+            }
+            for price in &plan.prices {
+                let p = price.get_ref();
+                if p.currency.len() != 3 || !p.currency.bytes().all(|b| b.is_ascii_lowercase()) {
+                    let message = "must be three lower-case letters, as \"usd\"".to_owned();
+                    return Err(refuse(price.span(), "plan.prices.currency", message));
+                }
+                if !matches!(p.interval.as_str(), "month" | "year") {
+                    let message = "must be \"month\" or \"year\"".to_owned();
+                    return Err(refuse(price.span(), "plan.prices.interval", message));
+                }
+            }
+            let prices = plan.prices.into_iter().map(Spanned::into_inner).collect();
+            plans.push(Arc::new(Plan {
+                slug,
+                version,
+                name: plan.name,
+                limits,
+                features,
+                prices,
+            }));
+        }
+        let catalogue = Self { plans, metrics };
+        if catalogue.newest(&Slug::free()).is_none() {
+            let message = "a plan with slug \"free\" is required: every workspace begins on it";
+            return Err(CatalogueError::Whole(message.into()));
+        }
+        Ok(catalogue)
+    }
+
+    /// The newest version of a plan.
+    #[must_use]
+    pub fn newest(&self, slug: &Slug) -> Option<Arc<Plan>> {
+        self.plans
+            .iter()
+            .filter(|p| p.slug == *slug)
+            .max_by_key(|p| p.version)
+            .cloned()
+    }
+
+    /// One version of a plan.
+    #[must_use]
+    pub fn version(&self, slug: &Slug, version: u32) -> Option<Arc<Plan>> {
+        self.plans
+            .iter()
+            .find(|p| p.slug == *slug && p.version == version)
+            .cloned()
+    }
+
+    /// Every version, in the order of the file.
+    #[must_use]
+    pub fn versions(&self) -> &[Arc<Plan>] {
+        &self.plans
+    }
+
+    /// The newest version of each plan, in the order of the file: what can be had today.
+    pub fn current(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.iter().filter(|p| {
+            !self
+                .plans
+                .iter()
+                .any(|q| q.slug == p.slug && q.version > p.version)
+        })
+    }
+
+    /// A metric's definition.
+    #[must_use]
+    pub fn metric(&self, metric: &Metric) -> Option<&MetricDefinition> {
+        self.metrics.get(metric)
+    }
+
+    /// All metrics, by name.
+    pub fn metrics(&self) -> impl Iterator<Item = (&Metric, &MetricDefinition)> {
+        self.metrics.iter()
+    }
+
+    /// Whether a metric is declared.
+    #[must_use]
+    pub fn declares(&self, metric: &Metric) -> bool {
+        self.metrics.contains_key(metric)
+    }
+
+    /// Whether any plan names a feature.
+    #[must_use]
+    pub fn has_feature(&self, feature: &Feature) -> bool {
+        self.features().any(|f| f == feature)
+    }
+
+    /// Every feature that any plan names, each once, by name.
+    pub fn features(&self) -> impl Iterator<Item = &Feature> {
+        self.plans
+            .iter()
+            .flat_map(|p| p.features.keys())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+    }
+
+    pub(crate) fn known_plans(&self) -> String {
+        list(self.current().map(|p| p.slug.as_str()))
+    }
+    pub(crate) fn known_metrics(&self) -> String {
+        list(self.metrics.keys().map(Metric::as_str))
+    }
+    pub(crate) fn known_features(&self) -> String {
+        list(self.features().map(Feature::as_str))
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_catalogue_is_the_sold_one() {
+        let catalogue = Catalogue::built_in();
+        let slugs: Vec<_> = catalogue.current().map(|p| p.slug.to_string()).collect();
+        assert_eq!(slugs, ["free", "professional", "enterprise"]);
+        let professional = catalogue.newest(&"professional".parse().unwrap()).unwrap();
+        assert_eq!(
+            professional.limit(&Metric::storage_bytes()),
+            Limit::AtMost(500 << 30)
+        );
+        assert_eq!(
+            professional.limit(&Metric::ai_analysis()),
+            Limit::AtMost(500)
+        );
+        assert!(professional.feature(&Feature::custom_branding()));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_line_and_field() {
+        let free = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n";
+        let cases = [
+            (
+                "limits = { storage_gb = -1 }",
+                "line 5, plan.limits.storage_gb: must be a whole number",
+            ),
+            (
+                "limits = { storage_gb = 99999999999999 }",
+                "line 5, plan.limits.storage_gb: must be a whole number",
+            ),
+            (
+                "limits = { storage_gbs = 1 }",
+                "line 5, plan.limits.storage_gbs: is no declared metric",
+            ),
+            (
+                "limits = { storage_gb = 1, storage_bytes = 5 }",
+                "limits a metric that is limited already",
+            ),
+            (
+                "features = { custom_branding = 1 }",
+                "line 5, plan.features.custom_branding: must be true or false",
+            ),
+            (
+                "prices = [{ currency = \"USD\", interval = \"month\", amount = 1 }]",
+                "plan.prices.currency",
+            ),
+            ("colour = 1", "unknown field `colour`"),
+        ];
+        for (line, expected) in cases {
+            let error = Catalogue::parse(&format!("{free}{line}\n"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+        assert!(
+            Catalogue::parse("")
+                .unwrap_err()
+                .to_string()
+                .contains("\"free\" is required")
+        );
+        let twice = Catalogue::parse(&format!("{free}{free}"))
+            .unwrap_err()
+            .to_string();
+        assert!(twice.contains("line 7, plan.version"), "{twice}");
+    }
+
+    #[test]
+    fn a_published_version_reads_back_as_it_was() {
+        let plan = Catalogue::built_in().newest(&Slug::free()).unwrap();
+        let back: Plan = serde_json::from_str(&plan.canonical()).unwrap();
+        assert_eq!(back, *plan);
+    }
+}

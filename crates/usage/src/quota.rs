@@ -1,0 +1,478 @@
+//! Take, hold, settle, release: the only ways in which a quota row changes.
+
+use std::future::Future;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_plans::{Decision, Denied, Limit, Metric, PlansTx, Standing, decide};
+use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
+use rawdrive_tenancy_core::id::PhotoId;
+use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::{Ambient, StoreError};
+use serde_json::json;
+
+use crate::{LedgerLine, THRESHOLD_CROSSED, edges};
+
+/// How long a hold lasts unless it is renewed, in seconds of real time.
+pub const HOLD_SECONDS: i64 = 60;
+
+/// Which counter. Ordered: rows are locked in this order, so that no two transactions wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaKey {
+    /// What is counted.
+    pub metric: Metric,
+    /// The id of what it is counted for; empty for the workspace itself.
+    pub subject: String,
+    /// The period's start for a flow; the epoch for a level, which never resets.
+    pub period_start: DateTime<Utc>,
+}
+
+impl QuotaKey {
+    /// A level of the whole workspace.
+    #[must_use]
+    pub fn level(metric: Metric) -> Self {
+        Self {
+            metric,
+            subject: String::new(),
+            period_start: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    /// A level of one subject.
+    #[must_use]
+    pub fn level_of(metric: Metric, subject: impl ToString) -> Self {
+        Self {
+            metric,
+            subject: subject.to_string(),
+            period_start: DateTime::UNIX_EPOCH,
+        }
+    }
+}
+
+/// A counter's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QuotaRow {
+    /// Units in use.
+    pub used: u64,
+    /// Units held by operations under way.
+    pub reserved: u64,
+    /// Thresholds in an episode, bit `i` for `THRESHOLDS[i]`.
+    pub fired: u8,
+}
+
+/// An amount of one counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// The counter.
+    pub key: QuotaKey,
+    /// Units.
+    pub amount: u64,
+}
+
+/// The state of a hold. `Held` is the only one that changes, by compare-and-set, and expiry is final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldState {
+    /// The operation is under way.
+    Held,
+    /// It succeeded: its amounts are usage.
+    Committed,
+    /// It failed and gave its amounts back.
+    Released,
+    /// It was not heard of in time; its amounts were given back.
+    Expired,
+}
+
+impl HoldState {
+    /// The name in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Committed => "committed",
+            Self::Released => "released",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A hold with its amounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The id of the photo it is for, which also names the blob.
+    pub id: PhotoId,
+    /// What it holds, by key.
+    pub charges: Vec<Charge>,
+}
+
+/// A refused take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exceeded {
+    /// The metric whose limit is in the way.
+    pub metric: Metric,
+    /// The numbers.
+    pub denied: Denied,
+}
+
+/// Why a take failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// The limit is in the way. Drop the transaction: nothing stays taken.
+    #[error("the limit of {} is reached", .0.metric)]
+    Exceeded(Exceeded),
+    /// The hold is not held any more.
+    #[error("the hold has ended")]
+    NotHeld,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a hold could not be settled. Drop the transaction, then release the hold and delete the blob.
+pub type SettleError = TakeError;
+
+/// The counters, holds and ledger of the handle's workspace.
+pub trait UsageTx {
+    /// Adds `amount` to `reserved` where `used + reserved + amount` stays within `limit`, in one
+    /// conditional update that makes the row when it is not there. Returns whether it did.
+    fn reserve(
+        &mut self,
+        charge: &Charge,
+        limit: Limit,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Gives back `released` of `reserved` and changes `used` by `delta`, where `used` stays within
+    /// `limit` if it grows; returns the row afterwards, or nothing where the limit is in the way.
+    fn apply(
+        &mut self,
+        key: &QuotaKey,
+        released: u64,
+        delta: i64,
+        limit: Limit,
+    ) -> impl Future<Output = Result<Option<QuotaRow>, StoreError>> + Send;
+    /// The counter; zero when there is no row.
+    fn quota(
+        &mut self,
+        key: &QuotaKey,
+    ) -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
+    /// Every counter of a metric that warns: for review.
+    fn quotas(
+        &mut self,
+    ) -> impl Future<Output = Result<Vec<(QuotaKey, QuotaRow)>, StoreError>> + Send;
+    /// Writes a new hold.
+    fn insert_hold(
+        &mut self,
+        hold: &Hold,
+        expires_at: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The hold, if it is still held.
+    fn held(
+        &mut self,
+        id: PhotoId,
+    ) -> impl Future<Output = Result<Option<Hold>, StoreError>> + Send;
+    /// Adds to what a held hold holds and moves its expiry; false when it is not held any more.
+    fn grow_hold(
+        &mut self,
+        id: PhotoId,
+        more: Option<&Charge>,
+        expires_at: DateTime<Utc>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// `held →` another state, by compare-and-set; false when it was not held.
+    fn close_hold(
+        &mut self,
+        id: PhotoId,
+        state: HoldState,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Holds whose expiry is past, at most 1,000.
+    fn overdue(
+        &mut self,
+        lease_now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<Vec<Hold>, StoreError>> + Send;
+    /// Appends ledger lines. Call it last: the head it locks orders all lines of the workspace.
+    fn append(
+        &mut self,
+        lines: &[LedgerLine],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Begins and ends threshold episodes of a counter.
+    fn mark_thresholds(
+        &mut self,
+        key: &QuotaKey,
+        edges: &crate::Edges,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Reserves every charge, or none: the caller drops the transaction when it is refused.
+///
+/// # Errors
+/// [`TakeError::Exceeded`] for the first charge that does not fit.
+pub async fn hold(
+    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    ambient: &Ambient,
+    id: PhotoId,
+    mut charges: Vec<Charge>,
+) -> Result<(), TakeError> {
+    charges.sort_by(|a, b| a.key.cmp(&b.key));
+    let standing = tx.standing().await?;
+    for charge in &charges {
+        take(tx, ambient, &standing, charge).await?;
+    }
+    tx.insert_hold(&Hold { id, charges }, expiry(ambient))
+        .await?;
+    Ok(())
+}
+
+/// Keeps a hold alive, and reserves `more` for it where given.
+///
+/// # Errors
+/// [`TakeError::NotHeld`] when it has expired: expiry is final. [`TakeError::Exceeded`] when `more` does not fit.
+pub async fn extend(
+    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    ambient: &Ambient,
+    id: PhotoId,
+    more: Option<Charge>,
+) -> Result<(), TakeError> {
+    if let Some(charge) = &more {
+        let standing = tx.standing().await?;
+        take(tx, ambient, &standing, charge).await?;
+    }
+    if tx.grow_hold(id, more.as_ref(), expiry(ambient)).await? {
+        Ok(())
+    } else {
+        Err(TakeError::NotHeld)
+    }
+}
+
+fn expiry(ambient: &Ambient) -> DateTime<Utc> {
+    ambient.lease_now() + TimeDelta::seconds(HOLD_SECONDS)
+}
+
+async fn take(
+    tx: &mut (impl UsageTx + JobsTx + Send),
+    ambient: &Ambient,
+    standing: &Standing,
+    charge: &Charge,
+) -> Result<(), TakeError> {
+    let limit = standing.limit(&charge.key.metric, ambient.now()).value;
+    if tx.reserve(charge, limit).await? {
+        return Ok(());
+    }
+    // Only a refusal is worth the look at holds that nobody renews any more.
+    if expire_overdue(tx, ambient).await? > 0 && tx.reserve(charge, limit).await? {
+        return Ok(());
+    }
+    let row = tx.quota(&charge.key).await?;
+    Err(refusal(charge, row.used + row.reserved, limit))
+}
+
+fn refusal(charge: &Charge, current: u64, limit: Limit) -> TakeError {
+    let denied = match decide(current, charge.amount, limit) {
+        Decision::Deny(denied) => denied,
+        // The row changed between the update and this read; the update's refusal stands.
+        Decision::Allow => Denied {
+            current,
+            requested: charge.amount,
+            limit: limit.bound().unwrap_or(u64::MAX),
+        },
+    };
+    TakeError::Exceeded(Exceeded {
+        metric: charge.key.metric.clone(),
+        denied,
+    })
+}
+
+/// Expires overdue holds of the handle's workspace and has their blobs deleted. Returns how many.
+///
+/// # Errors
+/// The database's failure.
+pub async fn expire_overdue(
+    tx: &mut (impl UsageTx + JobsTx + Send),
+    ambient: &Ambient,
+) -> Result<usize, StoreError> {
+    let mut expired = 0;
+    for hold in tx.overdue(ambient.lease_now()).await? {
+        if give_back(tx, &hold, HoldState::Expired).await? {
+            expired += 1;
+        }
+    }
+    Ok(expired)
+}
+
+/// Gives a hold's amounts back and has its blob deleted. Does nothing when it is not held any more.
+///
+/// # Errors
+/// The database's failure.
+pub async fn release(
+    tx: &mut (impl UsageTx + JobsTx + Send),
+    id: PhotoId,
+) -> Result<bool, StoreError> {
+    match tx.held(id).await? {
+        Some(hold) => give_back(tx, &hold, HoldState::Released).await,
+        None => Ok(false),
+    }
+}
+
+async fn give_back(
+    tx: &mut (impl UsageTx + JobsTx + Send),
+    hold: &Hold,
+    state: HoldState,
+) -> Result<bool, StoreError> {
+    for charge in &hold.charges {
+        tx.apply(&charge.key, charge.amount, 0, Limit::Unlimited)
+            .await?;
+    }
+    let closed = tx.close_hold(hold.id, state).await?;
+    if closed {
+        // Bytes may lie in the store, whole or in part; deleting what is not there succeeds.
+        tx.enqueue(Work::DeleteBlob { photo: hold.id }, None)
+            .await?;
+    }
+    Ok(closed)
+}
+
+/// Turns a hold into usage: every actual amount is a conditional take against the limit in force now,
+/// so that a plan changed meanwhile is kept to as well. Returns the ledger lines to append at the end of
+/// the transaction.
+///
+/// # Errors
+/// [`TakeError::NotHeld`] when it has expired; [`TakeError::Exceeded`] when the limit in force now does not admit it.
+pub async fn settle(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    ambient: &Ambient,
+    id: PhotoId,
+    actual: &[(Charge, String)],
+) -> Result<Vec<LedgerLine>, SettleError> {
+    let standing = tx.standing().await?;
+    let Some(hold) = tx.held(id).await? else {
+        return Err(TakeError::NotHeld);
+    };
+    let mut lines = Vec::with_capacity(actual.len());
+    for held in &hold.charges {
+        let Some((charge, subject)) = actual.iter().find(|(c, _)| c.key == held.key) else {
+            tx.apply(&held.key, held.amount, 0, Limit::Unlimited)
+                .await?;
+            continue;
+        };
+        lines.push(grow(tx, ambient, &standing, charge, held.amount, subject).await?);
+    }
+    if !tx.close_hold(id, HoldState::Committed).await? {
+        return Err(TakeError::NotHeld);
+    }
+    Ok(lines)
+}
+
+/// Takes and settles at once, for what needs no hold (a seat). Returns the ledger line to append.
+///
+/// # Errors
+/// [`TakeError::Exceeded`] when it does not fit.
+pub async fn add(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + JobsTx + Send),
+    ambient: &Ambient,
+    charge: Charge,
+    subject: String,
+) -> Result<LedgerLine, TakeError> {
+    let standing = tx.standing().await?;
+    take(tx, ambient, &standing, &charge).await?;
+    grow(tx, ambient, &standing, &charge, charge.amount, &subject).await
+}
+
+async fn grow(
+    tx: &mut (impl UsageTx + EventsTx + Send),
+    ambient: &Ambient,
+    standing: &Standing,
+    charge: &Charge,
+    released: u64,
+    subject: &str,
+) -> Result<LedgerLine, TakeError> {
+    let limit = standing.limit(&charge.key.metric, ambient.now()).value;
+    let quantity = to_signed(charge.amount);
+    let Some(row) = tx.apply(&charge.key, released, quantity, limit).await? else {
+        let row = tx.quota(&charge.key).await?;
+        return Err(refusal(charge, row.used, limit));
+    };
+    mark(tx, &charge.key, row, limit).await?;
+    Ok(LedgerLine {
+        key: charge.key.clone(),
+        quantity,
+        subject: subject.to_owned(),
+        occurred_at: ambient.now(),
+    })
+}
+
+/// Frees what a deleted thing took. Returns the ledger line to append.
+///
+/// # Errors
+/// The database's failure.
+pub async fn subtract(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    ambient: &Ambient,
+    charge: Charge,
+    subject: String,
+) -> Result<LedgerLine, StoreError> {
+    let standing = tx.standing().await?;
+    let quantity = -to_signed(charge.amount);
+    let row = tx
+        .apply(&charge.key, 0, quantity, Limit::Unlimited)
+        .await?
+        .unwrap_or_default();
+    mark(
+        tx,
+        &charge.key,
+        row,
+        standing.limit(&charge.key.metric, ambient.now()).value,
+    )
+    .await?;
+    Ok(LedgerLine {
+        key: charge.key,
+        quantity,
+        subject,
+        occurred_at: ambient.now(),
+    })
+}
+
+/// Evaluates the thresholds of every counter again, after an entitlement changed.
+///
+/// # Errors
+/// The database's failure.
+pub async fn review(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    ambient: &Ambient,
+) -> Result<(), StoreError> {
+    let standing = tx.standing().await?;
+    for (key, row) in tx.quotas().await? {
+        mark(
+            tx,
+            &key,
+            row,
+            standing.limit(&key.metric, ambient.now()).value,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn mark(
+    tx: &mut (impl UsageTx + EventsTx + Send),
+    key: &QuotaKey,
+    row: QuotaRow,
+    limit: Limit,
+) -> Result<(), StoreError> {
+    if !key.metric.warns() {
+        return Ok(());
+    }
+    let edges = edges(row.used, limit, row.fired);
+    if edges.is_empty() {
+        return Ok(());
+    }
+    tx.mark_thresholds(key, &edges).await?;
+    if let Some(threshold) = edges.notice() {
+        tx.emit(DomainEvent {
+            kind: THRESHOLD_CROSSED.to_owned(),
+            subject: key.subject.clone(),
+            facts: json!({ "metric": key.metric, "threshold": threshold, "used": row.used, "limit": limit.bound() }),
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn to_signed(amount: u64) -> i64 {
+    // Amounts are bounded by bytes of a request and rows of a table, far below 2^63.
+    i64::try_from(amount).unwrap_or(i64::MAX)
+}
