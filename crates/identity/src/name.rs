@@ -1,0 +1,117 @@
+//! Names of people and workspaces, and the currency a workspace pays in.
+
+use std::fmt;
+
+use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
+
+use crate::text::InvalidText;
+
+const MAX_CHARS: usize = 200;
+const SLUG_WORDS_MAX_CHARS: usize = 40;
+
+fn checked(text: &str) -> Result<String, InvalidText> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(InvalidText::must("not be empty"));
+    }
+    if text.chars().count() > MAX_CHARS {
+        return Err(InvalidText::must("be at most 200 characters long"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(InvalidText::must("hold no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Trims and checks a name.
+            ///
+            /// # Errors
+            /// What a name must be.
+            pub fn parse(text: &str) -> Result<Self, InvalidText> {
+                checked(text).map(Self)
+            }
+
+            /// The name, without space around it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A person's name: 1 to 200 characters, none of them a control character.
+    PersonName
+}
+name! {
+    /// A workspace's name: 1 to 200 characters, none of them a control character.
+    WorkspaceName
+}
+
+/// A workspace's slug: the name's ASCII letters and digits joined by hyphens, then the last 8 hex digits
+/// of the id, which are random and make it unique enough to tell namesakes apart.
+#[must_use]
+pub fn slug(name: &WorkspaceName, id: WorkspaceId) -> String {
+    let mut words = String::new();
+    for c in name.as_str().chars() {
+        match c.to_ascii_lowercase() {
+            c if c.is_ascii_alphanumeric() => words.push(c),
+            _ if words.is_empty() || words.ends_with('-') => {}
+            _ => words.push('-'),
+        }
+        if words.len() == SLUG_WORDS_MAX_CHARS {
+            break;
+        }
+    }
+    let words = words.trim_end_matches('-');
+    let words = if words.is_empty() { "workspace" } else { words };
+    let tail = id.uuid().as_u128() & 0xffff_ffff;
+    format!("{words}-{tail:08x}")
+}
+
+/// An ISO 4217 code in lower case, as Stripe writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// Checks a code, in either case.
+    ///
+    /// # Errors
+    /// What a code must be.
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        match text.as_bytes() {
+            &[a, b, c] if text.bytes().all(|b| b.is_ascii_alphabetic()) => {
+                Ok(Self([a, b, c].map(|b| b.to_ascii_lowercase())))
+            }
+            _ => Err(InvalidText::must(
+                "be a three-letter currency code such as usd",
+            )),
+        }
+    }
+
+    /// Three lower-case letters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("xxx")
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
