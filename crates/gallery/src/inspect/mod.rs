@@ -877,7 +877,7 @@ mod tests {
 
     #[test]
     fn a_box_whose_length_looks_like_markup_is_still_a_box() {
-        let bytes = b"   <ftypheic\0\0\0\0";
+        let bytes = b"<divftypheic\0\0\0\0";
         let whole = inspect(MediaType::Heic, bytes);
         assert_eq!(whole, Ok(ImageFacts::default()));
         assert_eq!(inspect_cut(MediaType::Heic, bytes, &[1]), whole);
