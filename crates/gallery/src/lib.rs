@@ -1,1 +1,31 @@
-//! 
+//! What photographers keep: libraries of galleries of photos, and how a photo comes in.
+//!
+//! The upload protocol: hold the quota, stream into the blob store while hashing and reading the image's
+//! header, then settle hold, row and ledger in one transaction. Whatever breaks off on the way leaves no
+//! row, no bytes and no hold.
+//!
+//! ```
+//! use rawdrive_gallery::{FileName, Title};
+//! assert_eq!("  Summer wedding ".parse::<Title>().map(|t| t.to_string()), Ok("Summer wedding".to_owned()));
+//! assert!("../../etc/passwd".parse::<FileName>().is_err());
+//! ```
+//!
+//! Invariant: a blob's key is made from the scope's workspace and the photo's id alone; no text of a client
+//! is ever part of it.
+
+mod blobs;
+mod inspect;
+mod model;
+mod ports;
+mod upload;
+mod verbs;
+
+pub use blobs::{BlobError, Blobs, StoredBlob};
+pub use inspect::{ImageFacts, InspectError, Inspector, MediaType};
+pub use model::{
+    Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,
+    Title, Website,
+};
+pub use ports::{GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore};
+pub use upload::{BodyError, Incoming, Length, OnStored, UploadError, receive};
+pub use verbs::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};

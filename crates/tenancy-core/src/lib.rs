@@ -27,3 +27,9 @@ pub mod scope;
 pub use ambient::Ambient;
 pub use error::StoreError;
 pub use scope::{Actor, Membership, Role, SystemReason, WorkspaceScope};
+
+/// A transaction that stands only when it is committed; dropping it rolls back.
+pub trait Commit: Send {
+    /// Makes everything durable.
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

@@ -1,0 +1,315 @@
+//! Bytes in an object store, each under its workspace's prefix.
+
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
+};
+use rawdrive_tenancy_core::WorkspaceScope;
+use rawdrive_tenancy_core::id::PhotoId;
+
+/// Bytes gathered before they are written. With one part in flight, an upload holds at most two of them.
+const PART_BYTES: usize = 256 * 1024;
+
+/// A failure of the object store. What it says stays in the log: it may name paths.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The store does not answer, or has no room.
+    #[error("failed to {operation}: the object store is unavailable")]
+    Unavailable {
+        /// What was being done.
+        operation: &'static str,
+        /// The store's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no such blob.
+    #[error("there is no such blob")]
+    Missing,
+}
+
+impl BlobError {
+    fn of(operation: &'static str) -> impl Fn(object_store::Error) -> Self + Send {
+        move |error| match error {
+            object_store::Error::NotFound { .. } => Self::Missing,
+            other => Self::Unavailable {
+                operation,
+                source: Box::new(other),
+            },
+        }
+    }
+}
+
+/// A blob as it lies in the store, for checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// The photo that its name says, or nothing for a name that is none of ours.
+    pub photo: Option<PhotoId>,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Whether it is the beginning of an upload that is not complete.
+    pub partial: bool,
+}
+
+/// The photos' bytes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// The root of a store of plain files, whose unfinished uploads only the file system can see.
+    root: Option<PathBuf>,
+}
+
+impl Blobs {
+    /// Files below a directory, durable when they are acknowledged.
+    ///
+    /// # Errors
+    /// The directory cannot be made or used.
+    pub fn local(root: &FilePath) -> Result<Self, BlobError> {
+        let broken = |source| BlobError::Unavailable {
+            operation: "make the photos' directory",
+            source,
+        };
+        std::fs::create_dir_all(root).map_err(|e| broken(Box::new(e)))?;
+        let root = root.canonicalize().map_err(|e| broken(Box::new(e)))?;
+        // Without fsync a photo would be less durable than its row.
+        let store = LocalFileSystem::new_with_prefix(&root)
+            .map_err(|e| broken(Box::new(e)))?
+            .with_fsync(true);
+        Ok(Self {
+            store: Arc::new(store),
+            root: Some(root),
+        })
+    }
+
+    /// Memory, for tests.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            root: None,
+        }
+    }
+
+    fn prefix(scope: &WorkspaceScope) -> Path {
+        Path::from_iter([
+            "workspaces".to_owned(),
+            scope.workspace().to_string(),
+            "photos".to_owned(),
+        ])
+    }
+
+    fn key(scope: &WorkspaceScope, photo: PhotoId) -> Path {
+        Self::prefix(scope).join(photo.to_string().as_str())
+    }
+
+    /// Begins to write a photo's bytes; nothing is visible before [`BlobWriter::finish`].
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn create(
+        &self,
+        scope: &WorkspaceScope,
+        photo: PhotoId,
+    ) -> Result<BlobWriter, BlobError> {
+        let upload = self
+            .store
+            .put_multipart(&Self::key(scope, photo))
+            .await
+            .map_err(BlobError::of("begin a blob"))?;
+        Ok(BlobWriter {
+            upload,
+            pending: BytesMut::new(),
+            hash: Context::new(&SHA256),
+        })
+    }
+
+    /// Reads a range of a photo's bytes as a stream.
+    ///
+    /// # Errors
+    /// There is no such blob, or the store is unavailable.
+    pub async fn read(
+        &self,
+        scope: &WorkspaceScope,
+        photo: PhotoId,
+        range: Option<Range<u64>>,
+    ) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+        let options = GetOptions {
+            range: range.map(GetRange::Bounded),
+            ..GetOptions::default()
+        };
+        let got = self
+            .store
+            .get_opts(&Self::key(scope, photo), options)
+            .await
+            .map_err(BlobError::of("read a blob"))?;
+        Ok(got
+            .into_stream()
+            .map_err(BlobError::of("read a blob"))
+            .boxed())
+    }
+
+    /// Deletes a photo's bytes, finished or not. Deleting what is not there succeeds.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn delete(&self, scope: &WorkspaceScope, photo: PhotoId) -> Result<(), BlobError> {
+        let key = Self::key(scope, photo);
+        match self
+            .store
+            .delete(&key)
+            .await
+            .map_err(BlobError::of("delete a blob"))
+        {
+            Ok(()) | Err(BlobError::Missing) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(root) = &self.root {
+            // A killed process leaves the file that its upload was staged in.
+            let staged = root.join(format!("{key}#1"));
+            match tokio::fs::remove_file(staged).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(BlobError::Unavailable {
+                        operation: "delete a blob",
+                        source: Box::new(error),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that lies under the scope's prefix.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn list(&self, scope: &WorkspaceScope) -> Result<Vec<StoredBlob>, BlobError> {
+        let prefix = Self::prefix(scope);
+        let named = |name: &str, size_bytes: u64| {
+            let (id, partial) = name
+                .split_once('#')
+                .map_or((name, false), |(id, _)| (id, true));
+            StoredBlob {
+                photo: id.parse().ok(),
+                size_bytes,
+                partial,
+            }
+        };
+        let broken = |source| BlobError::Unavailable {
+            operation: "list blobs",
+            source,
+        };
+        let Some(root) = &self.root else {
+            let listed = self
+                .store
+                .list(Some(&prefix))
+                .try_collect::<Vec<_>>()
+                .await
+                .map_err(BlobError::of("list blobs"))?;
+            return Ok(listed
+                .iter()
+                .map(|m| named(m.location.filename().unwrap_or_default(), m.size))
+                .collect());
+        };
+        let mut entries = match tokio::fs::read_dir(root.join(prefix.as_ref())).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(broken(Box::new(error))),
+        };
+        let mut found = Vec::new();
+        while let Some(entry) = entries
+            .next_entry()
+            .await
+            .map_err(|e| broken(Box::new(e)))?
+        {
+            let size = entry.metadata().await.map_or(0, |m| m.len());
+            found.push(named(&entry.file_name().to_string_lossy(), size));
+        }
+        Ok(found)
+    }
+
+    /// Whether the store answers: a look-up of a name that is not there.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn ping(&self) -> Result<(), BlobError> {
+        if let Some(root) = &self.root {
+            return tokio::fs::metadata(root).await.map(|_| ()).map_err(|e| {
+                BlobError::Unavailable {
+                    operation: "reach the photos' directory",
+                    source: Box::new(e),
+                }
+            });
+        }
+        match self
+            .store
+            .head(&Path::from("ping"))
+            .await
+            .map_err(BlobError::of("reach the object store"))
+        {
+            Ok(_) | Err(BlobError::Missing) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Writes one blob, hashing as it goes. Dropped without [`BlobWriter::finish`], it leaves nothing visible.
+pub struct BlobWriter {
+    upload: Box<dyn MultipartUpload>,
+    pending: BytesMut,
+    hash: Context,
+}
+
+impl std::fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobWriter").finish_non_exhaustive()
+    }
+}
+
+impl BlobWriter {
+    /// Takes the next bytes; returns when the store has them or they are gathered for the next part.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), BlobError> {
+        self.hash.update(&chunk);
+        self.pending.extend_from_slice(&chunk);
+        if self.pending.len() >= PART_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), BlobError> {
+        let part = self.pending.split().freeze();
+        self.upload
+            .put_part(PutPayload::from(part))
+            .await
+            .map_err(BlobError::of("write a blob"))
+    }
+
+    /// Makes the blob durable and visible; returns the SHA-256 of all its bytes.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn finish(mut self) -> Result<[u8; 32], BlobError> {
+        if !self.pending.is_empty() {
+            self.flush().await?;
+        }
+        self.upload
+            .complete()
+            .await
+            .map_err(BlobError::of("finish a blob"))?;
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(self.hash.finish().as_ref());
+        Ok(sha256)
+    }
+}

@@ -1,0 +1,155 @@
+//! What this crate needs of a store. Every handle knows its workspace.
+
+use std::future::Future;
+
+use rawdrive_plans::{BeginError, PlansTx};
+use rawdrive_tenancy_core::event::EventsTx;
+use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
+use rawdrive_tenancy_core::job::JobsTx;
+use rawdrive_tenancy_core::page::{Page, PageRequest};
+use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::UsageTx;
+
+use crate::{Branding, Gallery, GalleryOverview, Library, Photo};
+
+/// What became of a library that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LibraryDeletion {
+    /// It is gone.
+    Deleted,
+    /// It holds galleries, soft-deleted ones included, and stays.
+    NotEmpty,
+    /// There is none.
+    Missing,
+}
+
+/// Writes; the rows that a lookup returns are locked until the transaction ends.
+pub trait GalleryTx {
+    /// Adds a library.
+    fn insert_library(
+        &mut self,
+        library: &Library,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// A library.
+    fn library(
+        &mut self,
+        id: LibraryId,
+    ) -> impl Future<Output = Result<Option<Library>, StoreError>> + Send;
+    /// Writes a library that was looked up in this transaction.
+    fn update_library(
+        &mut self,
+        library: &Library,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Deletes a library that holds no gallery.
+    fn delete_library(
+        &mut self,
+        id: LibraryId,
+    ) -> impl Future<Output = Result<LibraryDeletion, StoreError>> + Send;
+    /// Adds a gallery; [`StoreError::Dangling`] when its library is gone.
+    fn insert_gallery(
+        &mut self,
+        gallery: &Gallery,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// A gallery, deleted ones included.
+    fn gallery(
+        &mut self,
+        id: GalleryId,
+    ) -> impl Future<Output = Result<Option<Gallery>, StoreError>> + Send;
+    /// Writes a gallery that was looked up in this transaction.
+    fn update_gallery(
+        &mut self,
+        gallery: &Gallery,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Deletes a gallery's row; its photos must be gone.
+    fn delete_gallery(
+        &mut self,
+        id: GalleryId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Adds a photo; [`StoreError::Dangling`] when its gallery is gone.
+    fn insert_photo(
+        &mut self,
+        photo: &Photo,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// A photo, of deleted galleries too.
+    fn photo(
+        &mut self,
+        id: PhotoId,
+    ) -> impl Future<Output = Result<Option<Photo>, StoreError>> + Send;
+    /// Deletes a photo's row, and its use as a logo; false when it was gone.
+    fn delete_photo(
+        &mut self,
+        id: PhotoId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Deletes all rows of a gallery's photos and returns ids and sizes in bytes.
+    fn take_photos_of(
+        &mut self,
+        gallery: GalleryId,
+    ) -> impl Future<Output = Result<Vec<(PhotoId, u64)>, StoreError>> + Send;
+    /// The branding, if it was ever saved.
+    fn branding(&mut self) -> impl Future<Output = Result<Option<Branding>, StoreError>> + Send;
+    /// Writes the branding.
+    fn put_branding(
+        &mut self,
+        branding: &Branding,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Which galleries a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GalleryFilter {
+    /// Those of one library.
+    pub library: Option<LibraryId>,
+    /// The deleted ones instead of the others.
+    pub deleted: bool,
+}
+
+/// Reads. Photos of a deleted gallery, and the gallery itself, are not found.
+pub trait GalleryRead {
+    /// A library.
+    fn library(
+        &self,
+        id: LibraryId,
+    ) -> impl Future<Output = Result<Option<Library>, StoreError>> + Send;
+    /// Libraries, oldest first.
+    fn libraries(
+        &self,
+        page: PageRequest,
+    ) -> impl Future<Output = Result<Page<Library>, StoreError>> + Send;
+    /// A gallery.
+    fn gallery(
+        &self,
+        id: GalleryId,
+    ) -> impl Future<Output = Result<Option<GalleryOverview>, StoreError>> + Send;
+    /// Galleries, oldest first.
+    fn galleries(
+        &self,
+        filter: GalleryFilter,
+        page: PageRequest,
+    ) -> impl Future<Output = Result<Page<GalleryOverview>, StoreError>> + Send;
+    /// A photo.
+    fn photo(&self, id: PhotoId) -> impl Future<Output = Result<Option<Photo>, StoreError>> + Send;
+    /// A gallery's photos, oldest first; nothing when there is no such gallery.
+    fn photos(
+        &self,
+        gallery: GalleryId,
+        page: PageRequest,
+    ) -> impl Future<Output = Result<Option<Page<Photo>>, StoreError>> + Send;
+    /// The branding, if it was ever saved.
+    fn branding(&self) -> impl Future<Output = Result<Option<Branding>, StoreError>> + Send;
+}
+
+/// A store whose transactions can carry an upload.
+pub trait UploadStore: Send + Sync {
+    /// Its write handle.
+    type Tx: GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx + Commit;
+    /// Begins a write; refused while the workspace is read-only.
+    fn begin(
+        &self,
+        scope: &WorkspaceScope,
+    ) -> impl Future<Output = Result<Self::Tx, BeginError>> + Send;
+    /// Begins a write that only gives back what an upload held.
+    fn begin_release(
+        &self,
+        scope: &WorkspaceScope,
+    ) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
+}

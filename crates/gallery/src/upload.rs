@@ -1,0 +1,358 @@
+//! The upload protocol: hold, stream, settle; or give everything back.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use rawdrive_plans::{BeginError, Metric, ReadOnly};
+use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
+use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::{
+    Charge, Exceeded, QuotaKey, TakeError, UsageTx, extend, hold, release, settle,
+};
+
+use crate::blobs::BlobWriter;
+use crate::verbs::charges;
+use crate::{
+    BlobError, Blobs, FileName, GalleryTx, ImageFacts, InspectError, Inspector, MediaType, Photo,
+    UploadStore,
+};
+
+/// A hold lasts 60 s; a streaming upload renews it three times as often.
+const RENEW_EVERY: Duration = Duration::from_secs(20);
+/// The first and the largest step by which a hold of unknown length grows, in bytes.
+const FIRST_STEP: u64 = 1 << 20;
+const LARGEST_STEP: u64 = 64 << 20;
+
+/// How long the body will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// The transport promises exactly this many bytes.
+    Exactly(u64),
+    /// At most this many, by an envelope around it; or unknown.
+    AtMost(Option<u64>),
+}
+
+/// A photo that is about to come in.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The photo's id, fresh for each attempt: it names hold and blob.
+    pub id: PhotoId,
+    /// The gallery it goes to.
+    pub gallery: GalleryId,
+    /// The name it comes with.
+    pub filename: FileName,
+    /// The type its content must have.
+    pub media: MediaType,
+    /// How long it will be.
+    pub length: Length,
+    /// The most bytes that are taken.
+    pub max_bytes: u64,
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum BodyError {
+    /// The client went away, or the transport's framing is broken.
+    #[error("the body broke off")]
+    Broken,
+    /// The client sends too slowly.
+    #[error("the body comes too slowly")]
+    TooSlow,
+    /// An envelope around the file is malformed.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Why an upload came to nothing. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The workspace takes no writes.
+    #[error("the workspace is read-only")]
+    ReadOnly(ReadOnly),
+    /// There is no such gallery.
+    #[error("there is no such gallery")]
+    NoGallery,
+    /// A limit is in the way.
+    #[error("the limit of {} is reached", .0.metric)]
+    Exceeded(Exceeded),
+    /// The file is larger than this installation takes.
+    #[error("the file is larger than {limit} bytes")]
+    TooLarge {
+        /// Bytes.
+        limit: u64,
+    },
+    /// No bytes came.
+    #[error("the file is empty")]
+    Empty,
+    /// The bytes are not what they are said to be.
+    #[error(transparent)]
+    Content(#[from] InspectError),
+    /// The body ended early.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The hold expired while the upload stalled.
+    #[error("the upload stalled for too long")]
+    Expired,
+    /// The blob store failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<TakeError> for UploadError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            TakeError::NotHeld => Self::Expired,
+            TakeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<BeginError> for UploadError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::ReadOnly(read_only) => Self::ReadOnly(read_only),
+            BeginError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Something that must stand in the same transaction as the photo, such as the answer under an
+/// idempotency key.
+pub trait OnStored<Tx>: Send {
+    /// Called last before the commit.
+    fn stored(
+        self,
+        tx: &mut Tx,
+        photo: &Photo,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl<Tx: Send> OnStored<Tx> for () {
+    async fn stored(self, _: &mut Tx, _: &Photo) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Receives a photo. When this returns an error, row and hold are gone and the bytes are deleted, now or by
+/// the durable job that the hold's end leaves behind. Run it in a task of its own: a caller that is dropped
+/// must not drop the protocol with it.
+///
+/// # Errors
+/// See [`UploadError`].
+pub async fn receive<S: UploadStore>(
+    store: &S,
+    blobs: &Blobs,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    incoming: Incoming,
+    body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
+    on_stored: impl OnStored<S::Tx>,
+) -> Result<Photo, UploadError> {
+    let held_bytes = open(store, ambient, scope, &incoming).await?;
+    let id = incoming.id;
+    let attempt = async {
+        let writer = blobs.create(scope, id).await?;
+        let received = stream(store, ambient, scope, &incoming, held_bytes, body, writer).await?;
+        finish(store, ambient, scope, incoming, received, on_stored).await
+    };
+    let outcome = attempt.await;
+    if outcome.is_err() {
+        // Gone at once where possible; the release leaves a job behind for where it is not.
+        let _ = blobs.delete(scope, id).await;
+        let mut tx = store.begin_release(scope).await?;
+        release(&mut tx, id).await?;
+        tx.commit().await?;
+    }
+    outcome
+}
+
+/// The first transaction: the gallery is there, and both limits admit the photo.
+async fn open<S: UploadStore>(
+    store: &S,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    incoming: &Incoming,
+) -> Result<u64, UploadError> {
+    let mut tx = store.begin(scope).await?;
+    if tx
+        .gallery(incoming.gallery)
+        .await?
+        .is_none_or(|g| g.deleted_at.is_some())
+    {
+        return Err(UploadError::NoGallery);
+    }
+    let bytes = match incoming.length {
+        Length::Exactly(0) => return Err(UploadError::Empty),
+        Length::Exactly(bytes) if bytes > incoming.max_bytes => {
+            return Err(UploadError::TooLarge {
+                limit: incoming.max_bytes,
+            });
+        }
+        Length::Exactly(bytes) => bytes,
+        // The hold grows as bytes come: an envelope's length would refuse a file that just fits.
+        Length::AtMost(_) => 0,
+    };
+    hold(
+        &mut tx,
+        ambient,
+        incoming.id,
+        charges(incoming.gallery, bytes).into(),
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(bytes)
+}
+
+struct Received {
+    size_bytes: u64,
+    sha256: [u8; 32],
+    facts: ImageFacts,
+}
+
+async fn stream<S: UploadStore>(
+    store: &S,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    incoming: &Incoming,
+    mut held: u64,
+    mut body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
+    mut writer: BlobWriter,
+) -> Result<Received, UploadError> {
+    let mut inspector = Inspector::new(incoming.media);
+    let mut size = 0_u64;
+    let mut step = FIRST_STEP;
+    let mut renewed = Instant::now();
+    let cap = match incoming.length {
+        Length::Exactly(n) => n,
+        Length::AtMost(bound) => bound.unwrap_or(u64::MAX).min(incoming.max_bytes),
+    };
+    loop {
+        // A client that stalls keeps its hold until the transport gives up on it.
+        let chunk = match tokio::time::timeout(RENEW_EVERY, body.next()).await {
+            Ok(None) => break,
+            Ok(Some(chunk)) => Some(chunk?),
+            Err(_) => None,
+        };
+        let arrived = size + chunk.as_ref().map_or(0, |c| c.len() as u64);
+        if arrived > incoming.max_bytes {
+            return Err(UploadError::TooLarge {
+                limit: incoming.max_bytes,
+            });
+        }
+        if arrived > held {
+            held = grow(
+                store,
+                ambient,
+                scope,
+                incoming.id,
+                held,
+                arrived,
+                &mut step,
+                cap,
+            )
+            .await?;
+            renewed = Instant::now();
+        } else if renewed.elapsed() >= RENEW_EVERY {
+            let mut tx = store.begin_release(scope).await?;
+            extend(&mut tx, ambient, incoming.id, None).await?;
+            tx.commit().await?;
+            renewed = Instant::now();
+        }
+        if let Some(chunk) = chunk {
+            inspector.push(&chunk)?;
+            size = arrived;
+            writer.write(chunk).await?;
+        }
+    }
+    if size == 0 {
+        return Err(UploadError::Empty);
+    }
+    let facts = inspector.finish()?;
+    let sha256 = writer.finish().await?;
+    Ok(Received {
+        size_bytes: size,
+        sha256,
+        facts,
+    })
+}
+
+/// Grows a hold to at least `needed` bytes, by doubling steps while they fit and by what is needed where
+/// they do not: a file that just fits is taken, a file that does not is refused with exact numbers.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the loop's own state; a struct of it would be used here alone"
+)]
+async fn grow<S: UploadStore>(
+    store: &S,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    id: PhotoId,
+    held: u64,
+    needed: u64,
+    step: &mut u64,
+    cap: u64,
+) -> Result<u64, UploadError> {
+    loop {
+        let target = (held + *step).min(cap).max(needed);
+        let mut tx = store.begin(scope).await?;
+        let more = Charge {
+            key: QuotaKey::level(Metric::storage_bytes()),
+            amount: target - held,
+        };
+        match extend(&mut tx, ambient, id, Some(more)).await {
+            Ok(()) => {
+                tx.commit().await?;
+                *step = (*step * 2).min(LARGEST_STEP);
+                return Ok(target);
+            }
+            Err(TakeError::Exceeded(_)) if target > needed => *step /= 4,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The last transaction: hold, row, ledger and whatever must stand with them.
+async fn finish<S: UploadStore>(
+    store: &S,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    incoming: Incoming,
+    received: Received,
+    on_stored: impl OnStored<S::Tx>,
+) -> Result<Photo, UploadError> {
+    let photo = Photo {
+        id: incoming.id,
+        gallery: incoming.gallery,
+        filename: incoming.filename,
+        content_type: incoming.media.as_str().to_owned(),
+        size_bytes: received.size_bytes,
+        sha256: received.sha256,
+        width: received.facts.width,
+        height: received.facts.height,
+        taken_at: received.facts.taken_at,
+        created_at: ambient.now(),
+    };
+    let mut tx = store.begin(scope).await?;
+    let [one, bytes] = charges(photo.gallery, photo.size_bytes);
+    let actual = [(one, photo.id.to_string()), (bytes, photo.id.to_string())];
+    let lines = settle(&mut tx, ambient, photo.id, &actual).await?;
+    // The gallery may have been deleted while the bytes came.
+    if tx
+        .gallery(photo.gallery)
+        .await?
+        .is_none_or(|g| g.deleted_at.is_some())
+    {
+        return Err(UploadError::NoGallery);
+    }
+    tx.insert_photo(&photo).await?;
+    on_stored.stored(&mut tx, &photo).await?;
+    tx.append(&lines).await?;
+    tx.commit().await?;
+    Ok(photo)
+}
