@@ -1,0 +1,123 @@
+//! What answers when no route does, and what replaces the framework's own errors.
+
+use std::sync::Arc;
+
+use actix_web::dev::ResourceDef;
+use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
+use rawdrive_tenancy_core::id::TypedId;
+use utoipa::openapi::{OpenApi, PathItem};
+
+use super::pages::PAGE_PATHS;
+use super::problem::{Code, FieldError, Problem};
+
+/// Which methods each path of the API's document answers.
+#[derive(Debug, Clone)]
+pub struct AllowedMethods(Arc<[(ResourceDef, Vec<&'static str>)]>);
+
+impl AllowedMethods {
+    /// Reads the document once, at the start, and adds the pages that are not in it.
+    #[must_use]
+    pub fn of(document: &OpenApi) -> Self {
+        let documented = document.paths.paths.iter().map(|(path, item)| (path.as_str(), methods(item)));
+        let pages = PAGE_PATHS.map(|path| (path, vec!["GET"]));
+        Self(documented.chain(pages).map(|(path, methods)| (ResourceDef::new(path), methods)).collect())
+    }
+
+    /// The value of `Allow` for a path, or nothing if the path does not exist.
+    #[must_use]
+    pub fn allow(&self, path: &str) -> Option<String> {
+        // Two patterns can match one path (`/members/{id}`, `/members/me`); routing tries them all.
+        let mut allowed: Vec<&str> = Vec::new();
+        for (_, methods) in self.0.iter().filter(|(pattern, _)| pattern.is_match(path)) {
+            allowed.extend(methods.iter().filter(|method| !allowed.contains(method)).copied().collect::<Vec<_>>());
+        }
+        if allowed.is_empty() {
+            return None;
+        }
+        if allowed.contains(&"GET") && !allowed.contains(&"HEAD") {
+            // `Edge` answers HEAD as GET without its body.
+            allowed.push("HEAD");
+        }
+        if !allowed.contains(&"OPTIONS") {
+            allowed.push("OPTIONS");
+        }
+        Some(allowed.join(", "))
+    }
+
+    /// The answer to a request that no route took.
+    ///
+    /// # Errors
+    /// 405 with `Allow` if the path exists, otherwise 404.
+    pub fn answer(&self, method: &Method, path: &str) -> Result<HttpResponse, Problem> {
+        let allow = self.allow(path).ok_or_else(Problem::not_found)?;
+        if method == Method::OPTIONS {
+            return Ok(HttpResponse::NoContent().insert_header((header::ALLOW, allow)).finish());
+        }
+        Err(Problem::new(Code::MethodNotAllowed, format!("This address answers {allow}.")).header(header::ALLOW, allow))
+    }
+
+    /// The default service of the application.
+    pub fn default_service(&self) -> Route {
+        let allowed = self.clone();
+        web::to(move |request: HttpRequest| std::future::ready(allowed.answer(request.method(), request.path())))
+    }
+}
+
+fn methods(item: &PathItem) -> Vec<&'static str> {
+    [
+        ("GET", &item.get),
+        ("HEAD", &item.head),
+        ("POST", &item.post),
+        ("PUT", &item.put),
+        ("PATCH", &item.patch),
+        ("DELETE", &item.delete),
+        ("OPTIONS", &item.options),
+        ("TRACE", &item.trace),
+    ]
+    .into_iter()
+    .filter(|(_, operation)| operation.is_some())
+    .map(|(name, _)| name)
+    .collect()
+}
+
+/// An id out of a path. A malformed one answers exactly as an unknown one.
+///
+/// # Errors
+/// 404.
+pub fn path_id<I: TypedId>(text: &str) -> Result<I, Problem> {
+    text.parse().map_err(|_| Problem::not_found())
+}
+
+/// Makes the framework's own extractors refuse with problems. Our handlers read bodies and queries by
+/// [`Body`](super::Body) and [`parse_query`](super::parse_query); this is for the others.
+pub fn extractor_errors(config: &mut web::ServiceConfig) {
+    config
+        .app_data(web::PathConfig::default().error_handler(|_, _| Problem::not_found().into()))
+        .app_data(web::QueryConfig::default().error_handler(|_, _| {
+            Problem::invalid_field("query", "a parameter is missing, unknown or unreadable").into()
+        }))
+        .app_data(web::JsonConfig::default().error_handler(|error, _| json_problem(error).into()))
+        .app_data(web::FormConfig::default().error_handler(|error, _| form_problem(error).into()));
+}
+
+fn json_problem(error: actix_web::error::JsonPayloadError) -> Problem {
+    use actix_web::error::JsonPayloadError as E;
+    match error {
+        E::OverflowKnownLength { limit, .. } | E::Overflow { limit } => Problem::payload_too_large(limit as u64),
+        E::ContentType => Problem::unsupported_media_type("application/json"),
+        E::Deserialize(e) if e.is_data() => {
+            Problem::validation(vec![FieldError::new("body", "a field is missing, unknown or of the wrong type")])
+        }
+        _ => Problem::malformed("The body could not be read as JSON."),
+    }
+}
+
+fn form_problem(error: actix_web::error::UrlencodedError) -> Problem {
+    use actix_web::error::UrlencodedError as E;
+    match error {
+        E::Overflow { limit, .. } => Problem::payload_too_large(limit as u64),
+        E::ContentType => Problem::unsupported_media_type("application/x-www-form-urlencoded"),
+        _ => Problem::malformed("The body could not be read as a form."),
+    }
+}

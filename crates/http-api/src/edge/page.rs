@@ -1,0 +1,156 @@
+//! Lists: `limit`, `cursor` and filters in, `items` and `next_cursor` out.
+
+use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::page::{CursorCodec, DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::problem::{Code, Problem};
+use super::query::{from_pairs, pairs};
+
+/// The parameters that every list takes, for the API's document.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document's source; `PageQuery` reads the parameters")]
+pub struct PageParams {
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50, required = false, nullable = false)]
+    limit: Option<u16>,
+    /// `next_cursor` of the page before.
+    #[param(required = false, nullable = false)]
+    cursor: Option<String>,
+}
+
+/// The filters of a list that has none.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoFilters {}
+
+/// One page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ListView<T> {
+    /// The items, in the list's order.
+    pub items: Vec<T>,
+    /// Where the next page begins; null on the last one.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// Which page of which list is asked for.
+#[derive(Debug, Clone)]
+pub struct PageQuery {
+    /// What the store is asked.
+    pub request: PageRequest,
+    workspace: WorkspaceId,
+    list: String,
+}
+
+impl PageQuery {
+    /// Reads the query string of the list `list` (its name, with the id of what it belongs to, such as
+    /// `photos/gal_…`). All parameters besides `limit` and `cursor` are filters: they go to `F`, which denies
+    /// unknown fields, and a cursor holds only for the same filters.
+    ///
+    /// # Errors
+    /// 400 `invalid_cursor`; 422 naming the parameter.
+    pub fn read<F: DeserializeOwned>(
+        query: &str,
+        codec: &CursorCodec,
+        workspace: WorkspaceId,
+        list: &str,
+    ) -> Result<(Self, F), Problem> {
+        let mut filters = pairs(query)?;
+        let limit = take(&mut filters, "limit");
+        let cursor = take(&mut filters, "cursor");
+        filters.sort_unstable();
+        // As JSON, so that no value can pass for two parameters.
+        let list = format!("{list}?{}", serde_json::to_string(&filters).map_err(Problem::internal)?);
+        let after = cursor
+            .map(|cursor| {
+                codec.open(workspace, &list, &cursor).map_err(|_| {
+                    Problem::new(Code::InvalidCursor, "The cursor was not issued for this list with these filters.")
+                })
+            })
+            .transpose()?;
+        let limit = match limit {
+            None => DEFAULT_LIMIT,
+            Some(text) => {
+                let digits = text.bytes().all(|b| b.is_ascii_digit());
+                text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
+                    Problem::invalid_field("limit", format!("expected a number from 1 to {MAX_LIMIT}"))
+                })?
+            }
+        };
+        let filters = from_pairs(filters)?;
+        Ok((Self { request: PageRequest { limit, after }, workspace, list }, filters))
+    }
+
+    /// The page as it goes over the wire.
+    pub fn view<T, U>(&self, page: Page<T>, codec: &CursorCodec, item: impl FnMut(T) -> U) -> ListView<U> {
+        ListView {
+            next_cursor: page.next.map(|position| codec.seal(self.workspace, &self.list, position)),
+            items: page.items.into_iter().map(item).collect(),
+        }
+    }
+}
+
+fn take(pairs: &mut Vec<(String, String)>, name: &str) -> Option<String> {
+    let at = pairs.iter().position(|(n, _)| n == name)?;
+    Some(pairs.swap_remove(at).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rawdrive_tenancy_core::id::TypedId;
+    use rawdrive_tenancy_core::page::Position;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Filters {
+        status: Option<String>,
+    }
+
+    fn workspace(n: u128) -> WorkspaceId {
+        WorkspaceId::from_uuid(uuid::Uuid::from_u128(n))
+    }
+
+    fn read(query: &str) -> Result<PageQuery, Problem> {
+        PageQuery::read::<Filters>(query, &CursorCodec::new(&[1; 32]), workspace(1), "photos").map(|(page, filters)| {
+            assert!(filters.status.is_none_or(|status| status == "open"));
+            page
+        })
+    }
+
+    #[test]
+    fn a_limit_is_1_to_200_and_50_by_default() {
+        assert_eq!(read("").unwrap().request.limit, 50);
+        assert_eq!(read("limit=1").unwrap().request.limit, 1);
+        assert_eq!(read("limit=200").unwrap().request.limit, 200);
+        for bad in ["limit=0", "limit=201", "limit=-1", "limit=+5", "limit=", "limit=x", "limit=99999999999"] {
+            let problem = read(bad).unwrap_err();
+            assert_eq!(problem.code, Code::ValidationFailed, "{bad}");
+            assert_eq!(problem.members["errors"][0]["field"], "limit");
+        }
+    }
+
+    #[test]
+    fn a_cursor_holds_for_the_same_workspace_list_and_filters_alone() {
+        let codec = CursorCodec::new(&[1; 32]);
+        let page = Page { items: vec![1], next: Some(Position::Seq(9)) };
+        let view = read("status=open&limit=1").unwrap().view(page, &codec, |n| n);
+        let cursor = view.next_cursor.unwrap();
+        let same = read(&format!("cursor={cursor}&status=open")).unwrap();
+        assert_eq!(same.request.after, Some(Position::Seq(9)));
+        for other in [format!("cursor={cursor}"), format!("cursor={cursor}&status=closed"), "cursor=".into()] {
+            assert_eq!(read(&other).unwrap_err().code, Code::InvalidCursor, "{other}");
+        }
+        let query = format!("cursor={cursor}&status=open");
+        assert!(PageQuery::read::<Filters>(&query, &codec, workspace(2), "photos").is_err());
+        assert!(PageQuery::read::<Filters>(&query, &codec, workspace(1), "galleries").is_err());
+    }
+
+    #[test]
+    fn an_unknown_filter_is_named() {
+        let problem = read("workspace=1").unwrap_err();
+        assert_eq!(problem.members["errors"][0]["field"], "workspace");
+    }
+}
