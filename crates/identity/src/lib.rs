@@ -1,9 +1,70 @@
-//! Users, passwords, sessions and tokens.
+//! Who is calling: users, passwords, sessions, access and refresh tokens. What somebody may do is decided
+//! elsewhere, by the membership that is read at each request.
+//!
+//! ```
+//! use rawdrive_identity::{Keyring, SigningKey, TokenIssuer};
+//! use rawdrive_tenancy_core::Ambient;
+//! use secrecy::ExposeSecret;
+//!
+//! let ambient = Ambient::system();
+//! let keyring = Keyring::new(vec![SigningKey::generate(&ambient)])?;
+//! let issuer = TokenIssuer::new(keyring, "https://photos.example".into());
+//!
+//! let (user, workspace, session) = (ambient.id(), ambient.id(), ambient.id());
+//! let (token, seconds) = issuer.issue(&ambient, user, workspace, session);
+//! let claims = issuer.verify(&ambient, token.expose_secret())?;
+//! assert_eq!((claims.user, claims.workspace, seconds), (user, workspace, 900));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Invariant: no secret is stored. Of passwords there is an Argon2id hash, of refresh tokens a SHA-256, and
+//! signing keys lie sealed under the installation's secret key.
+//!
+//! A use case that needs a slow proof and a transaction is two functions, so that no transaction waits for
+//! a hash; the first one's documentation says the order:
+//!
+//! | to | before the transaction | within it |
+//! | --- | --- | --- |
+//! | sign up | [`PasswordHasher::hash`] | [`sign_up`] |
+//! | sign in | [`sign_in`] | [`open_session`] |
+//! | switch the workspace | [`switch`] | [`open_session`] |
+//! | refresh | [`RefreshToken::parse`] | [`refresh()`], and commit also when it revokes |
+//! | change name or password | [`prove_update`] | [`update_me`] |
+//! | sign out | | [`sign_out`] |
+//!
+//! Absent on purpose: HTTP, SQL, the system clock, and any answer that tells a wrong password from an
+//! unknown address.
 
-pub mod email;
-pub mod key;
-pub mod name;
-pub mod password;
+mod account;
+mod attempt;
+mod email;
+mod error;
+mod key;
+mod name;
+mod password;
 pub mod ports;
-pub mod text;
-pub mod token;
+mod refresh;
+mod session;
+mod text;
+mod token;
+
+pub use account::{
+    AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, prove_update, sign_up, update_me,
+};
+pub use email::EmailAddress;
+pub use error::IdentityError;
+pub use key::{
+    KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
+    SigningKey, load_keyring, rotate_keys,
+};
+pub use name::{Currency, PersonName, WorkspaceName, slug};
+pub use password::{
+    ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
+};
+pub use refresh::{InvalidRefreshToken, REFRESH_LIFETIME, RefreshToken};
+pub use session::{
+    Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
+    open_session, prove_password, refresh, sign_in, sign_out, switch,
+};
+pub use text::InvalidText;
+pub use token::{ACCESS_LIFETIME_SECONDS, AccessClaims, LEEWAY_SECONDS, TokenError, TokenIssuer};
