@@ -1,1 +1,146 @@
-fn main(){}
+//! The workspace's own commands.
+//!
+//! - `cargo xtask test` starts a real PostgreSQL and a real Redis and runs every test against them.
+//! - `cargo xtask ci` runs everything that a change must pass, `test` last.
+//!
+//! No dependencies: it is the first thing a new machine builds.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line talks to its terminal"
+)]
+
+mod ci;
+mod servers;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test [ARGS]   start PostgreSQL and Redis, build the server, run all tests;
+                ARGS go to `cargo test` (with -p, only those packages are tested)
+  ci            formatting, clippy, dependency rules, documentation, then test";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let command = args.next();
+    let rest: Vec<OsString> = args.collect();
+    let outcome = match command.as_deref().and_then(|c| c.to_str()) {
+        Some("test") => test(&rest),
+        Some("ci") if rest.is_empty() => ci::run_all(),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command did not succeed, and the status that says so.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            code: 1,
+        }
+    }
+}
+
+/// Says what is being done, does it, and says how long it took.
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    println!("==> {name}");
+    let start = Instant::now();
+    let result = work();
+    let outcome = if result.is_ok() { "ok" } else { "FAILED" };
+    println!(
+        "<== {name}: {outcome} after {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    result
+}
+
+fn test(args: &[OsString]) -> Result<(), Failure> {
+    let servers = step("servers", servers::Servers::start)?;
+    // Black-box tests start the real binary, which `cargo test` alone would not build.
+    step("build the server", || {
+        run(cargo().args(["build", "--package", "rawdrive"]))
+    })?;
+    step("tests", || {
+        let mut command = cargo();
+        command.arg("test");
+        if !args.iter().any(names_package) {
+            command.arg("--workspace");
+        }
+        command.arg("--no-fail-fast").args(args);
+        command.env("RAWDRIVE_TEST_POSTGRES_URL", servers.postgres_url());
+        command.env("RAWDRIVE_TEST_REDIS_URL", servers.redis_url());
+        run(&mut command)
+    })
+}
+
+fn names_package(arg: &OsString) -> bool {
+    arg.to_str()
+        .is_some_and(|a| a == "--package" || a.starts_with("--package=") || a.starts_with("-p"))
+}
+
+/// The cargo that runs us, at the workspace's root.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace_root());
+    command
+}
+
+fn workspace_root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// Runs to the end with our own output; a failure keeps the child's exit status.
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let name = describe(command);
+    let status = command
+        .status()
+        .map_err(|e| Failure::new(format!("failed to start `{name}`: {e}")))?;
+    if status.success() {
+        return Ok(());
+    }
+    let code = status.code().and_then(|c| u8::try_from(c).ok());
+    Err(Failure {
+        message: format!("`{name}` failed: {status}"),
+        code: code.unwrap_or(1),
+    })
+}
+
+fn describe(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let mut text = program
+        .file_name()
+        .unwrap_or(program.as_os_str())
+        .to_string_lossy()
+        .into_owned();
+    for arg in command.get_args() {
+        text.push(' ');
+        text.push_str(&arg.to_string_lossy());
+    }
+    text
+}
