@@ -38,7 +38,9 @@ pub struct Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").field("content_length", &self.content_length).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("content_length", &self.content_length)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +102,10 @@ impl Body {
     /// # Errors
     /// 400, 408 or 413.
     pub async fn bytes(mut self, limit_bytes: u64) -> Result<Bytes, Problem> {
-        if self.content_length.is_some_and(|length| length > limit_bytes) {
+        if self
+            .content_length
+            .is_some_and(|length| length > limit_bytes)
+        {
             return Err(Problem::payload_too_large(limit_bytes));
         }
         read_bounded(&mut self.payload, limit_bytes).await
@@ -111,7 +116,10 @@ impl Body {
     /// # Errors
     /// 413 if `Content-Length` announces more than the limit.
     pub fn stream(self, limit_bytes: u64, pace: Pace) -> Result<PacedBody<dev::Payload>, Problem> {
-        if self.content_length.is_some_and(|length| length > limit_bytes) {
+        if self
+            .content_length
+            .is_some_and(|length| length > limit_bytes)
+        {
             return Err(Problem::payload_too_large(limit_bytes));
         }
         Ok(PacedBody::new(self.payload, limit_bytes, pace))
@@ -127,7 +135,9 @@ impl Body {
 /// # Errors
 /// 415 unless the type is `application/json`, whatever its parameters, or absent.
 pub fn require_json(content_type: Option<&str>) -> Result<(), Problem> {
-    let Some(text) = content_type else { return Ok(()) };
+    let Some(text) = content_type else {
+        return Ok(());
+    };
     let essence = text.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         Ok(())
@@ -151,7 +161,11 @@ where
 ///
 /// # Errors
 /// As [`read_bounded`].
-pub async fn read_within<S>(payload: &mut S, limit_bytes: u64, time: Duration) -> Result<Bytes, Problem>
+pub async fn read_within<S>(
+    payload: &mut S,
+    limit_bytes: u64,
+    time: Duration,
+) -> Result<Bytes, Problem>
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
@@ -166,7 +180,9 @@ where
         }
         Ok(body.freeze())
     };
-    timeout(time, whole).await.unwrap_or_else(|_| Err(Problem::request_timeout()))
+    timeout(time, whole)
+        .await
+        .unwrap_or_else(|_| Err(Problem::request_timeout()))
 }
 
 /// What became of a refused body.
@@ -211,7 +227,10 @@ pub struct Pace {
 
 impl Pace {
     /// An honest slow uplink passes (4 KiB/s), a held connection does not.
-    pub const UPLOAD: Self = Self { window: Duration::from_secs(15), least_bytes: 60 * 1024 };
+    pub const UPLOAD: Self = Self {
+        window: Duration::from_secs(15),
+        least_bytes: 60 * 1024,
+    };
 }
 
 /// A body that is bounded in size and held to a least throughput. As a stream it speaks the framework's
@@ -228,14 +247,24 @@ pub struct PacedBody<S> {
 
 impl<S> std::fmt::Debug for PacedBody<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PacedBody").field("read_bytes", &self.read_bytes).finish_non_exhaustive()
+        f.debug_struct("PacedBody")
+            .field("read_bytes", &self.read_bytes)
+            .finish_non_exhaustive()
     }
 }
 
 impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> PacedBody<S> {
     /// Bounds and paces a body.
     pub fn new(inner: S, limit_bytes: u64, pace: Pace) -> Self {
-        Self { inner, limit_bytes, read_bytes: 0, pace, in_window: 0, waited: Duration::ZERO, waiting: None }
+        Self {
+            inner,
+            limit_bytes,
+            read_bytes: 0,
+            pace,
+            in_window: 0,
+            waited: Duration::ZERO,
+            waiting: None,
+        }
     }
 
     /// How much was read so far.
@@ -249,7 +278,10 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> PacedBody<S> {
     /// 400, 408 or 413.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Problem> {
         let limit_bytes = self.limit_bytes;
-        self.next().await.transpose().map_err(|e| payload_problem(e, limit_bytes))
+        self.next()
+            .await
+            .transpose()
+            .map_err(|e| payload_problem(e, limit_bytes))
     }
 
     fn too_slow(&mut self) -> bool {
@@ -289,7 +321,9 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for PacedBody
             Poll::Ready(other) => Poll::Ready(other),
             Poll::Pending => {
                 let left = this.pace.window.saturating_sub(this.waited);
-                let (_, timer) = this.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
+                let (_, timer) = this
+                    .waiting
+                    .get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
                 if timer.as_mut().poll(cx).is_ready() {
                     // The window ends just now: look at it in the next poll.
                     cx.waker().wake_by_ref();
@@ -306,7 +340,185 @@ pub fn payload_problem(error: PayloadError, limit_bytes: u64) -> Problem {
     match error {
         PayloadError::Overflow => Problem::payload_too_large(limit_bytes),
         PayloadError::Io(e) if e.kind() == io::ErrorKind::TimedOut => Problem::request_timeout(),
-        other => Problem::new(Code::MalformedRequest, "The body broke off or its transfer coding is wrong.")
-            .caused_by(other.to_string()),
+        other => Problem::new(
+            Code::MalformedRequest,
+            "The body broke off or its transfer coding is wrong.",
+        )
+        .caused_by(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    const MOMENT: Duration = Duration::from_millis(30);
+
+    fn chunks(sizes: &[usize]) -> impl Stream<Item = Result<Bytes, PayloadError>> + Unpin + use<> {
+        let chunks: Vec<_> = sizes
+            .iter()
+            .map(|n| Ok(Bytes::from(vec![b'x'; *n])))
+            .collect();
+        stream::iter(chunks)
+    }
+
+    fn trickle(
+        size: usize,
+        every: Duration,
+    ) -> impl Stream<Item = Result<Bytes, PayloadError>> + Unpin {
+        Box::pin(stream::unfold(0_u32, move |n| async move {
+            sleep(every).await;
+            (n < 1000).then(|| (Ok(Bytes::from(vec![b'x'; size])), n + 1))
+        }))
+    }
+
+    #[actix_web::test]
+    async fn a_body_of_just_the_limit_is_read_and_one_byte_more_is_413() {
+        assert_eq!(
+            read_bounded(&mut chunks(&[3, 4]), 7).await.unwrap().len(),
+            7
+        );
+        let problem = read_bounded(&mut chunks(&[3, 5]), 7).await.unwrap_err();
+        assert_eq!(
+            (problem.code, &problem.members["limit"]),
+            (Code::PayloadTooLarge, &7.into())
+        );
+    }
+
+    #[actix_web::test]
+    async fn a_slow_body_is_408() {
+        let problem = read_within(&mut trickle(1, MOMENT / 10), 1_000_000, MOMENT)
+            .await
+            .unwrap_err();
+        assert_eq!(problem.code, Code::RequestTimeout);
+        let problem = read_within(&mut stream::pending(), 10, MOMENT)
+            .await
+            .unwrap_err();
+        assert_eq!(problem.code, Code::RequestTimeout);
+    }
+
+    #[actix_web::test]
+    async fn a_body_that_breaks_off_is_400() {
+        let mut broken = stream::iter([
+            Ok(Bytes::from_static(b"{")),
+            Err(PayloadError::Incomplete(None)),
+        ]);
+        assert_eq!(
+            read_bounded(&mut broken, 10).await.unwrap_err().code,
+            Code::MalformedRequest
+        );
+    }
+
+    #[actix_web::test]
+    async fn draining_ends_at_its_size_and_its_time() {
+        assert_eq!(
+            drain(&mut chunks(&[5, 5]), 10, MOMENT).await,
+            Drained::Wholly
+        );
+        assert_eq!(
+            drain(&mut chunks(&[5, 6]), 10, MOMENT).await,
+            Drained::InPart
+        );
+        assert_eq!(
+            drain(&mut trickle(1, MOMENT / 10), 1 << 20, MOMENT).await,
+            Drained::InPart
+        );
+        assert_eq!(
+            drain(
+                &mut stream::iter([Err(PayloadError::Incomplete(None))]),
+                10,
+                MOMENT
+            )
+            .await,
+            Drained::InPart
+        );
+    }
+
+    #[actix_web::test]
+    async fn a_paced_body_times_out_below_its_least_throughput() {
+        let pace = Pace {
+            window: MOMENT,
+            least_bytes: 1000,
+        };
+        for mut slow in [
+            PacedBody::new(
+                Box::pin(stream::pending()) as Pin<Box<dyn Stream<Item = _>>>,
+                1 << 20,
+                pace,
+            ),
+            PacedBody::new(Box::pin(trickle(1, MOMENT / 10)), 1 << 20, pace),
+            PacedBody::new(Box::pin(trickle(1, MOMENT * 2)), 1 << 20, pace),
+        ] {
+            let refused = loop {
+                match slow.chunk().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("a slow body was read to its end"),
+                    Err(problem) => break problem,
+                }
+            };
+            assert_eq!(refused.code, Code::RequestTimeout);
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_paced_body_above_its_least_throughput_goes_on_for_many_windows() {
+        let pace = Pace {
+            window: MOMENT,
+            least_bytes: 1000,
+        };
+        let mut body = PacedBody::new(trickle(1000, MOMENT / 10), 1 << 30, pace);
+        let start = Instant::now();
+        while start.elapsed() < MOMENT * 8 {
+            assert!(body.chunk().await.unwrap().is_some());
+        }
+    }
+
+    #[actix_web::test]
+    async fn the_readers_own_time_does_not_count_against_the_client() {
+        let mut body = PacedBody::new(
+            chunks(&[1, 1, 1]),
+            10,
+            Pace {
+                window: MOMENT,
+                least_bytes: 1000,
+            },
+        );
+        while body.chunk().await.unwrap().is_some() {
+            sleep(MOMENT * 2).await;
+        }
+        assert_eq!(body.read_bytes(), 3);
+    }
+
+    #[actix_web::test]
+    async fn a_paced_body_beyond_its_limit_is_413() {
+        let mut body = PacedBody::new(chunks(&[6, 6]), 10, Pace::UPLOAD);
+        body.chunk().await.unwrap();
+        assert_eq!(body.chunk().await.unwrap_err().code, Code::PayloadTooLarge);
+    }
+
+    #[test]
+    fn json_is_required_by_its_essence_and_an_absent_type_passes() {
+        for good in [
+            None,
+            Some("application/json"),
+            Some("Application/JSON; charset=utf-8"),
+            Some("application/json ;x"),
+        ] {
+            assert!(require_json(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonx",
+            "application/problem+json",
+            "application/x-www-form-urlencoded",
+        ] {
+            assert_eq!(
+                require_json(Some(bad)).unwrap_err().code,
+                Code::UnsupportedMediaType,
+                "{bad}"
+            );
+        }
     }
 }

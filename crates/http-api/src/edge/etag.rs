@@ -20,7 +20,11 @@ pub fn etag_of(id: impl Display, version: impl Display) -> EntityTag {
 /// The strong tag of immutable content, by its digest or another text. What a tag cannot hold is left out.
 #[must_use]
 pub fn content_etag(text: &str) -> EntityTag {
-    EntityTag::new_strong(text.chars().filter(|c| matches!(c, '!' | '#'..='~')).collect())
+    EntityTag::new_strong(
+        text.chars()
+            .filter(|c| matches!(c, '!' | '#'..='~'))
+            .collect(),
+    )
 }
 
 /// The request's `If-Match`, to be checked against the version that the transaction read.
@@ -109,7 +113,9 @@ mod tests {
     use actix_web::test::TestRequest;
 
     fn if_match(values: &[&str]) -> IfMatch {
-        let request = values.iter().fold(TestRequest::default(), |r, v| r.append_header(("if-match", *v)));
+        let request = values.iter().fold(TestRequest::default(), |r, v| {
+            r.append_header(("if-match", *v))
+        });
         IfMatch::of(request.to_http_request().headers())
     }
 
@@ -117,11 +123,27 @@ mod tests {
     fn if_match_holds_for_this_version_a_star_and_no_condition() {
         let tag = etag_of("gal_1", 3);
         assert_eq!(tag.to_string(), "\"gal_1.3\"");
-        for values in [&[] as &[&str], &["*"], &["\"gal_1.3\""], &["\"x\", \"gal_1.3\""], &["\"x\"", "\"gal_1.3\""]] {
+        for values in [
+            &[] as &[&str],
+            &["*"],
+            &["\"gal_1.3\""],
+            &["\"x\", \"gal_1.3\""],
+            &["\"x\"", "\"gal_1.3\""],
+        ] {
             assert!(if_match(values).check(&tag).is_ok(), "{values:?}");
         }
-        for values in [&["\"gal_1.2\""] as &[&str], &["W/\"gal_1.3\""], &["gal_1.3"], &[""], &["\"x\",,"]] {
-            assert_eq!(if_match(values).check(&tag).unwrap_err().code, Code::PreconditionFailed, "{values:?}");
+        for values in [
+            &["\"gal_1.2\""] as &[&str],
+            &["W/\"gal_1.3\""],
+            &["gal_1.3"],
+            &[""],
+            &["\"x\",,"],
+        ] {
+            assert_eq!(
+                if_match(values).check(&tag).unwrap_err().code,
+                Code::PreconditionFailed,
+                "{values:?}"
+            );
         }
     }
 
@@ -129,11 +151,18 @@ mod tests {
     fn if_none_match_compares_weakly() {
         let tag = content_etag("a\"b\u{0}c\u{e9}");
         assert_eq!(tag.to_string(), "\"abc\"");
-        let headers = |v: &str| TestRequest::default().insert_header(("if-none-match", v)).to_http_request();
+        let headers = |v: &str| {
+            TestRequest::default()
+                .insert_header(("if-none-match", v))
+                .to_http_request()
+        };
         for same in ["*", "\"abc\"", "W/\"abc\"", "\"x\", W/\"abc\""] {
             assert!(not_modified(headers(same).headers(), &tag), "{same}");
         }
         assert!(!not_modified(headers("\"x\"").headers(), &tag));
-        assert!(!not_modified(TestRequest::default().to_http_request().headers(), &tag));
+        assert!(!not_modified(
+            TestRequest::default().to_http_request().headers(),
+            &tag
+        ));
     }
 }

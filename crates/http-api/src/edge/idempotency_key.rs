@@ -19,12 +19,17 @@ impl IdempotencyKey {
     /// 400 if the header is empty, too long, holds other characters or comes twice.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all(IDEMPOTENCY_KEY);
-        let Some(value) = values.next() else { return Ok(None) };
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
         let bytes = value.as_bytes();
-        let well_formed = (1..=255).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        let well_formed =
+            (1..=255).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
         match std::str::from_utf8(bytes) {
             Ok(text) if well_formed && values.next().is_none() => Ok(Some(Self(text.to_owned()))),
-            _ => Err(Problem::malformed("Idempotency-Key must be one value of 1 to 255 visible ASCII characters.")),
+            _ => Err(Problem::malformed(
+                "Idempotency-Key must be one value of 1 to 255 visible ASCII characters.",
+            )),
         }
     }
 
@@ -39,7 +44,12 @@ impl IdempotencyKey {
 /// outcome (lower-case names, in a fixed order), and the body's own digest. Each part is preceded by its
 /// length, so that no two requests share a fingerprint by moving a boundary.
 #[must_use]
-pub fn fingerprint(method: &str, route: &str, headers: &[(&str, &str)], body_digest: &[u8; 32]) -> [u8; 32] {
+pub fn fingerprint(
+    method: &str,
+    route: &str,
+    headers: &[(&str, &str)],
+    body_digest: &[u8; 32],
+) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut part = |bytes: &[u8]| {
         context.update(&(bytes.len() as u64).to_be_bytes());
@@ -91,8 +101,18 @@ mod tests {
         for good in [b"a".as_slice(), b"~!\"", &longest] {
             assert_eq!(of(&[good]).unwrap().unwrap().as_str().as_bytes(), good);
         }
-        for bad in [b"".as_slice(), b"a b", b"a\tb", "\u{e9}".as_bytes(), &[b'k'; 256]] {
-            assert_eq!(of(&[bad]).unwrap_err().code, Code::MalformedRequest, "{bad:?}");
+        for bad in [
+            b"".as_slice(),
+            b"a b",
+            b"a\tb",
+            "\u{e9}".as_bytes(),
+            &[b'k'; 256],
+        ] {
+            assert_eq!(
+                of(&[bad]).unwrap_err().code,
+                Code::MalformedRequest,
+                "{bad:?}"
+            );
         }
         assert!(of(&[b"a", b"b"]).is_err());
     }

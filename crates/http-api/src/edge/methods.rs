@@ -19,9 +19,18 @@ impl AllowedMethods {
     /// Reads the document once, at the start, and adds the pages that are not in it.
     #[must_use]
     pub fn of(document: &OpenApi) -> Self {
-        let documented = document.paths.paths.iter().map(|(path, item)| (path.as_str(), methods(item)));
+        let documented = document
+            .paths
+            .paths
+            .iter()
+            .map(|(path, item)| (path.as_str(), methods(item)));
         let pages = PAGE_PATHS.map(|path| (path, vec!["GET"]));
-        Self(documented.chain(pages).map(|(path, methods)| (ResourceDef::new(path), methods)).collect())
+        Self(
+            documented
+                .chain(pages)
+                .map(|(path, methods)| (ResourceDef::new(path), methods))
+                .collect(),
+        )
     }
 
     /// The value of `Allow` for a path, or nothing if the path does not exist.
@@ -30,7 +39,13 @@ impl AllowedMethods {
         // Two patterns can match one path (`/members/{id}`, `/members/me`); routing tries them all.
         let mut allowed: Vec<&str> = Vec::new();
         for (_, methods) in self.0.iter().filter(|(pattern, _)| pattern.is_match(path)) {
-            allowed.extend(methods.iter().filter(|method| !allowed.contains(method)).copied().collect::<Vec<_>>());
+            allowed.extend(
+                methods
+                    .iter()
+                    .filter(|method| !allowed.contains(method))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
         }
         if allowed.is_empty() {
             return None;
@@ -52,15 +67,24 @@ impl AllowedMethods {
     pub fn answer(&self, method: &Method, path: &str) -> Result<HttpResponse, Problem> {
         let allow = self.allow(path).ok_or_else(Problem::not_found)?;
         if method == Method::OPTIONS {
-            return Ok(HttpResponse::NoContent().insert_header((header::ALLOW, allow)).finish());
+            return Ok(HttpResponse::NoContent()
+                .insert_header((header::ALLOW, allow))
+                .finish());
         }
-        Err(Problem::new(Code::MethodNotAllowed, format!("This address answers {allow}.")).header(header::ALLOW, allow))
+        Err(Problem::new(
+            Code::MethodNotAllowed,
+            format!("This address answers {allow}."),
+        )
+        .header(header::ALLOW, allow))
     }
 
     /// The default service of the application.
     pub fn default_service(&self) -> Route {
         let allowed = self.clone();
-        web::to(move |request: HttpRequest| std::future::ready(allowed.answer(request.method(), request.path())))
+        web::to(move |request: HttpRequest| {
+            // The path as the router saw it: with needless percent-encoding undone.
+            std::future::ready(allowed.answer(request.method(), request.match_info().as_str()))
+        })
     }
 }
 
@@ -104,11 +128,14 @@ pub fn extractor_errors(config: &mut web::ServiceConfig) {
 fn json_problem(error: actix_web::error::JsonPayloadError) -> Problem {
     use actix_web::error::JsonPayloadError as E;
     match error {
-        E::OverflowKnownLength { limit, .. } | E::Overflow { limit } => Problem::payload_too_large(limit as u64),
-        E::ContentType => Problem::unsupported_media_type("application/json"),
-        E::Deserialize(e) if e.is_data() => {
-            Problem::validation(vec![FieldError::new("body", "a field is missing, unknown or of the wrong type")])
+        E::OverflowKnownLength { limit, .. } | E::Overflow { limit } => {
+            Problem::payload_too_large(limit as u64)
         }
+        E::ContentType => Problem::unsupported_media_type("application/json"),
+        E::Deserialize(e) if e.is_data() => Problem::validation(vec![FieldError::new(
+            "body",
+            "a field is missing, unknown or of the wrong type",
+        )]),
         _ => Problem::malformed("The body could not be read as JSON."),
     }
 }

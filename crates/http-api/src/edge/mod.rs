@@ -18,6 +18,7 @@ pub mod problem;
 pub mod query;
 pub mod range;
 pub mod request_id;
+mod strict;
 pub mod trace;
 pub mod validate;
 

@@ -10,10 +10,19 @@ use super::query::{from_pairs, pairs};
 /// The parameters that every list takes, for the API's document.
 #[derive(Debug, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the document's source; `PageQuery` reads the parameters")]
+#[expect(
+    dead_code,
+    reason = "the document's source; `PageQuery` reads the parameters"
+)]
 pub struct PageParams {
     /// How many items at most.
-    #[param(minimum = 1, maximum = 200, default = 50, required = false, nullable = false)]
+    #[param(
+        minimum = 1,
+        maximum = 200,
+        default = 50,
+        required = false,
+        nullable = false
+    )]
     limit: Option<u16>,
     /// `next_cursor` of the page before.
     #[param(required = false, nullable = false)]
@@ -62,11 +71,17 @@ impl PageQuery {
         let cursor = take(&mut filters, "cursor");
         filters.sort_unstable();
         // As JSON, so that no value can pass for two parameters.
-        let list = format!("{list}?{}", serde_json::to_string(&filters).map_err(Problem::internal)?);
+        let list = format!(
+            "{list}?{}",
+            serde_json::to_string(&filters).map_err(Problem::internal)?
+        );
         let after = cursor
             .map(|cursor| {
                 codec.open(workspace, &list, &cursor).map_err(|_| {
-                    Problem::new(Code::InvalidCursor, "The cursor was not issued for this list with these filters.")
+                    Problem::new(
+                        Code::InvalidCursor,
+                        "The cursor was not issued for this list with these filters.",
+                    )
                 })
             })
             .transpose()?;
@@ -74,19 +89,39 @@ impl PageQuery {
             None => DEFAULT_LIMIT,
             Some(text) => {
                 let digits = text.bytes().all(|b| b.is_ascii_digit());
-                text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-                    Problem::invalid_field("limit", format!("expected a number from 1 to {MAX_LIMIT}"))
-                })?
+                text.parse()
+                    .ok()
+                    .filter(|limit| digits && (1..=MAX_LIMIT).contains(limit))
+                    .ok_or_else(|| {
+                        Problem::invalid_field(
+                            "limit",
+                            format!("expected a number from 1 to {MAX_LIMIT}"),
+                        )
+                    })?
             }
         };
         let filters = from_pairs(filters)?;
-        Ok((Self { request: PageRequest { limit, after }, workspace, list }, filters))
+        Ok((
+            Self {
+                request: PageRequest { limit, after },
+                workspace,
+                list,
+            },
+            filters,
+        ))
     }
 
     /// The page as it goes over the wire.
-    pub fn view<T, U>(&self, page: Page<T>, codec: &CursorCodec, item: impl FnMut(T) -> U) -> ListView<U> {
+    pub fn view<T, U>(
+        &self,
+        page: Page<T>,
+        codec: &CursorCodec,
+        item: impl FnMut(T) -> U,
+    ) -> ListView<U> {
         ListView {
-            next_cursor: page.next.map(|position| codec.seal(self.workspace, &self.list, position)),
+            next_cursor: page
+                .next
+                .map(|position| codec.seal(self.workspace, &self.list, position)),
             items: page.items.into_iter().map(item).collect(),
         }
     }
@@ -114,10 +149,12 @@ mod tests {
     }
 
     fn read(query: &str) -> Result<PageQuery, Problem> {
-        PageQuery::read::<Filters>(query, &CursorCodec::new(&[1; 32]), workspace(1), "photos").map(|(page, filters)| {
-            assert!(filters.status.is_none_or(|status| status == "open"));
-            page
-        })
+        PageQuery::read::<Filters>(query, &CursorCodec::new(&[1; 32]), workspace(1), "photos").map(
+            |(page, filters)| {
+                assert!(filters.status.is_none_or(|status| status == "open"));
+                page
+            },
+        )
     }
 
     #[test]
@@ -125,7 +162,15 @@ mod tests {
         assert_eq!(read("").unwrap().request.limit, 50);
         assert_eq!(read("limit=1").unwrap().request.limit, 1);
         assert_eq!(read("limit=200").unwrap().request.limit, 200);
-        for bad in ["limit=0", "limit=201", "limit=-1", "limit=+5", "limit=", "limit=x", "limit=99999999999"] {
+        for bad in [
+            "limit=0",
+            "limit=201",
+            "limit=-1",
+            "limit=+5",
+            "limit=",
+            "limit=x",
+            "limit=99999999999",
+        ] {
             let problem = read(bad).unwrap_err();
             assert_eq!(problem.code, Code::ValidationFailed, "{bad}");
             assert_eq!(problem.members["errors"][0]["field"], "limit");
@@ -135,13 +180,26 @@ mod tests {
     #[test]
     fn a_cursor_holds_for_the_same_workspace_list_and_filters_alone() {
         let codec = CursorCodec::new(&[1; 32]);
-        let page = Page { items: vec![1], next: Some(Position::Seq(9)) };
-        let view = read("status=open&limit=1").unwrap().view(page, &codec, |n| n);
+        let page = Page {
+            items: vec![1],
+            next: Some(Position::Seq(9)),
+        };
+        let view = read("status=open&limit=1")
+            .unwrap()
+            .view(page, &codec, |n| n);
         let cursor = view.next_cursor.unwrap();
         let same = read(&format!("cursor={cursor}&status=open")).unwrap();
         assert_eq!(same.request.after, Some(Position::Seq(9)));
-        for other in [format!("cursor={cursor}"), format!("cursor={cursor}&status=closed"), "cursor=".into()] {
-            assert_eq!(read(&other).unwrap_err().code, Code::InvalidCursor, "{other}");
+        for other in [
+            format!("cursor={cursor}"),
+            format!("cursor={cursor}&status=closed"),
+            "cursor=".into(),
+        ] {
+            assert_eq!(
+                read(&other).unwrap_err().code,
+                Code::InvalidCursor,
+                "{other}"
+            );
         }
         let query = format!("cursor={cursor}&status=open");
         assert!(PageQuery::read::<Filters>(&query, &codec, workspace(2), "photos").is_err());

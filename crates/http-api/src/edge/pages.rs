@@ -13,10 +13,12 @@ pub const UPGRADE_PATH: &str = "/settings/billing/upgrade";
 pub fn problem_pages(upgrade_text: impl Into<String>) -> impl FnOnce(&mut web::ServiceConfig) {
     let upgrade_text = upgrade_text.into();
     move |config| {
-        config.service(page_route("/problems/{code}").to(problem_page)).service(page_route(UPGRADE_PATH).to(move || {
-            let page = page("Upgrade", "Upgrade", &upgrade_text);
-            async move { html(page) }
-        }));
+        config
+            .service(page_route("/problems/{code}").to(problem_page))
+            .service(page_route(UPGRADE_PATH).to(move || {
+                let page = page("Upgrade", "Upgrade", &upgrade_text);
+                async move { html(page) }
+            }));
     }
 }
 
@@ -37,12 +39,18 @@ fn html(page: String) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "public, max-age=3600"))
-        .insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"))
+        .insert_header((
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ))
         .body(page)
 }
 
 fn page(heading: &str, name: &str, text: &str) -> String {
-    let paragraphs: String = text.split("\n\n").map(|p| format!("<p>{}</p>\n", escaped(p))).collect();
+    let paragraphs: String = text
+        .split("\n\n")
+        .map(|p| format!("<p>{}</p>\n", escaped(p)))
+        .collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{heading}</title>\n\

@@ -149,14 +149,20 @@ pub struct FieldError {
 impl FieldError {
     /// A refused field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
     }
 }
 
 /// The members that every problem carries; each code's further members are in the documentation of the API.
 #[derive(Debug, utoipa::ToSchema)]
 #[schema(as = Problem)]
-#[expect(dead_code, reason = "the schema's source; the answer itself is written by `Problem`")]
+#[expect(
+    dead_code,
+    reason = "the schema's source; the answer itself is written by `Problem`"
+)]
 pub struct ProblemBody {
     /// The page that explains the code.
     #[schema(example = "/problems/not_found")]
@@ -195,10 +201,17 @@ pub struct Problem {
 impl Problem {
     /// A problem without extra members. 401 brings its challenge by itself.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let mut problem =
-            Self { code, detail: detail.into(), members: Map::new(), headers: Vec::new(), source: None };
+        let mut problem = Self {
+            code,
+            detail: detail.into(),
+            members: Map::new(),
+            headers: Vec::new(),
+            source: None,
+        };
         if code.number() == 401 {
-            problem.headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            problem
+                .headers
+                .push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
         problem
     }
@@ -239,7 +252,10 @@ impl Problem {
     /// 404, always the same bytes: whether something exists elsewhere is not to be told.
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(Code::NotFound, "There is nothing here that this credential may see.")
+        Self::new(
+            Code::NotFound,
+            "There is nothing here that this credential may see.",
+        )
     }
 
     /// 401 with its challenge, one answer for every reason.
@@ -280,8 +296,11 @@ impl Problem {
     /// 413 with the limit in bytes.
     #[must_use]
     pub fn payload_too_large(limit_bytes: u64) -> Self {
-        Self::new(Code::PayloadTooLarge, format!("The body is larger than {limit_bytes} bytes."))
-            .with("limit", limit_bytes)
+        Self::new(
+            Code::PayloadTooLarge,
+            format!("The body is larger than {limit_bytes} bytes."),
+        )
+        .with("limit", limit_bytes)
     }
 
     /// 408: the body came too slowly.
@@ -293,15 +312,21 @@ impl Problem {
     /// 415, naming what is taken.
     #[must_use]
     pub fn unsupported_media_type(expected: &str) -> Self {
-        Self::new(Code::UnsupportedMediaType, format!("The Content-Type must be {expected}."))
+        Self::new(
+            Code::UnsupportedMediaType,
+            format!("The Content-Type must be {expected}."),
+        )
     }
 
     /// 503 with `Retry-After: 1`. The cause may hold SQL or addresses; it is logged and not told.
     #[must_use]
     pub fn dependency_unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(Code::DependencyUnavailable, "Something the service needs does not answer. Try again shortly.")
-            .retry_after(1)
-            .caused_by(source)
+        Self::new(
+            Code::DependencyUnavailable,
+            "Something the service needs does not answer. Try again shortly.",
+        )
+        .retry_after(1)
+        .caused_by(source)
     }
 
     /// 500: tells nothing, logs the cause.
@@ -381,7 +406,9 @@ impl fmt::Display for Problem {
 
 impl Error for Problem {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
     }
 }
 
@@ -399,9 +426,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { .. } => Self::dependency_unavailable(error),
-            StoreError::Taken { .. } => {
-                Self::new(Code::Conflict, "Another request was faster. Read the resource again.").caused_by(error)
-            }
+            StoreError::Taken { .. } => Self::new(
+                Code::Conflict,
+                "Another request was faster. Read the resource again.",
+            )
+            .caused_by(error),
             StoreError::Dangling { .. } => Self::not_found().caused_by(error),
             StoreError::Corrupt { .. } => Self::internal(error),
         }
@@ -429,22 +458,33 @@ mod tests {
             assert_eq!(body["title"], code.title());
             assert_eq!(body["code"], code.as_str());
             assert_eq!(body["detail"], "x");
-            assert_eq!(response.headers().get(header::CONTENT_TYPE).unwrap(), PROBLEM_JSON);
+            assert_eq!(
+                response.headers().get(header::CONTENT_TYPE).unwrap(),
+                PROBLEM_JSON
+            );
             assert_eq!(Code::from_name(code.as_str()), Some(*code));
         }
     }
 
     #[test]
     fn a_401_carries_its_challenge_whichever_way_it_was_made() {
-        for problem in [Problem::unauthenticated(), Problem::new(Code::Unauthenticated, "expired")] {
+        for problem in [
+            Problem::unauthenticated(),
+            Problem::new(Code::Unauthenticated, "expired"),
+        ] {
             let (_, _, response) = parts(&problem);
-            assert_eq!(response.headers().get(header::WWW_AUTHENTICATE).unwrap(), "Bearer");
+            assert_eq!(
+                response.headers().get(header::WWW_AUTHENTICATE).unwrap(),
+                "Bearer"
+            );
         }
     }
 
     #[test]
     fn not_found_is_always_the_same_bytes() {
-        let dangling = Problem::from(StoreError::Dangling { operation: "add a photo" });
+        let dangling = Problem::from(StoreError::Dangling {
+            operation: "add a photo",
+        });
         assert_eq!(dangling.body(), Problem::not_found().body());
         assert_eq!(
             String::from_utf8(Problem::not_found().body()).unwrap(),
@@ -470,17 +510,30 @@ mod tests {
             reason: "empty".into(),
         });
         let (status, body, _) = parts(&corrupt);
-        assert_eq!((status.as_u16(), &body["code"]), (500, &Value::from("internal_error")));
+        assert_eq!(
+            (status.as_u16(), &body["code"]),
+            (500, &Value::from("internal_error"))
+        );
         assert!(!body.to_string().contains("galleries"));
 
-        assert_eq!(parts(&Problem::from(StoreError::Taken { operation: "x" })).0, 409);
+        assert_eq!(
+            parts(&Problem::from(StoreError::Taken { operation: "x" })).0,
+            409
+        );
     }
 
     #[test]
     fn extra_members_and_headers_reach_the_answer() {
-        let (_, body, response) =
-            parts(&Problem::new(Code::QuotaExceeded, "full").with("limit", 5).with("resets_at", Value::Null).retry_after(7));
-        assert_eq!((&body["limit"], &body["resets_at"]), (&Value::from(5), &Value::Null));
+        let (_, body, response) = parts(
+            &Problem::new(Code::QuotaExceeded, "full")
+                .with("limit", 5)
+                .with("resets_at", Value::Null)
+                .retry_after(7),
+        );
+        assert_eq!(
+            (&body["limit"], &body["resets_at"]),
+            (&Value::from(5), &Value::Null)
+        );
         assert_eq!(response.headers().get("retry-after").unwrap(), "7");
         assert!(response.into_body().try_into_bytes().is_ok());
     }

@@ -27,7 +27,10 @@ pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
             return Err(Problem::malformed("The query string is not UTF-8."));
         };
         if name.contains('\0') || value.contains('\0') {
-            return Err(Problem::validation(vec![refused(&name, "must not hold a NUL character")]));
+            return Err(Problem::validation(vec![refused(
+                &name,
+                "must not hold a NUL character",
+            )]));
         }
         if pairs.iter().any(|(n, _)| *n == name) {
             return Err(Problem::validation(vec![refused(&name, "is given twice")]));
@@ -81,7 +84,9 @@ impl IntoDeserializer<'_, ValueError> for Text {
 
 impl Text {
     fn read<T: FromStr<Err: Display>>(&self, expected: &str) -> Result<T, ValueError> {
-        self.0.parse().map_err(|_| de::Error::custom(Cow::Owned::<str>(format!("expected {expected}"))))
+        self.0
+            .parse()
+            .map_err(|_| de::Error::custom(Cow::Owned::<str>(format!("expected {expected}"))))
     }
 }
 
@@ -102,7 +107,11 @@ impl<'de> Deserializer<'de> for Text {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_some(self)
     }
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, ValueError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
     fn deserialize_enum<V: Visitor<'de>>(
@@ -155,28 +164,56 @@ mod tests {
 
     fn refusal(query: &str) -> (u16, String) {
         let problem = parse_query::<Query>(query).unwrap_err();
-        let errors = problem.members.get("errors").map(ToString::to_string).unwrap_or_default();
+        let errors = problem
+            .members
+            .get("errors")
+            .map(ToString::to_string)
+            .unwrap_or_default();
         (problem.code.number(), errors)
     }
 
     #[test]
     fn a_query_is_decoded() {
         assert_eq!(
-            parse_query::<Query>("metric=a%20b+c%C3%A9%2&granularity=day&permanent=true&&from=7").unwrap(),
-            Query { metric: "a b c\u{e9}%2".into(), granularity: Some(Grain::Day), permanent: true, from: Some(7) }
+            parse_query::<Query>("metric=a%20b+c%C3%A9%2&granularity=day&permanent=true&&from=7")
+                .unwrap(),
+            Query {
+                metric: "a b c\u{e9}%2".into(),
+                granularity: Some(Grain::Day),
+                permanent: true,
+                from: Some(7)
+            }
         );
     }
 
     #[test]
     fn each_fault_names_its_parameter() {
         for (query, errors) in [
-            ("metric=a&workspace_id=1", r#"[{"field":"workspace_id","message":"is not a known field"}]"#),
-            ("metric=a&metric=b", r#"[{"field":"metric","message":"is given twice"}]"#),
+            (
+                "metric=a&workspace_id=1",
+                r#"[{"field":"workspace_id","message":"is not a known field"}]"#,
+            ),
+            (
+                "metric=a&metric=b",
+                r#"[{"field":"metric","message":"is given twice"}]"#,
+            ),
             ("", r#"[{"field":"metric","message":"is required"}]"#),
-            ("metric=a&from=-1", r#"[{"field":"from","message":"expected a whole number"}]"#),
-            ("metric=a&permanent=yes", r#"[{"field":"permanent","message":"expected true or false"}]"#),
-            ("metric=a&granularity=week", r#"[{"field":"granularity","message":"expected `hour` or `day`"}]"#),
-            ("metric=%00", r#"[{"field":"metric","message":"must not hold a NUL character"}]"#),
+            (
+                "metric=a&from=-1",
+                r#"[{"field":"from","message":"expected a whole number"}]"#,
+            ),
+            (
+                "metric=a&permanent=yes",
+                r#"[{"field":"permanent","message":"expected true or false"}]"#,
+            ),
+            (
+                "metric=a&granularity=week",
+                r#"[{"field":"granularity","message":"expected `hour` or `day`"}]"#,
+            ),
+            (
+                "metric=%00",
+                r#"[{"field":"metric","message":"must not hold a NUL character"}]"#,
+            ),
         ] {
             assert_eq!(refusal(query), (422, errors.to_owned()), "{query}");
         }

@@ -45,19 +45,34 @@ impl Wanted {
 ///
 /// # Errors
 /// 416 with `Content-Range: bytes */length`.
-pub fn wanted(headers: &HeaderMap, content_length: u64, tag: &EntityTag) -> Result<Wanted, Problem> {
+pub fn wanted(
+    headers: &HeaderMap,
+    content_length: u64,
+    tag: &EntityTag,
+) -> Result<Wanted, Problem> {
     let mut ranges = headers.get_all(header::RANGE);
-    let (Some(range), None) = (ranges.next(), ranges.next()) else { return Ok(Wanted::Whole) };
+    let (Some(range), None) = (ranges.next(), ranges.next()) else {
+        return Ok(Wanted::Whole);
+    };
     if let Some(condition) = headers.get(header::IF_RANGE) {
         // A date is never met: the content has a strong tag and no Last-Modified.
-        let met = condition.to_str().ok().and_then(|text| text.trim().parse::<EntityTag>().ok());
+        let met = condition
+            .to_str()
+            .ok()
+            .and_then(|text| text.trim().parse::<EntityTag>().ok());
         if !met.is_some_and(|t| t.strong_eq(tag)) {
             return Ok(Wanted::Whole);
         }
     }
-    match range.to_str().map_or(Wanted::Whole, |text| parse_range(text, content_length)) {
-        Wanted::Unsatisfiable => Err(Problem::new(Code::RangeNotSatisfiable, "The range lies outside the content.")
-            .header(header::CONTENT_RANGE, format!("bytes */{content_length}"))),
+    match range
+        .to_str()
+        .map_or(Wanted::Whole, |text| parse_range(text, content_length))
+    {
+        Wanted::Unsatisfiable => Err(Problem::new(
+            Code::RangeNotSatisfiable,
+            "The range lies outside the content.",
+        )
+        .header(header::CONTENT_RANGE, format!("bytes */{content_length}"))),
         wanted => Ok(wanted),
     }
 }
@@ -79,17 +94,27 @@ fn understood(value: &str, content_length: u64) -> Option<Wanted> {
     if first.is_empty() {
         let suffix = position(last)?;
         return Some(match end {
-            Some(end) if suffix > 0 => Wanted::Part { first: content_length.saturating_sub(suffix), last: end },
+            Some(end) if suffix > 0 => Wanted::Part {
+                first: content_length.saturating_sub(suffix),
+                last: end,
+            },
             _ => Wanted::Unsatisfiable,
         });
     }
     let first = position(first)?;
-    let last = if last.is_empty() { u64::MAX } else { position(last)? };
+    let last = if last.is_empty() {
+        u64::MAX
+    } else {
+        position(last)?
+    };
     if last < first {
         return None;
     }
     Some(match end {
-        Some(end) if first <= end => Wanted::Part { first, last: last.min(end) },
+        Some(end) if first <= end => Wanted::Part {
+            first,
+            last: last.min(end),
+        },
         _ => Wanted::Unsatisfiable,
     })
 }
@@ -166,7 +191,9 @@ mod tests {
 
     #[test]
     fn an_unsatisfiable_range_is_416_with_the_length() {
-        let request = TestRequest::default().insert_header(("range", "bytes=10-")).to_http_request();
+        let request = TestRequest::default()
+            .insert_header(("range", "bytes=10-"))
+            .to_http_request();
         let problem = wanted(request.headers(), 10, &content_etag("a")).unwrap_err();
         assert_eq!(problem.code, Code::RangeNotSatisfiable);
         assert_eq!(problem.headers[0].1, "bytes */10");

@@ -15,7 +15,10 @@ impl RequestId {
     /// The client's id if it is one to 128 letters, digits, `.`, `_` and `-`; otherwise a fresh one.
     #[must_use]
     pub fn of(headers: &HeaderMap, ambient: &Ambient) -> Self {
-        let own = headers.get(X_REQUEST_ID).filter(|value| is_well_formed(value.as_bytes())).cloned();
+        let own = headers
+            .get(X_REQUEST_ID)
+            .filter(|value| is_well_formed(value.as_bytes()))
+            .cloned();
         Self(own.unwrap_or_else(|| {
             let mut buffer = uuid::Uuid::encode_buffer();
             let text = ambient.uuid().hyphenated().encode_lower(&mut buffer);
@@ -43,7 +46,9 @@ impl RequestId {
 
 fn is_well_formed(bytes: &[u8]) -> bool {
     (1..=128).contains(&bytes.len())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -53,15 +58,26 @@ mod tests {
 
     fn of(value: &[u8]) -> String {
         let value = HeaderValue::from_bytes(value).unwrap();
-        let request = TestRequest::default().insert_header((X_REQUEST_ID, value)).to_http_request();
-        RequestId::of(request.headers(), &Ambient::system()).as_str().to_owned()
+        let request = TestRequest::default()
+            .insert_header((X_REQUEST_ID, value))
+            .to_http_request();
+        RequestId::of(request.headers(), &Ambient::system())
+            .as_str()
+            .to_owned()
     }
 
     #[test]
     fn a_well_formed_id_is_kept_and_another_replaced() {
         assert_eq!(of(b"a-B_9.z"), "a-B_9.z");
         assert_eq!(of(&[b'a'; 128]), "a".repeat(128));
-        for bad in [b"".as_slice(), b"a b", b"a\"b", b"a/b", "\u{e9}".as_bytes(), &[b'a'; 129]] {
+        for bad in [
+            b"".as_slice(),
+            b"a b",
+            b"a\"b",
+            b"a/b",
+            "\u{e9}".as_bytes(),
+            &[b'a'; 129],
+        ] {
             let fresh: uuid::Uuid = of(bad).parse().unwrap();
             assert_eq!(fresh.get_version_num(), 7);
         }

@@ -15,7 +15,9 @@ use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::{Error, HttpMessage};
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::future::{Either, FutureExt, Join, LocalBoxFuture, Map, Ready as Done, join, ready as done};
+use futures_util::future::{
+    Either, FutureExt, Join, LocalBoxFuture, Map, Ready as Done, join, ready as done,
+};
 use rawdrive_tenancy_core::Ambient;
 use tokio::time::Instant;
 
@@ -56,7 +58,10 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(EdgeService { service, ambient: self.ambient.clone() }))
+        ready(Ok(EdgeService {
+            service,
+            ambient: self.ambient.clone(),
+        }))
     }
 }
 
@@ -88,7 +93,10 @@ where
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
     // Requests without a body, which are most, cost no boxed future.
-    type Future = Either<Map<Join<S::Future, Done<Started>>, Finish<B>>, LocalBoxFuture<'static, Finished<B>>>;
+    type Future = Either<
+        Map<Join<S::Future, Done<Started>>, Finish<B>>,
+        LocalBoxFuture<'static, Finished<B>>,
+    >;
 
     forward_ready!(service);
 
@@ -108,7 +116,9 @@ where
             return Either::Left(join(self.service.call(request), done(started)).map(finish));
         }
         let rest = Rest::new(payload);
-        request.set_payload(Payload::Stream { payload: Box::pin(rest.clone()) });
+        request.set_payload(Payload::Stream {
+            payload: Box::pin(rest.clone()),
+        });
         let answer = self.service.call(request);
         Either::Right(
             async move {
@@ -121,14 +131,20 @@ where
     }
 }
 
-fn finish<B: MessageBody + 'static>(answer: Answer<B>, started: Started, drained: Option<Drained>) -> Finished<B> {
+fn finish<B: MessageBody + 'static>(
+    answer: Answer<B>,
+    started: Started,
+    drained: Option<Drained>,
+) -> Finished<B> {
     let is_head = started.method == Method::HEAD;
     let answer = match answer {
         Ok(response) => Ok(match replacement(response.status(), response.headers()) {
-            Some(problem) => response.into_response(problem.response()).map_into_right_body(),
-            None if is_head => {
-                response.map_body(|_, body| BoxBody::new(Silent(body.size()))).map_into_right_body()
-            }
+            Some(problem) => response
+                .into_response(problem.response())
+                .map_into_right_body(),
+            None if is_head => response
+                .map_body(|_, body| BoxBody::new(Silent(body.size())))
+                .map_into_right_body(),
             None => response.map_into_left_body(),
         }),
         Err(error) => {
@@ -146,7 +162,10 @@ fn finish<B: MessageBody + 'static>(answer: Answer<B>, started: Started, drained
             let route = response.request().match_pattern();
             seal(response.response_mut().headers_mut(), &started.id);
             if close {
-                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+                response
+                    .response_mut()
+                    .head_mut()
+                    .set_connection_type(ConnectionType::Close);
             }
             started.log(route.as_deref(), response.status());
             Ok(response)
@@ -154,7 +173,9 @@ fn finish<B: MessageBody + 'static>(answer: Answer<B>, started: Started, drained
         Err(mut response) => {
             seal(response.headers_mut(), &started.id);
             if close {
-                response.head_mut().set_connection_type(ConnectionType::Close);
+                response
+                    .head_mut()
+                    .set_connection_type(ConnectionType::Close);
             }
             started.log(None, response.status());
             Err(InternalError::from_response("refused before a route was found", response).into())
@@ -177,8 +198,14 @@ impl Started {
 
 fn seal(headers: &mut HeaderMap, id: &RequestId) {
     headers.insert(X_REQUEST_ID, id.clone().into_value());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     // Nearly every JSON answer belongs to a credential (a header's, or a token in the path); a route whose
     // answer is public says so itself.
     if !headers.contains_key(header::CACHE_CONTROL) && is_json(headers) {
@@ -207,8 +234,14 @@ fn replacement(status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
         401 => return Some(Problem::unauthenticated()),
         404 => return Some(Problem::not_found()),
         405 => {
-            let problem = Problem::new(Code::MethodNotAllowed, "This address does not answer the method.");
-            let allow = headers.get(header::ALLOW).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let problem = Problem::new(
+                Code::MethodNotAllowed,
+                "This address does not answer the method.",
+            );
+            let allow = headers
+                .get(header::ALLOW)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default();
             return Some(problem.header(header::ALLOW, allow));
         }
         403 => Code::InsufficientRole,
@@ -222,7 +255,11 @@ fn replacement(status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
         429 => Code::RateLimited,
         503 => Code::DependencyUnavailable,
         400..=499 => Code::MalformedRequest,
-        _ => return Some(Problem::internal(format!("an answer of status {status} was no problem"))),
+        _ => {
+            return Some(Problem::internal(format!(
+                "an answer of status {status} was no problem"
+            )));
+        }
     };
     Some(Problem::new(code, "The request was refused."))
 }
@@ -238,7 +275,10 @@ struct Source {
 
 impl Rest {
     fn new(payload: Payload) -> Self {
-        Self(Rc::new(RefCell::new(Source { payload, ended: false })))
+        Self(Rc::new(RefCell::new(Source {
+            payload,
+            ended: false,
+        })))
     }
 
     async fn forget<B>(mut self, answer: &Answer<B>) -> Drained {
@@ -281,7 +321,10 @@ impl MessageBody for Silent {
         self.0
     }
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         Poll::Ready(None)
     }
 }

@@ -68,7 +68,11 @@ impl Validator {
     /// # Errors
     /// 422 with every refused field, in the order of the checks.
     pub fn finish(self) -> Result<(), Problem> {
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::validation(self.errors))
+        }
     }
 
     /// What `value` holds, if nothing was refused.
@@ -77,7 +81,9 @@ impl Validator {
     /// As [`finish`](Self::finish); 500 if a value is missing although nothing was refused.
     pub fn finish_with<T>(self, value: Option<T>) -> Result<T, Problem> {
         self.finish()?;
-        value.ok_or_else(|| Problem::internal("a value is missing although its field was not refused"))
+        value.ok_or_else(|| {
+            Problem::internal("a value is missing although its field was not refused")
+        })
     }
 }
 
