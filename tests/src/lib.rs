@@ -1,1 +1,66 @@
-//! 
+//! The harness of the end-to-end tests: starts the real `rawdrive` binary on a fresh data directory and
+//! speaks to it as its clients and its operator do. It imports none of the workspace's crates, so that a
+//! test can only know what a client knows.
+//!
+//! ```no_run
+//! # async fn example() {
+//! let server = e2e::Server::start();
+//! let ada = server.sign_up("ada").await;
+//! ada.get("/v1/me").await.is(200);
+//! # }
+//! ```
+//!
+//! Invariant: a server never outlives the test process, however that ends (a watchdog on a pipe sees to it).
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `RAWDRIVE_BIN` | the binary; otherwise the one built beside the tests |
+//! | `RAWDRIVE_E2E_ROUNDS` | rounds of the races and of the kills; otherwise the size for CI |
+//! | `RAWDRIVE_E2E_UPLOADS` | uploads per round of the kills; otherwise the size for CI |
+
+mod api;
+pub mod image;
+mod server;
+
+pub use api::{Actor, Answer, Api};
+pub use server::{Output, Server};
+
+use std::env;
+
+/// Rounds of a test whose size is `ci` unless the environment says otherwise.
+#[must_use]
+pub fn rounds(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_ROUNDS", ci)
+}
+
+/// Uploads in one round of the kill test.
+#[must_use]
+pub fn uploads_per_round(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_UPLOADS", ci)
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    env::var(variable).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}"))
+    })
+}
+
+/// SHA-256 in lower-case hex.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a String takes every write");
+        hex
+    })
+}
+
+/// An id of the kind `prefix` that no workspace has.
+#[must_use]
+pub fn unknown_id(prefix: &str) -> String {
+    let id = uuid::Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_dead_beef);
+    format!("{prefix}_{}", id.simple())
+}

@@ -1,0 +1,136 @@
+//! Valid images of any size, and a few real photographs.
+
+/// A JPEG with EXIF: 600 × 400, taken 2024-05-18 09:41:07.
+pub const COFFEE_JPEG: &[u8] = include_bytes!("../../bins/rawdrive/assets/photos/coffee.jpg");
+/// A PNG of 256 × 256.
+pub const CAMERA_PNG: &[u8] = include_bytes!("../../bins/rawdrive/assets/photos/camera.png");
+/// A lossy WebP of 384 × 384.
+pub const GRASS_WEBP: &[u8] = include_bytes!("../../bins/rawdrive/assets/photos/grass.webp");
+
+const TINY_JPEG: &[u8] = include_bytes!("../assets/tiny.jpg");
+const TINY_PNG: &[u8] = include_bytes!("../assets/tiny.png");
+
+const SOF0: [u8; 2] = [0xFF, 0xC0];
+const SOS: [u8; 2] = [0xFF, 0xDA];
+
+/// Width and height of what [`jpeg`] and [`png`] make.
+pub const TINY_SIZE: (u64, u64) = (16, 8);
+
+/// A valid baseline JPEG of exactly `size_bytes`, whose bytes are another's for another `seed`.
+///
+/// The padding are comment segments between frame header and scan, so that the dimensions stand where a
+/// camera puts them.
+#[must_use]
+pub fn jpeg(size_bytes: usize, seed: u64) -> Vec<u8> {
+    padded(TINY_JPEG, SOS, size_bytes, seed)
+}
+
+/// The same, with the padding before the frame header, as large colour profiles and previews are.
+#[must_use]
+pub fn jpeg_with_late_header(size_bytes: usize, seed: u64) -> Vec<u8> {
+    padded(TINY_JPEG, SOF0, size_bytes, seed)
+}
+
+fn padded(image: &[u8], before: [u8; 2], size_bytes: usize, seed: u64) -> Vec<u8> {
+    let at = image
+        .windows(2)
+        .position(|pair| pair == before)
+        .expect("the tiny JPEG has the marker");
+    let mut left = size_bytes
+        .checked_sub(image.len())
+        .expect("the size is at least the tiny JPEG's");
+    assert!(!(1..4).contains(&left), "a segment takes at least 4 bytes");
+    let mut bytes = Vec::with_capacity(size_bytes);
+    bytes.extend_from_slice(&image[..at]);
+    let mut noise = Noise(seed);
+    while left > 0 {
+        let mut segment = left.min(2 + 0xFFFF);
+        if (1..4).contains(&(left - segment)) {
+            segment -= 4;
+        }
+        let length = u16::try_from(segment - 2).expect("at most 65535");
+        bytes.extend_from_slice(&[0xFF, 0xFE]);
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend(std::iter::repeat_with(|| noise.next_byte()).take(segment - 4));
+        left -= segment;
+    }
+    bytes.extend_from_slice(&image[at..]);
+    assert_eq!(bytes.len(), size_bytes);
+    bytes
+}
+
+/// A valid PNG of exactly `size_bytes`, padded by a private ancillary chunk.
+#[must_use]
+pub fn png(size_bytes: usize, seed: u64) -> Vec<u8> {
+    const END_CHUNK_BYTES: usize = 12;
+    let payload = size_bytes
+        .checked_sub(TINY_PNG.len() + 12)
+        .expect("the size is at least the tiny PNG's and one chunk's");
+    let (head, end) = TINY_PNG.split_at(TINY_PNG.len() - END_CHUNK_BYTES);
+    let mut noise = Noise(seed);
+    let mut chunk = b"raWd".to_vec();
+    chunk.extend(std::iter::repeat_with(|| noise.next_byte()).take(payload));
+    let length = u32::try_from(payload).expect("a chunk is shorter than 4 GiB");
+    [
+        head,
+        &length.to_be_bytes(),
+        &chunk,
+        &crc32(&chunk).to_be_bytes(),
+        end,
+    ]
+    .concat()
+}
+
+/// The CRC of PNG, bit by bit: slow and short.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+/// xorshift: bytes that do not compress, the same for the same seed.
+struct Noise(u64);
+
+impl Noise {
+    fn next_byte(&mut self) -> u8 {
+        let mut x = self.0 ^ 0x9E37_79B9_7F4A_7C15;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0 = self.0.wrapping_add(x | 1);
+        x.to_be_bytes()[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_exactly_the_size_asked_for() {
+        let least = TINY_JPEG.len();
+        for size in [
+            least,
+            least + 4,
+            1_000,
+            100_000,
+            least + 65_537,
+            least + 65_538,
+            least + 65_540,
+        ] {
+            let image = jpeg(size, 7);
+            assert_eq!(image.len(), size);
+            assert_eq!(jpeg_with_late_header(size, 7).len(), size);
+            assert!(image.starts_with(&[0xFF, 0xD8]) && image.ends_with(&[0xFF, 0xD9]));
+        }
+        assert_eq!(png(10_000, 7).len(), 10_000);
+        assert_ne!(jpeg(1_000, 1), jpeg(1_000, 2));
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_png() {
+        assert_eq!(crc32(b"IEND"), 0xAE42_6082);
+    }
+}

@@ -1,0 +1,180 @@
+//! A server that is killed, and what its clients find afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use e2e::{Actor, Api, Server, image, rounds, sha256, uploads_per_round};
+use serde_json::json;
+
+const CLIENTS: usize = 16;
+/// How soon after a restart nothing of the broken uploads is left.
+const SWEPT_WITHIN_SECONDS: u32 = 15;
+
+/// Waits until `done` holds.
+pub(crate) async fn until(seconds: u32, what: &str, mut done: impl AsyncFnMut() -> bool) {
+    for _ in 0..seconds * 10 {
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("not within {seconds} s: {what}");
+}
+
+fn size_of(upload: usize) -> usize {
+    20_000 + upload * 37 % 50_000
+}
+
+/// The photos that clients were told are stored: id, digest.
+type Stored = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// Uploads the photos numbered `first..first + count` until the server is killed after `kill_after` of them.
+/// Returns how many answers were seen.
+async fn upload_and_kill(
+    server: &Server,
+    actor: &Api,
+    gallery: &str,
+    stored: &Stored,
+    (first, count, kill_after): (usize, usize, usize),
+) -> usize {
+    let (next, seen) = (
+        Arc::new(AtomicUsize::new(first)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (actor, gallery, stored) = (actor.clone(), gallery.to_owned(), stored.clone());
+            let (next, seen) = (next.clone(), seen.clone());
+            tokio::spawn(async move {
+                loop {
+                    let upload = next.fetch_add(1, Ordering::SeqCst);
+                    if upload >= first + count {
+                        return;
+                    }
+                    let bytes = image::jpeg(size_of(upload), upload as u64);
+                    let digest = sha256(&bytes);
+                    let request = actor.upload_request(&gallery, bytes, "image/jpeg");
+                    // A broken connection is what this test is about.
+                    let Ok(answer) = actor.try_send(request).await else {
+                        continue;
+                    };
+                    let id = answer.is(201).text("id");
+                    stored
+                        .lock()
+                        .expect("no client panicked")
+                        .insert(id, digest);
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    until(
+        120,
+        "enough uploads to kill the server amid them",
+        async || seen.load(Ordering::SeqCst) >= kill_after,
+    )
+    .await;
+    server.kill9();
+    for client in clients {
+        client.await.expect("the client did not panic");
+    }
+    seen.load(Ordering::SeqCst)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_server_acknowledged_is_there_and_nothing_else_is_left() {
+    let rounds = rounds(3);
+    let uploads = uploads_per_round(334);
+    let server = Server::start();
+    let ada = server.sign_up_on("crash", "enterprise").await;
+    let gallery = ada.gallery("Crash").await;
+    let stored: Stored = Arc::default();
+    let mut killed_amid = 0;
+    let mut api = server.bearer(&ada.token);
+    for round in 0..rounds {
+        // Early, in the middle, late; at least 16 before the last, so that uploads are under way.
+        let kill_after =
+            (uploads * (2 * (round % 3) + 1) / 6).clamp(1, uploads.saturating_sub(CLIENTS).max(1));
+        let plan = (round * uploads, uploads, kill_after);
+        let seen = upload_and_kill(&server, &api, &gallery, &stored, plan).await;
+        killed_amid += usize::from(seen < uploads);
+        server.restart();
+        server.assert_healthy().await;
+
+        // Access tokens last minutes; a long run outlives them.
+        let body = json!({ "email": ada.email, "password": Actor::PASSWORD });
+        let token = server
+            .anonymous()
+            .post("/v1/sessions", &body)
+            .await
+            .is(201)
+            .text("access_token");
+        api = server.bearer(&token);
+
+        let attempted: BTreeSet<_> = (0..(round + 1) * uploads)
+            .map(|upload| sha256(&image::jpeg(size_of(upload), upload as u64)))
+            .collect();
+        let acknowledged = stored.lock().expect("no client panicked").clone();
+        assert!(acknowledged.len() >= kill_after);
+        let rows = api
+            .list_all(&format!("/v1/galleries/{gallery}/photos"), 200)
+            .await;
+        let by_id: BTreeMap<_, _> = rows
+            .iter()
+            .map(|row| {
+                (
+                    row["id"].as_str().expect("an id").to_owned(),
+                    row["sha256"].as_str().expect("a digest").to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(by_id.len(), rows.len(), "a photo is listed twice");
+        for (id, digest) in &acknowledged {
+            assert_eq!(
+                by_id.get(id),
+                Some(digest),
+                "round {round}: an acknowledged photo is lost"
+            );
+        }
+        for (id, digest) in &by_id {
+            assert!(
+                attempted.contains(digest),
+                "round {round}: {id} is nobody's upload"
+            );
+            let content = api.get(&format!("/v1/photos/{id}/content")).await.is(200);
+            assert_eq!(
+                &sha256(&content.body),
+                digest,
+                "round {round}: {id} has other bytes"
+            );
+        }
+        let bytes: u64 = rows
+            .iter()
+            .map(|row| row["size_bytes"].as_u64().expect("a size"))
+            .sum();
+        until(
+            SWEPT_WITHIN_SECONDS,
+            "broken uploads hold nothing and leave no file",
+            async || {
+                let usage = api.usage("storage_bytes").await;
+                usage["reserved"] == 0
+                    && usage["used"] == bytes
+                    && server.files_of(&ada.workspace_id).len() == rows.len()
+            },
+        )
+        .await;
+        let shown = api
+            .get(&format!("/v1/galleries/{gallery}"))
+            .await
+            .is(200)
+            .json();
+        assert_eq!(shown["photo_count"], rows.len());
+        server.assert_healthy().await;
+    }
+    assert_eq!(
+        killed_amid, rounds,
+        "a server was killed when all uploads were done"
+    );
+}

@@ -1,0 +1,14 @@
+//! The product as its clients and its operator see it. Every test makes workspaces of its own; those that
+//! kill, measure or turn the clock of a server have one of their own as well.
+
+mod conventions;
+mod crash;
+mod galleries;
+mod hostile;
+mod identity;
+mod isolation;
+mod operation;
+mod photos;
+mod plans;
+mod quota;
+mod walk;

@@ -1,0 +1,255 @@
+//! What an operator and a developer find beside the API.
+
+use std::collections::BTreeSet;
+
+use e2e::Server;
+use serde_json::Value;
+
+/// Every route that this suite uses; the document must describe each.
+const ROUTES: [(&str, &str); 38] = [
+    ("post", "/v1/signup"),
+    ("post", "/v1/sessions"),
+    ("post", "/v1/sessions/refresh"),
+    ("post", "/v1/sessions/switch"),
+    ("delete", "/v1/sessions/current"),
+    ("get", "/v1/me"),
+    ("patch", "/v1/me"),
+    ("get", "/.well-known/jwks.json"),
+    ("get", "/v1/workspace"),
+    ("get", "/v1/workspace/audit"),
+    ("get", "/v1/plans"),
+    ("get", "/v1/entitlements"),
+    ("post", "/v1/entitlements/check"),
+    ("get", "/v1/usage"),
+    ("get", "/v1/onboarding"),
+    ("get", "/v1/libraries"),
+    ("post", "/v1/libraries"),
+    ("get", "/v1/libraries/{}"),
+    ("patch", "/v1/libraries/{}"),
+    ("delete", "/v1/libraries/{}"),
+    ("get", "/v1/galleries"),
+    ("post", "/v1/galleries"),
+    ("get", "/v1/galleries/{}"),
+    ("patch", "/v1/galleries/{}"),
+    ("delete", "/v1/galleries/{}"),
+    ("post", "/v1/galleries/{}/restore"),
+    ("post", "/v1/galleries/{}/photos"),
+    ("get", "/v1/galleries/{}/photos"),
+    ("get", "/v1/photos/{}"),
+    ("delete", "/v1/photos/{}"),
+    ("get", "/v1/photos/{}/content"),
+    ("get", "/v1/branding"),
+    ("post", "/v1/branding"),
+    ("get", "/livez"),
+    ("get", "/readyz"),
+    ("get", "/openapi.json"),
+    ("get", "/problems/{}"),
+    ("get", "/settings/billing/upgrade"),
+];
+
+/// Pages and the document itself may be left out of it: they are not the API.
+const OPTIONAL: [&str; 3] = ["/openapi.json", "/problems/{}", "/settings/billing/upgrade"];
+
+fn without_names(template: &str) -> String {
+    let mut inside = false;
+    template
+        .chars()
+        .filter(|character| match character {
+            '{' => {
+                inside = true;
+                true
+            }
+            '}' => {
+                inside = false;
+                true
+            }
+            _ => !inside,
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_openapi_document_is_sound_and_lists_every_route() {
+    let document = Server::shared()
+        .anonymous()
+        .get("/openapi.json")
+        .await
+        .is(200)
+        .json();
+    assert!(
+        document["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.")),
+        "{}",
+        document["openapi"]
+    );
+    let mut routes = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for (template, operations) in document["paths"]
+        .as_object()
+        .expect("the document has paths")
+    {
+        for (method, operation) in operations.as_object().expect("a path has operations") {
+            if !["get", "post", "put", "patch", "delete"].contains(&method.as_str()) {
+                continue;
+            }
+            routes.insert((method.clone(), without_names(template)));
+            let responses = operation["responses"].as_object();
+            assert!(
+                responses.is_some_and(|responses| !responses.is_empty()),
+                "{method} {template} has no responses"
+            );
+            let name = operation["operationId"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{method} {template} has no operationId"));
+            assert!(
+                names.insert(name.to_owned()),
+                "two operations are called {name}"
+            );
+            let shared = operations.get("parameters").and_then(Value::as_array);
+            let declared = operation["parameters"].as_array();
+            let in_path = declared
+                .into_iter()
+                .chain(shared)
+                .flatten()
+                .filter(|parameter| parameter["in"] == "path")
+                .count();
+            assert_eq!(
+                in_path,
+                template.matches('{').count(),
+                "{method} {template}: parameters"
+            );
+        }
+    }
+    let missing: Vec<_> = ROUTES
+        .iter()
+        .filter(|(_, template)| !OPTIONAL.contains(template))
+        .filter(|(method, template)| {
+            !routes.contains(&((*method).to_owned(), (*template).to_owned()))
+        })
+        .collect();
+    assert!(missing.is_empty(), "the document lacks {missing:?}");
+    let references = references(&document);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference
+            .strip_prefix('#')
+            .expect("references stay inside the document");
+        assert!(
+            document.pointer(pointer).is_some(),
+            "{reference} leads nowhere"
+        );
+    }
+}
+
+fn references(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(members) => {
+            let own = members
+                .get("$ref")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            own.into_iter()
+                .chain(members.values().flat_map(references))
+                .collect()
+        }
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pages_that_answers_point_to_exist() {
+    let server = Server::shared();
+    let anonymous = server.anonymous();
+    let docs = anonymous.get("/docs").await;
+    let docs = if docs.status == 200 {
+        docs
+    } else {
+        anonymous.get("/docs/").await
+    };
+    let docs = docs.is(200);
+    assert!(docs.header("content-type").starts_with("text/html"));
+    for code in [
+        "quota_exceeded",
+        "feature_not_available",
+        "not_found",
+        "unauthenticated",
+        "validation_failed",
+        "invalid_cursor",
+    ] {
+        let page = anonymous.get(&format!("/problems/{code}")).await.is(200);
+        assert!(
+            String::from_utf8_lossy(&page.body).contains(code),
+            "{page:?}"
+        );
+    }
+    anonymous
+        .get("/problems/nonsense")
+        .await
+        .problem(404, "not_found");
+    // The type of a problem is the address of its page.
+    let problem = anonymous
+        .get("/v1/me")
+        .await
+        .problem(401, "unauthenticated");
+    let uri = problem["type"].as_str().expect("a type");
+    let path = &uri[uri.find("/problems/").expect("under /problems/")..];
+    let _ = anonymous.get(path).await.is(200);
+    let _ = anonymous.get("/settings/billing/upgrade").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_names_each_dependency() {
+    let anonymous = Server::shared().anonymous();
+    let _ = anonymous.get("/livez").await.is(200);
+    let ready = anonymous.get("/readyz").await.is(200).json().to_string();
+    for dependency in ["database", "blobs"] {
+        assert!(ready.contains(dependency), "{ready}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tour_ends_by_itself() {
+    let tour = Server::run_alone(&["demo", "--once"]).await.succeeded();
+    for evidence in ["/v1/signup", "201", "402", "quota_exceeded"] {
+        assert!(
+            tour.stdout.contains(evidence),
+            "the tour does not show {evidence}: {}",
+            tour.stdout
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_finds_a_fresh_installation_sound() {
+    let server = Server::start();
+    server.assert_healthy().await;
+    let _ = server.sign_up("doctor").await;
+    server.assert_healthy().await;
+    server.restart();
+    server.assert_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_holds_no_secret() {
+    let server = Server::start();
+    let ada = server.sign_up("secret").await;
+    let _ = ada.get("/v1/me").await.is(200);
+    server
+        .bearer("rd_nonsense_secret_4711")
+        .get("/v1/me")
+        .await
+        .problem(401, "unauthenticated");
+    let log = server.log();
+    assert!(!log.is_empty());
+    let signature = ada.token.rsplit('.').next().expect("a token has parts");
+    for secret in [
+        e2e::Actor::PASSWORD,
+        signature,
+        &ada.refresh,
+        "rd_nonsense_secret_4711",
+    ] {
+        assert!(!log.contains(secret), "the log holds a secret");
+    }
+}
