@@ -451,7 +451,7 @@ mod tests {
             PacedBody::new(Box::pin(trickle(1, MOMENT * 2)), 1 << 20, pace),
         ] {
             let refused = loop {
-                match slow.chunk().await {
+                match timeout(MOMENT * 100, slow.chunk()).await.unwrap() {
                     Ok(Some(_)) => {}
                     Ok(None) => panic!("a slow body was read to its end"),
                     Err(problem) => break problem,

@@ -18,10 +18,18 @@ pub fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     from_pairs(pairs(query)?)
 }
 
+/// More than any list has filters; each parameter is compared with those before it.
+const MOST_PARAMETERS: usize = 64;
+
 /// The decoded parameters of a query string.
 pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
+        if pairs.len() == MOST_PARAMETERS {
+            return Err(Problem::malformed(
+                "The query string has too many parameters.",
+            ));
+        }
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
             return Err(Problem::malformed("The query string is not UTF-8."));
@@ -218,5 +226,7 @@ mod tests {
             assert_eq!(refusal(query), (422, errors.to_owned()), "{query}");
         }
         assert_eq!(refusal("metric=%ff").0, 400);
+        let many: String = (0..65).map(|n| format!("p{n}&")).collect();
+        assert_eq!(refusal(&many).0, 400);
     }
 }
