@@ -349,7 +349,7 @@ async fn usage_rises_through_its_levels() {
     let seats = ada.usage("team_members").await;
     assert_eq!(
         (&seats["used"], &seats["limit"], &seats["level"]),
-        (&json!(1), &json!(1), &json!("ok"))
+        (&json!(1), &json!(1), &json!("full"))
     );
     let analyses = ada.usage("ai_analysis").await;
     assert_eq!(
