@@ -95,3 +95,70 @@ impl fmt::Debug for EmailAddress {
         f.write_str("EmailAddress(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_their_text_and_compare_folded() {
+        for text in [
+            "Ana@Example.COM",
+            "a.b+tag@x-y.example",
+            "ÄNNE@münchen.example",
+            "root@localhost",
+        ] {
+            let email = EmailAddress::parse(text).unwrap();
+            assert_eq!(email.as_str(), text);
+            assert_eq!(
+                email.folded(),
+                EmailAddress::parse(&email.folded()).unwrap().folded()
+            );
+        }
+        assert_eq!(
+            EmailAddress::parse("ÄNNE@X.example").unwrap().folded(),
+            "änne@x.example"
+        );
+        assert_eq!(
+            format!("{:?}", EmailAddress::parse("a@b.c").unwrap()),
+            "EmailAddress(…)"
+        );
+    }
+
+    #[test]
+    fn other_texts_are_refused_in_words() {
+        let long = format!("a@{}.example", "b".repeat(250));
+        for (text, message) in [
+            ("", FORM),
+            ("ana", FORM),
+            ("@example.com", FORM),
+            ("ana@", FORM),
+            ("ana@example", FORM),
+            ("ana@@example.com", FORM),
+            ("ana@b@example.com", FORM),
+            ("ana @example.com", FORM),
+            (" ana@example.com", FORM),
+            ("ana@example.com\n", FORM),
+            ("ana@example.com\r\nBcc: eve@example.com", FORM),
+            ("ana\0@example.com", FORM),
+            ("ana\u{200b}@example.com", FORM),
+            ("ana\u{202e}@example.com", FORM),
+            ("\"ana\"@example.com", FORM),
+            ("<ana@example.com>", FORM),
+            ("ana,eve@example.com", FORM),
+            ("ana..b@example.com", FORM),
+            (".ana@example.com", FORM),
+            ("ana@.example.com", FORM),
+            ("ana@example..com", FORM),
+            ("ana@-example.com", FORM),
+            ("ana@[127.0.0.1]", FORM),
+            (long.as_str(), LENGTH),
+        ] {
+            assert_eq!(EmailAddress::parse(text), Err(message), "{text:?}");
+        }
+        assert_eq!(
+            FORM.to_string(),
+            "must be an e-mail address such as ana@example.com"
+        );
+    }
+}

@@ -115,3 +115,51 @@ impl fmt::Display for Currency {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(
+            PersonName::parse("  Zoë Çelik ").unwrap().as_str(),
+            "Zoë Çelik"
+        );
+        assert!(WorkspaceName::parse(&"ß".repeat(200)).is_ok());
+        for wrong in [
+            "",
+            "  ",
+            "\t",
+            "a\0b",
+            "a\nb",
+            "a\u{7f}b",
+            "a\u{85}b",
+            &"x".repeat(201),
+        ] {
+            assert!(WorkspaceName::parse(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(
+            PersonName::parse(" ").unwrap_err().to_string(),
+            "must not be empty"
+        );
+    }
+
+    #[test]
+    fn a_slug_is_ascii_words_and_the_end_of_the_id() {
+        let id: WorkspaceId = "ws_0189000000007000800000000badcafe".parse().unwrap();
+        let slug_of = |name: &str| slug(&WorkspaceName::parse(name).unwrap(), id);
+        assert_eq!(slug_of("Ana's  Studio!"), "ana-s-studio-0badcafe");
+        assert_eq!(slug_of("Фото"), "workspace-0badcafe");
+        assert_eq!(slug_of("--Zoë--"), "zo-0badcafe");
+        assert_eq!(slug_of(&"long name ".repeat(19)).len(), 40 - 1 + 9);
+    }
+
+    #[test]
+    fn a_currency_is_three_letters_in_lower_case() {
+        assert_eq!(Currency::parse("EUR").unwrap().as_str(), "eur");
+        for wrong in ["", "us", "usdt", "u5d", "€", "éu", " us"] {
+            assert!(Currency::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

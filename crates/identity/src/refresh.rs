@@ -121,3 +121,107 @@ fn base62(mut number: [u8; 32]) -> String {
     };
     (0..SECRET_CHARS).map(digit).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
+
+    use super::*;
+
+    fn token() -> RefreshToken {
+        let ambient = Ambient::system();
+        RefreshToken::generate(&ambient, WorkspaceId::from_uuid(ambient.uuid()))
+    }
+
+    #[test]
+    fn a_token_comes_back_from_its_text_and_shows_its_secret_nowhere_else() {
+        let token = token();
+        let text = token.text();
+        let text = text.expose_secret();
+        assert_eq!(text.len(), 113);
+        let read = RefreshToken::parse(text).unwrap();
+        assert_eq!(
+            (read.workspace(), read.id()),
+            (token.workspace(), token.id())
+        );
+        assert!(read.matches(&token.secret_hash()));
+        assert!(!format!("{token:?}").contains(token.secret.expose_secret()));
+    }
+
+    #[test]
+    fn base62_is_the_number_least_digit_first() {
+        let mut number = [0; 32];
+        number[31] = 63;
+        assert_eq!(base62(number), format!("11{}", "0".repeat(41)));
+        assert_eq!(base62([0xff; 32]).len(), 43);
+        assert_ne!(
+            base62([0xff; 32]).as_bytes()[42],
+            b'0',
+            "43 digits hold all 256 bits"
+        );
+    }
+
+    #[test]
+    fn other_texts_are_no_tokens() {
+        let text = token().text().expose_secret().to_owned();
+        let parts: Vec<&str> = text.split('_').collect();
+        let [_, workspace, id, secret] = parts[..] else {
+            panic!("four parts")
+        };
+        for wrong in [
+            String::new(),
+            "rdr_".into(),
+            format!("rdr_{workspace}_{id}"),
+            format!("rdr_{workspace}_{id}_"),
+            format!("rdr_{workspace}_{id}_{secret}_"),
+            format!("rdr_{workspace}_{id}_{secret}0"),
+            format!("rdr_{workspace}_{id}_{}", &secret[1..]),
+            format!("rdr_{workspace}_{id}_{}-", &secret[1..]),
+            format!("rdr_{workspace}_{id}_{}é", &secret[2..]),
+            format!("rdr_{workspace}__{secret}"),
+            format!("rdr__{id}_{secret}"),
+            format!("rdr_{workspace}0_{id}_{secret}"),
+            format!("rdr_{}_{id}_{secret}", &workspace[1..]),
+            format!("rdr_{}G_{id}_{secret}", &workspace[1..]),
+            format!("rdr_{}A_{id}_{secret}", &workspace[1..]),
+            format!("rdr_ws_{workspace}_{id}_{secret}"),
+            format!("RDR_{workspace}_{id}_{secret}"),
+            format!("rd_{workspace}_{id}_{secret}"),
+            format!(" {text}"),
+            format!("{text}\n"),
+            format!("{text}\0"),
+        ] {
+            assert_eq!(
+                RefreshToken::parse(&wrong).unwrap_err(),
+                InvalidRefreshToken,
+                "{wrong:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_text_is_no_token_or_another_one(at in 0_usize..113, byte in 0x20_u8..0x7f) {
+            let token = token();
+            let mut text = token.text().expose_secret().as_bytes().to_vec();
+            prop_assume!(text[at] != byte);
+            text[at] = byte;
+            let same = |read: RefreshToken| {
+                read.workspace() == token.workspace() && read.id() == token.id() && read.matches(&token.secret_hash())
+            };
+            prop_assert!(!RefreshToken::parse(&String::from_utf8(text).unwrap()).is_ok_and(same));
+        }
+
+        #[test]
+        fn whatever_parses_prints_as_it_was(text in "rdr_[0-9a-f]{32}_[0-9a-f]{32}_[0-9A-Za-z]{43}") {
+            let token = RefreshToken::parse(&text).unwrap().text();
+            prop_assert_eq!(token.expose_secret(), &text);
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(text in "\\PC*") {
+            prop_assert!(RefreshToken::parse(&text).is_err());
+        }
+    }
+}

@@ -192,6 +192,13 @@ impl TokenIssuer {
         if rest.matches('.').count() != 1 {
             return Err(TokenError::Malformed);
         }
+        // `{"` in base64url. Serde would read a list in the members' order as well.
+        if !header.starts_with("ey") {
+            return Err(TokenError::Header);
+        }
+        if !rest.starts_with("ey") {
+            return Err(TokenError::Claims);
+        }
         let header = URL_SAFE_NO_PAD
             .decode(header)
             .map_err(|_| TokenError::Malformed)?;

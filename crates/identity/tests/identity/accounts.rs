@@ -1,0 +1,269 @@
+use rawdrive_identity::{
+    AccountUpdate, IdentityError, PasswordChange, PersonName, RefreshToken, open_session,
+    prove_update, refresh, sign_in, sign_up, update_me,
+};
+use rawdrive_tenancy_core::Role;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::memory::{PASSWORD, World, claimed, new_account, new_password};
+use crate::sessions::credentials;
+
+#[tokio::test]
+async fn signing_up_makes_an_owner_with_a_session_and_one_audit_entry() {
+    let world = World::new().await;
+    let ana = world.sign_up("Ana@Example.com").await;
+    let found = world.authenticate(&ana).await.unwrap();
+    assert_eq!(
+        (found.membership.user(), found.membership.role()),
+        (ana.person.id, Role::Owner)
+    );
+    assert_eq!(found.membership.workspace(), ana.workspace.workspace);
+
+    let state = world.store.state();
+    let [entry] = &state.audit[..] else {
+        panic!("one entry")
+    };
+    assert_eq!(
+        (entry.action, &entry.subject),
+        ("workspace.created", &ana.workspace.workspace.to_string())
+    );
+    let workspace = &state.workspaces[&ana.workspace.workspace].row;
+    assert!(
+        workspace.slug.starts_with("ana-s-studio-"),
+        "{}",
+        workspace.slug
+    );
+    assert_eq!(workspace.billing_email, None, "onboarding asks for it");
+    assert_eq!(
+        entry.after,
+        json!({ "name": "Ana's Studio", "slug": workspace.slug, "currency": "eur", "owner": ana.person.id })
+    );
+}
+
+#[tokio::test]
+async fn an_address_is_taken_in_any_case_and_nothing_is_left_behind() {
+    let world = World::new().await;
+    world.sign_up("Ana@Example.com").await;
+    let hash = world
+        .hasher
+        .hash(&new_password(PASSWORD), &world.ambient)
+        .await
+        .unwrap();
+    let mut tx = world.store.begin(world.ambient.id());
+    let again = sign_up(
+        &mut tx,
+        &world.ambient,
+        &world.issuer,
+        new_account("aNA@example.COM"),
+        hash,
+    )
+    .await;
+    assert!(matches!(again, Err(IdentityError::EmailTaken)));
+    drop(tx);
+    assert_eq!(world.store.state().workspaces.len(), 1);
+    assert_eq!(world.store.state().audit.len(), 1);
+}
+
+fn change(current: &str, new: &str) -> AccountUpdate {
+    let password = PasswordChange {
+        new: new_password(new),
+        current: claimed(current),
+    };
+    AccountUpdate {
+        name: None,
+        password: Some(password),
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
+    let world = World::new().await;
+    let World {
+        store,
+        ambient,
+        hasher,
+        issuer,
+        ..
+    } = &world;
+    let here = world.sign_up("ana@example.com").await;
+    let opening = sign_in(
+        store,
+        store,
+        hasher,
+        ambient,
+        &credentials("ana@example.com", PASSWORD),
+    )
+    .await
+    .unwrap();
+    // This one proves the old password now and opens its session only after the change.
+    let late = sign_in(
+        store,
+        store,
+        hasher,
+        ambient,
+        &credentials("ana@example.com", PASSWORD),
+    )
+    .await
+    .unwrap();
+    let mut tx = store.begin(opening.workspace());
+    let there = open_session(&mut tx, ambient, issuer, opening)
+        .await
+        .unwrap();
+    tx.commit();
+
+    let membership = world.authenticate(&here).await.unwrap().membership;
+    let proven = prove_update(
+        store,
+        store,
+        hasher,
+        ambient,
+        &membership,
+        change(PASSWORD, "battery staple"),
+    )
+    .await
+    .unwrap();
+    let mut tx = store.begin(membership.workspace());
+    update_me(&mut tx, &membership, proven).await.unwrap();
+    tx.commit();
+
+    assert!(world.authenticate(&here).await.is_some());
+    assert!(world.authenticate(&there).await.is_none());
+    let mut tx = store.begin(late.workspace());
+    let late = open_session(&mut tx, ambient, issuer, late).await.unwrap();
+    tx.commit();
+    assert!(world.authenticate(&late).await.is_none(), "dead at birth");
+
+    for (signed_in, holds) in [(&here, true), (&there, false), (&late, false)] {
+        let token = RefreshToken::parse(signed_in.tokens.refresh.expose_secret()).unwrap();
+        let mut tx = store.begin(token.workspace());
+        let refreshed = refresh(&mut tx, ambient, issuer, &token)
+            .await
+            .and_then(|r| r.tokens());
+        assert_eq!(refreshed.is_ok(), holds);
+    }
+    assert!(
+        sign_in(
+            store,
+            store,
+            hasher,
+            ambient,
+            &credentials("ana@example.com", PASSWORD)
+        )
+        .await
+        .is_err()
+    );
+    assert!(
+        sign_in(
+            store,
+            store,
+            hasher,
+            ambient,
+            &credentials("ana@example.com", "battery staple")
+        )
+        .await
+        .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_password_changes_only_for_whoever_knows_the_present_one() {
+    let world = World::new().await;
+    let World {
+        store,
+        ambient,
+        hasher,
+        ..
+    } = &world;
+    let ana = world.sign_up("ana@example.com").await;
+    let membership = world.authenticate(&ana).await.unwrap().membership;
+    // Two changes proved against the same password: the first to commit wins.
+    let first = prove_update(
+        store,
+        store,
+        hasher,
+        ambient,
+        &membership,
+        change(PASSWORD, "battery staple"),
+    )
+    .await;
+    let second = prove_update(
+        store,
+        store,
+        hasher,
+        ambient,
+        &membership,
+        change(PASSWORD, "staple battery"),
+    )
+    .await;
+    let mut tx = store.begin(membership.workspace());
+    update_me(&mut tx, &membership, first.unwrap())
+        .await
+        .unwrap();
+    tx.commit();
+    let mut tx = store.begin(membership.workspace());
+    let lost = update_me(&mut tx, &membership, second.unwrap()).await;
+    assert!(matches!(lost, Err(IdentityError::WrongCurrentPassword)));
+
+    for _ in 0..10 {
+        let wrong = prove_update(
+            store,
+            store,
+            hasher,
+            ambient,
+            &membership,
+            change("guess", "battery staple"),
+        )
+        .await;
+        assert!(matches!(wrong, Err(IdentityError::WrongCurrentPassword)));
+    }
+    let right = change("battery staple", "correct horse");
+    let shut = prove_update(store, store, hasher, ambient, &membership, right).await;
+    assert!(matches!(shut, Err(IdentityError::TooManyAttempts { .. })));
+}
+
+#[tokio::test]
+async fn a_name_changes_without_a_password_and_ends_nothing() {
+    let world = World::new().await;
+    let World {
+        store,
+        ambient,
+        hasher,
+        ..
+    } = &world;
+    let ana = world.sign_up("ana@example.com").await;
+    let membership = world.authenticate(&ana).await.unwrap().membership;
+    let update = AccountUpdate {
+        name: Some(PersonName::parse(" Anna ").unwrap()),
+        password: None,
+    };
+    let proven = prove_update(store, store, hasher, ambient, &membership, update)
+        .await
+        .unwrap();
+    let mut elsewhere = store.begin(ambient.id());
+    let nothing = prove_update(
+        store,
+        store,
+        hasher,
+        ambient,
+        &membership,
+        AccountUpdate::default(),
+    )
+    .await
+    .unwrap();
+    assert!(matches!(
+        update_me(&mut elsewhere, &membership, nothing).await,
+        Err(IdentityError::Unauthenticated)
+    ));
+    let mut tx = store.begin(membership.workspace());
+    assert_eq!(
+        update_me(&mut tx, &membership, proven)
+            .await
+            .unwrap()
+            .name
+            .as_str(),
+        "Anna"
+    );
+    tx.commit();
+    assert!(world.authenticate(&ana).await.is_some());
+}

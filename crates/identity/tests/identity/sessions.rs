@@ -1,0 +1,405 @@
+use std::net::IpAddr;
+
+use chrono::TimeDelta;
+use rawdrive_identity::ports::WorkspaceStatus;
+use rawdrive_identity::{
+    Credentials, HashCost, IdentityError, Opening, PasswordHasher, RefreshToken, Refreshed,
+    SignedIn, Tokens, open_session, refresh, sign_in, sign_out, switch,
+};
+use rawdrive_tenancy_core::Role;
+use secrecy::ExposeSecret;
+
+use crate::memory::{PASSWORD, World, claimed, email};
+
+pub(crate) fn credentials(address: &str, password: &str) -> Credentials {
+    credentials_from("192.0.2.1", address, password)
+}
+
+fn credentials_from(client: &str, address: &str, password: &str) -> Credentials {
+    let client: IpAddr = client.parse().expect("an address");
+    Credentials {
+        email: email(address),
+        password: claimed(password),
+        client,
+    }
+}
+
+impl World {
+    async fn prove(&self, credentials: &Credentials) -> Result<Opening, IdentityError> {
+        sign_in(
+            &self.store,
+            &self.store,
+            &self.hasher,
+            &self.ambient,
+            credentials,
+        )
+        .await
+    }
+
+    async fn open(&self, opening: Opening) -> Result<SignedIn, IdentityError> {
+        let mut tx = self.store.begin(opening.workspace());
+        let signed_in = open_session(&mut tx, &self.ambient, &self.issuer, opening).await?;
+        tx.commit();
+        Ok(signed_in)
+    }
+
+    async fn refresh(&self, tokens: &Tokens) -> Result<Tokens, IdentityError> {
+        let token = RefreshToken::parse(tokens.refresh.expose_secret()).expect("a refresh token");
+        let mut tx = self.store.begin(token.workspace());
+        let refreshed = refresh(&mut tx, &self.ambient, &self.issuer, &token).await?;
+        tx.commit();
+        refreshed.tokens()
+    }
+
+    async fn holds(&self, tokens: &Tokens) -> bool {
+        let claims = self
+            .issuer
+            .verify(&self.ambient, tokens.access.expose_secret())
+            .expect("a valid token");
+        use rawdrive_identity::ports::IdentityRead;
+        self.store
+            .authenticate(&claims)
+            .await
+            .expect("an answer")
+            .is_some()
+    }
+}
+
+#[tokio::test]
+async fn wrong_password_and_unknown_address_are_one_answer() {
+    let world = World::new().await;
+    world.sign_up("ana@example.com").await;
+    let wrong = world
+        .prove(&credentials("ana@example.com", "guess"))
+        .await
+        .unwrap_err();
+    let unknown = world
+        .prove(&credentials("eve@example.com", "guess"))
+        .await
+        .unwrap_err();
+    assert_eq!(format!("{wrong:?}"), "WrongCredentials");
+    assert_eq!(format!("{unknown:?}"), "WrongCredentials");
+    let opening = world
+        .prove(&credentials("ANA@example.com", PASSWORD))
+        .await
+        .unwrap();
+    let signed_in = world.open(opening).await.unwrap();
+    assert!(world.authenticate(&signed_in).await.is_some());
+}
+
+#[tokio::test]
+async fn guesses_are_bounded_per_client_and_per_address_known_or_not() {
+    for address in ["ana@example.com", "nobody@example.com"] {
+        let world = World::new().await;
+        world.sign_up("ana@example.com").await;
+        let guess = |client: String| {
+            let world = &world;
+            async move {
+                world
+                    .prove(&credentials_from(&client, address, "guess"))
+                    .await
+                    .unwrap_err()
+            }
+        };
+        for _ in 0..10 {
+            assert!(matches!(
+                guess("192.0.2.1".into()).await,
+                IdentityError::WrongCredentials
+            ));
+        }
+        let shut = guess("192.0.2.1".into()).await;
+        assert!(
+            matches!(
+                shut,
+                IdentityError::TooManyAttempts {
+                    retry_after_seconds: 900
+                }
+            ),
+            "{shut:?}"
+        );
+        let mapped = guess("::ffff:192.0.2.1".into()).await;
+        assert!(
+            matches!(mapped, IdentityError::TooManyAttempts { .. }),
+            "the same client by another name"
+        );
+
+        // Ninety more from elsewhere exhaust the address itself.
+        for n in 0..90 {
+            let client = format!("2001:db8:{n:x}::1");
+            assert!(
+                matches!(guess(client).await, IdentityError::WrongCredentials),
+                "{n}"
+            );
+        }
+        assert!(matches!(
+            guess("198.51.100.1".into()).await,
+            IdentityError::TooManyAttempts { .. }
+        ));
+        world.clock.advance(TimeDelta::minutes(15));
+        assert!(matches!(
+            guess("192.0.2.1".into()).await,
+            IdentityError::WrongCredentials
+        ));
+    }
+}
+
+#[tokio::test]
+async fn one_ipv6_subscriber_is_one_client_and_success_forgets() {
+    let world = World::new().await;
+    world.sign_up("ana@example.com").await;
+    let from =
+        |n: u32, password| credentials_from(&format!("2001:db8::{n}"), "ana@example.com", password);
+    for round in 0..3 {
+        for n in 0..9 {
+            let wrong = world.prove(&from(n, "guess")).await;
+            assert!(
+                matches!(wrong, Err(IdentityError::WrongCredentials)),
+                "{round} {n}"
+            );
+        }
+        assert!(
+            world.prove(&from(99, PASSWORD)).await.is_ok(),
+            "the tenth is right"
+        );
+    }
+    for n in 0..10 {
+        assert!(matches!(
+            world.prove(&from(n, "guess")).await,
+            Err(IdentityError::WrongCredentials)
+        ));
+    }
+    assert!(matches!(
+        world.prove(&from(77, PASSWORD)).await,
+        Err(IdentityError::TooManyAttempts { .. })
+    ));
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_not_verified_does_not_count() {
+    let mut world = World::new().await;
+    world.sign_up("ana@example.com").await;
+    let working = std::mem::replace(
+        &mut world.hasher,
+        PasswordHasher::new(HashCost::LEAST, 0, 0).unwrap(),
+    );
+    for _ in 0..20 {
+        let busy = world.prove(&credentials("ana@example.com", PASSWORD)).await;
+        assert!(matches!(busy, Err(IdentityError::Busy)));
+    }
+    world.hasher = working;
+    assert!(
+        world
+            .prove(&credentials("ana@example.com", PASSWORD))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn signing_in_opens_the_last_used_workspace_otherwise_the_oldest() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let own = ana.workspace.workspace;
+    let now = world.ambient.now();
+    let second = world
+        .store
+        .join(ana.person.id, "Second", now + TimeDelta::seconds(2))
+        .await;
+    let third = world
+        .store
+        .join(ana.person.id, "Third", now + TimeDelta::seconds(1))
+        .await;
+    let prove = async || world.prove(&credentials("ana@example.com", PASSWORD)).await;
+    assert_eq!(prove().await.unwrap().workspace(), own);
+
+    let authenticated = world.authenticate(&ana).await.unwrap();
+    let opening = switch(&world.store, &authenticated, second).await.unwrap();
+    let there = world.open(opening).await.unwrap();
+    assert_eq!(
+        (there.workspace.workspace, there.workspace.role),
+        (second, Role::Member)
+    );
+    assert!(
+        world.holds(&ana.tokens).await && world.holds(&there.tokens).await,
+        "both families live"
+    );
+    assert_eq!(prove().await.unwrap().workspace(), second, "last used");
+
+    world
+        .store
+        .state()
+        .memberships
+        .remove(&(second, ana.person.id));
+    assert!(!world.holds(&there.tokens).await, "removed at once");
+    assert!(matches!(
+        world.refresh(&there.tokens).await,
+        Err(IdentityError::Unauthenticated)
+    ));
+    assert_eq!(prove().await.unwrap().workspace(), own, "oldest");
+    world.store.state().workspaces.get_mut(&own).unwrap().status = WorkspaceStatus::Deleted;
+    assert_eq!(
+        prove().await.unwrap().workspace(),
+        third,
+        "a living one before a deleted one"
+    );
+    world
+        .store
+        .state()
+        .memberships
+        .remove(&(third, ana.person.id));
+    assert_eq!(
+        prove().await.unwrap().workspace(),
+        own,
+        "a deleted one before none, to restore it"
+    );
+    assert!(
+        world.refresh(&ana.tokens).await.is_ok(),
+        "and its session lives on"
+    );
+
+    let opening = prove().await.unwrap();
+    world.store.state().memberships.clear();
+    assert!(
+        matches!(
+            world.open(opening).await,
+            Err(IdentityError::Unauthenticated)
+        ),
+        "removed in between"
+    );
+    assert!(matches!(prove().await, Err(IdentityError::NoWorkspace)));
+}
+
+#[tokio::test]
+async fn nobody_switches_to_a_workspace_of_others() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let eve = world.sign_up("eve@example.com").await;
+    let authenticated = world.authenticate(&eve).await.unwrap();
+    for target in [ana.workspace.workspace, world.ambient.id()] {
+        let refused = switch(&world.store, &authenticated, target).await;
+        assert!(matches!(refused, Err(IdentityError::NoSuchWorkspace)));
+    }
+    let opening = world
+        .prove(&credentials("eve@example.com", PASSWORD))
+        .await
+        .unwrap();
+    let mut foreign = world.store.begin(ana.workspace.workspace);
+    let refused = open_session(&mut foreign, &world.ambient, &world.issuer, opening).await;
+    assert!(
+        matches!(refused, Err(IdentityError::Unauthenticated)),
+        "the handle is another workspace's"
+    );
+}
+
+#[tokio::test]
+async fn a_used_refresh_token_revokes_its_whole_family_and_no_other() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let opening = world
+        .prove(&credentials("ana@example.com", PASSWORD))
+        .await
+        .unwrap();
+    let other_family = world.open(opening).await.unwrap();
+    let second = world.refresh(&ana.tokens).await.unwrap();
+    let third = world.refresh(&second).await.unwrap();
+    assert!(world.holds(&third).await);
+
+    assert!(matches!(
+        world.refresh(&ana.tokens).await,
+        Err(IdentityError::Unauthenticated)
+    ));
+    for tokens in [&ana.tokens, &second, &third] {
+        assert!(!world.holds(tokens).await);
+        assert!(matches!(
+            world.refresh(tokens).await,
+            Err(IdentityError::Unauthenticated)
+        ));
+    }
+    assert!(world.holds(&other_family.tokens).await);
+    assert!(world.refresh(&other_family.tokens).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_two_exchanges_at_once_the_loser_revokes() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let token = RefreshToken::parse(ana.tokens.refresh.expose_secret()).unwrap();
+    let mut tx = world.store.begin(token.workspace());
+    tx.refresh_was_taken = true;
+    let lost = refresh(&mut tx, &world.ambient, &world.issuer, &token)
+        .await
+        .unwrap();
+    assert!(matches!(lost, Refreshed::Revoked));
+    tx.commit();
+    assert!(!world.holds(&ana.tokens).await);
+}
+
+#[tokio::test]
+async fn who_knows_an_id_but_not_its_secret_revokes_nothing() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let next = world.refresh(&ana.tokens).await.unwrap();
+    let text = ana.tokens.refresh.expose_secret();
+    let guess = format!("{}{}", &text[..text.len() - 43], "0".repeat(43));
+    let token = RefreshToken::parse(&guess).unwrap();
+    let mut tx = world.store.begin(token.workspace());
+    let refused = refresh(&mut tx, &world.ambient, &world.issuer, &token).await;
+    assert!(matches!(refused, Err(IdentityError::Unauthenticated)));
+    tx.commit();
+    assert!(world.holds(&next).await);
+
+    // A right token in another workspace's handle finds nothing either.
+    let token = RefreshToken::parse(next.refresh.expose_secret()).unwrap();
+    let mut foreign = world.store.begin(world.ambient.id());
+    let refused = refresh(&mut foreign, &world.ambient, &world.issuer, &token).await;
+    assert!(matches!(refused, Err(IdentityError::Unauthenticated)));
+}
+
+#[tokio::test]
+async fn refresh_tokens_end_after_thirty_days_and_sessions_after_half_a_year() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let eve = world.sign_up("eve@example.com").await;
+    let mut tokens = ana.tokens;
+    for _ in 0..6 {
+        world
+            .clock
+            .advance(TimeDelta::days(30) - TimeDelta::seconds(1));
+        tokens = world.refresh(&tokens).await.unwrap();
+    }
+    assert!(matches!(
+        world.refresh(&eve.tokens).await,
+        Err(IdentityError::Unauthenticated)
+    ));
+    world.clock.advance(TimeDelta::seconds(6));
+    assert!(
+        matches!(
+            world.refresh(&tokens).await,
+            Err(IdentityError::Unauthenticated)
+        ),
+        "180 days"
+    );
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session_at_once() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let membership = world.authenticate(&ana).await.unwrap().membership;
+    let mut elsewhere = world.store.begin(world.ambient.id());
+    assert!(
+        sign_out(&mut elsewhere, &world.ambient, &membership)
+            .await
+            .is_err()
+    );
+    let mut tx = world.store.begin(membership.workspace());
+    sign_out(&mut tx, &world.ambient, &membership)
+        .await
+        .unwrap();
+    tx.commit();
+    assert!(world.authenticate(&ana).await.is_none());
+    assert!(matches!(
+        world.refresh(&ana.tokens).await,
+        Err(IdentityError::Unauthenticated)
+    ));
+}
