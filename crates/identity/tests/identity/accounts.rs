@@ -1,6 +1,6 @@
 use rawdrive_identity::{
     AccountUpdate, IdentityError, PasswordChange, PersonName, RefreshToken, open_session,
-    prove_update, refresh, sign_in, sign_up, update_me,
+    prove_update, refresh, sign_in, sign_up, switch, update_me,
 };
 use rawdrive_tenancy_core::Role;
 use secrecy::ExposeSecret;
@@ -142,27 +142,33 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
             .and_then(|r| r.tokens());
         assert_eq!(refreshed.is_ok(), holds);
     }
-    assert!(
-        sign_in(
-            store,
-            store,
-            hasher,
-            ambient,
-            &credentials("ana@example.com", PASSWORD)
-        )
+    let old = sign_in(
+        store,
+        store,
+        hasher,
+        ambient,
+        &credentials("ana@example.com", PASSWORD),
+    )
+    .await;
+    assert!(matches!(old, Err(IdentityError::WrongCredentials)));
+    let new = credentials("ana@example.com", "battery staple");
+    let opening = sign_in(store, store, hasher, ambient, &new).await.unwrap();
+    let mut tx = store.begin(opening.workspace());
+    let after = open_session(&mut tx, ambient, issuer, opening)
         .await
-        .is_err()
-    );
-    assert!(
-        sign_in(
-            store,
-            store,
-            hasher,
-            ambient,
-            &credentials("ana@example.com", "battery staple")
-        )
+        .unwrap();
+    tx.commit();
+    let authenticated = world.authenticate(&after).await.unwrap();
+    let second = store.join(after.person.id, "Second", ambient.now()).await;
+    let opening = switch(store, &authenticated, second).await.unwrap();
+    let mut tx = store.begin(second);
+    let switched = open_session(&mut tx, ambient, issuer, opening)
         .await
-        .is_ok()
+        .unwrap();
+    tx.commit();
+    assert!(
+        world.authenticate(&switched).await.is_some(),
+        "the new epoch is carried on"
     );
 }
 
