@@ -1,1 +1,43 @@
-//! 
+//! The schema, as expand-and-contract migrations in plain SQL.
+//!
+//! Every tenant table begins its primary key, its foreign keys and its unique indexes with `workspace_id`;
+//! the global tables are the list in [`GLOBAL_TABLES`], each with its reason.
+//!
+//! ```
+//! use rawdrive_migrations::{GLOBAL_TABLES, Migrator, MigratorTrait};
+//! assert!(!Migrator::migrations().is_empty());
+//! assert!(GLOBAL_TABLES.iter().all(|(_, reason)| !reason.is_empty()));
+//! ```
+//!
+//! Invariant: a migration that has been released never changes.
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod m0001_first;
+
+/// Tables that belong to no workspace, and why.
+pub const GLOBAL_TABLES: &[(&str, &str)] = &[
+    ("users", "a person belongs to any number of workspaces"),
+    (
+        "signing_keys",
+        "the installation signs access tokens before it knows a workspace",
+    ),
+    ("plan_versions", "the catalogue is the installation's"),
+    (
+        "password_attempts",
+        "attempts are counted before anybody is known; keyed by hashes",
+    ),
+    ("seaql_migrations", "the schema's own history"),
+];
+
+/// All migrations, oldest first.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_first::Migration)]
+    }
+}

@@ -1,1 +1,149 @@
-//! 
+//! What domain events say to people: today, mail about thresholds.
+//!
+//! ```
+//! use rawdrive_notices::mail_for;
+//! use rawdrive_tenancy_core::event::DomainEvent;
+//! let event = DomainEvent {
+//!     kind: "usage.threshold_crossed".into(),
+//!     subject: String::new(),
+//!     facts: serde_json::json!({ "metric": "storage_bytes", "threshold": 90, "used": 95, "limit": 100 }),
+//! };
+//! let mail = mail_for(&event, "Studio", "https://example.com/settings/billing/upgrade").expect("thresholds are told");
+//! assert_eq!(mail.subject, "Studio: 90 % of storage_bytes is used");
+//! ```
+//!
+//! Invariant: a mail is made from an event's facts and the workspace's name alone; it holds no credential.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::event::DomainEvent;
+use rawdrive_usage::THRESHOLD_CROSSED;
+use serde_json::Value;
+
+/// A mail without its recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// The subject line, without line breaks.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+}
+
+/// A failure to hand a mail over. Nothing is known of its delivery: try again, a mail may come twice.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to hand a mail over")]
+pub struct MailError(#[source] pub std::io::Error);
+
+/// Hands mails over for delivery.
+pub trait Mailer: Send + Sync {
+    /// Hands one mail to each recipient.
+    fn send(
+        &self,
+        to: &[String],
+        mail: &Mail,
+    ) -> impl Future<Output = Result<(), MailError>> + Send;
+}
+
+/// The mail that an event makes, if it makes one.
+#[must_use]
+pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<Mail> {
+    if event.kind != THRESHOLD_CROSSED {
+        return None;
+    }
+    let metric = event.facts.get("metric")?.as_str()?;
+    let threshold = event.facts.get("threshold")?.as_u64()?;
+    let used = event.facts.get("used")?.as_u64()?;
+    let limit = event.facts.get("limit").and_then(Value::as_u64)?;
+    let of = if event.subject.is_empty() {
+        String::new()
+    } else {
+        format!(" in {}", event.subject)
+    };
+    Some(Mail {
+        subject: one_line(&format!("{workspace}: {threshold} % of {metric} is used")),
+        text: format!(
+            "{workspace} now uses {used} of {limit} {metric}{of}.\n\n\
+             What is there stays and can be downloaded; above the limit nothing more is taken.\n\
+             More room: {upgrade_url}\n"
+        ),
+    })
+}
+
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// Writes each mail to a file of its own: what an installation without a mail server has.
+#[derive(Debug, Clone)]
+pub struct FileMailer {
+    directory: PathBuf,
+    ambient: Ambient,
+}
+
+impl FileMailer {
+    /// Mails go to `directory`, which is made with the first one.
+    #[must_use]
+    pub fn new(directory: &Path, ambient: Ambient) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            ambient,
+        }
+    }
+}
+
+impl Mailer for FileMailer {
+    async fn send(&self, to: &[String], mail: &Mail) -> Result<(), MailError> {
+        tokio::fs::create_dir_all(&self.directory)
+            .await
+            .map_err(MailError)?;
+        for recipient in to {
+            let text = format!(
+                "To: {}\nSubject: {}\nDate: {}\nContent-Type: text/plain; charset=utf-8\n\n{}",
+                one_line(recipient),
+                mail.subject,
+                self.ambient.now().to_rfc2822(),
+                mail.text
+            );
+            // Written aside and renamed, so that nobody reads half a mail.
+            let name = self.ambient.uuid().simple().to_string();
+            let aside = self.directory.join(format!(".{name}"));
+            tokio::fs::write(&aside, text).await.map_err(MailError)?;
+            tokio::fs::rename(aside, self.directory.join(format!("{name}.eml")))
+                .await
+                .map_err(MailError)?;
+            tracing::info!(subject = "threshold", "mail written");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_add_a_header() {
+        let event = DomainEvent {
+            kind: THRESHOLD_CROSSED.to_owned(),
+            subject: String::new(),
+            facts: serde_json::json!({ "metric": "photos", "threshold": 80, "used": 8, "limit": 10 }),
+        };
+        let mail = mail_for(&event, "Evil\r\nBcc: all", "u").unwrap();
+        assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);
+        assert_eq!(
+            mail_for(
+                &DomainEvent {
+                    kind: "other".into(),
+                    ..event
+                },
+                "x",
+                "u"
+            ),
+            None
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! The invariants over the data, read in one snapshot.
+
+use std::collections::HashMap;
+
+use rawdrive_tenancy_core::audit::{Entry, GENESIS, Payload, verify};
+use rawdrive_tenancy_core::id::{PhotoId, TypedId, WorkspaceId};
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use sea_orm::{DatabaseTransaction, TransactionTrait};
+
+use crate::scope::{column, corrupt, failed, query};
+use crate::store::Store;
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The invariant's stable name.
+    pub invariant: &'static str,
+    /// Where, and by how much.
+    pub detail: String,
+}
+
+/// One consistent state of the database.
+pub struct Snapshot {
+    tx: DatabaseTransaction,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens a snapshot; writers go on meanwhile and are not seen.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let tx = self
+            .0
+            .reader
+            .begin()
+            .await
+            .map_err(failed("open a snapshot"))?;
+        // SQLite takes the snapshot at the first read.
+        query(
+            &tx,
+            "open a snapshot",
+            "SELECT count(*) AS n FROM workspaces",
+            [],
+        )
+        .await?;
+        Ok(Snapshot { tx })
+    }
+}
+
+/// Statements that return a row for each violation, `$1` being the workspace.
+const CHECKS: &[(&str, &str)] = &[
+    (
+        "used_equals_ledger",
+        "SELECT q.metric || ' ' || q.subject || ': used ' || q.used || ', ledger ' || q.total AS detail FROM (
+            SELECT k.metric, k.subject, k.period_start,
+                coalesce((SELECT used FROM quotas WHERE workspace_id = $1 AND metric = k.metric AND subject = k.subject
+                    AND period_start = k.period_start), 0) AS used,
+                coalesce((SELECT sum(quantity) FROM ledger WHERE workspace_id = $1 AND metric = k.metric
+                    AND key_subject = k.subject AND period_start = k.period_start), 0) AS total
+            FROM (SELECT metric, subject, period_start FROM quotas WHERE workspace_id = $1
+                UNION SELECT metric, key_subject, period_start FROM ledger WHERE workspace_id = $1) k) q
+         WHERE q.used <> q.total",
+    ),
+    (
+        "reserved_equals_holds",
+        "SELECT q.metric || ' ' || q.subject || ': reserved ' || q.reserved || ', held ' || q.held AS detail FROM (
+            SELECT metric, subject, reserved, coalesce((SELECT sum(c.amount) FROM hold_charges c
+                JOIN holds h ON h.workspace_id = c.workspace_id AND h.id = c.hold_id
+                WHERE h.workspace_id = $1 AND h.state = 'held' AND c.metric = quotas.metric
+                  AND c.subject = quotas.subject AND c.period_start = quotas.period_start), 0) AS held
+            FROM quotas WHERE workspace_id = $1) q
+         WHERE q.reserved <> q.held",
+    ),
+    (
+        "storage_equals_photos",
+        "SELECT 'used ' || q.used || ', photos hold ' || q.bytes AS detail FROM (SELECT
+            coalesce((SELECT used FROM quotas WHERE workspace_id = $1 AND metric = 'storage_bytes'), 0) AS used,
+            coalesce((SELECT sum(size_bytes) FROM photos WHERE workspace_id = $1), 0) AS bytes) q
+         WHERE q.used <> q.bytes",
+    ),
+    (
+        "photos_used_equals_rows",
+        "SELECT q.photos || ' photos in galleries that count ' || q.used AS detail FROM (SELECT
+            coalesce((SELECT sum(used) FROM quotas WHERE workspace_id = $1 AND metric = 'photos'), 0) AS used,
+            (SELECT count(*) FROM photos WHERE workspace_id = $1) AS photos) q
+         WHERE q.used <> q.photos",
+    ),
+    (
+        "seats_equal_members",
+        "SELECT 'used ' || q.used || ', members ' || q.members AS detail FROM (SELECT
+            coalesce((SELECT used FROM quotas WHERE workspace_id = $1 AND metric = 'team_members'), 0) AS used,
+            (SELECT count(*) FROM memberships WHERE workspace_id = $1) AS members) q
+         WHERE q.used <> q.members",
+    ),
+    (
+        "ledger_without_gaps",
+        "SELECT q.n || ' lines, head ' || q.head AS detail FROM (SELECT
+            (SELECT count(*) FROM ledger WHERE workspace_id = $1) AS n,
+            coalesce((SELECT max(seq) FROM ledger WHERE workspace_id = $1), 0) AS last,
+            coalesce((SELECT seq FROM ledger_heads WHERE workspace_id = $1), 0) AS head) q
+         WHERE q.n <> q.head OR q.last <> q.head",
+    ),
+    (
+        "one_owner_at_least",
+        "SELECT 'no owner' AS detail WHERE NOT EXISTS
+            (SELECT 1 FROM memberships WHERE workspace_id = $1 AND role = 'owner')",
+    ),
+    (
+        "a_standing_for_each_workspace",
+        "SELECT 'no standing' AS detail WHERE NOT EXISTS (SELECT 1 FROM standings WHERE workspace_id = $1)",
+    ),
+];
+
+impl Snapshot {
+    /// Whether SQLite itself finds its file whole, and every row that is pointed at is there.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn integrity(&self) -> Result<Vec<Finding>, StoreError> {
+        let mut findings = Vec::new();
+        for row in query(&self.tx, "check integrity", "PRAGMA integrity_check", []).await? {
+            let detail: String = column(&row, "integrity_check")?;
+            if detail != "ok" {
+                findings.push(Finding {
+                    invariant: "database_integrity",
+                    detail,
+                });
+            }
+        }
+        for row in query(
+            &self.tx,
+            "check foreign keys",
+            "PRAGMA foreign_key_check",
+            [],
+        )
+        .await?
+        {
+            findings.push(Finding {
+                invariant: "foreign_keys",
+                detail: format!("a row of {}", column::<String>(&row, "table")?),
+            });
+        }
+        Ok(findings)
+    }
+
+    /// The invariants of one workspace: counters, ledger, rows, audit chain.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn check(&self, scope: &WorkspaceScope) -> Result<Vec<Finding>, StoreError> {
+        let workspace = scope.workspace();
+        let mut findings = Vec::new();
+        for (invariant, sql) in CHECKS {
+            for row in query(
+                &self.tx,
+                "check an invariant",
+                sql,
+                [workspace.uuid().into()],
+            )
+            .await?
+            {
+                findings.push(Finding {
+                    invariant,
+                    detail: format!("{workspace}: {}", column::<String>(&row, "detail")?),
+                });
+            }
+        }
+        if let Err(broken) = self.audit(workspace).await? {
+            findings.push(Finding {
+                invariant: "audit_chain",
+                detail: format!("{workspace}: {broken}"),
+            });
+        }
+        Ok(findings)
+    }
+
+    async fn audit(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Result<(), rawdrive_tenancy_core::audit::ChainBreak>, StoreError> {
+        const CHAIN: &str = "SELECT e.seq, e.at, e.actor, e.action, e.subject, e.payload_hash, e.hash, p.salt, p.payload
+            FROM audit_entries e LEFT JOIN audit_payloads p ON p.workspace_id = e.workspace_id AND p.seq = e.seq
+            WHERE e.workspace_id = $1 ORDER BY e.seq";
+        const HEAD: &str = "SELECT seq, hash FROM audit_heads WHERE workspace_id = $1";
+        let fixed = |bytes: Vec<u8>| {
+            bytes
+                .try_into()
+                .map_err(|_| corrupt("audit_entries", "hash", workspace, "is not 32 bytes"))
+        };
+        let mut entries = Vec::new();
+        for row in query(
+            &self.tx,
+            "read the audit chain",
+            CHAIN,
+            [workspace.uuid().into()],
+        )
+        .await?
+        {
+            let payload = match (
+                column::<Option<Vec<u8>>>(&row, "salt")?,
+                column(&row, "payload")?,
+            ) {
+                (Some(salt), Some(text)) => Some(Payload {
+                    salt: salt.try_into().map_err(|_| {
+                        corrupt("audit_payloads", "salt", workspace, "is not 16 bytes")
+                    })?,
+                    text,
+                }),
+                _ => None,
+            };
+            entries.push(Entry {
+                seq: column::<i64>(&row, "seq")?.cast_unsigned(),
+                at: column(&row, "at")?,
+                actor: column(&row, "actor")?,
+                action: column(&row, "action")?,
+                subject: column(&row, "subject")?,
+                payload_hash: fixed(column(&row, "payload_hash")?)?,
+                hash: fixed(column(&row, "hash")?)?,
+                payload,
+            });
+        }
+        let head = match query(
+            &self.tx,
+            "read the audit head",
+            HEAD,
+            [workspace.uuid().into()],
+        )
+        .await?
+        .first()
+        {
+            Some(row) => (
+                column::<i64>(row, "seq")?.cast_unsigned(),
+                fixed(column(row, "hash")?)?,
+            ),
+            None => (0, GENESIS),
+        };
+        Ok(verify(&entries, head))
+    }
+
+    /// The size in bytes of every photo of the scope's workspace.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn photos(
+        &self,
+        scope: &WorkspaceScope,
+    ) -> Result<HashMap<PhotoId, u64>, StoreError> {
+        const PHOTOS: &str = "SELECT id, size_bytes FROM photos WHERE workspace_id = $1";
+        let rows = query(
+            &self.tx,
+            "list photos",
+            PHOTOS,
+            [scope.workspace().uuid().into()],
+        )
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    PhotoId::from_uuid(column(row, "id")?),
+                    column::<i64>(row, "size_bytes")?.cast_unsigned(),
+                ))
+            })
+            .collect()
+    }
+}

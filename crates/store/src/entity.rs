@@ -1,0 +1,107 @@
+//! The tables as SeaORM sees them. Private to the store: nobody outside can name an entity.
+
+/// One module per table: `table! { tenant name { columns } }`.
+macro_rules! table {
+    ($module:ident, $name:literal, [$($key:ident: $key_type:ty),+], { $($column:ident: $type:ty),* $(,)? }) => {
+        pub(crate) mod $module {
+            use sea_orm::entity::prelude::*;
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+            #[sea_orm(table_name = $name)]
+            pub struct Model {
+                $(#[sea_orm(primary_key, auto_increment = false)] pub $key: $key_type,)+
+                $(pub $column: $type,)*
+            }
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    };
+}
+
+/// A tenant table: one whose first key is `workspace_id`.
+macro_rules! tenant {
+    ($module:ident, $name:literal, [$($key:ident: $key_type:ty),*], { $($column:ident: $type:ty),* $(,)? }) => {
+        table!($module, $name, [workspace_id: Uuid $(, $key: $key_type)*], { $($column: $type),* });
+        impl crate::scope::Tenant for $module::Entity {
+            const WORKSPACE: Self::Column = $module::Column::WorkspaceId;
+        }
+    };
+}
+
+table!(users, "users", [id: Uuid], {
+    email: String, email_folded: String, name: String, password_hash: String, session_epoch: i64,
+    last_workspace_id: Option<Uuid>, created_at: ChronoDateTimeUtc,
+});
+table!(signing_keys, "signing_keys", [kid: String], {
+    public_key: Vec<u8>, sealed: Vec<u8>, created_at: ChronoDateTimeUtc, retire_at: Option<ChronoDateTimeUtc>,
+});
+table!(plan_versions, "plan_versions", [slug: String, version: i64], {
+    definition: String, digest: Vec<u8>, published_at: ChronoDateTimeUtc,
+});
+tenant!(workspaces, "workspaces", [], {
+    name: String, slug: String, billing_email: Option<String>, currency: String, status: String,
+    created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64,
+});
+tenant!(memberships, "memberships", [user_id: Uuid], { role: String, joined_at: ChronoDateTimeUtc });
+tenant!(sessions, "sessions", [id: Uuid], {
+    user_id: Uuid, epoch: i64, created_at: ChronoDateTimeUtc, expires_at: ChronoDateTimeUtc,
+    revoked_at: Option<ChronoDateTimeUtc>,
+});
+tenant!(refresh_tokens, "refresh_tokens", [id: Uuid], {
+    session_id: Uuid, secret_hash: Vec<u8>, issued_at: ChronoDateTimeUtc, expires_at: ChronoDateTimeUtc,
+    used_at: Option<ChronoDateTimeUtc>,
+});
+tenant!(standings, "standings", [], {
+    plan_slug: String, plan_version: i64, billing_anchor: Option<ChronoDateTimeUtc>,
+    grace_until: Option<ChronoDateTimeUtc>, read_only_reason: Option<String>,
+    read_only_since: Option<ChronoDateTimeUtc>, updated_at: ChronoDateTimeUtc,
+});
+tenant!(overrides, "overrides", [id: Uuid], {
+    kind: String, name: String, bound: Option<i64>, enabled: Option<bool>, reason: String,
+    until: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc,
+});
+tenant!(quotas, "quotas", [metric: String, subject: String, period_start: ChronoDateTimeUtc], {
+    used: i64, reserved: i64, fired: i64, version: i64,
+});
+tenant!(holds, "holds", [id: Uuid], {
+    state: String, expires_at: ChronoDateTimeUtc, created_at: ChronoDateTimeUtc,
+});
+tenant!(hold_charges, "hold_charges", [
+    hold_id: Uuid, metric: String, subject: String, period_start: ChronoDateTimeUtc
+], { amount: i64 });
+tenant!(threshold_episodes, "threshold_episodes", [id: Uuid], {
+    metric: String, subject: String, period_start: ChronoDateTimeUtc, threshold: i64,
+    fired_at: ChronoDateTimeUtc, rearmed_at: Option<ChronoDateTimeUtc>,
+});
+tenant!(ledger, "ledger", [seq: i64], {
+    metric: String, key_subject: String, period_start: ChronoDateTimeUtc, quantity: i64, subject: String,
+    actor: String, occurred_at: ChronoDateTimeUtc, recorded_at: ChronoDateTimeUtc,
+});
+tenant!(audit_heads, "audit_heads", [], { seq: i64, hash: Vec<u8> });
+tenant!(audit_entries, "audit_entries", [seq: i64], {
+    at: ChronoDateTimeUtc, actor: String, action: String, subject: String, payload_hash: Vec<u8>, hash: Vec<u8>,
+});
+tenant!(audit_payloads, "audit_payloads", [seq: i64], { salt: Vec<u8>, payload: String });
+tenant!(jobs, "jobs", [id: Uuid], {
+    work: String, due_at: ChronoDateTimeUtc, retry_at: ChronoDateTimeUtc, leased_until: ChronoDateTimeUtc,
+    attempts: i64, created_at: ChronoDateTimeUtc,
+});
+tenant!(idempotency_keys, "idempotency_keys", [actor: String, key: String], {
+    fingerprint: Vec<u8>, effect_id: Uuid, leased_until: ChronoDateTimeUtc, status: Option<i64>,
+    etag: Option<String>, body: Option<Vec<u8>>, body_digest: Option<Vec<u8>>, created_at: ChronoDateTimeUtc,
+});
+tenant!(libraries, "libraries", [id: Uuid], {
+    name: String, created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64,
+});
+tenant!(galleries, "galleries", [id: Uuid], {
+    library_id: Uuid, name: String, download: String, deleted_at: Option<ChronoDateTimeUtc>,
+    created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64,
+});
+tenant!(photos, "photos", [id: Uuid], {
+    gallery_id: Uuid, filename: String, content_type: String, size_bytes: i64, sha256: Vec<u8>,
+    width: Option<i64>, height: Option<i64>, taken_at: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc,
+});
+tenant!(branding, "branding", [], {
+    display_name: String, primary_color: String, logo_photo_id: Option<Uuid>, website: Option<String>,
+    updated_at: ChronoDateTimeUtc,
+});

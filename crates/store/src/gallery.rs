@@ -1,0 +1,515 @@
+//! Libraries, galleries, photos, branding.
+
+use chrono::{DateTime, Utc};
+use rawdrive_gallery::{
+    Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
+    Library, LibraryDeletion, Photo, Title, UploadStore, Website,
+};
+use rawdrive_plans::{BeginError, Metric};
+use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId, TypedId};
+use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use uuid::Uuid;
+
+use crate::entity::{branding, galleries, libraries, photos, quotas};
+use crate::scope::{Tenant, amount, corrupt, count, execute, failed};
+use crate::store::{Reader, Release, Store, WriteTx, exists};
+
+fn version(table: &'static str, value: i64) -> Result<u32, StoreError> {
+    u32::try_from(value).map_err(|e| corrupt(table, "version", value, e))
+}
+
+fn title(table: &'static str, row: impl ToString, text: &str) -> Result<Title, StoreError> {
+    text.parse().map_err(|e| corrupt(table, "name", row, e))
+}
+
+fn library_of(row: libraries::Model) -> Result<Library, StoreError> {
+    let id = LibraryId::from_uuid(row.id);
+    Ok(Library {
+        id,
+        name: title("libraries", id, &row.name)?,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        version: version("libraries", row.version)?,
+    })
+}
+
+fn gallery_of(row: galleries::Model) -> Result<Gallery, StoreError> {
+    let id = GalleryId::from_uuid(row.id);
+    Ok(Gallery {
+        id,
+        library: LibraryId::from_uuid(row.library_id),
+        name: title("galleries", id, &row.name)?,
+        download: row
+            .download
+            .parse()
+            .map_err(|e| corrupt("galleries", "download", id, e))?,
+        deleted_at: row.deleted_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        version: version("galleries", row.version)?,
+    })
+}
+
+fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
+    let id = PhotoId::from_uuid(row.id);
+    let pixels = |column, value: Option<i64>| {
+        value
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|e| corrupt("photos", column, id, e))
+    };
+    Ok(Photo {
+        id,
+        gallery: GalleryId::from_uuid(row.gallery_id),
+        filename: row
+            .filename
+            .parse::<FileName>()
+            .map_err(|e| corrupt("photos", "filename", id, e))?,
+        content_type: row.content_type,
+        size_bytes: count("photos", "size_bytes", row.size_bytes)?,
+        sha256: row
+            .sha256
+            .try_into()
+            .map_err(|_| corrupt("photos", "sha256", id, "is not 32 bytes"))?,
+        width: pixels("width", row.width)?,
+        height: pixels("height", row.height)?,
+        taken_at: row.taken_at,
+        created_at: row.created_at,
+    })
+}
+
+fn branding_of(row: branding::Model) -> Result<Branding, StoreError> {
+    let wrong = |column, e| corrupt("branding", column, row.workspace_id, e);
+    Ok(Branding {
+        display_name: row
+            .display_name
+            .parse::<Title>()
+            .map_err(|e| wrong("display_name", e))?,
+        primary_color: row
+            .primary_color
+            .parse::<Color>()
+            .map_err(|e| wrong("primary_color", e))?,
+        logo_photo: row.logo_photo_id.map(PhotoId::from_uuid),
+        website: row
+            .website
+            .map(|w| w.parse::<Website>())
+            .transpose()
+            .map_err(|e| wrong("website", e))?,
+    })
+}
+
+async fn one_library(
+    scope: &WorkspaceScope,
+    id: LibraryId,
+    on: &impl ConnectionTrait,
+) -> Result<Option<Library>, StoreError> {
+    let row = libraries::Entity::scoped(scope)
+        .filter(libraries::Column::Id.eq(id.uuid()))
+        .one(on)
+        .await;
+    row.map_err(failed("read a library"))?
+        .map(library_of)
+        .transpose()
+}
+
+async fn one_gallery(
+    scope: &WorkspaceScope,
+    id: GalleryId,
+    on: &impl ConnectionTrait,
+) -> Result<Option<Gallery>, StoreError> {
+    let row = galleries::Entity::scoped(scope)
+        .filter(galleries::Column::Id.eq(id.uuid()))
+        .one(on)
+        .await;
+    row.map_err(failed("read a gallery"))?
+        .map(gallery_of)
+        .transpose()
+}
+
+async fn one_branding(
+    scope: &WorkspaceScope,
+    on: &impl ConnectionTrait,
+) -> Result<Option<Branding>, StoreError> {
+    let row = branding::Entity::scoped(scope).one(on).await;
+    row.map_err(failed("read the branding"))?
+        .map(branding_of)
+        .transpose()
+}
+
+impl GalleryTx for WriteTx {
+    async fn insert_library(&mut self, library: &Library) -> Result<(), StoreError> {
+        let row = libraries::ActiveModel {
+            id: Set(library.id.uuid()),
+            name: Set(library.name.to_string()),
+            created_at: Set(library.created_at),
+            updated_at: Set(library.updated_at),
+            version: Set(i64::from(library.version)),
+            ..Default::default()
+        };
+        let insert = libraries::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert a library"))?;
+        Ok(())
+    }
+
+    async fn library(&mut self, id: LibraryId) -> Result<Option<Library>, StoreError> {
+        one_library(&self.scope, id, &self.tx).await
+    }
+
+    async fn update_library(&mut self, library: &Library) -> Result<(), StoreError> {
+        libraries::Entity::scoped_update(&self.scope)
+            .col_expr(libraries::Column::Name, Expr::value(library.name.as_str()))
+            .col_expr(
+                libraries::Column::UpdatedAt,
+                Expr::value(library.updated_at),
+            )
+            .col_expr(
+                libraries::Column::Version,
+                Expr::value(i64::from(library.version)),
+            )
+            .filter(libraries::Column::Id.eq(library.id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("update a library"))?;
+        Ok(())
+    }
+
+    async fn delete_library(&mut self, id: LibraryId) -> Result<LibraryDeletion, StoreError> {
+        let inside = galleries::Entity::scoped(&self.scope)
+            .filter(galleries::Column::LibraryId.eq(id.uuid()));
+        if exists(inside, &self.tx).await? {
+            return Ok(LibraryDeletion::NotEmpty);
+        }
+        let done = libraries::Entity::scoped_delete(&self.scope)
+            .filter(libraries::Column::Id.eq(id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("delete a library"))?;
+        Ok(if done.rows_affected == 1 {
+            LibraryDeletion::Deleted
+        } else {
+            LibraryDeletion::Missing
+        })
+    }
+
+    async fn insert_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
+        let row = galleries::ActiveModel {
+            id: Set(gallery.id.uuid()),
+            library_id: Set(gallery.library.uuid()),
+            name: Set(gallery.name.to_string()),
+            download: Set(gallery.download.as_str().to_owned()),
+            deleted_at: Set(gallery.deleted_at),
+            created_at: Set(gallery.created_at),
+            updated_at: Set(gallery.updated_at),
+            version: Set(i64::from(gallery.version)),
+            ..Default::default()
+        };
+        let insert = galleries::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert a gallery"))?;
+        Ok(())
+    }
+
+    async fn gallery(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
+        one_gallery(&self.scope, id, &self.tx).await
+    }
+
+    async fn update_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
+        galleries::Entity::scoped_update(&self.scope)
+            .col_expr(
+                galleries::Column::LibraryId,
+                Expr::value(gallery.library.uuid()),
+            )
+            .col_expr(galleries::Column::Name, Expr::value(gallery.name.as_str()))
+            .col_expr(
+                galleries::Column::Download,
+                Expr::value(gallery.download.as_str()),
+            )
+            .col_expr(
+                galleries::Column::DeletedAt,
+                Expr::value(gallery.deleted_at),
+            )
+            .col_expr(
+                galleries::Column::UpdatedAt,
+                Expr::value(gallery.updated_at),
+            )
+            .col_expr(
+                galleries::Column::Version,
+                Expr::value(i64::from(gallery.version)),
+            )
+            .filter(galleries::Column::Id.eq(gallery.id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("update a gallery"))?;
+        Ok(())
+    }
+
+    async fn delete_gallery(&mut self, id: GalleryId) -> Result<bool, StoreError> {
+        let done = galleries::Entity::scoped_delete(&self.scope)
+            .filter(galleries::Column::Id.eq(id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("delete a gallery"))?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn insert_photo(&mut self, photo: &Photo) -> Result<(), StoreError> {
+        let row = photos::ActiveModel {
+            id: Set(photo.id.uuid()),
+            gallery_id: Set(photo.gallery.uuid()),
+            filename: Set(photo.filename.to_string()),
+            content_type: Set(photo.content_type.clone()),
+            size_bytes: Set(amount(photo.size_bytes)),
+            sha256: Set(photo.sha256.to_vec()),
+            width: Set(photo.width.map(i64::from)),
+            height: Set(photo.height.map(i64::from)),
+            taken_at: Set(photo.taken_at),
+            created_at: Set(photo.created_at),
+            ..Default::default()
+        };
+        let insert = photos::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert a photo"))?;
+        Ok(())
+    }
+
+    async fn photo(&mut self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
+        let row = photos::Entity::scoped(&self.scope)
+            .filter(photos::Column::Id.eq(id.uuid()))
+            .one(&self.tx)
+            .await;
+        row.map_err(failed("read a photo"))?
+            .map(photo_of)
+            .transpose()
+    }
+
+    async fn delete_photo(&mut self, id: PhotoId) -> Result<bool, StoreError> {
+        branding::Entity::scoped_update(&self.scope)
+            .col_expr(
+                branding::Column::LogoPhotoId,
+                Expr::value(Option::<Uuid>::None),
+            )
+            .filter(branding::Column::LogoPhotoId.eq(id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("forget a logo"))?;
+        let done = photos::Entity::scoped_delete(&self.scope)
+            .filter(photos::Column::Id.eq(id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("delete a photo"))?;
+        Ok(done.rows_affected == 1)
+    }
+
+    async fn take_photos_of(
+        &mut self,
+        gallery: GalleryId,
+    ) -> Result<Vec<(PhotoId, u64)>, StoreError> {
+        const FORGET_LOGO: &str =
+            "UPDATE branding SET logo_photo_id = NULL WHERE workspace_id = $1 AND logo_photo_id IN
+            (SELECT id FROM photos WHERE workspace_id = $1 AND gallery_id = $2)";
+        let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
+        execute(&self.tx, "forget a logo", FORGET_LOGO, values).await?;
+        let rows: Vec<(Uuid, i64)> = photos::Entity::scoped(&self.scope)
+            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+            .select_only()
+            .columns([photos::Column::Id, photos::Column::SizeBytes])
+            .into_tuple()
+            .all(&self.tx)
+            .await
+            .map_err(failed("list a gallery's photos"))?;
+        photos::Entity::scoped_delete(&self.scope)
+            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("delete a gallery's photos"))?;
+        rows.into_iter()
+            .map(|(id, size)| Ok((PhotoId::from_uuid(id), count("photos", "size_bytes", size)?)))
+            .collect()
+    }
+
+    async fn branding(&mut self) -> Result<Option<Branding>, StoreError> {
+        one_branding(&self.scope, &self.tx).await
+    }
+
+    async fn put_branding(&mut self, new: &Branding) -> Result<(), StoreError> {
+        const PUT: &str = "INSERT INTO branding (workspace_id, display_name, primary_color, logo_photo_id, website, updated_at)
+            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id) DO UPDATE SET
+            display_name = $2, primary_color = $3, logo_photo_id = $4, website = $5, updated_at = $6";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            new.display_name.as_str().into(),
+            new.primary_color.as_str().into(),
+            new.logo_photo.map(TypedId::uuid).into(),
+            new.website.as_ref().map(|w| w.as_str().to_owned()).into(),
+            self.ambient().now().into(),
+        ];
+        execute(&self.tx, "save the branding", PUT, values).await?;
+        Ok(())
+    }
+}
+
+fn after(page: PageRequest) -> Uuid {
+    match page.after {
+        Some(Position::Id(id)) => id,
+        _ => Uuid::nil(),
+    }
+}
+
+impl Reader {
+    async fn with_counts(
+        &self,
+        rows: Vec<galleries::Model>,
+    ) -> Result<Vec<GalleryOverview>, StoreError> {
+        let galleries = rows
+            .into_iter()
+            .map(gallery_of)
+            .collect::<Result<Vec<_>, _>>()?;
+        // The quota row is the count of the gallery's photos, kept in the transaction that changes them.
+        let counts: Vec<(String, i64)> = quotas::Entity::scoped(&self.scope)
+            .filter(quotas::Column::Metric.eq(Metric::photos().as_str()))
+            .filter(quotas::Column::Subject.is_in(galleries.iter().map(|g| g.id.to_string())))
+            .filter(quotas::Column::PeriodStart.eq(DateTime::<Utc>::UNIX_EPOCH))
+            .select_only()
+            .columns([quotas::Column::Subject, quotas::Column::Used])
+            .into_tuple()
+            .all(self.db())
+            .await
+            .map_err(failed("count photos"))?;
+        galleries
+            .into_iter()
+            .map(|gallery| {
+                let id = gallery.id.to_string();
+                let used = counts
+                    .iter()
+                    .find(|(subject, _)| *subject == id)
+                    .map_or(0, |(_, used)| *used);
+                Ok(GalleryOverview {
+                    gallery,
+                    photo_count: count("quotas", "used", used)?,
+                })
+            })
+            .collect()
+    }
+}
+
+impl GalleryRead for Reader {
+    async fn library(&self, id: LibraryId) -> Result<Option<Library>, StoreError> {
+        one_library(&self.scope, id, self.db()).await
+    }
+
+    async fn libraries(&self, page: PageRequest) -> Result<Page<Library>, StoreError> {
+        let rows = libraries::Entity::scoped(&self.scope)
+            .filter(libraries::Column::Id.gt(after(page)))
+            .order_by_asc(libraries::Column::Id)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("list libraries"))?;
+        let items = rows.into_iter().map(library_of).collect::<Result<_, _>>()?;
+        Ok(Page::cut(items, page.limit, |l: &Library| {
+            Position::Id(l.id.uuid())
+        }))
+    }
+
+    async fn gallery(&self, id: GalleryId) -> Result<Option<GalleryOverview>, StoreError> {
+        let row = galleries::Entity::scoped(&self.scope)
+            .filter(galleries::Column::Id.eq(id.uuid()))
+            .filter(galleries::Column::DeletedAt.is_null())
+            .one(self.db())
+            .await
+            .map_err(failed("read a gallery"))?;
+        Ok(self.with_counts(row.into_iter().collect()).await?.pop())
+    }
+
+    async fn galleries(
+        &self,
+        filter: GalleryFilter,
+        page: PageRequest,
+    ) -> Result<Page<GalleryOverview>, StoreError> {
+        let mut select =
+            galleries::Entity::scoped(&self.scope).filter(galleries::Column::Id.gt(after(page)));
+        if let Some(library) = filter.library {
+            select = select.filter(galleries::Column::LibraryId.eq(library.uuid()));
+        }
+        let deleted = galleries::Column::DeletedAt;
+        let rows = select
+            .filter(if filter.deleted {
+                deleted.is_not_null()
+            } else {
+                deleted.is_null()
+            })
+            .order_by_asc(galleries::Column::Id)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("list galleries"))?;
+        let items = self.with_counts(rows).await?;
+        Ok(Page::cut(items, page.limit, |g: &GalleryOverview| {
+            Position::Id(g.gallery.id.uuid())
+        }))
+    }
+
+    async fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
+        const VISIBLE: &str = "SELECT 1 FROM galleries g WHERE g.workspace_id = photos.workspace_id
+            AND g.id = photos.gallery_id AND g.deleted_at IS NULL";
+        let row = photos::Entity::scoped(&self.scope)
+            .filter(photos::Column::Id.eq(id.uuid()))
+            .filter(Expr::cust(format!("EXISTS ({VISIBLE})")))
+            .one(self.db())
+            .await;
+        row.map_err(failed("read a photo"))?
+            .map(photo_of)
+            .transpose()
+    }
+
+    async fn photos(
+        &self,
+        gallery: GalleryId,
+        page: PageRequest,
+    ) -> Result<Option<Page<Photo>>, StoreError> {
+        let visible = galleries::Entity::scoped(&self.scope)
+            .filter(galleries::Column::Id.eq(gallery.uuid()))
+            .filter(galleries::Column::DeletedAt.is_null());
+        if !exists(visible, self.db()).await? {
+            return Ok(None);
+        }
+        let rows = photos::Entity::scoped(&self.scope)
+            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+            .filter(photos::Column::Id.gt(after(page)))
+            .order_by_asc(photos::Column::Id)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("list photos"))?;
+        let items = rows.into_iter().map(photo_of).collect::<Result<_, _>>()?;
+        Ok(Some(Page::cut(items, page.limit, |p: &Photo| {
+            Position::Id(p.id.uuid())
+        })))
+    }
+
+    async fn branding(&self) -> Result<Option<Branding>, StoreError> {
+        one_branding(&self.scope, self.db()).await
+    }
+}
+
+impl UploadStore for Store {
+    type Tx = WriteTx;
+
+    async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
+        Self::begin(self, scope).await
+    }
+
+    async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
+        self.begin_despite_read_only(scope, Release::Freeing).await
+    }
+}

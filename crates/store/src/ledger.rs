@@ -1,0 +1,202 @@
+//! The audit chain, and reading the ledger.
+
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Hash, Payload, chain_hash};
+use rawdrive_tenancy_core::id::TypedId;
+use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
+use rawdrive_usage::LedgerEntry;
+use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+
+use crate::entity::{audit_entries, audit_heads, audit_payloads, ledger};
+use crate::scope::{Tenant, corrupt, count, execute, failed};
+use crate::store::{Reader, WriteTx};
+
+fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreError> {
+    bytes
+        .try_into()
+        .map_err(|_| corrupt("audit_entries", column, seq, "is not 32 bytes"))
+}
+
+impl AuditTx for WriteTx {
+    async fn record(&mut self, change: Change) -> Result<(), StoreError> {
+        let head = audit_heads::Entity::scoped(&self.scope)
+            .one(&self.tx)
+            .await
+            .map_err(failed("read the audit head"))?;
+        let (seq, previous) = match &head {
+            Some(head) => (
+                count("audit_heads", "seq", head.seq)?,
+                hash_of("hash", head.seq, &head.hash)?,
+            ),
+            None => (0, GENESIS),
+        };
+        let payload = Payload::of(&change, self.ambient().bytes());
+        let mut entry = Entry {
+            seq: seq + 1,
+            at: self.ambient().now(),
+            actor: self.scope.actor().to_string(),
+            action: change.action.to_owned(),
+            subject: change.subject,
+            payload_hash: payload.hash(),
+            hash: GENESIS,
+            payload: None,
+        };
+        entry.hash = chain_hash(&previous, &entry);
+        let seq = entry.seq.cast_signed();
+        let row = audit_entries::ActiveModel {
+            seq: Set(seq),
+            at: Set(entry.at),
+            actor: Set(entry.actor),
+            action: Set(entry.action),
+            subject: Set(entry.subject),
+            payload_hash: Set(entry.payload_hash.to_vec()),
+            hash: Set(entry.hash.to_vec()),
+            ..Default::default()
+        };
+        let insert = audit_entries::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("append to the audit chain"))?;
+        let row = audit_payloads::ActiveModel {
+            seq: Set(seq),
+            salt: Set(payload.salt.to_vec()),
+            payload: Set(payload.text),
+            ..Default::default()
+        };
+        let insert = audit_payloads::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("append to the audit chain"))?;
+        const ADVANCE: &str =
+            "INSERT INTO audit_heads (workspace_id, seq, hash) VALUES ($1, $2, $3)
+            ON CONFLICT (workspace_id) DO UPDATE SET seq = $2, hash = $3";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            seq.into(),
+            entry.hash.to_vec().into(),
+        ];
+        execute(&self.tx, "advance the audit head", ADVANCE, values).await?;
+        Ok(())
+    }
+}
+
+fn entry_of(
+    row: audit_entries::Model,
+    payload: Option<audit_payloads::Model>,
+) -> Result<Entry, StoreError> {
+    let payload = payload
+        .map(|p| {
+            let salt = p
+                .salt
+                .as_slice()
+                .try_into()
+                .map_err(|_| corrupt("audit_payloads", "salt", p.seq, "is not 16 bytes"))?;
+            Ok::<_, StoreError>(Payload {
+                salt,
+                text: p.payload,
+            })
+        })
+        .transpose()?;
+    Ok(Entry {
+        seq: count("audit_entries", "seq", row.seq)?,
+        at: row.at,
+        payload_hash: hash_of("payload_hash", row.seq, &row.payload_hash)?,
+        hash: hash_of("hash", row.seq, &row.hash)?,
+        actor: row.actor,
+        action: row.action,
+        subject: row.subject,
+        payload,
+    })
+}
+
+fn before(page: PageRequest) -> i64 {
+    match page.after {
+        Some(Position::Seq(seq)) => i64::try_from(seq).unwrap_or(i64::MAX),
+        _ => i64::MAX,
+    }
+}
+
+impl Reader {
+    /// Audit entries, newest first.
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn audit(&self, page: PageRequest) -> Result<Page<Entry>, StoreError> {
+        let rows = audit_entries::Entity::scoped(&self.scope)
+            .filter(audit_entries::Column::Seq.lt(before(page)))
+            .order_by_desc(audit_entries::Column::Seq)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("read the audit chain"))?;
+        let seqs = rows.iter().map(|row| row.seq);
+        let payloads = audit_payloads::Entity::scoped(&self.scope)
+            .filter(audit_payloads::Column::Seq.is_in(seqs))
+            .all(self.db())
+            .await
+            .map_err(failed("read the audit chain"))?;
+        let mut payloads: std::collections::HashMap<_, _> =
+            payloads.into_iter().map(|p| (p.seq, p)).collect();
+        let entries = rows.into_iter().map(|row| {
+            let payload = payloads.remove(&row.seq);
+            entry_of(row, payload)
+        });
+        Ok(Page::cut(
+            entries.collect::<Result<_, _>>()?,
+            page.limit,
+            |e| Position::Seq(e.seq),
+        ))
+    }
+
+    /// The chain's head, to keep elsewhere.
+    ///
+    /// # Errors
+    /// The database does not answer, or the row is corrupt.
+    pub async fn audit_head(&self) -> Result<(u64, Hash), StoreError> {
+        let head = audit_heads::Entity::scoped(&self.scope)
+            .one(self.db())
+            .await
+            .map_err(failed("read the audit head"))?;
+        match head {
+            Some(head) => Ok((
+                count("audit_heads", "seq", head.seq)?,
+                hash_of("hash", head.seq, &head.hash)?,
+            )),
+            None => Ok((0, GENESIS)),
+        }
+    }
+
+    /// Ledger lines, newest first.
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn ledger(&self, page: PageRequest) -> Result<Page<LedgerEntry>, StoreError> {
+        let rows = ledger::Entity::scoped(&self.scope)
+            .filter(ledger::Column::Seq.lt(before(page)))
+            .order_by_desc(ledger::Column::Seq)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("read the ledger"))?;
+        let lines = rows.into_iter().map(|row| {
+            Ok::<_, StoreError>(LedgerEntry {
+                seq: count("ledger", "seq", row.seq)?,
+                metric: row
+                    .metric
+                    .parse()
+                    .map_err(|e| corrupt("ledger", "metric", row.seq, e))?,
+                quantity: row.quantity,
+                occurred_at: row.occurred_at,
+                subject: row.subject,
+                actor: row.actor,
+            })
+        });
+        Ok(Page::cut(
+            lines.collect::<Result<_, _>>()?,
+            page.limit,
+            |l| Position::Seq(l.seq),
+        ))
+    }
+}

@@ -1,0 +1,144 @@
+//! The one module that speaks to SeaORM without a workspace in the statement's type: it is what puts the
+//! workspace there. Everything else in this crate goes through [`Tenant`] or the handles' own `sql`.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the scope module wraps what everything else is forbidden"
+)]
+
+use std::error::Error;
+
+use rawdrive_tenancy_core::id::TypedId;
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, DeleteMany,
+    EntityTrait, Insert, InsertMany, InsertOne, QueryFilter, QueryResult, Select, SqlErr,
+    Statement, UpdateMany, Value,
+};
+
+/// A table whose rows belong to a workspace: every statement on it begins with the workspace.
+pub(crate) trait Tenant: EntityTrait {
+    /// The column that names the workspace.
+    const WORKSPACE: Self::Column;
+
+    /// Reads of the scope's own rows.
+    fn scoped(scope: &WorkspaceScope) -> Select<Self> {
+        Self::find().filter(Self::WORKSPACE.eq(scope.workspace().uuid()))
+    }
+
+    /// Updates of the scope's own rows.
+    fn scoped_update(scope: &WorkspaceScope) -> UpdateMany<Self> {
+        Self::update_many().filter(Self::WORKSPACE.eq(scope.workspace().uuid()))
+    }
+
+    /// Deletes of the scope's own rows.
+    fn scoped_delete(scope: &WorkspaceScope) -> DeleteMany<Self> {
+        Self::delete_many().filter(Self::WORKSPACE.eq(scope.workspace().uuid()))
+    }
+
+    /// An insert, stamped with the scope's workspace whatever the row said.
+    fn scoped_insert<A>(scope: &WorkspaceScope, rows: impl IntoIterator<Item = A>) -> InsertMany<A>
+    where
+        A: ActiveModelTrait<Entity = Self>,
+    {
+        Insert::many(rows.into_iter().map(|mut row| {
+            row.set(Self::WORKSPACE, scope.workspace().uuid().into());
+            row
+        }))
+    }
+}
+
+/// Reads of a global table.
+pub(crate) fn global<E: EntityTrait>() -> Select<E> {
+    E::find()
+}
+
+/// An insert into a global table.
+pub(crate) fn global_insert<A: ActiveModelTrait>(row: A) -> InsertOne<A> {
+    Insert::one(row)
+}
+
+/// Runs a statement of this crate's own SQL: `$1` is by convention the workspace wherever a tenant table is
+/// named. Answers the rows that changed.
+pub(crate) async fn execute(
+    on: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64, StoreError> {
+    let done = on
+        .execute_raw(statement(on.get_database_backend(), sql, values))
+        .await
+        .map_err(failed(operation))?;
+    Ok(done.rows_affected())
+}
+
+/// As [`execute`], and answers the rows that the statement returns.
+pub(crate) async fn query(
+    on: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<QueryResult>, StoreError> {
+    on.query_all_raw(statement(on.get_database_backend(), sql, values))
+        .await
+        .map_err(failed(operation))
+}
+
+fn statement(
+    backend: DatabaseBackend,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(backend, sql, values)
+}
+
+/// What a database error means to a port.
+pub(crate) fn failed(operation: &'static str) -> impl Fn(DbErr) -> StoreError {
+    move |error| match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken { operation },
+        Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::Dangling { operation },
+        _ => StoreError::Unavailable {
+            operation,
+            source: Box::<dyn Error + Send + Sync>::from(error),
+        },
+    }
+}
+
+/// A column of a row from [`query`].
+pub(crate) fn column<T: sea_orm::TryGetable>(
+    row: &QueryResult,
+    name: &'static str,
+) -> Result<T, StoreError> {
+    row.try_get("", name).map_err(failed("read a column"))
+}
+
+/// Names a value that a row must not hold.
+pub(crate) fn corrupt(
+    table: &'static str,
+    column: &'static str,
+    row: impl ToString,
+    reason: impl ToString,
+) -> StoreError {
+    StoreError::Corrupt {
+        table,
+        column,
+        row: row.to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+/// A database integer that must be a count.
+pub(crate) fn count(
+    table: &'static str,
+    column: &'static str,
+    value: i64,
+) -> Result<u64, StoreError> {
+    u64::try_from(value).map_err(|e| corrupt(table, column, value, e))
+}
+
+/// A domain amount as the database keeps it.
+pub(crate) fn amount(value: u64) -> i64 {
+    // Limits and amounts are checked to fit when they are read; the largest means "no bound".
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

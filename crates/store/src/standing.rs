@@ -1,0 +1,175 @@
+//! Standing: plan version, overrides, access schedule.
+
+use std::sync::Arc;
+
+use rawdrive_plans::{Limit, Override, Plan, PlansTx, ReadOnly, Setting, Standing};
+use rawdrive_tenancy_core::id::{OverrideId, TypedId};
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ConnectionTrait, QueryResult, Set};
+
+use crate::entity::{overrides, standings};
+use crate::scope::{Tenant, amount, column, corrupt, failed, query};
+use crate::store::{Reader, Store, WriteTx};
+
+// One round trip for the whole standing: a row for each override, one with nulls where there is none.
+const SELECT: &str = "SELECT s.plan_slug, s.plan_version, s.billing_anchor, s.grace_until, s.read_only_reason, s.read_only_since,
+        o.id AS override_id, o.kind, o.name, o.bound, o.enabled, o.reason, o.until
+    FROM standings s LEFT JOIN overrides o ON o.workspace_id = s.workspace_id
+    WHERE s.workspace_id = $1 ORDER BY o.id";
+
+async fn load(
+    store: &Store,
+    scope: &WorkspaceScope,
+    on: &impl ConnectionTrait,
+) -> Result<Arc<Standing>, StoreError> {
+    let workspace = scope.workspace();
+    let rows = query(on, "read the standing", SELECT, [workspace.uuid().into()]).await?;
+    let first = rows
+        .first()
+        .ok_or_else(|| corrupt("standings", "workspace_id", workspace, "has no standing"))?;
+    let plan = store
+        .plan(
+            &column::<String>(first, "plan_slug")?,
+            column(first, "plan_version")?,
+        )
+        .await?;
+    let read_only = match (
+        column(first, "read_only_reason")?,
+        column(first, "read_only_since")?,
+    ) {
+        (Some(reason), Some(since)) => Some(ReadOnly { reason, since }),
+        _ => None,
+    };
+    let overrides = rows
+        .iter()
+        .filter_map(|row| read_override(row).transpose())
+        .collect::<Result<_, _>>()?;
+    Ok(Arc::new(Standing {
+        workspace,
+        plan,
+        overrides,
+        billing_anchor: column(first, "billing_anchor")?,
+        grace_until: column(first, "grace_until")?,
+        read_only,
+    }))
+}
+
+fn read_override(row: &QueryResult) -> Result<Option<Override>, StoreError> {
+    let Some(id) = column::<Option<uuid::Uuid>>(row, "override_id")? else {
+        return Ok(None);
+    };
+    let id = OverrideId::from_uuid(id);
+    let wrong = |column| corrupt("overrides", column, id, "is not what it must be");
+    let name: String = column(row, "name")?;
+    let setting = match column::<String>(row, "kind")?.as_str() {
+        "limit" => {
+            let bound = column::<Option<i64>>(row, "bound")?
+                .map(u64::try_from)
+                .transpose()
+                .map_err(|_| wrong("bound"))?;
+            Setting::Limit(
+                name.parse().map_err(|_| wrong("name"))?,
+                Limit::from_bound(bound),
+            )
+        }
+        "feature" => {
+            let on = column::<Option<bool>>(row, "enabled")?.ok_or_else(|| wrong("enabled"))?;
+            Setting::Feature(name.parse().map_err(|_| wrong("name"))?, on)
+        }
+        _ => return Err(wrong("kind")),
+    };
+    Ok(Some(Override {
+        id,
+        setting,
+        reason: column(row, "reason")?,
+        until: column(row, "until")?,
+    }))
+}
+
+impl Reader {
+    /// The standing as it is committed now.
+    ///
+    /// # Errors
+    /// The database does not answer, or the row is corrupt.
+    pub async fn standing(&self) -> Result<Arc<Standing>, StoreError> {
+        load(&self.store, &self.scope, self.db()).await
+    }
+}
+
+impl WriteTx {
+    pub(crate) async fn load_standing(&mut self) -> Result<Arc<Standing>, StoreError> {
+        if let Some(standing) = &self.standing {
+            return Ok(standing.clone());
+        }
+        let standing = load(&self.store, &self.scope, &self.tx).await?;
+        self.standing = Some(standing.clone());
+        Ok(standing)
+    }
+}
+
+impl PlansTx for WriteTx {
+    async fn standing(&mut self) -> Result<Arc<Standing>, StoreError> {
+        self.load_standing().await
+    }
+
+    async fn insert_standing(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        let row = standings::ActiveModel {
+            plan_slug: Set(plan.slug.to_string()),
+            plan_version: Set(i64::from(plan.version)),
+            updated_at: Set(self.ambient().now()),
+            ..Default::default()
+        };
+        let insert = standings::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert the standing"))?;
+        Ok(())
+    }
+
+    async fn move_to_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        standings::Entity::scoped_update(&self.scope)
+            .col_expr(standings::Column::PlanSlug, Expr::value(plan.slug.as_str()))
+            .col_expr(
+                standings::Column::PlanVersion,
+                Expr::value(i64::from(plan.version)),
+            )
+            .col_expr(
+                standings::Column::UpdatedAt,
+                Expr::value(self.ambient().now()),
+            )
+            .exec(&self.tx)
+            .await
+            .map_err(failed("move to a plan"))?;
+        self.standing = None;
+        Ok(())
+    }
+
+    async fn add_override(&mut self, new: &Override) -> Result<(), StoreError> {
+        let (kind, name, bound, enabled) = match &new.setting {
+            Setting::Limit(name, limit) => {
+                ("limit", name.as_str(), limit.bound().map(amount), None)
+            }
+            Setting::Feature(name, on) => ("feature", name.as_str(), None, Some(*on)),
+        };
+        let row = overrides::ActiveModel {
+            id: Set(new.id.uuid()),
+            kind: Set(kind.to_owned()),
+            name: Set(name.to_owned()),
+            bound: Set(bound),
+            enabled: Set(enabled),
+            reason: Set(new.reason.clone()),
+            until: Set(new.until),
+            created_at: Set(self.ambient().now()),
+            ..Default::default()
+        };
+        let insert = overrides::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("add an override"))?;
+        self.standing = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,384 @@
+//! Counters, holds and thresholds.
+
+use chrono::{DateTime, Utc};
+use rawdrive_plans::{Limit, Metric};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::{PhotoId, TypedId};
+use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Set, Value};
+
+use crate::entity::{hold_charges, holds, ledger, quotas, threshold_episodes};
+use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, query};
+use crate::store::{Reader, WriteTx};
+
+// The row is made by the first take; `WHERE $6 <= $7` keeps that one within the limit as well.
+const RESERVE: &str = "INSERT INTO quotas (workspace_id, metric, subject, period_start, used, reserved, fired, version)
+    SELECT $1, $2, $3, $4, 0, $5, 0, 1 WHERE $5 <= $6
+    ON CONFLICT (workspace_id, metric, subject, period_start) DO UPDATE
+    SET reserved = quotas.reserved + $5, version = quotas.version + 1
+    WHERE $5 <= $6 - quotas.used - quotas.reserved";
+
+const APPLY: &str =
+    "UPDATE quotas SET reserved = reserved - $5, used = used + $6, version = version + 1
+    WHERE workspace_id = $1 AND metric = $2 AND subject = $3 AND period_start = $4
+      AND ($6 <= 0 OR $6 <= $7 - used)
+    RETURNING used, reserved, fired";
+
+fn key_values(scope: &rawdrive_tenancy_core::WorkspaceScope, key: &QuotaKey) -> [Value; 4] {
+    [
+        scope.workspace().uuid().into(),
+        key.metric.as_str().into(),
+        key.subject.as_str().into(),
+        key.period_start.into(),
+    ]
+}
+
+fn bound(limit: Limit) -> i64 {
+    limit.bound().map_or(i64::MAX, amount)
+}
+
+fn row_of(used: i64, reserved: i64, fired: i64) -> Result<QuotaRow, StoreError> {
+    let fired = u8::try_from(fired).map_err(|e| corrupt("quotas", "fired", fired, e))?;
+    Ok(QuotaRow {
+        used: count("quotas", "used", used)?,
+        reserved: count("quotas", "reserved", reserved)?,
+        fired,
+    })
+}
+
+fn key_of(
+    metric: &str,
+    subject: String,
+    period_start: DateTime<Utc>,
+) -> Result<QuotaKey, StoreError> {
+    let metric = metric
+        .parse()
+        .map_err(|e| corrupt("quotas", "metric", metric, e))?;
+    Ok(QuotaKey {
+        metric,
+        subject,
+        period_start,
+    })
+}
+
+fn quota_of(row: quotas::Model) -> Result<(QuotaKey, QuotaRow), StoreError> {
+    Ok((
+        key_of(&row.metric, row.subject, row.period_start)?,
+        row_of(row.used, row.reserved, row.fired)?,
+    ))
+}
+
+async fn one_quota(
+    scope: &rawdrive_tenancy_core::WorkspaceScope,
+    key: &QuotaKey,
+    on: &impl ConnectionTrait,
+) -> Result<QuotaRow, StoreError> {
+    let row = quotas::Entity::scoped(scope)
+        .filter(quotas::Column::Metric.eq(key.metric.as_str()))
+        .filter(quotas::Column::Subject.eq(key.subject.as_str()))
+        .filter(quotas::Column::PeriodStart.eq(key.period_start))
+        .one(on)
+        .await
+        .map_err(failed("read a quota"))?;
+    row.map_or(Ok(QuotaRow::default()), |row| {
+        row_of(row.used, row.reserved, row.fired)
+    })
+}
+
+impl UsageTx for WriteTx {
+    async fn reserve(&mut self, charge: &Charge, limit: Limit) -> Result<bool, StoreError> {
+        let values = key_values(&self.scope, &charge.key)
+            .into_iter()
+            .chain([amount(charge.amount).into(), bound(limit).into()]);
+        Ok(execute(&self.tx, "reserve", RESERVE, values).await? == 1)
+    }
+
+    async fn apply(
+        &mut self,
+        key: &QuotaKey,
+        released: u64,
+        delta: i64,
+        limit: Limit,
+    ) -> Result<Option<QuotaRow>, StoreError> {
+        let values = key_values(&self.scope, key).into_iter().chain([
+            amount(released).into(),
+            delta.into(),
+            bound(limit).into(),
+        ]);
+        let rows = query(&self.tx, "apply to a quota", APPLY, values).await?;
+        rows.first()
+            .map(|row| {
+                row_of(
+                    column(row, "used")?,
+                    column(row, "reserved")?,
+                    column(row, "fired")?,
+                )
+            })
+            .transpose()
+    }
+
+    async fn quota(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
+        one_quota(&self.scope, key, &self.tx).await
+    }
+
+    async fn quotas(&mut self) -> Result<Vec<(QuotaKey, QuotaRow)>, StoreError> {
+        let rows = quotas::Entity::scoped(&self.scope)
+            .order_by_asc(quotas::Column::Metric)
+            .order_by_asc(quotas::Column::Subject)
+            .all(&self.tx)
+            .await
+            .map_err(failed("read quotas"))?;
+        rows.into_iter().map(quota_of).collect()
+    }
+
+    async fn insert_hold(
+        &mut self,
+        hold: &Hold,
+        expires_at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let row = holds::ActiveModel {
+            id: Set(hold.id.uuid()),
+            state: Set(HoldState::Held.as_str().to_owned()),
+            expires_at: Set(expires_at),
+            created_at: Set(self.ambient().now()),
+            ..Default::default()
+        };
+        let insert = holds::Entity::scoped_insert(&self.scope, [row]);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert a hold"))?;
+        let charges = hold.charges.iter().map(|charge| hold_charges::ActiveModel {
+            hold_id: Set(hold.id.uuid()),
+            metric: Set(charge.key.metric.to_string()),
+            subject: Set(charge.key.subject.clone()),
+            period_start: Set(charge.key.period_start),
+            amount: Set(amount(charge.amount)),
+            ..Default::default()
+        });
+        let insert = hold_charges::Entity::scoped_insert(&self.scope, charges);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert a hold"))?;
+        Ok(())
+    }
+
+    async fn held(&mut self, id: PhotoId) -> Result<Option<Hold>, StoreError> {
+        let held = holds::Entity::scoped(&self.scope)
+            .filter(holds::Column::Id.eq(id.uuid()))
+            .filter(holds::Column::State.eq(HoldState::Held.as_str()));
+        if !crate::store::exists(held, &self.tx).await? {
+            return Ok(None);
+        }
+        let rows = hold_charges::Entity::scoped(&self.scope)
+            .filter(hold_charges::Column::HoldId.eq(id.uuid()))
+            .all(&self.tx)
+            .await
+            .map_err(failed("read a hold"))?;
+        let mut charges = rows
+            .into_iter()
+            .map(|row| {
+                let amount = count("hold_charges", "amount", row.amount)?;
+                Ok(Charge {
+                    key: key_of(&row.metric, row.subject, row.period_start)?,
+                    amount,
+                })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        charges.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Some(Hold { id, charges }))
+    }
+
+    async fn grow_hold(
+        &mut self,
+        id: PhotoId,
+        more: Option<&Charge>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let moved = holds::Entity::scoped_update(&self.scope)
+            .col_expr(holds::Column::ExpiresAt, Expr::value(expires_at))
+            .filter(holds::Column::Id.eq(id.uuid()))
+            .filter(holds::Column::State.eq(HoldState::Held.as_str()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("renew a hold"))?;
+        if moved.rows_affected != 1 {
+            return Ok(false);
+        }
+        if let Some(charge) = more {
+            hold_charges::Entity::scoped_update(&self.scope)
+                .col_expr(
+                    hold_charges::Column::Amount,
+                    Expr::col(hold_charges::Column::Amount).add(amount(charge.amount)),
+                )
+                .filter(hold_charges::Column::HoldId.eq(id.uuid()))
+                .filter(hold_charges::Column::Metric.eq(charge.key.metric.as_str()))
+                .filter(hold_charges::Column::Subject.eq(charge.key.subject.as_str()))
+                .exec(&self.tx)
+                .await
+                .map_err(failed("grow a hold"))?;
+        }
+        Ok(true)
+    }
+
+    async fn close_hold(&mut self, id: PhotoId, state: HoldState) -> Result<bool, StoreError> {
+        let closed = holds::Entity::scoped_update(&self.scope)
+            .col_expr(holds::Column::State, Expr::value(state.as_str()))
+            .filter(holds::Column::Id.eq(id.uuid()))
+            .filter(holds::Column::State.eq(HoldState::Held.as_str()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("close a hold"))?;
+        Ok(closed.rows_affected == 1)
+    }
+
+    async fn overdue(&mut self, lease_now: DateTime<Utc>) -> Result<Vec<Hold>, StoreError> {
+        let rows = holds::Entity::scoped(&self.scope)
+            .filter(holds::Column::State.eq(HoldState::Held.as_str()))
+            .filter(holds::Column::ExpiresAt.lte(lease_now))
+            .limit(1000)
+            .all(&self.tx)
+            .await
+            .map_err(failed("read overdue holds"))?;
+        let mut overdue = Vec::with_capacity(rows.len());
+        for row in rows {
+            overdue.extend(self.held(PhotoId::from_uuid(row.id)).await?);
+        }
+        Ok(overdue)
+    }
+
+    async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
+        const NEXT: &str = "INSERT INTO ledger_heads (workspace_id, seq) VALUES ($1, $2)
+            ON CONFLICT (workspace_id) DO UPDATE SET seq = ledger_heads.seq + $2 RETURNING seq";
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let n = lines.len() as i64;
+        let head = query(
+            &self.tx,
+            "advance the ledger",
+            NEXT,
+            [self.scope.workspace().uuid().into(), n.into()],
+        )
+        .await?;
+        let last: i64 = column(
+            head.first()
+                .ok_or_else(|| corrupt("ledger_heads", "seq", n, "returned nothing"))?,
+            "seq",
+        )?;
+        let recorded_at = self.ambient().now();
+        let rows = lines
+            .iter()
+            .enumerate()
+            .map(|(i, line)| ledger::ActiveModel {
+                seq: Set(last - n + 1 + i as i64),
+                metric: Set(line.key.metric.to_string()),
+                key_subject: Set(line.key.subject.clone()),
+                period_start: Set(line.key.period_start),
+                quantity: Set(line.quantity),
+                subject: Set(line.subject.clone()),
+                actor: Set(self.scope.actor().to_string()),
+                occurred_at: Set(line.occurred_at),
+                recorded_at: Set(recorded_at),
+                ..Default::default()
+            });
+        let insert = ledger::Entity::scoped_insert(&self.scope, rows);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("append to the ledger"))?;
+        Ok(())
+    }
+
+    async fn mark_thresholds(&mut self, key: &QuotaKey, edges: &Edges) -> Result<(), StoreError> {
+        let now = self.ambient().now();
+        quotas::Entity::scoped_update(&self.scope)
+            .col_expr(quotas::Column::Fired, Expr::value(i64::from(edges.fired)))
+            .filter(quotas::Column::Metric.eq(key.metric.as_str()))
+            .filter(quotas::Column::Subject.eq(key.subject.as_str()))
+            .filter(quotas::Column::PeriodStart.eq(key.period_start))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("mark thresholds"))?;
+        if !edges.rearm.is_empty() {
+            threshold_episodes::Entity::scoped_update(&self.scope)
+                .col_expr(threshold_episodes::Column::RearmedAt, Expr::value(now))
+                .filter(threshold_episodes::Column::Metric.eq(key.metric.as_str()))
+                .filter(threshold_episodes::Column::Subject.eq(key.subject.as_str()))
+                .filter(threshold_episodes::Column::PeriodStart.eq(key.period_start))
+                .filter(
+                    threshold_episodes::Column::Threshold
+                        .is_in(edges.rearm.iter().map(|t| i64::from(*t))),
+                )
+                .filter(threshold_episodes::Column::RearmedAt.is_null())
+                .exec(&self.tx)
+                .await
+                .map_err(failed("rearm thresholds"))?;
+        }
+        if edges.fire.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = edges
+            .fire
+            .iter()
+            .map(|threshold| threshold_episodes::ActiveModel {
+                id: Set(self.ambient().uuid()),
+                metric: Set(key.metric.to_string()),
+                subject: Set(key.subject.clone()),
+                period_start: Set(key.period_start),
+                threshold: Set(i64::from(*threshold)),
+                fired_at: Set(now),
+                rearmed_at: Set(None),
+                ..Default::default()
+            })
+            .collect();
+        let insert = threshold_episodes::Entity::scoped_insert(&self.scope, rows);
+        insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("fire thresholds"))?;
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// One counter; zero when there is no row.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn quota(&self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
+        one_quota(&self.scope, key, self.db()).await
+    }
+
+    /// The workspace's own counters (those without a subject).
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn workspace_quotas(&self) -> Result<Vec<(QuotaKey, QuotaRow)>, StoreError> {
+        let rows = quotas::Entity::scoped(&self.scope)
+            .filter(quotas::Column::Subject.eq(""))
+            .all(self.db())
+            .await
+            .map_err(failed("read quotas"))?;
+        rows.into_iter().map(quota_of).collect()
+    }
+
+    /// Threshold episodes of a metric that were ever begun, oldest first: `(subject, threshold)`.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn episodes(&self, metric: &Metric) -> Result<Vec<(String, u8)>, StoreError> {
+        let rows = threshold_episodes::Entity::scoped(&self.scope)
+            .filter(threshold_episodes::Column::Metric.eq(metric.as_str()))
+            .order_by_asc(threshold_episodes::Column::Id)
+            .all(self.db())
+            .await
+            .map_err(failed("read episodes"))?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.subject, u8::try_from(row.threshold).unwrap_or(u8::MAX)))
+            .collect())
+    }
+}

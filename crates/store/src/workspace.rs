@@ -1,0 +1,160 @@
+//! The workspace's own row, and facts about it.
+
+use chrono::{DateTime, Utc};
+use rawdrive_identity::ports::WorkspaceStatus;
+use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use sea_orm::ConnectionTrait;
+use sea_orm::sea_query::Expr;
+
+use crate::entity::workspaces;
+use crate::scope::{Tenant, column, corrupt, failed, query};
+use crate::store::{Reader, WriteTx};
+
+/// A workspace's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceRow {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name.
+    pub name: String,
+    /// Its slug.
+    pub slug: String,
+    /// Where invoices go.
+    pub billing_email: Option<String>,
+    /// ISO 4217, lower case; never changes once billed.
+    pub currency: String,
+    /// Active, suspended or deleted.
+    pub status: WorkspaceStatus,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// 1, 2, 3 …: grows with each change.
+    pub version: u32,
+}
+
+/// The facts that onboarding's steps are computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OnboardingRow {
+    /// A billing address is set.
+    pub has_billing_email: bool,
+    /// Branding was saved.
+    pub has_branding: bool,
+    /// A library exists.
+    pub has_library: bool,
+}
+
+async fn one(
+    scope: &WorkspaceScope,
+    on: &impl ConnectionTrait,
+) -> Result<WorkspaceRow, StoreError> {
+    let id = scope.workspace();
+    let row = workspaces::Entity::scoped(scope)
+        .one(on)
+        .await
+        .map_err(failed("read the workspace"))?;
+    let row = row.ok_or(StoreError::Dangling {
+        operation: "read the workspace",
+    })?;
+    Ok(WorkspaceRow {
+        id,
+        name: row.name,
+        slug: row.slug,
+        billing_email: row.billing_email,
+        currency: row.currency,
+        status: row
+            .status
+            .parse()
+            .map_err(|e| corrupt("workspaces", "status", id, e))?,
+        created_at: row.created_at,
+        version: u32::try_from(row.version).map_err(|e| corrupt("workspaces", "version", id, e))?,
+    })
+}
+
+impl Reader {
+    /// The workspace.
+    ///
+    /// # Errors
+    /// The database does not answer, or the workspace is gone.
+    pub async fn workspace(&self) -> Result<WorkspaceRow, StoreError> {
+        one(&self.scope, self.db()).await
+    }
+
+    /// The facts of onboarding, in one statement.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn onboarding(&self) -> Result<OnboardingRow, StoreError> {
+        const FACTS: &str = "SELECT
+            (SELECT count(*) FROM workspaces WHERE workspace_id = $1 AND billing_email IS NOT NULL) AS billing,
+            (SELECT count(*) FROM branding WHERE workspace_id = $1) AS branding,
+            (SELECT count(*) FROM (SELECT 1 FROM libraries WHERE workspace_id = $1 LIMIT 1) l) AS library";
+        let rows = query(
+            self.db(),
+            "read onboarding's facts",
+            FACTS,
+            [self.scope.workspace().uuid().into()],
+        )
+        .await?;
+        let row = rows.first().ok_or(StoreError::Dangling {
+            operation: "read onboarding's facts",
+        })?;
+        let some = |name| column::<i64>(row, name).map(|n| n > 0);
+        Ok(OnboardingRow {
+            has_billing_email: some("billing")?,
+            has_branding: some("branding")?,
+            has_library: some("library")?,
+        })
+    }
+
+    /// E-mail addresses of the workspace's owners: who is told of thresholds.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn owners(&self) -> Result<Vec<String>, StoreError> {
+        const OWNERS: &str = "SELECT u.email FROM memberships m JOIN users u ON u.id = m.user_id
+            WHERE m.workspace_id = $1 AND m.role = 'owner' ORDER BY m.joined_at";
+        let rows = query(
+            self.db(),
+            "list owners",
+            OWNERS,
+            [self.scope.workspace().uuid().into()],
+        )
+        .await?;
+        rows.iter().map(|row| column(row, "email")).collect()
+    }
+}
+
+impl WriteTx {
+    /// The workspace, its row locked until the transaction ends.
+    ///
+    /// # Errors
+    /// The database does not answer, or the workspace is gone.
+    pub async fn workspace_row(&mut self) -> Result<WorkspaceRow, StoreError> {
+        one(&self.scope, &self.tx).await
+    }
+
+    /// Writes name, billing address and version of a workspace that was looked up in this transaction.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn update_workspace(&mut self, row: &WorkspaceRow) -> Result<(), StoreError> {
+        workspaces::Entity::scoped_update(&self.scope)
+            .col_expr(workspaces::Column::Name, Expr::value(row.name.as_str()))
+            .col_expr(
+                workspaces::Column::BillingEmail,
+                Expr::value(row.billing_email.clone()),
+            )
+            .col_expr(
+                workspaces::Column::UpdatedAt,
+                Expr::value(self.ambient().now()),
+            )
+            .col_expr(
+                workspaces::Column::Version,
+                Expr::value(i64::from(row.version)),
+            )
+            .exec(&self.tx)
+            .await
+            .map_err(failed("update the workspace"))?;
+        Ok(())
+    }
+}
