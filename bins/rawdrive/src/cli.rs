@@ -1,0 +1,414 @@
+//! The command line, parsed into typed values. What cannot be read ends with status 2 and says what would
+//! be right.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::{Args, Parser, Subcommand};
+use rawdrive_plans::{Feature, Limit, Metric, Setting, Slug};
+use rawdrive_tenancy_core::id::WorkspaceId;
+
+/// The longest reason that the audit log keeps, in characters.
+const REASON_CHARS: usize = 500;
+
+const BYTES_PER_GB: u64 = 1 << 30;
+
+/// The backend of `RawDrive`: where photographers store, select and deliver photos.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "rawdrive", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the API (the default).
+    Serve(Serve),
+    /// Bring the database's schema up to date, then end.
+    Migrate,
+    /// Take a guided tour of the main job on a throw-away data directory.
+    Demo {
+        /// End after the tour instead of leaving the server up.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Check configuration, dependencies, schema and the invariants over the data.
+    Doctor {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What an operator changes by hand.
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Print the `OpenAPI` document.
+    Openapi,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub(crate) struct Serve {
+    /// Development: on loopback only, with a clock that can be set; as `RAWDRIVE_DEV=1`.
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+/// What an operator changes by hand. Each is kept in the workspace's audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum Admin {
+    /// Move a workspace to the newest version of a plan.
+    SetPlan {
+        /// The workspace, as `ws_…`.
+        #[arg(long, value_name = "ID")]
+        workspace: WorkspaceId,
+        /// The plan, such as `professional`.
+        #[arg(long, value_name = "SLUG")]
+        plan: Slug,
+        #[command(flatten)]
+        common: AdminCommon,
+    },
+    /// Set one limit or feature above the plan.
+    Override {
+        /// The workspace, as `ws_…`.
+        #[arg(long, value_name = "ID")]
+        workspace: WorkspaceId,
+        #[command(flatten)]
+        target: Target,
+        /// When it ends by itself: RFC 3339, or YYYY-MM-DD for 00:00 UTC of that day.
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        until: Option<DateTime<Utc>>,
+        #[command(flatten)]
+        common: AdminCommon,
+    },
+}
+
+/// What the operator's commands have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct AdminCommon {
+    /// Why; the audit log keeps it.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: String,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What an override sets: one of both.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Target {
+    /// A limit, such as `storage_gb=50` or `team_members=unlimited`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limit)]
+    limit: Option<Setting>,
+    /// A feature, such as `custom_branding=true`.
+    #[arg(long, value_name = "NAME=BOOL", value_parser = feature)]
+    feature: Option<Setting>,
+}
+
+impl Cli {
+    /// What to do; without a subcommand, serving.
+    #[must_use]
+    pub(crate) fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+impl Admin {
+    /// The workspace that is changed.
+    #[must_use]
+    pub(crate) const fn workspace(&self) -> WorkspaceId {
+        match self {
+            Self::SetPlan { workspace, .. } | Self::Override { workspace, .. } => *workspace,
+        }
+    }
+
+    /// Whether the answer is for a program.
+    #[must_use]
+    pub(crate) const fn json(&self) -> bool {
+        match self {
+            Self::SetPlan { common, .. } | Self::Override { common, .. } => common.json,
+        }
+    }
+}
+
+impl Target {
+    /// The one that was given; clap has made sure that there is one.
+    #[must_use]
+    pub(crate) fn setting(&self) -> Option<&Setting> {
+        self.limit.as_ref().or(self.feature.as_ref())
+    }
+}
+
+fn limit(text: &str) -> Result<Setting, String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected NAME=VALUE, such as storage_gb=50")?;
+    let (metric, unit) = match name {
+        "storage_gb" => (Metric::storage_bytes(), BYTES_PER_GB),
+        "max_photos_per_gallery" => (Metric::photos(), 1),
+        "max_team_members" => (Metric::team_members(), 1),
+        "ai_analysis_monthly" => (Metric::ai_analysis(), 1),
+        other => (other.parse().map_err(|e| format!("{e}"))?, 1),
+    };
+    if value == "unlimited" {
+        return Ok(Setting::Limit(metric, Limit::Unlimited));
+    }
+    // Digits alone: −1 never means unlimited here, and `parse` would take a plus.
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let bound = value
+        .parse::<u64>()
+        .ok()
+        .filter(|_| digits)
+        .ok_or("expected a whole number from 0, or unlimited")?;
+    bound
+        .checked_mul(unit)
+        // SQL keeps amounts in signed 64 bits.
+        .filter(|bound| i64::try_from(*bound).is_ok())
+        .map(|bound| Setting::Limit(metric, Limit::AtMost(bound)))
+        .ok_or_else(|| "the number is too large; expected unlimited?".to_owned())
+}
+
+fn feature(text: &str) -> Result<Setting, String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected NAME=BOOL, such as custom_branding=true")?;
+    let name: Feature = name.parse().map_err(|e| format!("{e}"))?;
+    let on = value.parse().map_err(|_| "expected true or false")?;
+    Ok(Setting::Feature(name, on))
+}
+
+fn date(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Ok(at.with_timezone(&Utc));
+    }
+    // Chrono alone would take 2026-1-2, and a sign before the year.
+    let day = text.parse::<NaiveDate>().ok().filter(|_| text.len() == 10);
+    day.map(|day| day.and_time(NaiveTime::MIN).and_utc())
+        .ok_or_else(|| {
+            "expected a time such as 2026-12-31T18:00:00Z, or a day such as 2026-12-31".to_owned()
+        })
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if (1..=REASON_CHARS).contains(&text.chars().count()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected 1 to {REASON_CHARS} characters: the audit log keeps it"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    const WORKSPACE: &str = "ws_01890000000070008000000000000001";
+
+    fn parse(line: &[&str]) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"rawdrive").chain(line)).map(Cli::into_command)
+    }
+
+    fn override_of(extra: &[&str]) -> Result<(Setting, Option<DateTime<Utc>>), clap::Error> {
+        let line = [
+            &[
+                "admin",
+                "override",
+                "--workspace",
+                WORKSPACE,
+                "--reason",
+                "asked",
+            ],
+            extra,
+        ]
+        .concat();
+        match parse(&line)? {
+            Command::Admin(Admin::Override { target, until, .. }) => {
+                Ok((target.setting().unwrap().clone(), until))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_it_serves() {
+        assert_eq!(parse(&[]).unwrap(), Command::Serve(Serve { dev: false }));
+        assert_eq!(
+            parse(&["--dev"]).unwrap(),
+            Command::Serve(Serve { dev: true })
+        );
+        assert_eq!(
+            parse(&["serve"]).unwrap(),
+            Command::Serve(Serve { dev: false })
+        );
+        assert_eq!(
+            parse(&["serve", "--dev"]).unwrap(),
+            Command::Serve(Serve { dev: true })
+        );
+        assert_eq!(parse(&["migrate"]).unwrap(), Command::Migrate);
+        assert_eq!(
+            parse(&["demo", "--once"]).unwrap(),
+            Command::Demo { once: true }
+        );
+        assert_eq!(
+            parse(&["doctor", "--json"]).unwrap(),
+            Command::Doctor { json: true }
+        );
+        assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
+    }
+
+    #[test]
+    fn a_plan_is_set_by_typed_values() {
+        let line = [
+            "admin",
+            "set-plan",
+            "--workspace",
+            WORKSPACE,
+            "--plan",
+            "professional",
+            "--reason",
+            " paid ",
+            "--json",
+        ];
+        let expected = Admin::SetPlan {
+            workspace: WORKSPACE.parse().unwrap(),
+            plan: "professional".parse().unwrap(),
+            common: AdminCommon {
+                reason: "paid".to_owned(),
+                json: true,
+            },
+        };
+        assert_eq!(parse(&line).unwrap(), Command::Admin(expected));
+    }
+
+    #[test]
+    fn limits_are_named_as_in_plans_or_as_metrics() {
+        let cases = [
+            (
+                "storage_gb=50",
+                Metric::storage_bytes(),
+                Limit::AtMost(50 << 30),
+            ),
+            ("storage_bytes=7", Metric::storage_bytes(), Limit::AtMost(7)),
+            (
+                "storage_gb=unlimited",
+                Metric::storage_bytes(),
+                Limit::Unlimited,
+            ),
+            (
+                "max_photos_per_gallery=0",
+                Metric::photos(),
+                Limit::AtMost(0),
+            ),
+            ("photos=5", Metric::photos(), Limit::AtMost(5)),
+            (
+                "max_team_members=3",
+                Metric::team_members(),
+                Limit::AtMost(3),
+            ),
+            ("team_members=3", Metric::team_members(), Limit::AtMost(3)),
+            (
+                "ai_analysis_monthly=unlimited",
+                Metric::ai_analysis(),
+                Limit::Unlimited,
+            ),
+            (
+                "api_calls=9",
+                "api_calls".parse().unwrap(),
+                Limit::AtMost(9),
+            ),
+        ];
+        for (text, metric, expected) in cases {
+            let (setting, until) = override_of(&["--limit", text]).unwrap();
+            assert_eq!(
+                (setting, until),
+                (Setting::Limit(metric, expected), None),
+                "{text}"
+            );
+        }
+        let (setting, _) = override_of(&["--feature", "custom_branding=false"]).unwrap();
+        assert_eq!(setting, Setting::Feature(Feature::custom_branding(), false));
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_utc() {
+        for (text, expected) in [
+            ("2027-01-31", "2027-01-31T00:00:00Z"),
+            ("2027-01-31T12:00:00+02:00", "2027-01-31T10:00:00Z"),
+        ] {
+            let (_, until) = override_of(&["--limit", "photos=1", "--until", text]).unwrap();
+            assert_eq!(until, Some(expected.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_ends_with_status_2() {
+        for wrong in [
+            &["--limit", "storage_gb"][..],
+            &["--limit", "storage_gb=-1"],
+            &["--limit", "storage_gb=+1"],
+            &["--limit", "storage_gb="],
+            &["--limit", "storage_gb=1.5"],
+            &["--limit", "storage_gb=99999999999999"],
+            &["--limit", "photos=99999999999999999999"],
+            &["--limit", "Photos=1"],
+            &["--limit", "=1"],
+            &["--feature", "custom_branding=1"],
+            &["--feature", "custom_branding=True"],
+            &["--feature", "custom_branding"],
+            &["--limit", "photos=1", "--feature", "custom_branding=true"],
+            &["--limit", "photos=1", "--until", "tomorrow"],
+            &["--limit", "photos=1", "--until", "2027-02-30"],
+            &["--limit", "photos=1", "--until", "2027-1-2"],
+            &["--limit", "photos=1", "--until", "2027-01-31T12:00:00"],
+            &[],
+        ] {
+            assert_eq!(override_of(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+        let set = |workspace, plan, reason| {
+            parse(&[
+                "admin",
+                "set-plan",
+                "--workspace",
+                workspace,
+                "--plan",
+                plan,
+                "--reason",
+                reason,
+            ])
+        };
+        let long = "x".repeat(501);
+        for (workspace, plan, reason) in [
+            ("gal_01890000000070008000000000000001", "free", "x"),
+            ("ws_1", "free", "x"),
+            (WORKSPACE, "Free", "x"),
+            (WORKSPACE, "free", " "),
+            (WORKSPACE, "free", &long),
+        ] {
+            assert_eq!(set(workspace, plan, reason).unwrap_err().exit_code(), 2);
+        }
+        for line in [
+            &["sing"][..],
+            &["--dev", "migrate"],
+            &["admin"],
+            &["demo", "twice"],
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+        let message = set("ws_1", "free", "x").unwrap_err().to_string();
+        assert!(
+            message.contains("--workspace") && message.contains("expected `ws_`"),
+            "{message}"
+        );
+    }
+}

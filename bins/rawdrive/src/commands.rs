@@ -1,0 +1,146 @@
+//! One module a command, and what they have in common.
+
+pub(crate) mod admin;
+pub(crate) mod demo;
+pub(crate) mod serve;
+mod stop;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rawdrive_plans::{Catalogue, CatalogueError};
+use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::ambient::{FileClock, FileClockError};
+use secrecy::SecretString;
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+
+/// What every command that touches data begins with: everything but the database.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    /// What was configured.
+    pub(crate) config: Config,
+    /// The data directory; it exists.
+    pub(crate) data_dir: DataDir,
+    /// Clock, ids and randomness; the development clock where one is configured.
+    pub(crate) ambient: Ambient,
+    /// What seals secrets at rest: as configured, otherwise from the data directory.
+    pub(crate) secret_key: SecretString,
+    /// The plans: as configured, otherwise built in.
+    pub(crate) catalogue: Arc<Catalogue>,
+}
+
+/// Why an installation cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The data directory, or the secret key in it.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The configured catalogue cannot be read.
+    #[error("RAWDRIVE_PLANS: failed to read {}", path.display())]
+    PlansFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configured catalogue is wrong.
+    #[error("RAWDRIVE_PLANS")]
+    Plans(#[from] CatalogueError),
+    /// The development clock cannot be read.
+    #[error("RAWDRIVE_DEV_CLOCK")]
+    Clock(#[from] FileClockError),
+}
+
+impl Installation {
+    /// Opens it; the data directory and its secret key are made where they are missing.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(crate) fn open(config: Config) -> Result<Self, OpenError> {
+        let catalogue = match &config.plans {
+            None => Catalogue::built_in(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| {
+                    let path = path.clone();
+                    OpenError::PlansFile { path, source }
+                })?;
+                Catalogue::parse(&text)?
+            }
+        };
+        let ambient = match &config.dev_clock {
+            None => Ambient::system(),
+            Some(path) => Ambient::with_clock(Arc::new(FileClock::open(path.clone())?)),
+        };
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let secret_key = match &config.secret_key {
+            Some(key) => key.clone(),
+            None => data_dir.secret_key(&ambient)?,
+        };
+        Ok(Self {
+            config,
+            data_dir,
+            ambient,
+            secret_key,
+            catalogue: Arc::new(catalogue),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn open(variables: &[(&str, &str)]) -> Result<Installation, String> {
+        let variables = variables
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let config = Config::load(variables, None).unwrap();
+        Installation::open(config).map_err(|error| crate::chain(&error))
+    }
+
+    #[test]
+    fn a_configured_key_leaves_none_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let secret = "k".repeat(40);
+        let variables = [
+            ("RAWDRIVE_DATA_DIR", data.to_str().unwrap()),
+            ("RAWDRIVE_SECRET_KEY", &secret),
+        ];
+        let installation = open(&variables).unwrap();
+        assert_eq!(installation.secret_key.expose_secret(), secret);
+        assert!(!data.join("secret.key").exists());
+        let installation = open(&variables[..1]).unwrap();
+        assert_eq!(installation.secret_key.expose_secret().len(), 64);
+        assert!(!format!("{installation:?}").contains(installation.secret_key.expose_secret()));
+    }
+
+    #[test]
+    fn a_wrong_catalogue_or_clock_is_named_by_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let data = ("RAWDRIVE_DATA_DIR", data.to_str().unwrap());
+        let file = dir.path().join("file");
+        let path = file.to_str().unwrap();
+        let error = open(&[data, ("RAWDRIVE_PLANS", path)]).unwrap_err();
+        assert!(error.contains("RAWDRIVE_PLANS: failed to read"), "{error}");
+        std::fs::write(&file, "[[plan]]\nslug = 1\n").unwrap();
+        let error = open(&[data, ("RAWDRIVE_PLANS", path)]).unwrap_err();
+        assert!(
+            error.starts_with("RAWDRIVE_PLANS: ") && error.contains("line 2"),
+            "{error}"
+        );
+        let error = open(&[data, ("RAWDRIVE_DEV", "1"), ("RAWDRIVE_DEV_CLOCK", path)]).unwrap_err();
+        assert!(
+            error.starts_with("RAWDRIVE_DEV_CLOCK: ") && error.contains("RFC 3339"),
+            "{error}"
+        );
+        // Nothing is made for a configuration that is refused.
+        assert!(!dir.path().join("data").exists());
+    }
+}
