@@ -2,16 +2,20 @@
 
 pub(crate) mod admin;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod serve;
 mod stop;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rawdrive_gallery::{BlobError, Blobs};
+use rawdrive_identity::{MasterKey, MasterKeyTooShort};
 use rawdrive_plans::{Catalogue, CatalogueError};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_store::{Store, Url};
 use rawdrive_tenancy_core::ambient::{FileClock, FileClockError};
-use secrecy::SecretString;
+use rawdrive_tenancy_core::{Ambient, StoreError};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -52,6 +56,21 @@ pub(crate) enum OpenError {
     /// The development clock cannot be read.
     #[error("RAWDRIVE_DEV_CLOCK")]
     Clock(#[from] FileClockError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] rawdrive_store::OpenError),
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The photos' directory cannot be used.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// The secret key is too short.
+    #[error("RAWDRIVE_SECRET_KEY")]
+    SecretKey(#[from] MasterKeyTooShort),
+    /// The currency is none.
+    #[error("RAWDRIVE_CURRENCY: expected three letters such as usd")]
+    Currency,
 }
 
 impl Installation {
@@ -86,6 +105,26 @@ impl Installation {
             secret_key,
             catalogue: Arc::new(catalogue),
         })
+    }
+}
+
+impl Installation {
+    /// Opens database and photos; brings the schema up to date.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(crate) async fn open_stores(&self) -> Result<(Store, Blobs), OpenError> {
+        let url = Url::sqlite(&self.config.database);
+        let store = Store::open(&url, self.ambient.clone(), &self.catalogue).await?;
+        Ok((store, Blobs::local(&self.config.blobs)?))
+    }
+
+    /// What seals secrets at rest.
+    ///
+    /// # Errors
+    /// The text is too short.
+    pub(crate) fn master_key(&self) -> Result<MasterKey, OpenError> {
+        Ok(MasterKey::new(self.secret_key.expose_secret())?)
     }
 }
 

@@ -5,14 +5,10 @@
     expect(dead_code, reason = "read once the store is composed in")
 )]
 mod cli;
-#[expect(dead_code, reason = "read once the store is composed in")]
 mod commands;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read once the store and the API are composed in")
-)]
 mod config;
 mod data_dir;
+mod jobs;
 mod telemetry;
 
 use std::error::Error;
@@ -24,6 +20,9 @@ use clap::Parser as _;
 use cli::{Cli, Command, Serve};
 use commands::Installation;
 use config::Config;
+use rawdrive_store::Release;
+use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::{Commit as _, SystemReason, WorkspaceScope};
 
 /// Of what was asked wrongly: a configuration, like a command line, that cannot be read.
 const MISUSE: u8 = 2;
@@ -41,8 +40,18 @@ enum Failure {
     Serve(#[from] commands::serve::ServeError),
     #[error("the demo ended early")]
     Demo(#[from] commands::demo::DemoError),
-    #[error("this command is not part of this build")]
-    NotBuilt,
+    #[error("failed to apply the change")]
+    Admin(#[from] commands::admin::AdminError),
+    #[error("there is no workspace {0}")]
+    NoWorkspace(WorkspaceId),
+    #[error("failed to examine the data")]
+    Doctor(#[from] commands::doctor::DoctorError),
+    #[error("{0} is no database: nothing was ever served from here")]
+    NoDatabase(String),
+    #[error("not every invariant holds")]
+    Unhealthy,
+    #[error("failed to write the answer")]
+    Output(#[from] std::io::Error),
 }
 
 fn main() -> ExitCode {
@@ -66,20 +75,95 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Serve(Serve { dev }) => Ok(commands::serve::run(open(dev)?)?),
-        Command::Migrate | Command::Doctor { .. } | Command::Admin(_) | Command::Openapi => {
-            Err(Failure::NotBuilt)
+        Command::Migrate => {
+            let installation = open(false)?;
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                store.close().await.map_err(commands::OpenError::Store)?;
+                writeln!(
+                    std::io::stdout(),
+                    "the schema of {} is up to date",
+                    installation.config.database.display()
+                )?;
+                Ok(())
+            })
+        }
+        Command::Doctor { json } => {
+            let config = configured(false)?;
+            if !config.database.exists() {
+                return Err(Failure::NoDatabase(config.database.display().to_string()));
+            }
+            let installation = Installation::open(config)?;
+            block_on(async {
+                let (store, blobs) = installation.open_stores().await?;
+                let report = commands::doctor::examine(&store, &blobs).await?;
+                report.write(&mut std::io::stdout(), json)?;
+                if report.is_healthy() {
+                    Ok(())
+                } else {
+                    Err(Failure::Unhealthy)
+                }
+            })
+        }
+        Command::Admin(admin) => {
+            let installation = open(false)?;
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                let workspace = admin.workspace();
+                if !store
+                    .has_workspace(workspace)
+                    .await
+                    .map_err(commands::OpenError::Store)?
+                {
+                    return Err(Failure::NoWorkspace(workspace));
+                }
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "an operator names the workspace at the command line"
+                )]
+                let scope = WorkspaceScope::for_system(workspace, SystemReason::Operator);
+                let mut tx = store
+                    .begin_despite_read_only(&scope, Release::System)
+                    .await
+                    .map_err(commands::OpenError::Store)?;
+                let applied = commands::admin::apply(
+                    &mut tx,
+                    &installation.ambient,
+                    &installation.catalogue,
+                    &admin,
+                )
+                .await?;
+                tx.commit().await.map_err(commands::OpenError::Store)?;
+                applied.write(&mut std::io::stdout(), workspace, admin.json())?;
+                Ok(())
+            })
+        }
+        Command::Openapi => {
+            let document = rawdrive_http_api::document()
+                .to_pretty_json()
+                .map_err(std::io::Error::other)?;
+            writeln!(std::io::stdout(), "{document}")?;
+            Ok(())
         }
     }
 }
 
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    actix_web::rt::System::new().block_on(work)
+}
+
 /// The configuration, then logging, then what every command that touches data begins with.
 fn open(dev: bool) -> Result<Installation, Failure> {
+    Ok(Installation::open(configured(dev)?)?)
+}
+
+fn configured(dev: bool) -> Result<Config, Failure> {
     let config = Config::from_process(dev)?;
     telemetry::start(&config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Installation::open(config)?)
+    Ok(config)
 }
 
 /// An error and its causes in one line.

@@ -63,6 +63,14 @@ pub enum BodyError {
     /// An envelope around the file is malformed.
     #[error("{0}")]
     Malformed(String),
+    /// A part of the envelope is not acceptable.
+    #[error("{field} {message}")]
+    Refused {
+        /// The part's name.
+        field: String,
+        /// Why not.
+        message: &'static str,
+    },
 }
 
 /// Why an upload came to nothing. Nothing of it is left.

@@ -1,2 +1,19 @@
-//! 
+//! The HTTP API, mountable in any actix application.
+//!
+//! ```
+//! let document = rawdrive_http_api::document();
+//! assert!(document.paths.paths.contains_key("/v1/signup"));
+//! ```
+//!
+//! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`] is the only
+//! extractor that yields a scope, and no route reads a workspace's id from path, query, header or body
+//! (but for `POST /v1/sessions/switch`, which checks it against membership).
+
+pub mod app;
+pub mod auth;
 pub mod edge;
+mod mutation;
+pub mod routes;
+
+pub use app::{App, Settings};
+pub use routes::{configure, document};

@@ -1,9 +1,10 @@
 //! The invariants over the data, read in one snapshot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rawdrive_tenancy_core::audit::{Entry, GENESIS, Payload, verify};
 use rawdrive_tenancy_core::id::{PhotoId, TypedId, WorkspaceId};
+use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 
@@ -268,5 +269,31 @@ impl Snapshot {
                 ))
             })
             .collect()
+    }
+}
+
+impl Snapshot {
+    /// Photos whose bytes may lie in the blob store without a row: uploads under way, and deletions that a
+    /// job has still to carry out.
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn in_transit(&self, scope: &WorkspaceScope) -> Result<HashSet<PhotoId>, StoreError> {
+        const HELD: &str = "SELECT id FROM holds WHERE workspace_id = $1 AND state = 'held'";
+        const JOBS: &str = "SELECT id, work FROM jobs WHERE workspace_id = $1";
+        let workspace = scope.workspace().uuid();
+        let mut found = HashSet::new();
+        for row in query(&self.tx, "list holds", HELD, [workspace.into()]).await? {
+            found.insert(PhotoId::from_uuid(column(&row, "id")?));
+        }
+        for row in query(&self.tx, "list jobs", JOBS, [workspace.into()]).await? {
+            let work = serde_json::from_str(&column::<String>(&row, "work")?);
+            if let Work::DeleteBlob { photo } =
+                work.map_err(|e| corrupt("jobs", "work", workspace, e))?
+            {
+                found.insert(photo);
+            }
+        }
+        Ok(found)
     }
 }

@@ -1,5 +1,10 @@
 //! The tables as SeaORM sees them. Private to the store: nobody outside can name an entity.
 
+#![expect(
+    unreachable_pub,
+    reason = "SeaORM's derives want public models; the module itself is private"
+)]
+
 /// One module per table: `table! { tenant name { columns } }`.
 macro_rules! table {
     ($module:ident, $name:literal, [$($key:ident: $key_type:ty),+], { $($column:ident: $type:ty),* $(,)? }) => {

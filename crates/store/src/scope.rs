@@ -12,8 +12,8 @@ use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, DeleteMany,
-    EntityTrait, Insert, InsertMany, InsertOne, QueryFilter, QueryResult, Select, SqlErr,
-    Statement, UpdateMany, Value,
+    EntityTrait, Insert, InsertMany, QueryFilter, QueryResult, Select, SqlErr, Statement,
+    UpdateMany, Value,
 };
 
 /// A table whose rows belong to a workspace: every statement on it begins with the workspace.
@@ -54,7 +54,7 @@ pub(crate) fn global<E: EntityTrait>() -> Select<E> {
 }
 
 /// An insert into a global table.
-pub(crate) fn global_insert<A: ActiveModelTrait>(row: A) -> InsertOne<A> {
+pub(crate) fn global_insert<A: ActiveModelTrait>(row: A) -> Insert<A> {
     Insert::one(row)
 }
 

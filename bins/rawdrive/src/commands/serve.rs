@@ -1,19 +1,31 @@
 //! `rawdrive serve`: the server, until it is asked to end.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::web::ServiceConfig;
-use actix_web::{App, HttpServer};
+use actix_web::HttpServer;
+use actix_web::web::{Data, ServiceConfig};
+use rawdrive_gallery::Blobs;
+use rawdrive_http_api::edge::Edge;
+use rawdrive_http_api::{App, Settings, configure};
+use rawdrive_identity::{Currency, KeyError, MasterKey, PasswordHasher, TokenIssuer, load_keyring};
+use rawdrive_notices::FileMailer;
+use rawdrive_store::Store;
+use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::page::CursorCodec;
 
 use super::stop::Stop;
 use super::{Installation, OpenError};
 use crate::data_dir::DataDirError;
+use crate::jobs::Runner;
 
 /// How long a request that has begun may take after the server was asked to end.
 const DRAIN_SECONDS: u64 = 30;
 /// How long a client may take to send a request's head.
 const HEAD: Duration = Duration::from_secs(10);
+/// How often signing keys are read again.
+const RELOAD_KEYS: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Why the server does not serve (any more).
@@ -25,6 +37,9 @@ pub(crate) enum ServeError {
     /// The data directory's lock.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// No key to sign access tokens with.
+    #[error("failed to load the signing keys")]
+    Keys(#[from] KeyError),
     /// The address is taken, or not this machine's.
     #[error("failed to listen on {address}")]
     Listen {
@@ -46,18 +61,106 @@ pub(crate) enum ServeError {
 pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
     actix_web::rt::System::new().block_on(async move {
         let only_server = installation.data_dir.lock()?;
+        let (store, blobs) = installation.open_stores().await?;
+        if only_server.is_some() {
+            // Whoever held quota for an upload under way was a server that is dead now.
+            let dead = store
+                .expire_holds_of_dead_server()
+                .await
+                .map_err(OpenError::Store)?;
+            if dead > 0 {
+                tracing::info!(
+                    holds = dead,
+                    "uploads of an earlier run that broke off are swept"
+                );
+            }
+        }
         let listener = listen(installation.config.listen)?;
         let bound = listener.local_addr().map_err(ServeError::Serve)?;
         let public_url = installation.config.public_url(bound);
-        tracing::info!(
-            address = %bound,
-            %public_url,
-            data_dir = %installation.data_dir.path().display(),
-            only_server = only_server.is_some(),
-            "serving"
+        let app = app(
+            &installation,
+            store.clone(),
+            blobs.clone(),
+            public_url.as_str(),
+        )
+        .await?;
+        let runner = Runner {
+            store: store.clone(),
+            blobs,
+            mailer: FileMailer::new(
+                &installation.data_dir.path().join("mail"),
+                installation.ambient.clone(),
+            ),
+            upgrade_url: app.upgrade_url(),
+        };
+        let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
+        let jobs = tokio::spawn(runner.run());
+        tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
+        welcome(
+            &mut std::io::stdout(),
+            public_url.as_str(),
+            installation.data_dir.path(),
         );
-        serve(listener, |_services| {}).await
+        let ended = serve(listener, installation.ambient.clone(), configure(app)).await;
+        jobs.abort();
+        keys.abort();
+        store.close().await.map_err(OpenError::Store)?;
+        ended
     })
+}
+
+/// What a newcomer needs first.
+fn welcome(out: &mut dyn Write, url: &str, data: &std::path::Path) {
+    // Nobody may be reading standard output: the server serves all the same.
+    let _ = writeln!(
+        out,
+        "RawDrive serves {url}\n  docs  {url}/docs\n  data  {}\n  try   curl -s {url}/v1/signup -H 'content-type: application/json' \
+         -d '{{\"email\":\"you@example.com\",\"password\":\"correct horse\",\"name\":\"You\",\"workspace_name\":\"Studio\"}}'",
+        data.canonicalize()
+            .unwrap_or_else(|_| data.to_owned())
+            .display()
+    );
+}
+
+async fn app(
+    installation: &Installation,
+    store: Store,
+    blobs: Blobs,
+    public_url: &str,
+) -> Result<Data<App>, ServeError> {
+    let master = installation.master_key()?;
+    let keyring = load_keyring(&store, &installation.ambient, &master).await?;
+    let currency =
+        Currency::parse(&installation.config.currency).map_err(|_| OpenError::Currency)?;
+    Ok(Data::new(App {
+        store,
+        blobs,
+        issuer: TokenIssuer::new(keyring, public_url.to_owned()),
+        hasher: PasswordHasher::standard(),
+        cursors: CursorCodec::new(&master.derive("cursors")),
+        catalogue: installation.catalogue.clone(),
+        settings: Settings {
+            public_url: public_url.to_owned(),
+            currency,
+            max_upload_bytes: installation.config.max_upload_bytes,
+            limit_attempts: installation.config.rate_limits,
+        },
+    }))
+}
+
+/// Follows rotations by other processes, well within the overlap in which old keys still sign.
+async fn reload_keys(app: Data<App>, master: MasterKey) {
+    loop {
+        tokio::time::sleep(RELOAD_KEYS).await;
+        match load_keyring(&app.store, app.ambient(), &master).await {
+            Ok(keyring) => app.issuer.replace_keys(keyring),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "signing keys were not reloaded"
+            ),
+        }
+    }
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -71,10 +174,13 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 
 async fn serve(
     listener: TcpListener,
+    ambient: Ambient,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let mut stop = Stop::listen().map_err(ServeError::Serve)?;
-    let server = HttpServer::new(move || App::new().configure(configure.clone()))
+    let server = HttpServer::new(move || {
+        actix_web::App::new().configure(configure.clone()).wrap(Edge::new(ambient.clone()))
+    })
         .client_request_timeout(HEAD)
         .keep_alive(KEEP_ALIVE)
         .shutdown_timeout(DRAIN_SECONDS)

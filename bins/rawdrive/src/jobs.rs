@@ -1,0 +1,123 @@
+//! The leased job runner: outbox, blob deletions, threshold reviews and sweeps, in one loop.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use rawdrive_gallery::{BlobError, Blobs};
+use rawdrive_notices::{MailError, Mailer, mail_for};
+use rawdrive_store::{Release, Store};
+use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::job::{LeasedJob, Work};
+use rawdrive_tenancy_core::{Commit as _, StoreError, SystemReason, WorkspaceScope};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// How many jobs are leased at once.
+const BATCH: u32 = 32;
+/// How long a job is this runner's own.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// The slow fallback: commits wake the runner, time alone does not.
+const POLL: Duration = Duration::from_secs(5);
+/// How often what has outlived its use is deleted.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Why a job is tried again later.
+#[derive(Debug, thiserror::Error)]
+enum JobError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Mail(#[from] MailError),
+}
+
+/// Carries out jobs until it is dropped. Several servers may run one each.
+pub(crate) struct Runner<M> {
+    pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
+    pub(crate) mailer: M,
+    pub(crate) upgrade_url: String,
+}
+
+impl<M: Mailer> Runner<M> {
+    pub(crate) async fn run(self) {
+        let mut sweep_at = Instant::now();
+        loop {
+            let worked = match self.round().await {
+                Ok(worked) => worked,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the job runner waits for the database"
+                    );
+                    sleep_until(Instant::now() + POLL).await;
+                    continue;
+                }
+            };
+            if Instant::now() >= sweep_at {
+                sweep_at = Instant::now() + SWEEP;
+                if let Err(error) = self.store.sweep().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a sweep failed");
+                }
+            }
+            if !worked {
+                let _ = timeout_at(Instant::now() + POLL, self.store.jobs_arrived()).await;
+            }
+        }
+    }
+
+    /// One round; whether there was anything to do.
+    async fn round(&self) -> Result<bool, StoreError> {
+        for workspace in self.store.workspaces_with_overdue_holds().await? {
+            let mut tx = self
+                .store
+                .begin_despite_read_only(&job_scope(workspace), Release::System)
+                .await?;
+            let expired = rawdrive_usage::expire_overdue(&mut tx, self.store.ambient()).await?;
+            tx.commit().await?;
+            tracing::info!(%workspace, expired, "expired overdue holds");
+        }
+        let jobs = self.store.lease_jobs(BATCH, LEASE).await?;
+        for job in &jobs {
+            match self.carry_out(job).await {
+                Ok(()) => self.store.finish_job(job).await?,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, job = %job.id, attempts = job.attempts, "a job failed and is tried again");
+                    self.store.retry_job(job).await?;
+                }
+            }
+        }
+        Ok(!jobs.is_empty())
+    }
+
+    async fn carry_out(&self, job: &LeasedJob) -> Result<(), JobError> {
+        let scope = job_scope(job.workspace);
+        match &job.work {
+            Work::DeleteBlob { photo } => self.blobs.delete(&scope, *photo).await?,
+            Work::ReviewThresholds => {
+                let mut tx = self
+                    .store
+                    .begin_despite_read_only(&scope, Release::System)
+                    .await?;
+                rawdrive_usage::review(&mut tx, self.store.ambient()).await?;
+                tx.commit().await?;
+            }
+            Work::DeliverEvent { event } => {
+                let reader = self.store.read(&scope);
+                let name = reader.workspace().await?.name;
+                if let Some(mail) = mail_for(event, &name, &self.upgrade_url) {
+                    self.mailer.send(&reader.owners().await?, &mail).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a leased job names the workspace whose scope it enters"
+)]
+fn job_scope(workspace: WorkspaceId) -> WorkspaceScope {
+    WorkspaceScope::for_system(workspace, SystemReason::Job)
+}

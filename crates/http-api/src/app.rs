@@ -1,0 +1,269 @@
+//! What every route shares, and how domain errors become problems: spoken once, here.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_gallery::{Blobs, BodyError, BrandingError, InspectError, UploadError};
+use rawdrive_identity::ports::{Attempt, PasswordAttempts};
+use rawdrive_identity::{Currency, IdentityError, PasswordHasher, TokenIssuer};
+use rawdrive_plans::{BeginError, Catalogue, Feature, ReadOnly, Slug};
+use rawdrive_store::Store;
+use rawdrive_tenancy_core::page::CursorCodec;
+use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
+use rawdrive_usage::{Exceeded, Period};
+use serde_json::{Value, json};
+
+use crate::edge::{Code, Problem, UPGRADE_PATH};
+
+/// What an installation chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The base of links, without a slash at its end.
+    pub public_url: String,
+    /// What a workspace pays in unless its sign-up says otherwise.
+    pub currency: Currency,
+    /// The most bytes of one photo.
+    pub max_upload_bytes: u64,
+    /// Whether attempts at passwords are limited.
+    pub limit_attempts: bool,
+}
+
+/// Everything that the routes work with.
+#[derive(Debug)]
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// The photos' bytes.
+    pub blobs: Blobs,
+    /// Issues and verifies access tokens.
+    pub issuer: TokenIssuer,
+    /// Hashes passwords, bounded.
+    pub hasher: PasswordHasher,
+    /// Seals cursors.
+    pub cursors: CursorCodec,
+    /// The plans.
+    pub catalogue: Arc<Catalogue>,
+    /// What the installation chose.
+    pub settings: Settings,
+}
+
+impl App {
+    /// Time, ids and randomness.
+    #[must_use]
+    pub fn ambient(&self) -> &Ambient {
+        self.store.ambient()
+    }
+
+    /// Where a workspace is upgraded.
+    #[must_use]
+    pub fn upgrade_url(&self) -> String {
+        format!("{}{UPGRADE_PATH}", self.settings.public_url)
+    }
+
+    pub(crate) fn attempts(&self) -> Attempts<'_> {
+        if self.settings.limit_attempts {
+            Attempts::Counted(&self.store)
+        } else {
+            Attempts::Unlimited
+        }
+    }
+
+    pub(crate) fn begin_problem(&self, error: BeginError) -> Problem {
+        match error {
+            BeginError::ReadOnly(read_only) => self.read_only(&read_only),
+            BeginError::Store(error) => error.into(),
+        }
+    }
+
+    pub(crate) fn read_only(&self, read_only: &ReadOnly) -> Problem {
+        Problem::new(
+            Code::WorkspaceReadOnly,
+            "The workspace takes no writes now; everything can still be read.",
+        )
+        .with("reason", read_only.reason.clone())
+        .with("since", time(read_only.since))
+        .with("upgrade_url", self.upgrade_url())
+    }
+
+    pub(crate) fn feature_denied(&self, feature: &Feature, plan: &Slug) -> Problem {
+        let detail = format!("The plan {plan} does not include {feature}.");
+        Problem::new(Code::FeatureNotAvailable, detail)
+            .with("feature", feature.as_str())
+            .with("plan", plan.as_str())
+            .with("upgrade_url", self.upgrade_url())
+    }
+
+    /// The members that a 402 `quota_exceeded` and a check carry alike.
+    pub(crate) async fn quota_members(
+        &self,
+        scope: &WorkspaceScope,
+        exceeded: &Exceeded,
+    ) -> Result<Value, Problem> {
+        let standing = self.store.read(scope).standing().await?;
+        let resets_at = self.resets_at(&exceeded.metric, standing.billing_anchor);
+        Ok(json!({
+            "metric": exceeded.metric,
+            "current": exceeded.denied.current,
+            "requested": exceeded.denied.requested,
+            "limit": exceeded.denied.limit,
+            "plan": standing.plan.slug,
+            "resets_at": resets_at.map(time),
+            "upgrade_url": self.upgrade_url(),
+        }))
+    }
+
+    /// When a metric resets: a level never does.
+    pub(crate) fn resets_at(
+        &self,
+        metric: &rawdrive_plans::Metric,
+        anchor: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        let flow = self
+            .catalogue
+            .metric(metric)
+            .is_some_and(|m| m.kind == rawdrive_plans::MetricKind::Flow);
+        flow.then(|| Period::containing(self.ambient().now(), anchor).end)
+    }
+
+    pub(crate) async fn exceeded(&self, scope: &WorkspaceScope, exceeded: &Exceeded) -> Problem {
+        let members = match self.quota_members(scope, exceeded).await {
+            Ok(members) => members,
+            Err(problem) => return problem,
+        };
+        let denied = exceeded.denied;
+        let detail = format!(
+            "The limit of {} is {}: {} are used or reserved, and {} more were asked for.",
+            exceeded.metric, denied.limit, denied.current, denied.requested
+        );
+        let mut problem = Problem::new(Code::QuotaExceeded, detail);
+        if let Value::Object(members) = members {
+            problem.members.extend(members);
+        }
+        problem
+    }
+
+    pub(crate) async fn upload_problem(
+        &self,
+        scope: &WorkspaceScope,
+        error: UploadError,
+    ) -> Problem {
+        match error {
+            UploadError::ReadOnly(read_only) => self.read_only(&read_only),
+            UploadError::NoGallery => Problem::not_found(),
+            UploadError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
+            UploadError::TooLarge { limit } => Problem::payload_too_large(limit),
+            UploadError::Empty => Problem::invalid_field("file", "must not be empty"),
+            UploadError::Content(error) => match error {
+                InspectError::WrongContent { .. } => {
+                    Problem::new(Code::UnsupportedMediaType, sentence(&error))
+                }
+                InspectError::Truncated { .. } | InspectError::Damaged { .. } => {
+                    Problem::invalid_field("file", error.to_string())
+                }
+            },
+            UploadError::Body(BodyError::Broken) => {
+                Problem::malformed("The body broke off before the length that was announced.")
+            }
+            UploadError::Body(BodyError::TooSlow) => Problem::request_timeout(),
+            UploadError::Body(BodyError::Malformed(detail)) => Problem::malformed(detail),
+            UploadError::Body(BodyError::Refused { field, message }) => {
+                Problem::invalid_field(field, message)
+            }
+            UploadError::Expired => Problem::request_timeout(),
+            UploadError::Blob(error) => Problem::dependency_unavailable(error),
+            UploadError::Store(StoreError::Dangling { .. }) => Problem::not_found(),
+            UploadError::Store(error) => error.into(),
+        }
+    }
+
+    pub(crate) fn branding_problem(&self, error: BrandingError) -> Problem {
+        match error {
+            BrandingError::NotAvailable { feature, plan } => self.feature_denied(&feature, &plan),
+            error @ BrandingError::UnknownLogo => {
+                Problem::invalid_field("logo_photo_id", error.to_string())
+            }
+            BrandingError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<IdentityError> for Problem {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::EmailTaken => Self::new(
+                Code::EmailTaken,
+                "An account with this e-mail address exists.",
+            ),
+            IdentityError::WrongCredentials => Self::new(
+                Code::Unauthenticated,
+                "The e-mail address or the password is wrong.",
+            ),
+            IdentityError::WrongCurrentPassword => {
+                Self::invalid_field("current_password", "is not the current password")
+            }
+            IdentityError::TooManyAttempts {
+                retry_after_seconds,
+            } => Self::new(Code::RateLimited, "Too many attempts at this password.")
+                .retry_after(u64::from(retry_after_seconds)),
+            IdentityError::NoWorkspace => Self::new(
+                Code::WorkspaceInactive,
+                "The account belongs to no workspace any more.",
+            ),
+            IdentityError::Unauthenticated => Self::unauthenticated(),
+            IdentityError::NoSuchWorkspace => Self::not_found(),
+            IdentityError::Busy => Self::new(
+                Code::DependencyUnavailable,
+                "Too many passwords are being checked. Try again shortly.",
+            )
+            .retry_after(1),
+            IdentityError::Hashing(source) => Self::internal(source),
+            IdentityError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Counts attempts at passwords, or does not where the installation has switched limits off.
+pub(crate) enum Attempts<'a> {
+    Counted(&'a Store),
+    Unlimited,
+}
+
+impl PasswordAttempts for Attempts<'_> {
+    async fn take(
+        &self,
+        key: [u8; 32],
+        limit: u32,
+        window: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Attempt, StoreError> {
+        match self {
+            Self::Counted(store) => store.take(key, limit, window, now).await,
+            Self::Unlimited => Ok(Attempt::Allowed),
+        }
+    }
+    async fn give_back(&self, key: [u8; 32]) -> Result<(), StoreError> {
+        match self {
+            Self::Counted(store) => store.give_back(key).await,
+            Self::Unlimited => Ok(()),
+        }
+    }
+    async fn forget(&self, key: [u8; 32]) -> Result<(), StoreError> {
+        match self {
+            Self::Counted(store) => store.forget(key).await,
+            Self::Unlimited => Ok(()),
+        }
+    }
+}
+
+/// RFC 3339 in UTC, as every time on the wire.
+pub(crate) fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
+fn sentence(error: &InspectError) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| {
+        c.to_uppercase().chain(chars).chain(['.']).collect()
+    })
+}

@@ -1,0 +1,122 @@
+//! The scope of a request, from its credential alone.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, dev, web};
+use rawdrive_identity::ports::{Authenticated, IdentityRead, WorkspaceStatus};
+use rawdrive_tenancy_core::{Membership, Role, WorkspaceScope};
+
+use crate::app::App;
+use crate::edge::{Code, Problem};
+
+/// The least role that a route asks for.
+pub trait LeastRole: 'static {
+    /// The role.
+    const ROLE: Role;
+    /// Whether a deleted or suspended workspace's session reaches the route.
+    const ALSO_INACTIVE: bool = false;
+}
+
+/// Any member.
+#[derive(Debug)]
+pub enum Member {}
+/// An admin or an owner.
+#[derive(Debug)]
+pub enum Admin {}
+/// An owner.
+#[derive(Debug)]
+pub enum Owner {}
+/// Any member, also of a workspace that is deleted or suspended: signing out and switching stay possible.
+#[derive(Debug)]
+pub enum Leaving {}
+
+impl LeastRole for Member {
+    const ROLE: Role = Role::Member;
+}
+impl LeastRole for Admin {
+    const ROLE: Role = Role::Admin;
+}
+impl LeastRole for Owner {
+    const ROLE: Role = Role::Owner;
+}
+impl LeastRole for Leaving {
+    const ROLE: Role = Role::Member;
+    const ALSO_INACTIVE: bool = true;
+}
+
+/// An authenticated request with at least the role `R`, as membership stands at this request.
+#[derive(Debug)]
+pub struct Scoped<R> {
+    /// The credential's session and membership.
+    pub authenticated: Authenticated,
+    /// The right to touch the workspace.
+    pub scope: WorkspaceScope,
+    role: PhantomData<R>,
+}
+
+impl<R> Scoped<R> {
+    /// The membership.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.authenticated.membership
+    }
+}
+
+impl<R: LeastRole> FromRequest for Scoped<R> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let app = request
+                .app_data::<web::Data<App>>()
+                .ok_or_else(|| Problem::internal("no App is configured"))?;
+            let authenticated = authenticate(app, &request).await?;
+            if authenticated.workspace_status != WorkspaceStatus::Active && !R::ALSO_INACTIVE {
+                return Err(Problem::new(
+                    Code::WorkspaceInactive,
+                    "The workspace is deleted or suspended.",
+                ));
+            }
+            if authenticated.membership.role() < R::ROLE {
+                let detail = format!("This needs the role {}.", R::ROLE);
+                return Err(Problem::new(Code::InsufficientRole, detail)
+                    .with("required_role", R::ROLE.as_str()));
+            }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the one place that turns a credential into a scope"
+            )]
+            let scope = WorkspaceScope::for_member(&authenticated.membership);
+            Ok(Self {
+                authenticated,
+                scope,
+                role: PhantomData,
+            })
+        })
+    }
+}
+
+async fn authenticate(app: &App, request: &HttpRequest) -> Result<Authenticated, Problem> {
+    let mut headers = request.headers().get_all(header::AUTHORIZATION);
+    let (Some(value), None) = (headers.next(), headers.next()) else {
+        return Err(Problem::unauthenticated());
+    };
+    let value = value.to_str().map_err(|_| Problem::unauthenticated())?;
+    let (scheme, token) = value.split_once(' ').ok_or_else(Problem::unauthenticated)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Problem::unauthenticated());
+    }
+    let claims = app
+        .issuer
+        .verify(app.ambient(), token.trim())
+        .map_err(|_| Problem::unauthenticated())?;
+    app.store
+        .authenticate(&claims)
+        .await?
+        .ok_or_else(Problem::unauthenticated)
+}

@@ -1,0 +1,409 @@
+//! Sign-up, sessions, one's own account.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_identity::ports::{Belonging, IdentityRead};
+use rawdrive_identity::{
+    AccountUpdate, ClaimedPassword, Credentials, Currency, EmailAddress, NewAccount, Opening,
+    Password, PasswordChange, Person, PersonName, RefreshToken, SignedIn, Tokens, WorkspaceName,
+    open_session,
+};
+use rawdrive_plans::{Metric, PlansTx, Slug};
+use rawdrive_store::{Release, WriteTx};
+use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::{Commit, SystemReason, WorkspaceScope};
+use rawdrive_usage::{Charge, QuotaKey, TakeError, UsageTx};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::workspace::WorkspaceView;
+use crate::app::App;
+use crate::auth::{Leaving, Scoped};
+use crate::edge::{Body, Problem, Validator};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignUp {
+    /// The owner's address; compared case-folded.
+    email: String,
+    /// At least 8 characters.
+    #[schema(format = Password)]
+    password: String,
+    /// The owner's name.
+    name: String,
+    /// The new workspace's name.
+    workspace_name: String,
+    /// ISO 4217; fixed for ever. The installation's own when left out.
+    currency: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignIn {
+    email: String,
+    #[schema(format = Password)]
+    password: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    refresh_token: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Switch {
+    /// A workspace that the user belongs to.
+    workspace: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateMe {
+    name: Option<String>,
+    /// Needs `current_password`; ends all other sessions.
+    #[schema(format = Password)]
+    password: Option<String>,
+    #[schema(format = Password)]
+    current_password: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UserView {
+    id: String,
+    email: String,
+    name: String,
+}
+
+impl From<&Person> for UserView {
+    fn from(person: &Person) -> Self {
+        Self {
+            id: person.id.to_string(),
+            email: person.email.as_str().to_owned(),
+            name: person.name.as_str().to_owned(),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TokensView {
+    access_token: String,
+    refresh_token: String,
+    /// `Bearer`.
+    token_type: &'static str,
+    /// Seconds until the access token ends.
+    expires_in: u32,
+}
+
+impl From<&Tokens> for TokensView {
+    fn from(tokens: &Tokens) -> Self {
+        Self {
+            access_token: tokens.access.expose_secret().to_owned(),
+            refresh_token: tokens.refresh.expose_secret().to_owned(),
+            token_type: "Bearer",
+            expires_in: tokens.expires_in_seconds,
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SignedInView {
+    user: UserView,
+    workspace: WorkspaceView,
+    #[serde(flatten)]
+    tokens: TokensView,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BelongingView {
+    id: String,
+    name: String,
+    role: &'static str,
+}
+
+impl From<&Belonging> for BelongingView {
+    fn from(belonging: &Belonging) -> Self {
+        Self {
+            id: belonging.workspace.to_string(),
+            name: belonging.name.as_str().to_owned(),
+            role: belonging.role.as_str(),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MeView {
+    user: UserView,
+    workspace: WorkspaceView,
+    role: &'static str,
+    workspaces: Vec<BelongingView>,
+}
+
+async fn signed_in(
+    app: &App,
+    tx: &mut WriteTx,
+    signed: &SignedIn,
+) -> Result<SignedInView, Problem> {
+    let row = tx.workspace_row().await?;
+    let standing = tx.standing().await?;
+    Ok(SignedInView {
+        user: UserView::from(&signed.person),
+        workspace: WorkspaceView::of(app, &row, &standing),
+        tokens: TokensView::from(&signed.tokens),
+    })
+}
+
+/// Makes a user, their workspace on the free plan, and a session.
+#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422)))]
+#[post("/v1/signup")]
+pub(crate) async fn sign_up(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
+    let input: SignUp = body.json().await?;
+    let mut v = Validator::new();
+    let email = v.check("email", EmailAddress::parse(&input.email));
+    let password = v.check("password", Password::parse(&input.password));
+    let name = v.check("name", PersonName::parse(&input.name));
+    let workspace_name = v.check(
+        "workspace_name",
+        WorkspaceName::parse(&input.workspace_name),
+    );
+    let currency = v.check_some("currency", input.currency.as_deref(), Currency::parse);
+    let ((Some(email), Some(password)), (Some(name), Some(workspace_name))) =
+        ((email, password), (name, workspace_name))
+    else {
+        v.finish()?;
+        return Err(Problem::internal("a refused field has no message"));
+    };
+    v.finish()?;
+    let currency = currency.unwrap_or(app.settings.currency);
+    let ambient = app.ambient();
+    let hash = app
+        .hasher
+        .hash(&password, ambient)
+        .await
+        .map_err(rawdrive_identity::IdentityError::from)?;
+    let scope = system_scope(ambient.id(), SystemReason::SignUp);
+    let mut tx = app
+        .store
+        .begin_despite_read_only(&scope, Release::Identity)
+        .await?;
+    let account = NewAccount {
+        email,
+        name,
+        workspace_name,
+        currency,
+    };
+    let signed = rawdrive_identity::sign_up(&mut tx, ambient, &app.issuer, account, hash).await?;
+    let free = app
+        .catalogue
+        .newest(&Slug::free())
+        .ok_or_else(|| Problem::internal("the catalogue has no free plan"))?;
+    tx.insert_standing(&free).await?;
+    let seat = Charge {
+        key: QuotaKey::level(Metric::team_members()),
+        amount: 1,
+    };
+    let line = match rawdrive_usage::add(&mut tx, ambient, seat, signed.person.id.to_string()).await
+    {
+        Ok(line) => line,
+        Err(TakeError::Store(error)) => return Err(error.into()),
+        Err(error) => return Err(Problem::internal(error)),
+    };
+    tx.append(&[line]).await?;
+    let view = signed_in(&app, &mut tx, &signed).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a scope before there is a membership: sign-up, sign-in, and a token that names its workspace"
+)]
+fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> WorkspaceScope {
+    WorkspaceScope::for_system(workspace, reason)
+}
+
+/// Opens a session in the last used workspace, otherwise the oldest.
+#[utoipa::path(tag = "identity", request_body = SignIn, responses((status = 201, body = SignedInView), (status = 401), (status = 429)))]
+#[post("/v1/sessions")]
+pub(crate) async fn sign_in(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let input: SignIn = body.json().await?;
+    let mut v = Validator::new();
+    let email = v.check("email", EmailAddress::parse(&input.email));
+    let password = v.check("password", ClaimedPassword::parse(&input.password));
+    let (Some(email), Some(password)) = (email, password) else {
+        v.finish()?;
+        return Err(Problem::internal("a refused field has no message"));
+    };
+    // The peer of the connection: a header could be anybody's word.
+    let client = request
+        .peer_addr()
+        .map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |a| {
+            a.ip()
+        });
+    let credentials = Credentials {
+        email,
+        password,
+        client,
+    };
+    let opening = rawdrive_identity::sign_in(
+        &app.store,
+        &app.attempts(),
+        &app.hasher,
+        app.ambient(),
+        &credentials,
+    )
+    .await?;
+    open(&app, opening, SystemReason::SignIn)
+        .await
+        .map(|view| HttpResponse::Created().json(view))
+}
+
+async fn open(app: &App, opening: Opening, reason: SystemReason) -> Result<SignedInView, Problem> {
+    let scope = system_scope(opening.workspace(), reason);
+    let mut tx = app
+        .store
+        .begin_despite_read_only(&scope, Release::Identity)
+        .await?;
+    let signed = open_session(&mut tx, app.ambient(), &app.issuer, opening).await?;
+    let view = signed_in(app, &mut tx, &signed).await?;
+    tx.commit().await?;
+    Ok(view)
+}
+
+/// Exchanges a refresh token for a new pair. A used one ends its session.
+#[utoipa::path(tag = "identity", request_body = Refresh, responses((status = 200, body = TokensView), (status = 401)))]
+#[post("/v1/sessions/refresh")]
+pub(crate) async fn refresh_session(
+    app: web::Data<App>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let input: Refresh = body.json().await?;
+    let token =
+        RefreshToken::parse(&input.refresh_token).map_err(|_| Problem::unauthenticated())?;
+    let scope = system_scope(token.workspace(), SystemReason::Authenticate);
+    let mut tx = app
+        .store
+        .begin_despite_read_only(&scope, Release::Identity)
+        .await?;
+    let refreshed = rawdrive_identity::refresh(&mut tx, app.ambient(), &app.issuer, &token).await?;
+    // Also a revocation must stand.
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(TokensView::from(&refreshed.tokens()?)))
+}
+
+/// Opens a session in another workspace of the user.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = Switch, responses((status = 200, body = SignedInView), (status = 404)))]
+#[post("/v1/sessions/switch")]
+pub(crate) async fn switch_workspace(
+    app: web::Data<App>,
+    scoped: Scoped<Leaving>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let input: Switch = body.json().await?;
+    let target = input.workspace.parse().map_err(|_| Problem::not_found())?;
+    let opening = rawdrive_identity::switch(&app.store, &scoped.authenticated, target).await?;
+    open(&app, opening, SystemReason::SignIn)
+        .await
+        .map(|view| HttpResponse::Ok().json(view))
+}
+
+/// Ends the session of this token.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 204), (status = 401)))]
+#[delete("/v1/sessions/current")]
+pub(crate) async fn sign_out(
+    app: web::Data<App>,
+    scoped: Scoped<Leaving>,
+) -> Result<HttpResponse, Problem> {
+    let mut tx = app
+        .store
+        .begin_despite_read_only(&scoped.scope, Release::Identity)
+        .await?;
+    rawdrive_identity::sign_out(&mut tx, app.ambient(), scoped.membership()).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn me_view(app: &App, scoped: &Scoped<Leaving>) -> Result<MeView, Problem> {
+    let reader = app.store.read(&scoped.scope);
+    let user = IdentityRead::user(&app.store, scoped.membership().user())
+        .await?
+        .ok_or_else(Problem::unauthenticated)?;
+    let workspaces = app.store.workspaces_of(user.id).await?;
+    let (row, standing) = (reader.workspace().await?, reader.standing().await?);
+    Ok(MeView {
+        user: UserView::from(&Person {
+            id: user.id,
+            email: user.email,
+            name: user.name,
+        }),
+        workspace: WorkspaceView::of(app, &row, &standing),
+        role: scoped.membership().role().as_str(),
+        workspaces: workspaces.iter().map(BelongingView::from).collect(),
+    })
+}
+
+/// The user, the workspace of this session, and all workspaces of the user.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 200, body = MeView), (status = 401)))]
+#[get("/v1/me")]
+pub(crate) async fn show_me(
+    app: web::Data<App>,
+    scoped: Scoped<Leaving>,
+) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(me_view(&app, &scoped).await?))
+}
+
+/// Changes the user's name or password.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422)))]
+#[patch("/v1/me")]
+pub(crate) async fn update_me(
+    app: web::Data<App>,
+    scoped: Scoped<Leaving>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let input: UpdateMe = body.json().await?;
+    let mut v = Validator::new();
+    let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
+    let new = v.check_some("password", input.password.as_deref(), Password::parse);
+    let current = v.check_some(
+        "current_password",
+        input.current_password.as_deref(),
+        ClaimedPassword::parse,
+    );
+    v.require(
+        "current_password",
+        input.password.is_none() || input.current_password.is_some(),
+        "is required to change the password",
+    );
+    v.finish()?;
+    let password = new
+        .zip(current)
+        .map(|(new, current)| PasswordChange { new, current });
+    let proven = rawdrive_identity::prove_update(
+        &app.store,
+        &app.attempts(),
+        &app.hasher,
+        app.ambient(),
+        scoped.membership(),
+        AccountUpdate { name, password },
+    )
+    .await?;
+    let mut tx = app
+        .store
+        .begin_despite_read_only(&scoped.scope, Release::Identity)
+        .await?;
+    rawdrive_identity::update_me(&mut tx, scoped.membership(), proven).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(me_view(&app, &scoped).await?))
+}
+
+/// The public keys that access tokens are verified with.
+#[utoipa::path(tag = "identity", responses((status = 200, description = "A JSON Web Key Set (RFC 7517)")))]
+#[get("/.well-known/jwks.json")]
+pub(crate) async fn jwks(app: web::Data<App>) -> HttpResponse {
+    HttpResponse::Ok().json(app.issuer.jwks(app.ambient()))
+}

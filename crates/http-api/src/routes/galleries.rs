@@ -1,0 +1,381 @@
+//! Galleries.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_gallery::{
+    Download, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx, Title,
+    delete_gallery_permanently,
+};
+use rawdrive_plans::{Limit, Metric, PlansTx};
+use rawdrive_store::{Release, WriteTx};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::{GalleryId, LibraryId, TypedId};
+use rawdrive_usage::{QuotaKey, UsageTx};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::{App, time};
+use crate::auth::{Member, Scoped};
+use crate::edge::etag::etag_header;
+use crate::edge::{
+    Body, EntityTag, IfMatch, ListView, PageParams, PageQuery, Problem, Validator, etag_of,
+    parse_json, parse_query, path_id,
+};
+use crate::mutation::{Answer, Begin, mutate, no_body};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewGallery {
+    /// The library it stands in.
+    library_id: String,
+    /// 1 to 200 characters.
+    name: String,
+    /// What its clients may download: `none` (the default), `web` or `original`.
+    download: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateGallery {
+    /// Moves it to another library.
+    library_id: Option<String>,
+    name: Option<String>,
+    download: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GalleryView {
+    id: String,
+    library_id: String,
+    name: String,
+    /// `none`, `web` or `original`.
+    download: &'static str,
+    photo_count: u64,
+    /// `null` is unlimited.
+    #[schema(required = true)]
+    photo_limit: Option<u64>,
+    #[schema(required = true)]
+    deleted_at: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl GalleryView {
+    fn of(gallery: &Gallery, photo_count: u64, limit: Limit) -> Self {
+        Self {
+            id: gallery.id.to_string(),
+            library_id: gallery.library.to_string(),
+            name: gallery.name.to_string(),
+            download: gallery.download.as_str(),
+            photo_count,
+            photo_limit: limit.bound(),
+            deleted_at: gallery.deleted_at.map(time),
+            created_at: time(gallery.created_at),
+            updated_at: time(gallery.updated_at),
+        }
+    }
+}
+
+fn tag(gallery: &Gallery) -> EntityTag {
+    etag_of(gallery.id, gallery.version)
+}
+
+/// The gallery's view inside a write, where count and limit are as the transaction sees them.
+async fn view(app: &App, tx: &mut WriteTx, gallery: &Gallery) -> Result<GalleryView, Problem> {
+    let limit = tx
+        .standing()
+        .await?
+        .limit(&Metric::photos(), app.ambient().now())
+        .value;
+    let row = tx
+        .quota(&QuotaKey::level_of(Metric::photos(), gallery.id))
+        .await?;
+    Ok(GalleryView::of(gallery, row.used, limit))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GalleryFilters {
+    /// Only the galleries of this library.
+    library_id: Option<String>,
+    /// The soft-deleted ones instead of the others.
+    deleted: Option<bool>,
+}
+
+/// Galleries, oldest first.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams, GalleryFilters), responses((status = 200, body = ListView<GalleryView>), (status = 401)))]
+#[get("/v1/galleries")]
+pub(crate) async fn list_galleries(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, filters): (_, GalleryFilters) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "galleries",
+    )?;
+    let library = filters
+        .library_id
+        .as_deref()
+        .map(path_id::<LibraryId>)
+        .transpose()?;
+    let reader = app.store.read(&scoped.scope);
+    if let Some(library) = library {
+        reader
+            .library(library)
+            .await?
+            .ok_or_else(Problem::not_found)?;
+    }
+    let filter = GalleryFilter {
+        library,
+        deleted: filters.deleted.unwrap_or(false),
+    };
+    let galleries = reader.galleries(filter, page.request).await?;
+    let limit = reader
+        .standing()
+        .await?
+        .limit(&Metric::photos(), app.ambient().now())
+        .value;
+    let item = |g: GalleryOverview| GalleryView::of(&g.gallery, g.photo_count, limit);
+    Ok(HttpResponse::Ok().json(page.view(galleries, &app.cursors, item)))
+}
+
+/// Makes a gallery.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), request_body = NewGallery, responses((status = 201, body = GalleryView), (status = 404), (status = 422)))]
+#[post("/v1/galleries")]
+pub(crate) async fn create_gallery(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: NewGallery = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check("name", input.name.parse::<Title>());
+        let download = v.check_some(
+            "download",
+            input.download.as_deref(),
+            str::parse::<Download>,
+        );
+        let name = v.finish_with(name)?;
+        Ok((input.library_id, name, download.unwrap_or_default()))
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, id, (library, name, download)| {
+            let library = path_id(&library)?;
+            tx.library(library).await?.ok_or_else(Problem::not_found)?;
+            let now = app.ambient().now();
+            let gallery = Gallery {
+                id: GalleryId::from_uuid(id),
+                library,
+                name,
+                download,
+                deleted_at: None,
+                created_at: now,
+                updated_at: now,
+                version: 1,
+            };
+            tx.insert_gallery(&gallery).await?;
+            Ok(Answer::created(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
+        },
+    )
+    .await
+}
+
+/// A gallery.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = GalleryView), (status = 404)))]
+#[get("/v1/galleries/{id}")]
+pub(crate) async fn show_gallery(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&scoped.scope);
+    let found = reader
+        .gallery(path_id(&id)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let limit = reader
+        .standing()
+        .await?
+        .limit(&Metric::photos(), app.ambient().now())
+        .value;
+    // No 304 here: the count and the limit change without a new version of the gallery itself.
+    let tag = tag(&found.gallery);
+    Ok(HttpResponse::Ok()
+        .insert_header(etag_header(&tag))
+        .json(GalleryView::of(&found.gallery, found.photo_count, limit)))
+}
+
+/// Changes a gallery.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), request_body = UpdateGallery, responses((status = 200, body = GalleryView), (status = 404), (status = 412), (status = 422)))]
+#[patch("/v1/galleries/{id}")]
+pub(crate) async fn update_gallery(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: UpdateGallery = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check_some("name", input.name.as_deref(), str::parse::<Title>);
+        let download = v.check_some(
+            "download",
+            input.download.as_deref(),
+            str::parse::<Download>,
+        );
+        v.finish()?;
+        Ok((input.library_id, name, download))
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, _, (library, name, download)| {
+            let before = living(tx, &id).await?;
+            condition.check(&tag(&before))?;
+            let mut gallery = before.clone();
+            if let Some(library) = library {
+                gallery.library = path_id(&library)?;
+                tx.library(gallery.library)
+                    .await?
+                    .ok_or_else(Problem::not_found)?;
+            }
+            gallery.name = name.unwrap_or(gallery.name);
+            gallery.download = download.unwrap_or(gallery.download);
+            if gallery != before {
+                gallery = save(&app, tx, gallery).await?;
+            }
+            Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
+        },
+    )
+    .await
+}
+
+async fn living(tx: &mut WriteTx, id: &str) -> Result<Gallery, Problem> {
+    tx.gallery(path_id(id)?)
+        .await?
+        .filter(|g| g.deleted_at.is_none())
+        .ok_or_else(Problem::not_found)
+}
+
+async fn save(app: &App, tx: &mut WriteTx, gallery: Gallery) -> Result<Gallery, StoreError> {
+    let gallery = Gallery {
+        updated_at: app.ambient().now(),
+        version: gallery.version + 1,
+        ..gallery
+    };
+    tx.update_gallery(&gallery).await?;
+    Ok(gallery)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Deletion {
+    /// Deletes the gallery and its photos for good and frees what they took.
+    permanent: Option<bool>,
+}
+
+/// Deletes a gallery: softly, so that it still counts and can come back, or permanently.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Deletion), responses((status = 204), (status = 404), (status = 412)))]
+#[delete("/v1/galleries/{id}")]
+pub(crate) async fn delete_gallery(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let deletion: Deletion = parse_query(request.query_string())?;
+    let begin = Begin::Despite(Release::Freeing);
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        begin,
+        no_body,
+        async |tx, _, ()| {
+            if deletion.permanent.unwrap_or(false) {
+                let gallery = tx
+                    .gallery(path_id(&id)?)
+                    .await?
+                    .ok_or_else(Problem::not_found)?;
+                condition.check(&tag(&gallery))?;
+                if !delete_gallery_permanently(tx, app.ambient(), gallery.id).await? {
+                    return Err(Problem::not_found());
+                }
+            } else {
+                let gallery = living(tx, &id).await?;
+                condition.check(&tag(&gallery))?;
+                save(
+                    &app,
+                    tx,
+                    Gallery {
+                        deleted_at: Some(app.ambient().now()),
+                        ..gallery
+                    },
+                )
+                .await?;
+            }
+            Ok(Answer::no_content())
+        },
+    )
+    .await
+}
+
+/// Brings a soft-deleted gallery back.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = GalleryView), (status = 404)))]
+#[post("/v1/galleries/{id}/restore")]
+pub(crate) async fn restore_gallery(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        no_body,
+        async |tx, _, ()| {
+            let mut gallery = tx
+                .gallery(path_id(&id)?)
+                .await?
+                .ok_or_else(Problem::not_found)?;
+            if gallery.deleted_at.is_some() {
+                gallery = save(
+                    &app,
+                    tx,
+                    Gallery {
+                        deleted_at: None,
+                        ..gallery
+                    },
+                )
+                .await?;
+            }
+            Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
+        },
+    )
+    .await
+}

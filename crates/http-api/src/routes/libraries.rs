@@ -1,0 +1,221 @@
+//! Libraries.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion, Title};
+use rawdrive_store::Release;
+use rawdrive_tenancy_core::id::{LibraryId, TypedId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::{App, time};
+use crate::auth::{Member, Scoped};
+use crate::edge::etag::etag_header;
+use crate::edge::{
+    Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
+    etag_of, not_modified, parse_json, path_id,
+};
+use crate::mutation::{Answer, Begin, mutate, no_body};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewLibrary {
+    /// 1 to 200 characters.
+    name: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateLibrary {
+    name: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LibraryView {
+    id: String,
+    name: String,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<&Library> for LibraryView {
+    fn from(library: &Library) -> Self {
+        Self {
+            id: library.id.to_string(),
+            name: library.name.to_string(),
+            created_at: time(library.created_at),
+            updated_at: time(library.updated_at),
+        }
+    }
+}
+
+fn tag(library: &Library) -> EntityTag {
+    etag_of(library.id, library.version)
+}
+
+/// Libraries, oldest first.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<LibraryView>), (status = 401)))]
+#[get("/v1/libraries")]
+pub(crate) async fn list_libraries(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "libraries",
+    )?;
+    let libraries = app
+        .store
+        .read(&scoped.scope)
+        .libraries(page.request)
+        .await?;
+    Ok(HttpResponse::Ok().json(page.view(libraries, &app.cursors, |l| LibraryView::from(&l))))
+}
+
+/// Makes a library.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), request_body = NewLibrary, responses((status = 201, body = LibraryView), (status = 422)))]
+#[post("/v1/libraries")]
+pub(crate) async fn create_library(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: NewLibrary = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check("name", input.name.parse::<Title>());
+        v.finish_with(name)
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, id, name| {
+            let now = app.ambient().now();
+            let library = Library {
+                id: LibraryId::from_uuid(id),
+                name,
+                created_at: now,
+                updated_at: now,
+                version: 1,
+            };
+            tx.insert_library(&library).await?;
+            Ok(Answer::created(&LibraryView::from(&library))?.tagged(tag(&library)))
+        },
+    )
+    .await
+}
+
+/// A library.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = LibraryView), (status = 404)))]
+#[get("/v1/libraries/{id}")]
+pub(crate) async fn show_library(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let library = app
+        .store
+        .read(&scoped.scope)
+        .library(path_id(&id)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let tag = tag(&library);
+    if not_modified(request.headers(), &tag) {
+        return Ok(HttpResponse::NotModified()
+            .insert_header(etag_header(&tag))
+            .finish());
+    }
+    Ok(HttpResponse::Ok()
+        .insert_header(etag_header(&tag))
+        .json(LibraryView::from(&library)))
+}
+
+/// Renames a library.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), request_body = UpdateLibrary, responses((status = 200, body = LibraryView), (status = 404), (status = 412), (status = 422)))]
+#[patch("/v1/libraries/{id}")]
+pub(crate) async fn update_library(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: UpdateLibrary = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check_some("name", input.name.as_deref(), str::parse::<Title>);
+        v.finish()?;
+        Ok(name)
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, _, name| {
+            let mut library = tx
+                .library(path_id(&id)?)
+                .await?
+                .ok_or_else(Problem::not_found)?;
+            condition.check(&tag(&library))?;
+            if let Some(name) = name.filter(|name| *name != library.name) {
+                library = Library {
+                    name,
+                    updated_at: app.ambient().now(),
+                    version: library.version + 1,
+                    ..library
+                };
+                tx.update_library(&library).await?;
+            }
+            Ok(Answer::ok(&LibraryView::from(&library))?.tagged(tag(&library)))
+        },
+    )
+    .await
+}
+
+/// Deletes a library that holds no gallery, soft-deleted ones included.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404), (status = 409, description = "not_empty")))]
+#[delete("/v1/libraries/{id}")]
+pub(crate) async fn delete_library(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let begin = Begin::Despite(Release::Freeing);
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        begin,
+        no_body,
+        async |tx, _, ()| {
+            let id = path_id(&id)?;
+            let library = tx.library(id).await?.ok_or_else(Problem::not_found)?;
+            condition.check(&tag(&library))?;
+            match tx.delete_library(id).await? {
+                LibraryDeletion::Deleted => Ok(Answer::no_content()),
+                LibraryDeletion::Missing => Err(Problem::not_found()),
+                LibraryDeletion::NotEmpty => Err(Problem::new(
+                    Code::NotEmpty,
+                    "The library holds galleries; delete them permanently first.",
+                )),
+            }
+        },
+    )
+    .await
+}

@@ -1,0 +1,96 @@
+//! The routes, one module a subject; this list is the router and the OpenAPI document at once.
+
+pub(crate) mod accounts;
+pub(crate) mod galleries;
+pub(crate) mod libraries;
+pub(crate) mod operation;
+pub(crate) mod photos;
+pub(crate) mod plans;
+pub(crate) mod workspace;
+
+use actix_web::web::{Data, ServiceConfig};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::app::App;
+use crate::edge::{AllowedMethods, ProblemBody, extractor_errors, problem_pages};
+
+macro_rules! routes {
+    ($($module:ident :: $handler:ident),+ $(,)?) => {
+        fn register(config: &mut ServiceConfig) {
+            $(config.service($module::$handler);)+
+        }
+
+        #[derive(OpenApi)]
+        #[openapi(
+            info(
+                title = "RawDrive",
+                description = "Where photographers store, select and deliver photos. The workspace of a request comes from its credential alone."
+            ),
+            paths($($module::$handler),+),
+            components(schemas(ProblemBody)),
+            modifiers(&BearerToken),
+        )]
+        struct Document;
+    };
+}
+
+routes! {
+    accounts::sign_up, accounts::sign_in, accounts::refresh_session, accounts::switch_workspace, accounts::sign_out,
+    accounts::show_me, accounts::update_me, accounts::jwks,
+    workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
+    workspace::show_onboarding,
+    plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage, plans::list_usage_events,
+    libraries::list_libraries, libraries::create_library, libraries::show_library, libraries::update_library,
+    libraries::delete_library,
+    galleries::list_galleries, galleries::create_gallery, galleries::show_gallery, galleries::update_gallery,
+    galleries::delete_gallery, galleries::restore_gallery,
+    photos::upload, photos::list_photos, photos::show_photo, photos::delete_photo, photos::download,
+    photos::show_branding, photos::save_branding,
+    operation::livez, operation::readyz,
+}
+
+struct BearerToken;
+
+impl utoipa::Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .build();
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The OpenAPI document of all routes.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// Mounts everything into an actix application: `App::new().configure(configure(app))`. Wrap the application
+/// in [`Edge`](crate::edge::Edge), which adds request ids, logs and draining.
+pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
+    let document = document();
+    let allowed = AllowedMethods::of(&document);
+    move |config| {
+        let upgrade = "Ask the operator of this installation for a larger plan: `rawdrive admin set-plan` \
+                       moves a workspace at once.\n\nWhat is stored stays, and can be read, downloaded and deleted on every plan.";
+        config
+            .app_data(app.clone())
+            .configure(extractor_errors)
+            .configure(register)
+            .configure(problem_pages(upgrade))
+            .service(actix_web::web::resource("/docs").route(actix_web::web::get().to(docs)))
+            .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document.clone()))
+            .default_service(allowed.default_service());
+    }
+}
+
+async fn docs() -> actix_web::HttpResponse {
+    actix_web::HttpResponse::SeeOther()
+        .insert_header((actix_web::http::header::LOCATION, "/docs/"))
+        .finish()
+}

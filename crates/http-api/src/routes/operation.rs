@@ -1,0 +1,68 @@
+//! Whether the server lives, and whether it can serve.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+
+/// How long a dependency may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Liveness {
+    status: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Dependency {
+    name: &'static str,
+    /// `ok` or `unavailable`.
+    status: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// `ready` or `unavailable`.
+    status: &'static str,
+    dependencies: Vec<Dependency>,
+}
+
+/// The process answers.
+#[utoipa::path(tag = "operation", responses((status = 200, body = Liveness)))]
+#[get("/livez")]
+pub(crate) async fn livez() -> HttpResponse {
+    HttpResponse::Ok().json(Liveness { status: "ok" })
+}
+
+/// Each dependency by name; 503 when the database or the photos' store does not answer.
+#[utoipa::path(tag = "operation", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+#[get("/readyz")]
+pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
+    let (database, blobs) = futures_util::future::join(
+        tokio::time::timeout(PATIENCE, app.store.ping()),
+        tokio::time::timeout(PATIENCE, app.blobs.ping()),
+    )
+    .await;
+    let state = |name, ok: bool| Dependency {
+        name,
+        status: if ok { "ok" } else { "unavailable" },
+    };
+    let dependencies = vec![
+        state("database", matches!(database, Ok(Ok(())))),
+        state("blobs", matches!(blobs, Ok(Ok(())))),
+    ];
+    let ready = dependencies.iter().all(|d| d.status == "ok");
+    let status = if ready { "ready" } else { "unavailable" };
+    let mut response = if ready {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
+    response.json(Readiness {
+        status,
+        dependencies,
+    })
+}

@@ -1,0 +1,628 @@
+//! Photos, their bytes, and branding.
+
+use actix_multipart::{Multipart, MultipartError};
+use actix_web::body::SizedStream;
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
+};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use rawdrive_gallery::{
+    BodyError, Branding, Color, FileName, GalleryRead, Incoming, Length, MediaType, OnStored,
+    Photo, Title, Website, receive,
+};
+use rawdrive_store::{Claim, Release, WriteTx};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::{PhotoId, TypedId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
+
+use super::workspace::hex;
+use crate::app::{App, time};
+use crate::auth::{Admin, Member, Scoped};
+use crate::edge::etag::etag_header;
+use crate::edge::{
+    Body, EntityTag, ListView, NoFilters, Pace, PacedBody, PageParams, PageQuery, Problem,
+    Validator, Wanted, body_digest, content_etag, not_modified, parse_json, parse_query, path_id,
+    wanted,
+};
+use crate::mutation::{
+    Answer, Begin, KeyOutcome, claim, mutate, no_body, replay, reused, settle_refusal,
+};
+
+/// Chunks between the connection and the upload's own task: the client waits when the disk does.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PhotoView {
+    id: String,
+    gallery_id: String,
+    filename: String,
+    content_type: String,
+    size_bytes: u64,
+    /// Hex.
+    sha256: String,
+    /// Pixels; `null` where the format's header does not tell.
+    #[schema(required = true)]
+    width: Option<u32>,
+    #[schema(required = true)]
+    height: Option<u32>,
+    /// EXIF's time of capture.
+    #[schema(required = true)]
+    taken_at: Option<String>,
+    created_at: String,
+}
+
+impl From<&Photo> for PhotoView {
+    fn from(photo: &Photo) -> Self {
+        Self {
+            id: photo.id.to_string(),
+            gallery_id: photo.gallery.to_string(),
+            filename: photo.filename.to_string(),
+            content_type: photo.content_type.clone(),
+            size_bytes: photo.size_bytes,
+            sha256: hex(&photo.sha256),
+            width: photo.width,
+            height: photo.height,
+            taken_at: photo.taken_at.map(time),
+            created_at: time(photo.created_at),
+        }
+    }
+}
+
+fn tag(photo: &Photo) -> EntityTag {
+    content_etag(&hex(&photo.sha256))
+}
+
+fn stored_answer(photo: &Photo) -> Result<Answer, Problem> {
+    Ok(Answer::created(&PhotoView::from(photo))?.tagged(tag(photo)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UploadParams {
+    /// The name it had on its owner's disk.
+    filename: Option<String>,
+}
+
+/// Puts the answer under the idempotency key into the photo's own transaction.
+struct KeepAnswer(Option<Claim>);
+
+impl OnStored<WriteTx> for KeepAnswer {
+    async fn stored(self, tx: &mut WriteTx, photo: &Photo) -> Result<(), StoreError> {
+        let Some(claim) = self.0 else { return Ok(()) };
+        // A view of plain fields always has a JSON text.
+        let Ok(answer) = stored_answer(photo) else {
+            return Ok(());
+        };
+        tx.complete_key(&claim, &answer.stored(Some(photo.sha256.to_vec())))
+            .await
+    }
+}
+
+/// The bytes of a file, whichever way they come.
+enum Source {
+    Raw(PacedBody<actix_web::dev::Payload>),
+    /// The form, and its part `file`.
+    Form(Multipart, actix_multipart::Field),
+}
+
+impl Source {
+    /// The next bytes, or the end. The end of a form's file is the end of the form: a second part is refused.
+    async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
+        match self {
+            Self::Raw(body) => body.next().await.map(|chunk| chunk.map_err(|e| broken(&e))),
+            Self::Form(form, field) => {
+                if let Some(chunk) = field.next().await {
+                    return Some(chunk.map_err(form_broken));
+                }
+                match form.next().await {
+                    None => None,
+                    Some(Ok(_)) => Some(Err(BodyError::Refused {
+                        field: "file".to_owned(),
+                        message: "must be the form's only part",
+                    })),
+                    Some(Err(error)) => Some(Err(form_broken(error))),
+                }
+            }
+        }
+    }
+}
+
+fn broken(error: &PayloadError) -> BodyError {
+    match error {
+        PayloadError::Io(e) if e.kind() == std::io::ErrorKind::TimedOut => BodyError::TooSlow,
+        PayloadError::Overflow => BodyError::Refused {
+            field: "file".to_owned(),
+            message: "has an envelope that is too large",
+        },
+        _ => BodyError::Broken,
+    }
+}
+
+fn form_broken(error: MultipartError) -> BodyError {
+    match error {
+        MultipartError::Payload(error) => broken(&error),
+        MultipartError::Incomplete => BodyError::Broken,
+        _ => BodyError::Malformed("The form's framing is malformed.".to_owned()),
+    }
+}
+
+fn media_of(content_type: Option<&str>) -> Result<MediaType, Problem> {
+    content_type.and_then(MediaType::parse).ok_or_else(|| {
+        let known = MediaType::ALL.map(|media| media.as_str()).join(", ");
+        Problem::unsupported_media_type(&format!("multipart/form-data or one of {known}"))
+    })
+}
+
+/// Uploads a photo: as the raw body with its own `Content-Type`, or as the part `file` of a form.
+#[utoipa::path(
+    tag = "photos", security(("bearer" = [])), params(("id" = String, Path, description = "The gallery"), UploadParams),
+    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "image/jpeg, image/png, image/webp, image/heic or a RAW type; or multipart/form-data with one part `file`"),
+    responses((status = 201, body = PhotoView), (status = 402, description = "quota_exceeded"), (status = 404), (status = 413), (status = 415), (status = 422))
+)]
+#[post("/v1/galleries/{id}/photos")]
+pub(crate) async fn upload(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let content_type = body.content_type().map(str::to_owned);
+    let is_form = content_type.as_deref().is_some_and(|t| {
+        t.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("multipart/form-data")
+    });
+    let announced = body.content_length();
+    // An envelope may be larger than its file, by a bounded amount.
+    let envelope = if is_form { 64 * 1024 } else { 0 };
+    let limit = app.settings.max_upload_bytes;
+    let media = if is_form {
+        None
+    } else {
+        Some(media_of(content_type.as_deref())?)
+    };
+    let paced = body
+        .stream(limit.saturating_add(envelope), Pace::UPLOAD)
+        .map_err(|problem| {
+            if is_form {
+                Problem::payload_too_large(limit)
+            } else {
+                problem
+            }
+        })?;
+    let params: UploadParams = parse_query(request.query_string())?;
+    let mut v = Validator::new();
+    let named = v.check_some(
+        "filename",
+        params.filename.as_deref(),
+        str::parse::<FileName>,
+    );
+    v.require("file", announced != Some(0), "must not be empty");
+    v.finish()?;
+    let digest = body_digest(content_type.as_deref().unwrap_or_default().as_bytes());
+    let claim = match claim(&app, &scoped.scope, &request, &digest).await? {
+        KeyOutcome::Go(claim) => claim,
+        KeyOutcome::Replay(stored) => {
+            let Some(expected) = stored.body_digest.clone() else {
+                return Ok(replay(stored));
+            };
+            let seen = digest_of(paced, is_form, request.headers()).await?;
+            return if seen == expected {
+                Ok(replay(stored))
+            } else {
+                Err(reused())
+            };
+        }
+    };
+    let outcome = async {
+        let (source, media, named, length) = match media {
+            Some(media) => (
+                Source::Raw(paced),
+                media,
+                named,
+                announced.map_or(Length::AtMost(None), Length::Exactly),
+            ),
+            None => {
+                let mut form = Multipart::new(request.headers(), paced);
+                let (field, media, in_form) = file_part(&mut form).await?;
+                (
+                    Source::Form(form, field),
+                    media,
+                    named.or(in_form),
+                    Length::AtMost(announced),
+                )
+            }
+        };
+        let filename = match named {
+            Some(filename) => filename,
+            None => default_name(media)?,
+        };
+        let incoming = Incoming {
+            id: app.ambient().id(),
+            gallery: path_id(&id)?,
+            filename,
+            media,
+            length,
+            max_bytes: limit,
+        };
+        pipe(&app, &scoped, incoming, source, KeepAnswer(claim.clone())).await
+    };
+    match outcome.await {
+        Ok(photo) => Ok(stored_answer(&photo)?.send()),
+        Err(problem) => {
+            settle_refusal(&app, &scoped.scope, claim.as_ref(), &problem).await;
+            Err(problem)
+        }
+    }
+}
+
+/// A name for a file that came without one.
+fn default_name(media: MediaType) -> Result<FileName, Problem> {
+    let subtype = media.as_str().rsplit(['/', '-']).next().unwrap_or("bin");
+    format!("photo.{subtype}")
+        .parse()
+        .map_err(Problem::internal)
+}
+
+/// The form's part `file`, which must come first and alone.
+async fn file_part(
+    form: &mut Multipart,
+) -> Result<(actix_multipart::Field, MediaType, Option<FileName>), Problem> {
+    let refused = |message| Problem::invalid_field("file", message);
+    let field = match form.next().await {
+        None => return Err(refused("is required")),
+        Some(Ok(field)) => field,
+        Some(Err(error)) => return Err(form_problem(error)),
+    };
+    if field.name() != Some("file") {
+        return Err(refused("must be the form's first and only part"));
+    }
+    let media = media_of(field.content_type().map(|t| t.essence_str()))?;
+    let named = field.content_disposition().and_then(|d| d.get_filename());
+    let named = named.map(|name| {
+        name.parse::<FileName>()
+            .map_err(|e| Problem::invalid_field("filename", e.to_string()))
+    });
+    let named = named.transpose()?;
+    Ok((field, media, named))
+}
+
+fn form_problem(error: MultipartError) -> Problem {
+    match form_broken(error) {
+        BodyError::TooSlow => Problem::request_timeout(),
+        BodyError::Broken => {
+            Problem::malformed("The body broke off before the length that was announced.")
+        }
+        BodyError::Malformed(detail) => Problem::malformed(detail),
+        BodyError::Refused { field, message } => Problem::invalid_field(field, message),
+    }
+}
+
+/// Runs the upload in a task of its own and feeds it: a client that goes away drops this handler, and the
+/// task, hearing no end, gives everything back.
+async fn pipe(
+    app: &web::Data<App>,
+    scoped: &Scoped<Member>,
+    incoming: Incoming,
+    mut source: Source,
+    keep: KeepAnswer,
+) -> Result<Photo, Problem> {
+    enum Piece {
+        Bytes(Result<Bytes, BodyError>),
+        End,
+    }
+    let (feed, pieces) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    let body = futures_util::stream::unfold(
+        Some(pieces),
+        |pieces: Option<mpsc::Receiver<Piece>>| async move {
+            let mut pieces = pieces?;
+            match pieces.recv().await {
+                Some(Piece::Bytes(Ok(bytes))) => Some((Ok(bytes), Some(pieces))),
+                Some(Piece::Bytes(Err(error))) => Some((Err(error), None)),
+                Some(Piece::End) => None,
+                None => Some((Err(BodyError::Broken), None)),
+            }
+        },
+    );
+    let (task_app, scope) = (app.clone(), scoped.scope);
+    let task = tokio::spawn(async move {
+        let App { store, blobs, .. } = task_app.get_ref();
+        receive(
+            store,
+            blobs,
+            store.ambient(),
+            &scope,
+            incoming,
+            Box::pin(body),
+            keep,
+        )
+        .await
+    });
+    loop {
+        let piece = tokio::select! {
+            // Refused already: the rest of the body is nobody's business but the connection's.
+            () = feed.closed() => break,
+            piece = source.chunk() => piece,
+        };
+        let (piece, last) = match piece {
+            Some(Ok(bytes)) => (Piece::Bytes(Ok(bytes)), false),
+            Some(Err(error)) => (Piece::Bytes(Err(error)), true),
+            None => (Piece::End, true),
+        };
+        if feed.send(piece).await.is_err() || last {
+            break;
+        }
+    }
+    match task.await.map_err(Problem::internal)? {
+        Ok(photo) => Ok(photo),
+        Err(error) => Err(app.upload_problem(&scoped.scope, error).await),
+    }
+}
+
+/// SHA-256 of a repeated upload's file, to compare with the one that was stored.
+async fn digest_of(
+    body: PacedBody<actix_web::dev::Payload>,
+    is_form: bool,
+    headers: &HeaderMap,
+) -> Result<Vec<u8>, Problem> {
+    let mut source = if is_form {
+        let mut form = Multipart::new(headers, body);
+        let (field, ..) = file_part(&mut form).await?;
+        Source::Form(form, field)
+    } else {
+        Source::Raw(body)
+    };
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    while let Some(chunk) = source.chunk().await {
+        context.update(&chunk.map_err(|error| match error {
+            BodyError::TooSlow => Problem::request_timeout(),
+            _ => Problem::malformed("The body broke off before the length that was announced."),
+        })?);
+    }
+    Ok(context.finish().as_ref().to_vec())
+}
+
+/// A gallery's photos, oldest first.
+#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path, description = "The gallery"), PageParams), responses((status = 200, body = ListView<PhotoView>), (status = 404)))]
+#[get("/v1/galleries/{id}/photos")]
+pub(crate) async fn list_photos(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let list = format!("photos/{id}");
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        &list,
+    )?;
+    let found = app
+        .store
+        .read(&scoped.scope)
+        .photos(path_id(&id)?, page.request)
+        .await?;
+    let found = found.ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |p| PhotoView::from(&p))))
+}
+
+/// A photo.
+#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = PhotoView), (status = 404)))]
+#[get("/v1/photos/{id}")]
+pub(crate) async fn show_photo(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let photo = app
+        .store
+        .read(&scoped.scope)
+        .photo(path_id(&id)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let tag = tag(&photo);
+    if not_modified(request.headers(), &tag) {
+        return Ok(HttpResponse::NotModified()
+            .insert_header(etag_header(&tag))
+            .finish());
+    }
+    Ok(HttpResponse::Ok()
+        .insert_header(etag_header(&tag))
+        .json(PhotoView::from(&photo)))
+}
+
+/// Deletes a photo and frees what it took.
+#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404)))]
+#[delete("/v1/photos/{id}")]
+pub(crate) async fn delete_photo(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let begin = Begin::Despite(Release::Freeing);
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        begin,
+        no_body,
+        async |tx, _, ()| {
+            let id: PhotoId = path_id(&id)?;
+            if rawdrive_gallery::delete_photo(tx, app.ambient(), id).await? {
+                Ok(Answer::no_content())
+            } else {
+                Err(Problem::not_found())
+            }
+        },
+    )
+    .await
+}
+
+/// The photo's bytes, whole or a range of them.
+#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
+#[get("/v1/photos/{id}/content")]
+pub(crate) async fn download(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let photo = app
+        .store
+        .read(&scoped.scope)
+        .photo(path_id(&id)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let tag = tag(&photo);
+    if not_modified(request.headers(), &tag) {
+        return Ok(HttpResponse::NotModified()
+            .insert_header(etag_header(&tag))
+            .finish());
+    }
+    let part = wanted(request.headers(), photo.size_bytes, &tag)?;
+    let range = match part {
+        Wanted::Part { first, last } => Some(first..last + 1),
+        Wanted::Whole | Wanted::Unsatisfiable => None,
+    };
+    let bytes = app
+        .blobs
+        .read(&scoped.scope, photo.id, range)
+        .await
+        .map_err(|error| match error {
+            // Deleted between the row's reading and the bytes'.
+            rawdrive_gallery::BlobError::Missing => Problem::not_found(),
+            error => Problem::dependency_unavailable(error),
+        })?;
+    let mut response = HttpResponse::Ok();
+    if let Some(value) = part.content_range(photo.size_bytes) {
+        response
+            .status(StatusCode::PARTIAL_CONTENT)
+            .insert_header((CONTENT_RANGE, value));
+    }
+    Ok(response
+        .insert_header(etag_header(&tag))
+        .insert_header((CONTENT_TYPE, photo.content_type.clone()))
+        .insert_header((ACCEPT_RANGES, "bytes"))
+        .insert_header((CACHE_CONTROL, "private, no-cache"))
+        .insert_header((CONTENT_DISPOSITION, disposition(&photo.filename)))
+        .body(SizedStream::new(part.length(photo.size_bytes), bytes)))
+}
+
+/// `inline` with the file's name by RFC 8187, so that no character of it can end the header.
+fn disposition(name: &FileName) -> String {
+    use std::fmt::Write as _;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    name.as_str()
+        .bytes()
+        .fold("inline; filename*=UTF-8''".to_owned(), |mut text, b| {
+            let _ = if plain(b) {
+                write!(text, "{}", char::from(b))
+            } else {
+                write!(text, "%{b:02X}")
+            };
+            text
+        })
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SaveBranding {
+    display_name: String,
+    /// `#rrggbb`.
+    primary_color: String,
+    /// A photo of this workspace.
+    logo_photo_id: Option<String>,
+    website: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BrandingView {
+    #[schema(required = true)]
+    display_name: Option<String>,
+    #[schema(required = true)]
+    primary_color: Option<String>,
+    #[schema(required = true)]
+    logo_photo_id: Option<String>,
+    #[schema(required = true)]
+    website: Option<String>,
+}
+
+impl From<Option<&Branding>> for BrandingView {
+    fn from(branding: Option<&Branding>) -> Self {
+        Self {
+            display_name: branding.map(|b| b.display_name.to_string()),
+            primary_color: branding.map(|b| b.primary_color.to_string()),
+            logo_photo_id: branding.and_then(|b| b.logo_photo).map(|id| id.to_string()),
+            website: branding
+                .and_then(|b| b.website.as_ref())
+                .map(ToString::to_string),
+        }
+    }
+}
+
+/// The branding; members are `null` until it is saved.
+#[utoipa::path(tag = "branding", security(("bearer" = [])), responses((status = 200, body = BrandingView), (status = 401)))]
+#[get("/v1/branding")]
+pub(crate) async fn show_branding(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+) -> Result<HttpResponse, Problem> {
+    let branding = app.store.read(&scoped.scope).branding().await?;
+    Ok(HttpResponse::Ok().json(BrandingView::from(branding.as_ref())))
+}
+
+/// Saves the branding, on plans that include it.
+#[utoipa::path(tag = "branding", security(("bearer" = [])), request_body = SaveBranding, responses((status = 201, body = BrandingView), (status = 402, description = "feature_not_available"), (status = 422)))]
+#[post("/v1/branding")]
+pub(crate) async fn save_branding(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: SaveBranding = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check("display_name", input.display_name.parse::<Title>());
+        let color = v.check("primary_color", input.primary_color.parse::<Color>());
+        let website = v.check_some("website", input.website.as_deref(), str::parse::<Website>);
+        // A malformed id answers as an unknown photo.
+        let logo_photo = input
+            .logo_photo_id
+            .map(|id| id.parse().unwrap_or(PhotoId::from_uuid(uuid::Uuid::nil())));
+        let (display_name, primary_color) = v.finish_with(name.zip(color))?;
+        Ok(Branding {
+            display_name,
+            primary_color,
+            logo_photo,
+            website,
+        })
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, _, branding| {
+            let saved = rawdrive_gallery::save_branding(tx, app.ambient(), &branding).await;
+            saved.map_err(|error| app.branding_problem(error))?;
+            Answer::created(&BrandingView::from(Some(&branding)))
+        },
+    )
+    .await
+}

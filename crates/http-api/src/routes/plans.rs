@@ -1,0 +1,437 @@
+//! Plans, entitlements, usage.
+
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use chrono::{DateTime, Utc};
+use rawdrive_gallery::GalleryRead;
+use rawdrive_plans::{
+    Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, decide, level, percent,
+};
+use rawdrive_tenancy_core::id::GalleryId;
+use rawdrive_usage::{Exceeded, LedgerEntry, Period, QuotaKey, QuotaRow};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::app::{App, time};
+use crate::auth::{Member, Scoped};
+use crate::edge::{Body, ListView, NoFilters, PageParams, PageQuery, Problem};
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PriceView {
+    currency: String,
+    interval: String,
+    /// Minor units.
+    amount: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PlanView {
+    slug: String,
+    name: String,
+    version: u32,
+    prices: Vec<PriceView>,
+    /// By name; unlimited is `null`.
+    limits: Value,
+    /// By name.
+    features: Value,
+}
+
+/// The wire's names of the limits that plans were sold with.
+fn limit_name(metric: &Metric) -> &str {
+    match metric.as_str() {
+        "photos" => "max_photos_per_gallery",
+        "team_members" => "max_team_members",
+        "ai_analysis" => "ai_analysis_monthly",
+        other => other,
+    }
+}
+
+impl PlanView {
+    fn of(app: &App, plan: &Plan) -> Self {
+        let limits = app
+            .catalogue
+            .metrics()
+            .map(|(m, _)| (limit_name(m).to_owned(), json!(plan.limit(m).bound())));
+        let features = app
+            .catalogue
+            .features()
+            .map(|f| (f.to_string(), json!(plan.feature(f))));
+        Self {
+            slug: plan.slug.to_string(),
+            name: plan.name.clone(),
+            version: plan.version,
+            prices: plan
+                .prices
+                .iter()
+                .map(|p| PriceView {
+                    currency: p.currency.clone(),
+                    interval: p.interval.clone(),
+                    amount: p.amount,
+                })
+                .collect(),
+            limits: Value::Object(limits.collect()),
+            features: Value::Object(features.collect()),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PlansView {
+    items: Vec<PlanView>,
+}
+
+/// The plans that can be had.
+#[utoipa::path(tag = "plans", responses((status = 200, body = PlansView)))]
+#[get("/v1/plans")]
+pub(crate) async fn list_plans(app: web::Data<App>) -> HttpResponse {
+    HttpResponse::Ok().json(PlansView {
+        items: app
+            .catalogue
+            .current()
+            .map(|plan| PlanView::of(&app, plan))
+            .collect(),
+    })
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LimitView {
+    metric: String,
+    /// The name in the plan.
+    name: String,
+    /// `null` is unlimited.
+    #[schema(required = true)]
+    value: Option<u64>,
+    /// `plan` or `override`.
+    origin: &'static str,
+    #[schema(required = true)]
+    until: Option<String>,
+    /// `null` for a metric that is counted apart for each gallery.
+    #[schema(required = true)]
+    used: Option<u64>,
+    #[schema(required = true)]
+    reserved: Option<u64>,
+    /// `null` is unlimited.
+    #[schema(required = true)]
+    remaining: Option<u64>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FeatureView {
+    feature: String,
+    value: bool,
+    origin: &'static str,
+    #[schema(required = true)]
+    until: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EntitlementsView {
+    plan: String,
+    plan_version: u32,
+    limits: Vec<LimitView>,
+    features: Vec<FeatureView>,
+}
+
+fn key(
+    metric: &Metric,
+    kind: MetricKind,
+    now: DateTime<Utc>,
+    anchor: Option<DateTime<Utc>>,
+) -> QuotaKey {
+    match kind {
+        MetricKind::Level => QuotaKey::level(metric.clone()),
+        MetricKind::Flow => QuotaKey {
+            period_start: Period::containing(now, anchor).start,
+            ..QuotaKey::level(metric.clone())
+        },
+    }
+}
+
+fn find(rows: &[(QuotaKey, QuotaRow)], key: &QuotaKey) -> QuotaRow {
+    rows.iter()
+        .find(|(k, _)| k == key)
+        .map_or_else(QuotaRow::default, |(_, row)| *row)
+}
+
+/// Every limit and feature in force, with its origin and what remains.
+#[utoipa::path(tag = "plans", security(("bearer" = [])), responses((status = 200, body = EntitlementsView), (status = 401)))]
+#[get("/v1/entitlements")]
+pub(crate) async fn show_entitlements(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&scoped.scope);
+    let (standing, rows) = (reader.standing().await?, reader.workspace_quotas().await?);
+    let now = app.ambient().now();
+    let limits = app.catalogue.metrics().map(|(metric, definition)| {
+        let limit = standing.limit(metric, now);
+        let row = (!metric.per_subject()).then(|| {
+            find(
+                &rows,
+                &key(metric, definition.kind, now, standing.billing_anchor),
+            )
+        });
+        LimitView {
+            metric: metric.to_string(),
+            name: limit_name(metric).to_owned(),
+            value: limit.value.bound(),
+            origin: limit.origin.as_str(),
+            until: limit.until.map(time),
+            used: row.map(|r| r.used),
+            reserved: row.map(|r| r.reserved),
+            remaining: row.and_then(|r| {
+                limit
+                    .value
+                    .bound()
+                    .map(|n| n.saturating_sub(r.used + r.reserved))
+            }),
+        }
+    });
+    let features = app.catalogue.features().map(|feature| {
+        let entitlement = standing.feature(feature, now);
+        FeatureView {
+            feature: feature.to_string(),
+            value: entitlement.value,
+            origin: entitlement.origin.as_str(),
+            until: entitlement.until.map(time),
+        }
+    });
+    Ok(HttpResponse::Ok().json(EntitlementsView {
+        plan: standing.plan.slug.to_string(),
+        plan_version: standing.plan.version,
+        limits: limits.collect(),
+        features: features.collect(),
+    }))
+}
+
+/// Either `feature`, or `metric` and `amount`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Check {
+    feature: Option<String>,
+    metric: Option<String>,
+    amount: Option<u64>,
+    /// The gallery, for a metric that is counted for each.
+    subject: Option<String>,
+}
+
+/// Whether something would be allowed now. Reserves nothing.
+#[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry"), (status = 404), (status = 422)))]
+#[post("/v1/entitlements/check")]
+pub(crate) async fn check_entitlement(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let input: Check = body.json().await?;
+    let reader = app.store.read(&scoped.scope);
+    let now = app.ambient().now();
+    match input {
+        Check {
+            feature: Some(feature),
+            metric: None,
+            amount: None,
+            subject: None,
+        } => {
+            let known = feature
+                .parse::<Feature>()
+                .ok()
+                .filter(|f| app.catalogue.has_feature(f));
+            let feature = known
+                .ok_or_else(|| Problem::invalid_field("feature", "is no feature of any plan"))?;
+            let standing = reader.standing().await?;
+            Ok(HttpResponse::Ok().json(json!({
+                "allowed": standing.feature(&feature, now).value,
+                "feature": feature,
+                "plan": standing.plan.slug,
+                "upgrade_url": app.upgrade_url(),
+            })))
+        }
+        Check {
+            feature: None,
+            metric: Some(metric),
+            amount: Some(amount),
+            subject,
+        } => {
+            let known = metric
+                .parse::<Metric>()
+                .ok()
+                .filter(|m| app.catalogue.declares(m));
+            let metric = known.ok_or_else(|| {
+                Problem::invalid_field("metric", "is no metric of this installation")
+            })?;
+            let standing = reader.standing().await?;
+            let key = match (metric.per_subject(), subject) {
+                (true, Some(subject)) => {
+                    let gallery: GalleryId = crate::edge::path_id(&subject)?;
+                    reader
+                        .gallery(gallery)
+                        .await?
+                        .ok_or_else(Problem::not_found)?;
+                    QuotaKey::level_of(metric.clone(), gallery)
+                }
+                (true, None) => {
+                    return Err(Problem::invalid_field(
+                        "subject",
+                        "is required for this metric: a gallery",
+                    ));
+                }
+                (false, Some(_)) => {
+                    return Err(Problem::invalid_field(
+                        "subject",
+                        "must be left out for this metric",
+                    ));
+                }
+                (false, None) => {
+                    let kind = app
+                        .catalogue
+                        .metric(&metric)
+                        .map_or(MetricKind::Level, |m| m.kind);
+                    key(&metric, kind, now, standing.billing_anchor)
+                }
+            };
+            let row = reader.quota(&key).await?;
+            let limit = standing.limit(&metric, now).value;
+            let current = row.used + row.reserved;
+            let allowed = decide(current, amount, limit) == Decision::Allow;
+            let denied = Denied {
+                current,
+                requested: amount,
+                limit: limit.bound().unwrap_or_default(),
+            };
+            let mut members = app
+                .quota_members(&scoped.scope, &Exceeded { metric, denied })
+                .await?;
+            members["allowed"] = json!(allowed);
+            members["limit"] = json!(limit.bound());
+            Ok(HttpResponse::Ok().json(members))
+        }
+        _ => Err(Problem::invalid_field(
+            "body",
+            "must hold either feature, or metric and amount",
+        )),
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PeriodView {
+    start: String,
+    end: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MetricView {
+    metric: String,
+    used: u64,
+    reserved: u64,
+    /// `null` is unlimited.
+    #[schema(required = true)]
+    limit: Option<u64>,
+    /// `null` for a limit of 0 or none.
+    #[schema(required = true)]
+    percent: Option<f64>,
+    /// `ok`, `warning_80`, `warning_90`, `full` or `over`.
+    level: &'static str,
+    /// `null` for what never resets.
+    #[schema(required = true)]
+    resets_at: Option<String>,
+}
+
+impl MetricView {
+    pub(crate) fn of(
+        metric: &Metric,
+        row: QuotaRow,
+        limit: Limit,
+        resets_at: Option<DateTime<Utc>>,
+    ) -> Self {
+        Self {
+            metric: metric.to_string(),
+            used: row.used,
+            reserved: row.reserved,
+            limit: limit.bound(),
+            percent: percent(row.used, limit),
+            level: level(row.used, limit).as_str(),
+            resets_at: resets_at.map(time),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UsageView {
+    period: PeriodView,
+    metrics: Vec<MetricView>,
+}
+
+/// What is used now.
+#[utoipa::path(tag = "usage", security(("bearer" = [])), responses((status = 200, body = UsageView), (status = 401)))]
+#[get("/v1/usage")]
+pub(crate) async fn show_usage(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&scoped.scope);
+    let (standing, rows) = (reader.standing().await?, reader.workspace_quotas().await?);
+    let now = app.ambient().now();
+    let period = Period::containing(now, standing.billing_anchor);
+    let metrics = app
+        .catalogue
+        .metrics()
+        .filter(|(metric, _)| !metric.per_subject())
+        .map(|(metric, definition)| {
+            let row = find(
+                &rows,
+                &key(metric, definition.kind, now, standing.billing_anchor),
+            );
+            let resets_at = app.resets_at(metric, standing.billing_anchor);
+            MetricView::of(metric, row, standing.limit(metric, now).value, resets_at)
+        });
+    Ok(HttpResponse::Ok().json(UsageView {
+        period: PeriodView {
+            start: time(period.start),
+            end: time(period.end),
+        },
+        metrics: metrics.collect(),
+    }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LedgerView {
+    seq: u64,
+    metric: String,
+    /// Negative when freed.
+    quantity: i64,
+    occurred_at: String,
+    subject: String,
+    actor: String,
+}
+
+impl From<LedgerEntry> for LedgerView {
+    fn from(line: LedgerEntry) -> Self {
+        Self {
+            seq: line.seq,
+            metric: line.metric.to_string(),
+            quantity: line.quantity,
+            occurred_at: time(line.occurred_at),
+            subject: line.subject,
+            actor: line.actor,
+        }
+    }
+}
+
+/// The ledger's lines, newest first: their sum is the usage.
+#[utoipa::path(tag = "usage", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<LedgerView>), (status = 401)))]
+#[get("/v1/usage/events")]
+pub(crate) async fn list_usage_events(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "ledger",
+    )?;
+    let lines = app.store.read(&scoped.scope).ledger(page.request).await?;
+    Ok(HttpResponse::Ok().json(page.view(lines, &app.cursors, LedgerView::from)))
+}

@@ -1,0 +1,284 @@
+//! The workspace, its audit log, its onboarding.
+
+use actix_web::{HttpRequest, HttpResponse, get, patch, web};
+use rawdrive_identity::{EmailAddress, WorkspaceName};
+use rawdrive_onboarding::{Facts, Status, checklist};
+use rawdrive_plans::{Access, Feature, PlansTx, Standing};
+use rawdrive_store::WorkspaceRow;
+use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::app::{App, time};
+use crate::auth::{Admin, Member, Scoped};
+use crate::edge::{
+    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
+    etag_of, parse_json,
+};
+use crate::mutation::{Answer, Begin, mutate};
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WorkspaceView {
+    id: String,
+    name: String,
+    slug: String,
+    #[schema(required = true)]
+    billing_email: Option<String>,
+    /// The plan's slug.
+    plan: String,
+    plan_version: u32,
+    currency: String,
+    status: &'static str,
+    /// `full`, `grace`, `read_only` or `closed`.
+    access: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace_until: Option<String>,
+    created_at: String,
+}
+
+impl WorkspaceView {
+    pub(crate) fn of(app: &App, row: &WorkspaceRow, standing: &Standing) -> Self {
+        let access = standing.access(app.ambient().now());
+        Self {
+            id: row.id.to_string(),
+            name: row.name.clone(),
+            slug: row.slug.clone(),
+            billing_email: row.billing_email.clone(),
+            plan: standing.plan.slug.to_string(),
+            plan_version: standing.plan.version,
+            currency: row.currency.clone(),
+            status: row.status.as_str(),
+            access: access.as_str(),
+            grace_until: if let Access::Grace { until } = access {
+                Some(time(until))
+            } else {
+                None
+            },
+            created_at: time(row.created_at),
+        }
+    }
+}
+
+fn tag(row: &WorkspaceRow) -> EntityTag {
+    etag_of(row.id, row.version)
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateWorkspace {
+    name: Option<String>,
+    /// Where invoices go; `null` removes it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    billing_email: Option<Option<String>>,
+}
+
+/// Tells a field that is `null` from one that is left out.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(d).map(Some)
+}
+
+/// The workspace of this credential.
+#[utoipa::path(tag = "workspace", security(("bearer" = [])), responses((status = 200, body = WorkspaceView), (status = 401)))]
+#[get("/v1/workspace")]
+pub(crate) async fn show_workspace(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&scoped.scope);
+    let (row, standing) = (reader.workspace().await?, reader.standing().await?);
+    let tag = tag(&row);
+    Ok(HttpResponse::Ok()
+        .insert_header(crate::edge::etag::etag_header(&tag))
+        .json(WorkspaceView::of(&app, &row, &standing)))
+}
+
+/// Changes the workspace's name or billing address.
+#[utoipa::path(tag = "workspace", security(("bearer" = [])), request_body = UpdateWorkspace, responses((status = 200, body = WorkspaceView), (status = 403), (status = 412), (status = 422)))]
+#[patch("/v1/workspace")]
+pub(crate) async fn update_workspace(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: UpdateWorkspace = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check_some("name", input.name.as_deref(), WorkspaceName::parse);
+        let email = match &input.billing_email {
+            None => None,
+            Some(None) => Some(None),
+            Some(Some(text)) => Some(v.check("billing_email", EmailAddress::parse(text))),
+        };
+        v.finish()?;
+        Ok((name, email))
+    };
+    mutate(&app, &scoped.scope, &request, body, Begin::Writable, read, async |tx, _, (name, email)| {
+        let mut row = tx.workspace_row().await?;
+        condition.check(&tag(&row))?;
+        let settings = |row: &WorkspaceRow| json!({ "name": row.name, "billing_email": row.billing_email });
+        let before = settings(&row);
+        if let Some(name) = name {
+            name.as_str().clone_into(&mut row.name);
+        }
+        if let Some(email) = email {
+            row.billing_email = email.map(|e| e.as_str().to_owned());
+        }
+        let after = settings(&row);
+        if after != before {
+            row.version += 1;
+            tx.update_workspace(&row).await?;
+            tx.record(Change { action: "workspace.updated", subject: row.id.to_string(), before, after }).await?;
+        }
+        let standing = tx.standing().await?;
+        Ok(Answer::ok(&WorkspaceView::of(&app, &row, &standing))?.tagged(tag(&row)))
+    })
+    .await
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AuditView {
+    seq: u64,
+    at: String,
+    actor: String,
+    action: String,
+    subject: String,
+    before: Value,
+    after: Value,
+    /// Hex.
+    hash: String,
+}
+
+impl From<Entry> for AuditView {
+    fn from(entry: Entry) -> Self {
+        let payload: Option<Value> = entry
+            .payload
+            .and_then(|p| serde_json::from_str(&p.text).ok());
+        let member = |name: &str| {
+            payload
+                .as_ref()
+                .and_then(|p| p.get(name))
+                .cloned()
+                .unwrap_or_default()
+        };
+        Self {
+            seq: entry.seq,
+            at: time(entry.at),
+            actor: entry.actor,
+            action: entry.action,
+            subject: entry.subject,
+            before: member("before"),
+            after: member("after"),
+            hash: hex(&entry.hash),
+        }
+    }
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// The audit log, newest first.
+#[utoipa::path(tag = "workspace", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<AuditView>), (status = 403)))]
+#[get("/v1/workspace/audit")]
+pub(crate) async fn list_audit(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "audit",
+    )?;
+    let entries = app.store.read(&scoped.scope).audit(page.request).await?;
+    Ok(HttpResponse::Ok().json(page.view(entries, &app.cursors, AuditView::from)))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnchorView {
+    seq: u64,
+    /// Hex.
+    hash: String,
+}
+
+/// The chain's head: kept elsewhere, it shows a cut tail.
+#[utoipa::path(tag = "workspace", security(("bearer" = [])), responses((status = 200, body = AnchorView), (status = 403)))]
+#[get("/v1/workspace/audit/anchor")]
+pub(crate) async fn audit_anchor(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+) -> Result<HttpResponse, Problem> {
+    let (seq, hash) = app.store.read(&scoped.scope).audit_head().await?;
+    Ok(HttpResponse::Ok().json(AnchorView {
+        seq,
+        hash: hex(&hash),
+    }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StepView {
+    id: &'static str,
+    title: &'static str,
+    /// `open`, `completed` or `not_available`.
+    status: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OnboardingView {
+    steps: Vec<StepView>,
+    completed: Vec<&'static str>,
+    progress_percentage: u8,
+    is_complete: bool,
+}
+
+/// The way to the first delivery, computed from facts.
+#[utoipa::path(tag = "onboarding", security(("bearer" = [])), responses((status = 200, body = OnboardingView), (status = 401)))]
+#[get("/v1/onboarding")]
+pub(crate) async fn show_onboarding(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&scoped.scope);
+    let (facts, standing) = (reader.onboarding().await?, reader.standing().await?);
+    let list = checklist(&Facts {
+        has_profile: facts.has_billing_email,
+        has_branding: facts.has_branding,
+        branding_available: standing
+            .feature(&Feature::custom_branding(), app.ambient().now())
+            .value,
+        has_library: facts.has_library,
+        // Clients are not part of the API yet, so nobody can have invited one.
+        has_invited_client: false,
+    });
+    let completed = list
+        .steps
+        .iter()
+        .filter(|s| s.2 == Status::Completed)
+        .map(|s| s.0)
+        .collect();
+    let steps = list.steps.into_iter().map(|(id, title, status)| StepView {
+        id,
+        title,
+        status: status.as_str(),
+    });
+    Ok(HttpResponse::Ok().json(OnboardingView {
+        steps: steps.collect(),
+        completed,
+        progress_percentage: list.progress_percentage,
+        is_complete: list.is_complete,
+    }))
+}
