@@ -1,9 +1,5 @@
 //! The server and its commands: command line, configuration, telemetry, then one module a command.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read once the store is composed in")
-)]
 mod cli;
 mod commands;
 mod config;

@@ -154,12 +154,10 @@ impl App {
             UploadError::TooLarge { limit } => Problem::payload_too_large(limit),
             UploadError::Empty => Problem::invalid_field("file", "must not be empty"),
             UploadError::Content(error) => match error {
-                InspectError::WrongContent { .. } => {
+                InspectError::WrongContent { .. } | InspectError::Damaged { .. } => {
                     Problem::new(Code::UnsupportedMediaType, sentence(&error))
                 }
-                InspectError::Truncated { .. } | InspectError::Damaged { .. } => {
-                    Problem::invalid_field("file", error.to_string())
-                }
+                InspectError::Truncated { .. } => Problem::invalid_field("file", error.to_string()),
             },
             UploadError::Body(BodyError::Broken) => {
                 Problem::malformed("The body broke off before the length that was announced.")

@@ -213,7 +213,7 @@ async fn a_cursor_is_only_its_own_workspaces_and_only_as_it_was_given() {
     foreign.problem(400, "invalid_cursor");
     let mut tampered = vec![
         "nonsense".to_owned(),
-        String::from("%00"),
+        String::from("%20"),
         cursor[1..].to_owned(),
     ];
     for at in [0, cursor.len() / 3, cursor.len() / 2, cursor.len() - 8] {

@@ -1,6 +1,6 @@
 //! Photos, their bytes, and branding.
 
-use actix_multipart::{Multipart, MultipartError};
+use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::body::SizedStream;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
@@ -108,8 +108,8 @@ impl OnStored<WriteTx> for KeepAnswer {
 /// The bytes of a file, whichever way they come.
 enum Source {
     Raw(PacedBody<actix_web::dev::Payload>),
-    /// The form, and its part `file`.
-    Form(Multipart, actix_multipart::Field),
+    /// The form, and its part `file` until that has ended: the form goes on only when the part is dropped.
+    Form(Box<(Multipart, Option<Field>)>),
 }
 
 impl Source {
@@ -117,9 +117,13 @@ impl Source {
     async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
         match self {
             Self::Raw(body) => body.next().await.map(|chunk| chunk.map_err(|e| broken(&e))),
-            Self::Form(form, field) => {
-                if let Some(chunk) = field.next().await {
-                    return Some(chunk.map_err(form_broken));
+            Self::Form(form) => {
+                let (form, part) = form.as_mut();
+                if let Some(field) = part {
+                    if let Some(chunk) = field.next().await {
+                        return Some(chunk.map_err(form_broken));
+                    }
+                    *part = None;
                 }
                 match form.next().await {
                     None => None,
@@ -234,7 +238,7 @@ pub(crate) async fn upload(
                 let mut form = Multipart::new(request.headers(), paced);
                 let (field, media, in_form) = file_part(&mut form).await?;
                 (
-                    Source::Form(form, field),
+                    Source::Form(Box::new((form, Some(field)))),
                     media,
                     named.or(in_form),
                     Length::AtMost(announced),
@@ -273,9 +277,7 @@ fn default_name(media: MediaType) -> Result<FileName, Problem> {
 }
 
 /// The form's part `file`, which must come first and alone.
-async fn file_part(
-    form: &mut Multipart,
-) -> Result<(actix_multipart::Field, MediaType, Option<FileName>), Problem> {
+async fn file_part(form: &mut Multipart) -> Result<(Field, MediaType, Option<FileName>), Problem> {
     let refused = |message| Problem::invalid_field("file", message);
     let field = match form.next().await {
         None => return Err(refused("is required")),
@@ -376,7 +378,7 @@ async fn digest_of(
     let mut source = if is_form {
         let mut form = Multipart::new(headers, body);
         let (field, ..) = file_part(&mut form).await?;
-        Source::Form(form, field)
+        Source::Form(Box::new((form, Some(field))))
     } else {
         Source::Raw(body)
     };

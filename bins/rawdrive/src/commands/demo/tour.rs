@@ -106,7 +106,8 @@ impl Tour<'_> {
         let photos = self.upload_photos(&token, &gallery)?;
         self.deliver(&token, &gallery, &photos)?;
         self.meter(&token)?;
-        self.upgrade(&token, &workspace)
+        self.upgrade(&token, &workspace)?;
+        self.meet_a_limit(&token, &workspace, &gallery)
     }
 
     fn upload_photos(&mut self, token: &str, gallery: &str) -> Result<Vec<String>, DemoError> {
@@ -114,17 +115,7 @@ impl Tour<'_> {
         for photo in PHOTOS {
             let stored = self.call(
                 &format!("Upload {}: the image is the body", photo.filename),
-                Request {
-                    method: "POST",
-                    path: format!("/v1/galleries/{gallery}/photos?filename={}", photo.filename),
-                    token: Some(token.to_owned()),
-                    body: Body::Image {
-                        file: self.photos.join(photo.filename),
-                        content_type: photo.content_type,
-                        bytes: photo.bytes,
-                    },
-                    ..Request::default()
-                },
+                upload(token, gallery, photo, self.photos),
                 &CREATED,
             )?;
             must(
@@ -215,7 +206,20 @@ impl Tour<'_> {
             "upgrade_url says where to get it",
         )?;
 
-        self.set_plan(workspace)?;
+        self.operate(
+            "An operator grants the professional plan",
+            &[
+                "admin",
+                "set-plan",
+                "--workspace",
+                workspace,
+                "--plan",
+                "professional",
+                "--reason",
+                "demo",
+                "--json",
+            ],
+        )?;
         self.call(
             "The same request again",
             post("/v1/branding", Some(token), branding),
@@ -236,22 +240,46 @@ impl Tour<'_> {
         must(changed, "the change of plan is in it")
     }
 
-    fn set_plan(&mut self, workspace: &str) -> Result<(), DemoError> {
-        let arguments = [
-            "admin",
-            "set-plan",
-            "--workspace",
-            workspace,
-            "--plan",
-            "professional",
-            "--reason",
-            "demo",
-            "--json",
-        ];
+    /// The limit is set to what is stored already: the next photo is one too many.
+    fn meet_a_limit(
+        &mut self,
+        token: &str,
+        workspace: &str,
+        gallery: &str,
+    ) -> Result<(), DemoError> {
+        let stored: usize = PHOTOS.iter().map(|photo| photo.bytes.len()).sum();
+        self.operate(
+            "An operator limits the workspace to what it stores already",
+            &[
+                "admin",
+                "override",
+                "--workspace",
+                workspace,
+                "--limit",
+                &format!("storage_bytes={stored}"),
+                "--reason",
+                "demo",
+                "--json",
+            ],
+        )?;
+        let photo = &PHOTOS[0];
+        let refused = self.call(
+            "One photo more: the limit says no, with its numbers",
+            upload(token, gallery, photo, self.photos),
+            &(402..=402),
+        )?;
+        must(
+            refused["code"] == "quota_exceeded",
+            "code is quota_exceeded",
+        )?;
+        must(refused["limit"] == stored, "limit is the limit in force")
+    }
+
+    fn operate(&mut self, title: &str, arguments: &[&str]) -> Result<(), DemoError> {
         let shown: Vec<_> = arguments.iter().map(|argument| quoted(argument)).collect();
         let line = format!("{} {}", self.admin_prefix, shown.join(" "));
-        self.title("An operator grants the professional plan", &line)?;
-        let output = (self.admin)(&arguments).map_err(DemoError::Start)?;
+        self.title(title, &line)?;
+        let output = (self.admin)(arguments).map_err(DemoError::Start)?;
         let answer = serde_json::from_slice(&output.stdout).map_or_else(
             |_| String::from_utf8_lossy(&output.stdout).into_owned(),
             pretty,
@@ -319,6 +347,20 @@ impl Tour<'_> {
     }
 }
 
+fn upload(token: &str, gallery: &str, photo: &Photo, directory: &Path) -> Request {
+    Request {
+        method: "POST",
+        path: format!("/v1/galleries/{gallery}/photos?filename={}", photo.filename),
+        token: Some(token.to_owned()),
+        body: Body::Image {
+            file: directory.join(photo.filename),
+            content_type: photo.content_type,
+            bytes: photo.bytes,
+        },
+        ..Request::default()
+    }
+}
+
 fn get(path: impl Into<String>, token: &str) -> Request {
     Request {
         method: "GET",
@@ -365,6 +407,7 @@ mod tests {
     /// A server that answers as it should, except where a test bends it.
     struct Scripted<F> {
         granted: bool,
+        uploads: usize,
         bend: F,
     }
 
@@ -395,10 +438,16 @@ mod tests {
                     else {
                         panic!()
                     };
-                    (
-                        201,
-                        json!({ "id": "pho_1", "size_bytes": bytes.len(), "content_type": content_type }),
-                    )
+                    self.uploads += 1;
+                    let stored: usize = PHOTOS.iter().map(|p| p.bytes.len()).sum();
+                    if self.uploads > PHOTOS.len() {
+                        (402, json!({ "code": "quota_exceeded", "limit": stored }))
+                    } else {
+                        (
+                            201,
+                            json!({ "id": "pho_1", "size_bytes": bytes.len(), "content_type": content_type }),
+                        )
+                    }
                 }
                 ("GET", "/v1/galleries/gal_1/photos") => (200, json!({ "items": [1, 2, 3, 4] })),
                 ("GET", "/v1/usage") => {
@@ -444,10 +493,15 @@ mod tests {
             out: &mut out,
             wire: &mut Scripted {
                 granted: false,
+                uploads: 0,
                 bend,
             },
             admin: &mut |arguments| {
-                assert_eq!(arguments[..4], ["admin", "set-plan", "--workspace", "ws_1"]);
+                assert!(
+                    matches!(arguments[1], "set-plan" | "override"),
+                    "{arguments:?}"
+                );
+                assert_eq!((arguments[0], arguments[3]), ("admin", "ws_1"));
                 let status = ExitStatus::from_raw(admin_status << 8);
                 Ok(Output {
                     status,

@@ -1,0 +1,9 @@
+//! A find without a scope needs an entity, and nobody outside the store can name one.
+
+use sea_orm::EntityTrait;
+
+fn attempt() {
+    let _ = rawdrive_store::entity::photos::Entity::find();
+}
+
+fn main() {}
