@@ -89,8 +89,10 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
     }
 }
 
+/// The page itself lies below the slash, where its relative links hold.
 async fn docs() -> actix_web::HttpResponse {
-    actix_web::HttpResponse::SeeOther()
-        .insert_header((actix_web::http::header::LOCATION, "/docs/"))
-        .finish()
+    const PAGE: &str = "<!doctype html><title>RawDrive API</title><meta http-equiv=\"refresh\" content=\"0; url=/docs/\"><p><a href=\"/docs/\">The API's documentation</a></p>";
+    actix_web::HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .body(PAGE)
 }
