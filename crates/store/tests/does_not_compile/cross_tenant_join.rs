@@ -5,7 +5,7 @@ use rawdrive_store::scope::Tenant;
 use rawdrive_tenancy_core::WorkspaceScope;
 
 fn attempt(mine: &WorkspaceScope) {
-    let _ = photos::Entity::scoped(mine).find_also_related(galleries::Entity);
+    let _ = photos::Entity::scoped(mine).select_also(galleries::Entity);
 }
 
 fn main() {}

@@ -4,7 +4,12 @@ use rawdrive_tenancy_core::id::{SessionId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role};
 
 fn attempt(workspace: WorkspaceId, user: UserId, session: SessionId) -> Membership {
-    Membership { workspace, user, role: Role::Owner, session }
+    Membership {
+        workspace,
+        user,
+        role: Role::Owner,
+        session,
+    }
 }
 
 fn main() {}

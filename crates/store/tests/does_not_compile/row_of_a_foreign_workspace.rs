@@ -4,7 +4,10 @@ use rawdrive_gallery::Library;
 use rawdrive_tenancy_core::id::WorkspaceId;
 
 fn attempt(library: Library, theirs: WorkspaceId) -> Library {
-    Library { workspace: theirs, ..library }
+    Library {
+        workspace: theirs,
+        ..library
+    }
 }
 
 fn main() {}
