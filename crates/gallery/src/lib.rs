@@ -20,7 +20,7 @@ mod ports;
 mod upload;
 mod verbs;
 
-pub use blobs::{BlobError, Blobs, StoredBlob};
+pub use blobs::{BlobError, BlobWriter, Blobs, StoredBlob};
 pub use inspect::{ImageFacts, InspectError, Inspector, MediaType};
 pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,

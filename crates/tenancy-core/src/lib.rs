@@ -1,7 +1,7 @@
 //! The vocabulary every other crate speaks: who acts, in which workspace, at what time.
 //!
-//! A [`WorkspaceScope`](scope::WorkspaceScope) is the only key to tenant data, and it can be made only from
-//! a [`Membership`](scope::Membership) that the store read, or for a named system reason.
+//! A [`WorkspaceScope`] is the only key to tenant data, and it can be made only from
+//! a [`Membership`] that the store read, or for a named system reason.
 //!
 //! ```
 //! use rawdrive_tenancy_core::id::{GalleryId, WorkspaceId};
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Invariant: nothing in this workspace reads the wall clock, makes an id or draws a random byte except
-//! through [`Ambient`](ambient::Ambient).
+//! through [`Ambient`].
 
 pub mod ambient;
 pub mod audit;

@@ -1,6 +1,6 @@
 //! Metered usage: what is taken is held, settled or released, and every settled unit is a ledger line.
 //!
-//! A [`hold`](hold) reserves amounts before the work, in one conditional update each, so that no
+//! A [`hold`] reserves amounts before the work, in one conditional update each, so that no
 //! interleaving passes a limit; settling turns it into usage and ledger lines in the same transaction as
 //! the row it counts.
 //!
