@@ -95,6 +95,28 @@ async fn a_browsers_form_uploads_one_file() {
     assert_eq!(usage["reserved"], 0);
 }
 
+/// A client that does not know a format sends it as octets; the name tells, and the content is checked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_of_octets_is_taken_by_its_name_and_its_content() {
+    let server = Server::shared();
+    let ada = server.sign_up("octets").await;
+    let gallery = ada.gallery("Octets").await;
+    let path = format!("/v1/galleries/{gallery}/photos");
+    let send = async |bytes: &[u8], name: &'static str| {
+        let part = Part::bytes(bytes.to_vec()).file_name(name);
+        let part = part.mime_str("application/octet-stream").expect("a type");
+        let form = Form::new().part("file", part);
+        ada.send(ada.request(Method::POST, &path).multipart(form))
+            .await
+    };
+    let photo = send(image::CAMERA_PNG, "camera.PNG").await.is(201).json();
+    assert_eq!(photo["content_type"], "image/png");
+    let wrong = send(image::CAMERA_PNG, "camera.jpg").await;
+    wrong.problem(415, "unsupported_media_type");
+    let unknown = send(image::CAMERA_PNG, "camera.bin").await;
+    unknown.problem(415, "unsupported_media_type");
+}
+
 async fn content_of_10_000(ada: &Actor) -> (Vec<u8>, String) {
     let gallery = ada.gallery("Ranges").await;
     let bytes = image::jpeg(10_000, 3);

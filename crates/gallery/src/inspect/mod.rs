@@ -79,6 +79,29 @@ impl MediaType {
         Self::Orf,
     ];
 
+    /// The type that a file's name ends in, such as `IMG_1.CR3`, for where nobody declared one.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (_, extension) = name.rsplit_once('.')?;
+        Some(match extension.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" => Self::Jpeg,
+            "png" => Self::Png,
+            "webp" => Self::Webp,
+            "heic" => Self::Heic,
+            "heif" => Self::Heif,
+            "tif" | "tiff" => Self::Tiff,
+            "cr2" => Self::Cr2,
+            "cr3" => Self::Cr3,
+            "nef" => Self::Nef,
+            "arw" => Self::Arw,
+            "dng" => Self::Dng,
+            "raf" => Self::Raf,
+            "rw2" => Self::Rw2,
+            "orf" => Self::Orf,
+            _ => return None,
+        })
+    }
+
     /// Reads a `Content-Type` (RFC 9110, 8.3): case and parameters make no difference. `None` if it
     /// is not one of [`MediaType::ALL`].
     pub fn parse(content_type: &str) -> Option<Self> {

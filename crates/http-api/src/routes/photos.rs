@@ -287,13 +287,27 @@ async fn file_part(form: &mut Multipart) -> Result<(Field, MediaType, Option<Fil
     if field.name() != Some("file") {
         return Err(refused("must be the form's first and only part"));
     }
-    let media = media_of(field.content_type().map(|t| t.essence_str()))?;
-    let named = field.content_disposition().and_then(|d| d.get_filename());
-    let named = named.map(|name| {
-        name.parse::<FileName>()
-            .map_err(|e| Problem::invalid_field("filename", e.to_string()))
-    });
-    let named = named.transpose()?;
+    let named = field
+        .content_disposition()
+        .and_then(|d| d.get_filename())
+        .map(|name| {
+            name.parse::<FileName>()
+                .map_err(|e| Problem::invalid_field("filename", e.to_string()))
+        })
+        .transpose()?;
+    let declared = field.content_type().map(|t| t.essence_str());
+    // Browsers and curl know few photo formats and send the others as octets; the name tells, and the
+    // content is checked against it all the same.
+    let guessed = match declared {
+        None | Some("application/octet-stream") => named
+            .as_ref()
+            .and_then(|name| MediaType::of_name(name.as_str())),
+        Some(_) => None,
+    };
+    let media = match guessed {
+        Some(media) => media,
+        None => media_of(declared)?,
+    };
     Ok((field, media, named))
 }
 
