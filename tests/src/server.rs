@@ -278,6 +278,36 @@ impl Server {
         files
     }
 
+    /// What the threshold mails to an address say, sorted: waits until there are `at_least`, then a moment
+    /// longer, so that one too many is seen too.
+    pub async fn mails_to(&self, address: &str, at_least: usize) -> Vec<String> {
+        let to = format!("To: {address}\n");
+        let read = || {
+            let mut said: Vec<String> = std::fs::read_dir(self.data_dir().join("mail"))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
+                .filter(|mail| mail.starts_with(&to))
+                .filter_map(|mail| {
+                    let subject = mail.lines().find(|line| line.starts_with("Subject: "))?;
+                    let (_, said) = subject.rsplit_once(": ")?;
+                    Some(said.trim_end_matches(" is used").to_owned())
+                })
+                .collect();
+            said.sort();
+            said
+        };
+        for _ in 0..100 {
+            if read().len() >= at_least {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        read()
+    }
+
     /// A figure of the process's status, such as `VmRSS`, in bytes.
     #[must_use]
     pub fn memory_bytes(&self, name: &str) -> u64 {

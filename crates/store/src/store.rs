@@ -348,17 +348,6 @@ impl WriteTx {
     pub(crate) fn ambient(&self) -> &Ambient {
         &self.store.0.ambient
     }
-
-    /// The access schedule, for a use case that began despite read-only and must not pass it.
-    ///
-    /// # Errors
-    /// The workspace is read-only, or the database does not answer.
-    pub async fn require_writable(&mut self) -> Result<(), BeginError> {
-        match self.load_standing().await?.access(self.ambient().now()) {
-            Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),
-            Access::Full | Access::Grace { .. } => Ok(()),
-        }
-    }
 }
 
 impl Commit for WriteTx {

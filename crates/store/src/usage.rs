@@ -1,7 +1,7 @@
 //! Counters, holds and thresholds.
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{PhotoId, TypedId};
 use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
@@ -363,22 +363,5 @@ impl Reader {
             .await
             .map_err(failed("read quotas"))?;
         rows.into_iter().map(quota_of).collect()
-    }
-
-    /// Threshold episodes of a metric that were ever begun, oldest first: `(subject, threshold)`.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn episodes(&self, metric: &Metric) -> Result<Vec<(String, u8)>, StoreError> {
-        let rows = threshold_episodes::Entity::scoped(&self.scope)
-            .filter(threshold_episodes::Column::Metric.eq(metric.as_str()))
-            .order_by_asc(threshold_episodes::Column::Id)
-            .all(self.db())
-            .await
-            .map_err(failed("read episodes"))?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.subject, u8::try_from(row.threshold).unwrap_or(u8::MAX)))
-            .collect())
     }
 }

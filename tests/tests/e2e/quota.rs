@@ -59,6 +59,11 @@ async fn exactly_as_many_photos_as_fit_are_stored_however_many_come_at_once() {
         let percent = usage["percent"].as_f64().expect("a percentage");
         assert!((95.0..95.4).contains(&percent), "{usage}");
         assert_eq!(
+            server.mails_to(&ada.email, 2).await,
+            ["80 % of storage_bytes", "90 % of storage_bytes"],
+            "each crossing is told once"
+        );
+        assert_eq!(
             ada.list_all(&format!("/v1/galleries/{gallery}/photos"), 4)
                 .await
                 .len(),
