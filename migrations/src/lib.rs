@@ -14,6 +14,7 @@
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
+mod ddl;
 mod m0001_first;
 
 /// Tables that belong to no workspace, and why.

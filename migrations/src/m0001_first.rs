@@ -1,7 +1,8 @@
 //! The first schema.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::ConnectionTrait;
+
+use crate::ddl::{append_only, define};
 
 #[derive(Debug)]
 pub(crate) struct Migration;
@@ -12,270 +13,269 @@ impl MigrationName for Migration {
     }
 }
 
-// STRICT: SQLite refuses a value of another type instead of keeping it.
 const TABLES: &[&str] = &[
     "CREATE TABLE users (
-        id BLOB NOT NULL PRIMARY KEY,
+        id {uuid} NOT NULL PRIMARY KEY,
         email TEXT NOT NULL,
         email_folded TEXT NOT NULL UNIQUE,
         name TEXT NOT NULL,
         password_hash TEXT NOT NULL,
-        session_epoch INTEGER NOT NULL,
-        last_workspace_id BLOB,
-        created_at TEXT NOT NULL
-    ) STRICT",
+        session_epoch {int} NOT NULL,
+        last_workspace_id {uuid},
+        created_at {time} NOT NULL
+    ){strict}",
     "CREATE TABLE signing_keys (
         kid TEXT NOT NULL PRIMARY KEY,
-        public_key BLOB NOT NULL,
-        sealed BLOB NOT NULL,
-        created_at TEXT NOT NULL,
-        retire_at TEXT
-    ) STRICT",
+        public_key {bytes} NOT NULL,
+        sealed {bytes} NOT NULL,
+        created_at {time} NOT NULL,
+        retire_at {time}
+    ){strict}",
     "CREATE TABLE plan_versions (
         slug TEXT NOT NULL,
-        version INTEGER NOT NULL,
+        version {int} NOT NULL,
         definition TEXT NOT NULL,
-        digest BLOB NOT NULL,
-        published_at TEXT NOT NULL,
+        digest {bytes} NOT NULL,
+        published_at {time} NOT NULL,
         PRIMARY KEY (slug, version)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE password_attempts (
-        key_hash BLOB NOT NULL PRIMARY KEY,
-        attempts INTEGER NOT NULL CHECK (attempts >= 0),
-        window_ends_at TEXT NOT NULL
-    ) STRICT",
+        key_hash {bytes} NOT NULL PRIMARY KEY,
+        attempts {int} NOT NULL CHECK (attempts >= 0),
+        window_ends_at {time} NOT NULL
+    ){strict}",
     "CREATE TABLE workspaces (
-        workspace_id BLOB NOT NULL PRIMARY KEY,
+        workspace_id {uuid} NOT NULL PRIMARY KEY,
         name TEXT NOT NULL,
         slug TEXT NOT NULL,
         billing_email TEXT,
         currency TEXT NOT NULL,
         status TEXT NOT NULL CHECK (status IN ('active', 'suspended', 'deleted')),
-        created_at TEXT NOT NULL,
-        updated_at TEXT NOT NULL,
-        version INTEGER NOT NULL
-    ) STRICT",
+        created_at {time} NOT NULL,
+        updated_at {time} NOT NULL,
+        version {int} NOT NULL
+    ){strict}",
     "CREATE TABLE memberships (
-        workspace_id BLOB NOT NULL REFERENCES workspaces (workspace_id),
-        user_id BLOB NOT NULL REFERENCES users (id),
+        workspace_id {uuid} NOT NULL REFERENCES workspaces (workspace_id),
+        user_id {uuid} NOT NULL REFERENCES users (id),
         role TEXT NOT NULL CHECK (role IN ('owner', 'admin', 'member')),
-        joined_at TEXT NOT NULL,
+        joined_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, user_id)
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX memberships_by_user ON memberships (user_id)",
     "CREATE TABLE sessions (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
-        user_id BLOB NOT NULL,
-        epoch INTEGER NOT NULL,
-        created_at TEXT NOT NULL,
-        expires_at TEXT NOT NULL,
-        revoked_at TEXT,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
+        user_id {uuid} NOT NULL,
+        epoch {int} NOT NULL,
+        created_at {time} NOT NULL,
+        expires_at {time} NOT NULL,
+        revoked_at {time},
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE refresh_tokens (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
-        session_id BLOB NOT NULL,
-        secret_hash BLOB NOT NULL,
-        issued_at TEXT NOT NULL,
-        expires_at TEXT NOT NULL,
-        used_at TEXT,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
+        session_id {uuid} NOT NULL,
+        secret_hash {bytes} NOT NULL,
+        issued_at {time} NOT NULL,
+        expires_at {time} NOT NULL,
+        used_at {time},
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id, session_id) REFERENCES sessions (workspace_id, id) ON DELETE CASCADE
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX refresh_tokens_by_session ON refresh_tokens (workspace_id, session_id)",
     "CREATE TABLE standings (
-        workspace_id BLOB NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
+        workspace_id {uuid} NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
         plan_slug TEXT NOT NULL,
-        plan_version INTEGER NOT NULL,
-        billing_anchor TEXT,
-        grace_until TEXT,
+        plan_version {int} NOT NULL,
+        billing_anchor {time},
+        grace_until {time},
         read_only_reason TEXT,
-        read_only_since TEXT,
-        updated_at TEXT NOT NULL,
+        read_only_since {time},
+        updated_at {time} NOT NULL,
         FOREIGN KEY (plan_slug, plan_version) REFERENCES plan_versions (slug, version)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE overrides (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
         kind TEXT NOT NULL CHECK (kind IN ('limit', 'feature')),
         name TEXT NOT NULL,
-        bound INTEGER,
-        enabled INTEGER,
+        bound {int},
+        enabled {bool},
         reason TEXT NOT NULL,
-        until TEXT,
-        created_at TEXT NOT NULL,
+        until {time},
+        created_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE quotas (
-        workspace_id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
         metric TEXT NOT NULL,
         subject TEXT NOT NULL,
-        period_start TEXT NOT NULL,
-        used INTEGER NOT NULL CHECK (used >= 0),
-        reserved INTEGER NOT NULL CHECK (reserved >= 0),
-        fired INTEGER NOT NULL,
-        version INTEGER NOT NULL,
+        period_start {time} NOT NULL,
+        used {int} NOT NULL CHECK (used >= 0),
+        reserved {int} NOT NULL CHECK (reserved >= 0),
+        fired {int} NOT NULL,
+        version {int} NOT NULL,
         PRIMARY KEY (workspace_id, metric, subject, period_start),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE holds (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('held', 'committed', 'released', 'expired')),
-        expires_at TEXT NOT NULL,
-        created_at TEXT NOT NULL,
+        expires_at {time} NOT NULL,
+        created_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX holds_by_expiry ON holds (expires_at) WHERE state = 'held'",
     "CREATE TABLE hold_charges (
-        workspace_id BLOB NOT NULL,
-        hold_id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        hold_id {uuid} NOT NULL,
         metric TEXT NOT NULL,
         subject TEXT NOT NULL,
-        period_start TEXT NOT NULL,
-        amount INTEGER NOT NULL CHECK (amount >= 0),
+        period_start {time} NOT NULL,
+        amount {int} NOT NULL CHECK (amount >= 0),
         PRIMARY KEY (workspace_id, hold_id, metric, subject, period_start),
         FOREIGN KEY (workspace_id, hold_id) REFERENCES holds (workspace_id, id) ON DELETE CASCADE
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE threshold_episodes (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
         metric TEXT NOT NULL,
         subject TEXT NOT NULL,
-        period_start TEXT NOT NULL,
-        threshold INTEGER NOT NULL,
-        fired_at TEXT NOT NULL,
-        rearmed_at TEXT,
+        period_start {time} NOT NULL,
+        threshold {int} NOT NULL,
+        fired_at {time} NOT NULL,
+        rearmed_at {time},
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE UNIQUE INDEX threshold_episodes_open ON threshold_episodes
         (workspace_id, metric, subject, period_start, threshold) WHERE rearmed_at IS NULL",
     "CREATE TABLE ledger_heads (
-        workspace_id BLOB NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
-        seq INTEGER NOT NULL
-    ) STRICT",
+        workspace_id {uuid} NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
+        seq {int} NOT NULL
+    ){strict}",
     "CREATE TABLE ledger (
-        workspace_id BLOB NOT NULL,
-        seq INTEGER NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        seq {int} NOT NULL,
         metric TEXT NOT NULL,
         key_subject TEXT NOT NULL,
-        period_start TEXT NOT NULL,
-        quantity INTEGER NOT NULL,
+        period_start {time} NOT NULL,
+        quantity {int} NOT NULL,
         subject TEXT NOT NULL,
         actor TEXT NOT NULL,
-        occurred_at TEXT NOT NULL,
-        recorded_at TEXT NOT NULL,
+        occurred_at {time} NOT NULL,
+        recorded_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, seq),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE audit_heads (
-        workspace_id BLOB NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
-        seq INTEGER NOT NULL,
-        hash BLOB NOT NULL
-    ) STRICT",
+        workspace_id {uuid} NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
+        seq {int} NOT NULL,
+        hash {bytes} NOT NULL
+    ){strict}",
     "CREATE TABLE audit_entries (
-        workspace_id BLOB NOT NULL,
-        seq INTEGER NOT NULL,
-        at TEXT NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        seq {int} NOT NULL,
+        at {time} NOT NULL,
         actor TEXT NOT NULL,
         action TEXT NOT NULL,
         subject TEXT NOT NULL,
-        payload_hash BLOB NOT NULL,
-        hash BLOB NOT NULL,
+        payload_hash {bytes} NOT NULL,
+        hash {bytes} NOT NULL,
         PRIMARY KEY (workspace_id, seq),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE audit_payloads (
-        workspace_id BLOB NOT NULL,
-        seq INTEGER NOT NULL,
-        salt BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        seq {int} NOT NULL,
+        salt {bytes} NOT NULL,
         payload TEXT NOT NULL,
         PRIMARY KEY (workspace_id, seq),
         FOREIGN KEY (workspace_id, seq) REFERENCES audit_entries (workspace_id, seq)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE jobs (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
         work TEXT NOT NULL,
-        due_at TEXT NOT NULL,
-        retry_at TEXT NOT NULL,
-        leased_until TEXT NOT NULL,
-        attempts INTEGER NOT NULL,
-        created_at TEXT NOT NULL,
+        due_at {time} NOT NULL,
+        retry_at {time} NOT NULL,
+        leased_until {time} NOT NULL,
+        attempts {int} NOT NULL,
+        created_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX jobs_by_due ON jobs (due_at)",
     "CREATE TABLE idempotency_keys (
-        workspace_id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
         actor TEXT NOT NULL,
         key TEXT NOT NULL,
-        fingerprint BLOB NOT NULL,
-        effect_id BLOB NOT NULL,
-        leased_until TEXT NOT NULL,
-        status INTEGER,
+        fingerprint {bytes} NOT NULL,
+        effect_id {uuid} NOT NULL,
+        leased_until {time} NOT NULL,
+        status {int},
         etag TEXT,
-        body BLOB,
-        body_digest BLOB,
-        created_at TEXT NOT NULL,
+        body {bytes},
+        body_digest {bytes},
+        created_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, actor, key),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)",
     "CREATE TABLE libraries (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
         name TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        updated_at TEXT NOT NULL,
-        version INTEGER NOT NULL,
+        created_at {time} NOT NULL,
+        updated_at {time} NOT NULL,
+        version {int} NOT NULL,
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ) STRICT",
+    ){strict}",
     "CREATE TABLE galleries (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
-        library_id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
+        library_id {uuid} NOT NULL,
         name TEXT NOT NULL,
         download TEXT NOT NULL CHECK (download IN ('none', 'web', 'original')),
-        deleted_at TEXT,
-        created_at TEXT NOT NULL,
-        updated_at TEXT NOT NULL,
-        version INTEGER NOT NULL,
+        deleted_at {time},
+        created_at {time} NOT NULL,
+        updated_at {time} NOT NULL,
+        version {int} NOT NULL,
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id, library_id) REFERENCES libraries (workspace_id, id)
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX galleries_by_library ON galleries (workspace_id, library_id, id)",
     "CREATE TABLE photos (
-        workspace_id BLOB NOT NULL,
-        id BLOB NOT NULL,
-        gallery_id BLOB NOT NULL,
+        workspace_id {uuid} NOT NULL,
+        id {uuid} NOT NULL,
+        gallery_id {uuid} NOT NULL,
         filename TEXT NOT NULL,
         content_type TEXT NOT NULL,
-        size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
-        sha256 BLOB NOT NULL,
-        width INTEGER,
-        height INTEGER,
-        taken_at TEXT,
-        created_at TEXT NOT NULL,
+        size_bytes {int} NOT NULL CHECK (size_bytes > 0),
+        sha256 {bytes} NOT NULL,
+        width {int},
+        height {int},
+        taken_at {time},
+        created_at {time} NOT NULL,
         PRIMARY KEY (workspace_id, id),
         FOREIGN KEY (workspace_id, gallery_id) REFERENCES galleries (workspace_id, id)
-    ) STRICT",
+    ){strict}",
     "CREATE INDEX photos_by_gallery ON photos (workspace_id, gallery_id, id)",
     "CREATE TABLE branding (
-        workspace_id BLOB NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
+        workspace_id {uuid} NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
         display_name TEXT NOT NULL,
         primary_color TEXT NOT NULL,
-        logo_photo_id BLOB,
+        logo_photo_id {uuid},
         website TEXT,
-        updated_at TEXT NOT NULL
-    ) STRICT",
+        updated_at {time} NOT NULL
+    ){strict}",
 ];
 
 /// Tables whose rows are written once.
@@ -284,26 +284,9 @@ const APPEND_ONLY: &[&str] = &["ledger", "audit_entries"];
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let connection = manager.get_connection();
-        for table in TABLES {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a schema is raw statements, and belongs to no workspace"
-            )]
-            connection.execute_unprepared(table).await?;
-        }
+        define(manager, TABLES).await?;
         for table in APPEND_ONLY {
-            for verb in ["UPDATE", "DELETE"] {
-                let trigger = format!(
-                    "CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table}
-                     BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-                );
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "a schema is raw statements, and belongs to no workspace"
-                )]
-                connection.execute_unprepared(&trigger).await?;
-            }
+            append_only(manager, table).await?;
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use rawdrive_gallery::{BlobError, Blobs};
-use rawdrive_notices::{MailError, Mailer, mail_for};
+use rawdrive_identity::{Sealer, Unsealable};
+use rawdrive_notices::{Letter, MailError, Mailer, mail_for};
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::{LeasedJob, Work};
@@ -29,6 +30,10 @@ enum JobError {
     Blob(#[from] BlobError),
     #[error(transparent)]
     Mail(#[from] MailError),
+    #[error(transparent)]
+    Sealed(#[from] Unsealable),
+    #[error("failed to read a sealed letter")]
+    NoLetter,
 }
 
 /// Carries out jobs until it is dropped. Several servers may run one each.
@@ -36,6 +41,7 @@ pub(crate) struct Runner<M> {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
     pub(crate) mailer: M,
+    pub(crate) mails: Sealer,
     pub(crate) upgrade_url: String,
 }
 
@@ -94,6 +100,11 @@ impl<M: Mailer> Runner<M> {
         let scope = job_scope(job.workspace);
         match &job.work {
             Work::DeleteBlob { photo } => self.blobs.delete(&scope, *photo).await?,
+            Work::SendMail { sealed } => {
+                let letter = self.mails.open(&job.workspace.to_string(), sealed)?;
+                let letter = Letter::parse(&letter).ok_or(JobError::NoLetter)?;
+                self.mailer.send(&letter.to, &letter.mail).await?;
+            }
             Work::ReviewThresholds => {
                 let mut tx = self
                     .store

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_gallery::{Blobs, BodyError, BrandingError, InspectError, UploadError};
 use rawdrive_identity::ports::{Attempt, PasswordAttempts};
-use rawdrive_identity::{Currency, IdentityError, PasswordHasher, TokenIssuer};
+use rawdrive_identity::{
+    Currency, IdentityError, PasswordHasher, Sealer, TokenIssuer, TokenPepper,
+};
+use rawdrive_notices::Letter;
 use rawdrive_plans::{BeginError, Catalogue, Feature, ReadOnly, Slug};
-use rawdrive_store::Store;
+use rawdrive_store::{Store, WriteTx};
+use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
 use rawdrive_usage::{Exceeded, Period};
@@ -39,6 +43,10 @@ pub struct App {
     pub issuer: TokenIssuer,
     /// Hashes passwords, bounded.
     pub hasher: PasswordHasher,
+    /// Keys the hashes of mailed and shown secrets.
+    pub pepper: TokenPepper,
+    /// Seals mails that wait for delivery.
+    pub mails: Sealer,
     /// Seals cursors.
     pub cursors: CursorCodec,
     /// The plans.
@@ -58,6 +66,17 @@ impl App {
     #[must_use]
     pub fn upgrade_url(&self) -> String {
         format!("{}{UPGRADE_PATH}", self.settings.public_url)
+    }
+
+    /// Has a letter delivered after the transaction's commit. It is sealed until then: its links may be
+    /// credentials.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn post(&self, tx: &mut WriteTx, letter: &Letter) -> Result<(), StoreError> {
+        let context = tx.scope().workspace().to_string();
+        let sealed = self.mails.seal(self.ambient(), &context, &letter.text());
+        tx.enqueue(Work::SendMail { sealed }, None).await
     }
 
     pub(crate) fn attempts(&self) -> Attempts<'_> {

@@ -47,21 +47,64 @@ impl LeastRole for Leaving {
     const ALSO_INACTIVE: bool = true;
 }
 
-/// An authenticated request with at least the role `R`, as membership stands at this request.
+/// An authenticated request with at least the role `R`, as it stands in the database at this request.
 #[derive(Debug)]
 pub struct Scoped<R> {
-    /// The credential's session and membership.
-    pub authenticated: Authenticated,
     /// The right to touch the workspace.
     pub scope: WorkspaceScope,
-    role: PhantomData<R>,
+    /// The role behind it, at least `R`'s.
+    pub role: Role,
+    least: PhantomData<R>,
 }
 
-impl<R> Scoped<R> {
+/// As [`Scoped`], by a person's own session: for what concerns the person.
+#[derive(Debug)]
+pub struct Personal<R> {
+    /// The right to touch the workspace.
+    pub scope: WorkspaceScope,
+    /// The session and its membership.
+    pub authenticated: Authenticated,
+    least: PhantomData<R>,
+}
+
+impl<R> Personal<R> {
     /// The membership.
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.authenticated.membership
+    }
+}
+
+/// A credential that holds at this request.
+enum Credential {
+    Session(Authenticated),
+}
+
+impl Credential {
+    /// Its scope, where it reaches a route that asks for `R`.
+    fn admit<R: LeastRole>(&self) -> Result<(WorkspaceScope, Role), Problem> {
+        let (status, role) = match self {
+            Self::Session(session) => (session.workspace_status, session.membership.role()),
+        };
+        if status != WorkspaceStatus::Active && !R::ALSO_INACTIVE {
+            return Err(Problem::new(
+                Code::WorkspaceInactive,
+                "The workspace is deleted or suspended.",
+            ));
+        }
+        if role < R::ROLE {
+            let detail = format!("This needs the role {}.", R::ROLE);
+            return Err(Problem::new(Code::InsufficientRole, detail)
+                .with("required_role", R::ROLE.as_str()));
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that turns a credential into a scope"
+        )]
+        let scope = match self {
+            Self::Session(session) => WorkspaceScope::for_member(&session.membership),
+        };
+        Ok((scope, role))
     }
 }
 
@@ -72,51 +115,62 @@ impl<R: LeastRole> FromRequest for Scoped<R> {
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let app = request
-                .app_data::<web::Data<App>>()
-                .ok_or_else(|| Problem::internal("no App is configured"))?;
-            let authenticated = authenticate(app, &request).await?;
-            if authenticated.workspace_status != WorkspaceStatus::Active && !R::ALSO_INACTIVE {
-                return Err(Problem::new(
-                    Code::WorkspaceInactive,
-                    "The workspace is deleted or suspended.",
-                ));
-            }
-            if authenticated.membership.role() < R::ROLE {
-                let detail = format!("This needs the role {}.", R::ROLE);
-                return Err(Problem::new(Code::InsufficientRole, detail)
-                    .with("required_role", R::ROLE.as_str()));
-            }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the one place that turns a credential into a scope"
-            )]
-            let scope = WorkspaceScope::for_member(&authenticated.membership);
+            let (scope, role) = authenticate(&request).await?.admit::<R>()?;
             Ok(Self {
-                authenticated,
                 scope,
-                role: PhantomData,
+                role,
+                least: PhantomData,
             })
         })
     }
 }
 
-async fn authenticate(app: &App, request: &HttpRequest) -> Result<Authenticated, Problem> {
+impl<R: LeastRole> FromRequest for Personal<R> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let credential = authenticate(&request).await?;
+            let (scope, _) = credential.admit::<R>()?;
+            let Credential::Session(authenticated) = credential;
+            Ok(Self {
+                scope,
+                authenticated,
+                least: PhantomData,
+            })
+        })
+    }
+}
+
+async fn authenticate(request: &HttpRequest) -> Result<Credential, Problem> {
+    let app = request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(|| Problem::internal("no App is configured"))?;
+    let token = bearer(request)?;
+    let claims = app
+        .issuer
+        .verify(app.ambient(), token)
+        .map_err(|_| Problem::unauthenticated())?;
+    app.store
+        .authenticate(&claims)
+        .await?
+        .map(Credential::Session)
+        .ok_or_else(Problem::unauthenticated)
+}
+
+/// The one bearer token of a request.
+fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION);
     let (Some(value), None) = (headers.next(), headers.next()) else {
         return Err(Problem::unauthenticated());
     };
     let value = value.to_str().map_err(|_| Problem::unauthenticated())?;
     let (scheme, token) = value.split_once(' ').ok_or_else(Problem::unauthenticated)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Problem::unauthenticated());
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(token.trim())
+    } else {
+        Err(Problem::unauthenticated())
     }
-    let claims = app
-        .issuer
-        .verify(app.ambient(), token.trim())
-        .map_err(|_| Problem::unauthenticated())?;
-    app.store
-        .authenticate(&claims)
-        .await?
-        .ok_or_else(Problem::unauthenticated)
 }

@@ -43,7 +43,8 @@ mod key;
 mod name;
 mod password;
 pub mod ports;
-mod refresh;
+mod seal;
+mod secret_token;
 mod session;
 mod text;
 mod token;
@@ -61,7 +62,12 @@ pub use name::{Currency, PersonName, WorkspaceName, slug};
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };
-pub use refresh::{InvalidRefreshToken, REFRESH_LIFETIME, RefreshToken};
+pub use seal::{Sealer, Unsealable};
+pub use secret_token::{
+    ApiKey, ApiKeyToken, ClientLink, ClientLinkToken, EmailVerification, EmailVerificationToken,
+    InvalidToken, Invitation, InvitationToken, PasswordReset, PasswordResetToken, REFRESH_LIFETIME,
+    Refresh, RefreshToken, SecretToken, TokenKind, TokenPepper,
+};
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,

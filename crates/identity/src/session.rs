@@ -16,7 +16,7 @@ use crate::ports::{
     Authenticated, Belonging, IdentityRead, IdentityTx, NewRefresh, NewSession, PasswordAttempts,
     User, WorkspaceStatus,
 };
-use crate::refresh::{REFRESH_LIFETIME, RefreshToken};
+use crate::secret_token::{REFRESH_LIFETIME, RefreshToken};
 use crate::token::TokenIssuer;
 
 /// How long a session can be refreshed at all; then the password is asked for again.

@@ -20,15 +20,40 @@ use std::path::{Path, PathBuf};
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::event::DomainEvent;
 use rawdrive_usage::THRESHOLD_CROSSED;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A mail without its recipients.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mail {
     /// The subject line, without line breaks.
     pub subject: String,
     /// Plain text.
     pub text: String,
+}
+
+/// A mail with its recipients, as it waits for delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Addresses, each of which gets a mail of its own.
+    pub to: Vec<String>,
+    /// The mail.
+    #[serde(flatten)]
+    pub mail: Mail,
+}
+
+impl Letter {
+    /// The letter as one text: what is sealed until it is delivered.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
+    /// The letter of a text; nothing for any other.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
 }
 
 /// A failure to hand a mail over. Nothing is known of its delivery: try again, a mail may come twice.
@@ -115,7 +140,7 @@ impl Mailer for FileMailer {
             tokio::fs::rename(aside, self.directory.join(format!("{name}.eml")))
                 .await
                 .map_err(MailError)?;
-            tracing::info!(subject = "threshold", "mail written");
+            tracing::info!("mail written");
         }
         Ok(())
     }

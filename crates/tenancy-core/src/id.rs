@@ -90,6 +90,16 @@ typed_id! {
     GalleryId = "gal";
     /// A photo; the same digits name its reservation and its blob.
     PhotoId = "pho";
+    /// A client: somebody whom galleries are delivered to, without an account.
+    ClientId = "cli";
+    /// A link that was mailed to a client.
+    ClientLinkId = "lnk";
+    /// An invitation to join a workspace.
+    InvitationId = "inv";
+    /// An API key.
+    ApiKeyId = "key";
+    /// A mailed proof: a password reset, or the verification of an address.
+    ProofId = "prf";
     /// An override of a plan's limit or feature.
     OverrideId = "ovr";
     /// A domain event.

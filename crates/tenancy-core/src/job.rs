@@ -23,6 +23,11 @@ pub enum Work {
         /// The event.
         event: DomainEvent,
     },
+    /// Hand a mail over for delivery.
+    SendMail {
+        /// The mail with its recipients, sealed and in base64: it may hold a link that is a credential.
+        sealed: String,
+    },
     /// Evaluate thresholds again, because an entitlement changes at this time by itself.
     ReviewThresholds,
 }

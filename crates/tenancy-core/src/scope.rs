@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{SessionId, UserId, WorkspaceId};
+use crate::id::{ApiKeyId, ClientId, SessionId, UserId, WorkspaceId};
 
 /// What a member may do. Ordered: each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,8 @@ pub enum SystemReason {
     SignIn,
     /// A token that names the workspace is being checked inside it.
     Authenticate,
+    /// An invitation was proved, and somebody becomes a member by it.
+    AcceptInvitation,
     /// The leased job runner.
     Job,
     /// An operator at the command line.
@@ -74,6 +76,7 @@ impl SystemReason {
             Self::SignUp => "sign_up",
             Self::SignIn => "sign_in",
             Self::Authenticate => "authenticate",
+            Self::AcceptInvitation => "accept_invitation",
             Self::Job => "job",
             Self::Operator => "operator",
             Self::Doctor => "doctor",
@@ -86,6 +89,10 @@ impl SystemReason {
 pub enum Actor {
     /// A member.
     User(UserId),
+    /// A program, by an API key.
+    Key(ApiKeyId),
+    /// A client, by the link that was mailed to them.
+    Client(ClientId),
     /// Nobody: the system, for a reason.
     System(SystemReason),
 }
@@ -94,6 +101,8 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(id) => id.fmt(f),
+            Self::Key(id) => id.fmt(f),
+            Self::Client(id) => id.fmt(f),
             Self::System(reason) => write!(f, "system:{}", reason.as_str()),
         }
     }
@@ -157,6 +166,74 @@ impl Membership {
     }
 }
 
+/// An API key as it stands in the database at this request: what a [`Membership`] is for a person. It
+/// cannot be made up either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyGrant {
+    workspace: WorkspaceId,
+    key: ApiKeyId,
+    role: Role,
+}
+
+impl KeyGrant {
+    /// States that the store has just read this key and its secret was proved. Loud on purpose, as
+    /// [`Membership::attest`].
+    #[must_use]
+    pub const fn attest(workspace: WorkspaceId, key: ApiKeyId, role: Role) -> Self {
+        Self {
+            workspace,
+            key,
+            role,
+        }
+    }
+
+    /// The workspace.
+    #[must_use]
+    pub const fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> ApiKeyId {
+        self.key
+    }
+
+    /// The key's role.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+}
+
+/// A client's link as it stands in the database at this request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkGrant {
+    workspace: WorkspaceId,
+    client: ClientId,
+}
+
+impl LinkGrant {
+    /// States that the store has just read this link and its secret was proved. Loud on purpose, as
+    /// [`Membership::attest`].
+    #[must_use]
+    pub const fn attest(workspace: WorkspaceId, client: ClientId) -> Self {
+        Self { workspace, client }
+    }
+
+    /// The workspace.
+    #[must_use]
+    pub const fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// Whose link it is.
+    #[must_use]
+    pub const fn client(&self) -> ClientId {
+        self.client
+    }
+}
+
 /// The right to touch one workspace's rows and bytes, and the name under which it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkspaceScope {
@@ -171,6 +248,25 @@ impl WorkspaceScope {
         Self {
             workspace: membership.workspace,
             actor: Actor::User(membership.user),
+        }
+    }
+
+    /// The scope of a program's request.
+    #[must_use]
+    pub const fn for_key(grant: &KeyGrant) -> Self {
+        Self {
+            workspace: grant.workspace,
+            actor: Actor::Key(grant.key),
+        }
+    }
+
+    /// The scope of a client's request. What the client may see of the workspace, the routes of shared
+    /// galleries ask for by the client's id.
+    #[must_use]
+    pub const fn for_client(grant: &LinkGrant) -> Self {
+        Self {
+            workspace: grant.workspace,
+            actor: Actor::Client(grant.client),
         }
     }
 

@@ -9,7 +9,9 @@ use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
 use rawdrive_http_api::edge::Edge;
 use rawdrive_http_api::{App, Settings, configure};
-use rawdrive_identity::{Currency, KeyError, MasterKey, PasswordHasher, TokenIssuer, load_keyring};
+use rawdrive_identity::{
+    Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
+};
 use rawdrive_notices::FileMailer;
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::Ambient;
@@ -92,6 +94,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
                 &installation.data_dir.path().join("mail"),
                 installation.ambient.clone(),
             ),
+            mails: app.mails.clone(),
             upgrade_url: app.upgrade_url(),
         };
         let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
@@ -138,6 +141,8 @@ async fn app(
         blobs,
         issuer: TokenIssuer::new(keyring, public_url.to_owned()),
         hasher: PasswordHasher::standard(),
+        pepper: TokenPepper::new(&master.derive("token hashes")),
+        mails: Sealer::new(&master, "mails"),
         cursors: CursorCodec::new(&master.derive("cursors")),
         catalogue: installation.catalogue.clone(),
         settings: Settings {

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::workspace::WorkspaceView;
 use crate::app::App;
-use crate::auth::{Leaving, Scoped};
+use crate::auth::{Leaving, Personal};
 use crate::edge::{Body, Problem, Validator};
 
 #[derive(Deserialize, ToSchema)]
@@ -301,7 +301,7 @@ pub(crate) async fn refresh_session(
 #[post("/v1/sessions/switch")]
 pub(crate) async fn switch_workspace(
     app: web::Data<App>,
-    scoped: Scoped<Leaving>,
+    scoped: Personal<Leaving>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let input: Switch = body.json().await?;
@@ -317,7 +317,7 @@ pub(crate) async fn switch_workspace(
 #[delete("/v1/sessions/current")]
 pub(crate) async fn sign_out(
     app: web::Data<App>,
-    scoped: Scoped<Leaving>,
+    scoped: Personal<Leaving>,
 ) -> Result<HttpResponse, Problem> {
     let mut tx = app
         .store
@@ -328,7 +328,7 @@ pub(crate) async fn sign_out(
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn me_view(app: &App, scoped: &Scoped<Leaving>) -> Result<MeView, Problem> {
+async fn me_view(app: &App, scoped: &Personal<Leaving>) -> Result<MeView, Problem> {
     let reader = app.store.read(&scoped.scope);
     let user = IdentityRead::user(&app.store, scoped.membership().user())
         .await?
@@ -352,7 +352,7 @@ async fn me_view(app: &App, scoped: &Scoped<Leaving>) -> Result<MeView, Problem>
 #[get("/v1/me")]
 pub(crate) async fn show_me(
     app: web::Data<App>,
-    scoped: Scoped<Leaving>,
+    scoped: Personal<Leaving>,
 ) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(me_view(&app, &scoped).await?))
 }
@@ -362,7 +362,7 @@ pub(crate) async fn show_me(
 #[patch("/v1/me")]
 pub(crate) async fn update_me(
     app: web::Data<App>,
-    scoped: Scoped<Leaving>,
+    scoped: Personal<Leaving>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let input: UpdateMe = body.json().await?;
