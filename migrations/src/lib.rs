@@ -16,6 +16,7 @@ use sea_orm_migration::prelude::*;
 
 mod ddl;
 mod m0001_first;
+mod m0003_credentials;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -29,6 +30,14 @@ pub const GLOBAL_TABLES: &[(&str, &str)] = &[
         "password_attempts",
         "attempts are counted before anybody is known; keyed by hashes",
     ),
+    (
+        "proof_requests",
+        "who asks for a mailed link is not known yet, and may belong to no workspace",
+    ),
+    (
+        "proofs",
+        "password resets and verified addresses are a person's, in every workspace",
+    ),
     ("seaql_migrations", "the schema's own history"),
 ];
 
@@ -39,6 +48,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first::Migration)]
+        vec![
+            Box::new(m0001_first::Migration),
+            Box::new(m0003_credentials::Migration),
+        ]
     }
 }

@@ -18,6 +18,7 @@ use rawdrive_usage::{Exceeded, Period};
 use serde_json::{Value, json};
 
 use crate::edge::{Code, Problem, UPGRADE_PATH};
+use crate::key_uses::KeyUses;
 
 /// What an installation chooses.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct App {
     pub hasher: PasswordHasher,
     /// Keys the hashes of mailed and shown secrets.
     pub pepper: TokenPepper,
+    /// When API keys were used; [`record_key_uses`](crate::record_key_uses) writes it down.
+    pub key_uses: KeyUses,
     /// Seals mails that wait for delivery.
     pub mails: Sealer,
     /// Seals cursors.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use rawdrive_identity::ports::{Authenticated, IdentityRead, WorkspaceStatus};
+use rawdrive_identity::{ApiKeyToken, ProvenKey, prove_api_key};
 use rawdrive_tenancy_core::{Membership, Role, WorkspaceScope};
 
 use crate::app::App;
@@ -78,6 +79,7 @@ impl<R> Personal<R> {
 /// A credential that holds at this request.
 enum Credential {
     Session(Authenticated),
+    Key(ProvenKey),
 }
 
 impl Credential {
@@ -85,6 +87,7 @@ impl Credential {
     fn admit<R: LeastRole>(&self) -> Result<(WorkspaceScope, Role), Problem> {
         let (status, role) = match self {
             Self::Session(session) => (session.workspace_status, session.membership.role()),
+            Self::Key(key) => (key.workspace_status, key.grant.role()),
         };
         if status != WorkspaceStatus::Active && !R::ALSO_INACTIVE {
             return Err(Problem::new(
@@ -94,8 +97,7 @@ impl Credential {
         }
         if role < R::ROLE {
             let detail = format!("This needs the role {}.", R::ROLE);
-            return Err(Problem::new(Code::InsufficientRole, detail)
-                .with("required_role", R::ROLE.as_str()));
+            return Err(insufficient(R::ROLE, detail));
         }
         #[expect(
             clippy::disallowed_methods,
@@ -103,9 +105,15 @@ impl Credential {
         )]
         let scope = match self {
             Self::Session(session) => WorkspaceScope::for_member(&session.membership),
+            Self::Key(key) => WorkspaceScope::for_key(&key.grant),
         };
         Ok((scope, role))
     }
+}
+
+/// The credential holds, but not for this: it lacks `role`, or is no person's.
+pub(crate) fn insufficient(role: Role, detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InsufficientRole, detail).with("required_role", role.as_str())
 }
 
 impl<R: LeastRole> FromRequest for Scoped<R> {
@@ -134,7 +142,10 @@ impl<R: LeastRole> FromRequest for Personal<R> {
         Box::pin(async move {
             let credential = authenticate(&request).await?;
             let (scope, _) = credential.admit::<R>()?;
-            let Credential::Session(authenticated) = credential;
+            let Credential::Session(authenticated) = credential else {
+                let detail = "This needs a person's session; an API key does not do.";
+                return Err(insufficient(R::ROLE, detail));
+            };
             Ok(Self {
                 scope,
                 authenticated,
@@ -149,6 +160,10 @@ async fn authenticate(request: &HttpRequest) -> Result<Credential, Problem> {
         .app_data::<web::Data<App>>()
         .ok_or_else(|| Problem::internal("no App is configured"))?;
     let token = bearer(request)?;
+    // What an access token begins with is `ey`, whoever made it.
+    if token.starts_with("rd_") {
+        return present_key(app, token).await.map(Credential::Key);
+    }
     let claims = app
         .issuer
         .verify(app.ambient(), token)
@@ -158,6 +173,13 @@ async fn authenticate(request: &HttpRequest) -> Result<Credential, Problem> {
         .await?
         .map(Credential::Session)
         .ok_or_else(Problem::unauthenticated)
+}
+
+async fn present_key(app: &App, text: &str) -> Result<ProvenKey, Problem> {
+    let token = ApiKeyToken::parse(text).map_err(|_| Problem::unauthenticated())?;
+    let key = prove_api_key(&app.store, app.ambient(), &app.pepper, &token).await?;
+    app.key_uses.note(&key, app.ambient().now());
+    Ok(key)
 }
 
 /// The one bearer token of a request.

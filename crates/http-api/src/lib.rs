@@ -12,8 +12,10 @@
 pub mod app;
 pub mod auth;
 pub mod edge;
+mod key_uses;
 mod mutation;
 pub mod routes;
 
 pub use app::{App, Settings};
+pub use key_uses::{KeyUses, record_key_uses};
 pub use routes::{configure, document};

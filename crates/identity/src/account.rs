@@ -58,6 +58,7 @@ pub async fn sign_up(
         password_hash,
         session_epoch: 0,
         created_at: now,
+        email_verified_at: None,
     };
     let workspace = NewWorkspace {
         slug: slug(&workspace_name, tx.workspace()),

@@ -31,11 +31,14 @@
 //! | refresh | [`RefreshToken::parse`] | [`refresh()`], and commit also when it revokes |
 //! | change name or password | [`prove_update`] | [`update_me`] |
 //! | sign out | | [`sign_out`] |
+//! | present an API key | [`prove_api_key`] | |
+//! | make or revoke an API key | | [`create_api_key`], [`revoke_api_key`] |
 //!
 //! Absent on purpose: HTTP, SQL, the system clock, and any answer that tells a wrong password from an
 //! unknown address.
 
 mod account;
+mod api_key;
 mod attempt;
 mod email;
 mod error;
@@ -52,13 +55,17 @@ mod token;
 pub use account::{
     AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, prove_update, sign_up, update_me,
 };
+pub use api_key::{
+    ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, MAX_API_KEYS, NewApiKey, ProvenKey,
+    StoredKey, create_api_key, prove_api_key, revoke_api_key,
+};
 pub use email::EmailAddress;
 pub use error::IdentityError;
 pub use key::{
     KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
     SigningKey, load_keyring, rotate_keys,
 };
-pub use name::{Currency, PersonName, WorkspaceName, slug};
+pub use name::{ApiKeyName, Currency, PersonName, WorkspaceName, slug};
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };

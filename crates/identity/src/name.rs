@@ -1,4 +1,4 @@
-//! Names of people and workspaces, and the currency a workspace pays in.
+//! Names of people, workspaces and keys, and the currency a workspace pays in.
 
 use std::fmt;
 
@@ -60,6 +60,10 @@ name! {
 name! {
     /// A workspace's name: 1 to 200 characters, none of them a control character.
     WorkspaceName
+}
+name! {
+    /// An API key's name: 1 to 200 characters, none of them a control character.
+    ApiKeyName
 }
 
 /// A workspace's slug: the name's ASCII letters and digits joined by hyphens, then the last 8 hex digits

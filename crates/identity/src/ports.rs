@@ -32,6 +32,8 @@ pub struct User {
     pub session_epoch: u32,
     /// When they signed up.
     pub created_at: DateTime<Utc>,
+    /// When they proved that mail to their address reaches them, if they did.
+    pub email_verified_at: Option<DateTime<Utc>>,
 }
 
 /// What of a user changes; `None` stays as it is.

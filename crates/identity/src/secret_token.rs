@@ -197,6 +197,25 @@ impl<K: TokenKind> SecretToken<K> {
         constant_time::verify_slices_are_equal(&self.secret_hash(), stored).is_ok()
     }
 
+    /// [`SecretToken::keyed_hash`] as it lies in a column: 64 lower-case hex digits.
+    #[must_use]
+    pub fn stored_hash(&self, pepper: &TokenPepper) -> String {
+        hex(&self.keyed_hash(pepper))
+    }
+
+    /// Whether this is the secret whose [`SecretToken::stored_hash`] was stored. Takes the same time either
+    /// way, also when nothing was.
+    #[must_use]
+    pub fn matches_stored(&self, pepper: &TokenPepper, stored: Option<&str>) -> bool {
+        let nobodys = "0".repeat(64);
+        let expected = stored.unwrap_or(&nobodys);
+        let same = constant_time::verify_slices_are_equal(
+            self.stored_hash(pepper).as_bytes(),
+            expected.as_bytes(),
+        );
+        same.is_ok() && stored.is_some()
+    }
+
     /// Whether this is the secret whose [`SecretToken::keyed_hash`] was stored; takes the same time either
     /// way.
     #[must_use]
@@ -220,6 +239,14 @@ fn id_of<I: TypedId>(digits: &str) -> Result<I, InvalidToken> {
     format!("{}_{digits}", I::PREFIX)
         .parse()
         .map_err(|_| InvalidToken)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The number's 43 digits to base 62, the least first. Underscores part the token, so base64url cannot.
@@ -324,6 +351,13 @@ mod tests {
         assert!(key.matches_keyed(&pepper, &hash));
         assert!(!key.matches_keyed(&TokenPepper::new(&[8; 32]), &hash));
         assert!(!key.matches_keyed(&pepper, &hash[..31]));
+        let stored = key.stored_hash(&pepper);
+        assert_eq!(stored, stored.to_lowercase());
+        assert_eq!(stored.len(), 64);
+        assert!(key.matches_stored(&pepper, Some(&stored)));
+        for wrong in [None, Some(""), Some(&stored[1..])] {
+            assert!(!key.matches_stored(&pepper, wrong), "{wrong:?}");
+        }
         let text = key.text().expose_secret().to_owned();
         let parts: Vec<&str> = text.split('_').collect();
         let other = ambient.uuid().simple().to_string();

@@ -31,15 +31,26 @@ pub struct Person {
     pub email: EmailAddress,
     /// Their name.
     pub name: PersonName,
+    /// Whether they proved that mail to their address reaches them.
+    pub email_verified: bool,
 }
 
 impl From<User> for Person {
     fn from(
         User {
-            id, email, name, ..
+            id,
+            email,
+            name,
+            email_verified_at,
+            ..
         }: User,
     ) -> Self {
-        Self { id, email, name }
+        Self {
+            id,
+            email,
+            name,
+            email_verified: email_verified_at.is_some(),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ macro_rules! tenant {
 
 table!(users, "users", [id: Uuid], {
     email: String, email_folded: String, name: String, password_hash: String, session_epoch: i64,
-    last_workspace_id: Option<Uuid>, created_at: ChronoDateTimeUtc,
+    last_workspace_id: Option<Uuid>, created_at: ChronoDateTimeUtc, email_verified_at: Option<ChronoDateTimeUtc>,
 });
 table!(signing_keys, "signing_keys", [kid: String], {
     public_key: Vec<u8>, sealed: Vec<u8>, created_at: ChronoDateTimeUtc, retire_at: Option<ChronoDateTimeUtc>,
@@ -55,6 +55,10 @@ tenant!(sessions, "sessions", [id: Uuid], {
 tenant!(refresh_tokens, "refresh_tokens", [id: Uuid], {
     session_id: Uuid, secret_hash: Vec<u8>, issued_at: ChronoDateTimeUtc, expires_at: ChronoDateTimeUtc,
     used_at: Option<ChronoDateTimeUtc>,
+});
+tenant!(api_keys, "api_keys", [id: Uuid], {
+    name: String, role: String, secret_hash: String, created_by: String, created_at: ChronoDateTimeUtc,
+    expires_at: Option<ChronoDateTimeUtc>, last_used_at: Option<ChronoDateTimeUtc>,
 });
 tenant!(standings, "standings", [], {
     plan_slug: String, plan_version: i64, billing_anchor: Option<ChronoDateTimeUtc>,

@@ -358,7 +358,7 @@ impl GalleryTx for WriteTx {
     }
 }
 
-fn after(page: PageRequest) -> Uuid {
+pub(crate) fn after(page: PageRequest) -> Uuid {
     match page.after {
         Some(Position::Id(id)) => id,
         _ => Uuid::nil(),

@@ -27,6 +27,7 @@ fn user_of(row: users::Model) -> Result<User, StoreError> {
         password_hash: PasswordHash::from_stored(row.password_hash),
         session_epoch: epoch("users", row.session_epoch)?,
         created_at: row.created_at,
+        email_verified_at: row.email_verified_at,
     })
 }
 
@@ -82,6 +83,7 @@ impl IdentityTx for WriteTx {
             session_epoch: Set(i64::from(user.session_epoch)),
             last_workspace_id: Set(None),
             created_at: Set(user.created_at),
+            email_verified_at: Set(user.email_verified_at),
         };
         match global_insert(row)
             .exec_without_returning(&self.tx)

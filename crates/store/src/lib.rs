@@ -13,6 +13,7 @@
 //! Invariant: entities and connections are private; the only ways to tenant rows are [`Store::begin`] and
 //! [`Store::read`], and both take a scope.
 
+mod api_keys;
 mod doctor;
 mod entity;
 mod gallery;

@@ -3,6 +3,7 @@
 
 mod conventions;
 mod crash;
+mod credentials;
 mod galleries;
 mod hostile;
 mod identity;

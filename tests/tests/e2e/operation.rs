@@ -6,7 +6,7 @@ use e2e::Server;
 use serde_json::Value;
 
 /// Every route that this suite uses; the document must describe each.
-const ROUTES: [(&str, &str); 38] = [
+const ROUTES: [(&str, &str); 41] = [
     ("post", "/v1/signup"),
     ("post", "/v1/sessions"),
     ("post", "/v1/sessions/refresh"),
@@ -15,6 +15,9 @@ const ROUTES: [(&str, &str); 38] = [
     ("get", "/v1/me"),
     ("patch", "/v1/me"),
     ("get", "/.well-known/jwks.json"),
+    ("get", "/v1/api-keys"),
+    ("post", "/v1/api-keys"),
+    ("delete", "/v1/api-keys/{}"),
     ("get", "/v1/workspace"),
     ("get", "/v1/workspace/audit"),
     ("get", "/v1/plans"),

@@ -8,7 +8,7 @@ use actix_web::HttpServer;
 use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
 use rawdrive_http_api::edge::Edge;
-use rawdrive_http_api::{App, Settings, configure};
+use rawdrive_http_api::{App, KeyUses, Settings, configure, record_key_uses};
 use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
@@ -98,6 +98,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             upgrade_url: app.upgrade_url(),
         };
         let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
+        let uses = tokio::spawn(record_key_uses(app.clone()));
         let jobs = tokio::spawn(runner.run());
         tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
         welcome(
@@ -108,6 +109,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let ended = serve(listener, installation.ambient.clone(), configure(app)).await;
         jobs.abort();
         keys.abort();
+        uses.abort();
         store.close().await.map_err(OpenError::Store)?;
         ended
     })
@@ -142,6 +144,7 @@ async fn app(
         issuer: TokenIssuer::new(keyring, public_url.to_owned()),
         hasher: PasswordHasher::standard(),
         pepper: TokenPepper::new(&master.derive("token hashes")),
+        key_uses: KeyUses::default(),
         mails: Sealer::new(&master, "mails"),
         cursors: CursorCodec::new(&master.derive("cursors")),
         catalogue: installation.catalogue.clone(),

@@ -74,6 +74,8 @@ pub(crate) struct UserView {
     id: String,
     email: String,
     name: String,
+    /// Whether the user proved that mail to their address reaches them.
+    email_verified: bool,
 }
 
 impl From<&Person> for UserView {
@@ -82,6 +84,7 @@ impl From<&Person> for UserView {
             id: person.id.to_string(),
             email: person.email.as_str().to_owned(),
             name: person.name.as_str().to_owned(),
+            email_verified: person.email_verified,
         }
     }
 }
@@ -336,11 +339,7 @@ async fn me_view(app: &App, scoped: &Personal<Leaving>) -> Result<MeView, Proble
     let workspaces = app.store.workspaces_of(user.id).await?;
     let (row, standing) = (reader.workspace().await?, reader.standing().await?);
     Ok(MeView {
-        user: UserView::from(&Person {
-            id: user.id,
-            email: user.email,
-            name: user.name,
-        }),
+        user: UserView::from(&Person::from(user)),
         workspace: WorkspaceView::of(app, &row, &standing),
         role: scoped.membership().role().as_str(),
         workspaces: workspaces.iter().map(BelongingView::from).collect(),

@@ -1,6 +1,7 @@
 //! The routes, one module a subject; this list is the router and the OpenAPI document at once.
 
 pub(crate) mod accounts;
+pub(crate) mod api_keys;
 pub(crate) mod galleries;
 pub(crate) mod libraries;
 pub(crate) mod operation;
@@ -39,6 +40,7 @@ macro_rules! routes {
 routes! {
     accounts::sign_up, accounts::sign_in, accounts::refresh_session, accounts::switch_workspace, accounts::sign_out,
     accounts::show_me, accounts::update_me, accounts::jwks,
+    api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key,
     workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
     workspace::show_onboarding,
     plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage, plans::list_usage_events,

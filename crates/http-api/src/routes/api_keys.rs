@@ -1,0 +1,183 @@
+//! API keys.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use chrono::{DateTime, Utc};
+use rawdrive_identity::{
+    ApiKeyError, ApiKeyList, ApiKeyName, ApiKeyRow, NewApiKey, create_api_key as create,
+    revoke_api_key as revoke,
+};
+use rawdrive_store::Release;
+use rawdrive_tenancy_core::{Commit, Role};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::{App, time};
+use crate::auth::{Admin, Scoped, insufficient};
+use crate::edge::{
+    Body, Code, ListView, NoFilters, PageParams, PageQuery, Problem, Validator, path_id,
+};
+use crate::mutation::{Answer, Begin, mutate, no_body};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateApiKey {
+    /// 1 to 200 characters.
+    name: String,
+    /// `owner`, `admin` or `member`; at most one's own.
+    role: String,
+    /// RFC 3339, in the future; never when left out.
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ApiKeyView {
+    id: String,
+    name: String,
+    role: &'static str,
+    created_at: String,
+    #[schema(required = true)]
+    expires_at: Option<String>,
+    /// To the minute.
+    #[schema(required = true)]
+    last_used_at: Option<String>,
+    /// The member or the key that made it.
+    created_by: String,
+}
+
+impl From<&ApiKeyRow> for ApiKeyView {
+    fn from(key: &ApiKeyRow) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name.as_str().to_owned(),
+            role: key.role.as_str(),
+            created_at: time(key.created_at),
+            expires_at: key.expires_at.map(time),
+            last_used_at: key.last_used_at.map(time),
+            created_by: key.created_by.clone(),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedApiKeyView {
+    #[serde(flatten)]
+    key: ApiKeyView,
+    /// The credential, as `Authorization: Bearer` takes it. Shown here and never again.
+    secret: String,
+}
+
+/// API keys, oldest first, without their secrets.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<ApiKeyView>), (status = 403)))]
+#[get("/v1/api-keys")]
+pub(crate) async fn list_api_keys(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "api-keys",
+    )?;
+    let keys = app.store.read(&scoped.scope).api_keys(page.request).await?;
+    Ok(HttpResponse::Ok().json(page.view(keys, &app.cursors, |key| ApiKeyView::from(&key))))
+}
+
+fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, &'static str> {
+    let at = DateTime::parse_from_rfc3339(text)
+        .map_err(|_| "must be an RFC 3339 time such as 2027-01-31T12:00:00Z")?
+        .with_timezone(&Utc);
+    if at > now {
+        Ok(at)
+    } else {
+        Err("must be in the future")
+    }
+}
+
+/// Makes an API key. An `Idempotency-Key` is not obeyed: a replay would keep the secret in clear.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = CreateApiKey, responses((status = 201, body = CreatedApiKeyView), (status = 403), (status = 409), (status = 422)))]
+#[post("/v1/api-keys")]
+pub(crate) async fn create_api_key(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let input: CreateApiKey = body.json().await?;
+    let mut v = Validator::new();
+    let role = v.check("role", input.role.parse::<Role>());
+    // A role that one may not give is told before any field that is wrong.
+    if let Some(role) = role.filter(|role| *role > scoped.role) {
+        return Err(above_own(role));
+    }
+    let name = v.check("name", ApiKeyName::parse(&input.name));
+    let now = app.ambient().now();
+    let expires_at = v.check_some("expires_at", input.expires_at.as_deref(), |text| {
+        expiry(text, now)
+    });
+    let (name, role) = v.finish_with(name.zip(role))?;
+    let new = NewApiKey {
+        name,
+        role,
+        expires_at,
+    };
+    // Also while the workspace takes no writes: a leaked key must be replaceable at any time.
+    let mut tx = app
+        .store
+        .begin_despite_read_only(&scoped.scope, Release::Identity)
+        .await?;
+    let maker = (scoped.scope.actor(), scoped.role);
+    let (key, secret) = create(&mut tx, app.ambient(), &app.pepper, maker, new)
+        .await
+        .map_err(refusal)?;
+    tx.commit().await?;
+    Ok(HttpResponse::Created().json(CreatedApiKeyView {
+        key: ApiKeyView::from(&key),
+        secret: secret.expose_secret().to_owned(),
+    }))
+}
+
+fn refusal(error: ApiKeyError) -> Problem {
+    match error {
+        ApiKeyError::AboveOwnRole { role } => above_own(role),
+        ApiKeyError::TooMany => Problem::new(
+            Code::Conflict,
+            "The workspace holds as many API keys as it may; revoke one first.",
+        ),
+        ApiKeyError::Store(error) => error.into(),
+    }
+}
+
+fn above_own(role: Role) -> Problem {
+    let detail = format!("A key with the role {role} is made by somebody with that role.");
+    insufficient(role, detail)
+}
+
+/// Revokes an API key, from the next request on.
+#[utoipa::path(tag = "identity", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 403), (status = 404)))]
+#[delete("/v1/api-keys/{id}")]
+pub(crate) async fn revoke_api_key(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Despite(Release::Identity),
+        no_body,
+        async |tx, _, ()| {
+            if revoke(tx, path_id(&id)?).await? {
+                Ok(Answer::no_content())
+            } else {
+                Err(Problem::not_found())
+            }
+        },
+    )
+    .await
+}

@@ -1,0 +1,232 @@
+//! API keys: a program's credential in one workspace. They belong to the workspace, not to whoever made
+//! them: a member who leaves takes no integration down, and an admin revokes what should end.
+
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::id::ApiKeyId;
+use rawdrive_tenancy_core::page::{Page, PageRequest};
+use rawdrive_tenancy_core::{Actor, Ambient, KeyGrant, Role, StoreError};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::error::IdentityError;
+use crate::name::ApiKeyName;
+use crate::ports::{IdentityTx, WorkspaceStatus};
+use crate::secret_token::{ApiKeyToken, TokenPepper};
+
+/// How many keys a workspace holds at most, expired ones included: a list that nobody can read is a list
+/// that nobody revokes from.
+pub const MAX_API_KEYS: u64 = 100;
+
+/// A key without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRow {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// What its owner calls it.
+    pub name: ApiKeyName,
+    /// What it may do.
+    pub role: Role,
+    /// Who made it, as the audit log names them.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was used last, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// What decides whether a presented key holds, read in one statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its role.
+    pub role: Role,
+    /// [`SecretToken::stored_hash`](crate::SecretToken::stored_hash) of its secret.
+    pub secret_hash: String,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was used last.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// The status of its workspace.
+    pub workspace_status: WorkspaceStatus,
+}
+
+/// A lookup that comes before any scope, by a presented secret.
+pub trait ApiKeyRead: Sync {
+    /// The row that the token names, inside the workspace that it names; nothing is proved by that.
+    fn presented_key(
+        &self,
+        token: &ApiKeyToken,
+    ) -> impl Future<Output = Result<Option<StoredKey>, StoreError>> + Send;
+}
+
+/// The keys of the handle's workspace, to read.
+pub trait ApiKeyList: Sync {
+    /// A page of them, oldest first.
+    fn api_keys(
+        &self,
+        page: PageRequest,
+    ) -> impl Future<Output = Result<Page<ApiKeyRow>, StoreError>> + Send;
+}
+
+/// The keys of the handle's workspace, to change.
+pub trait ApiKeysTx: Send {
+    /// How many keys there are. Whoever makes one waits until this transaction ends, so that the count
+    /// still holds when a key is inserted by it.
+    fn count_api_keys(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Inserts a key.
+    fn insert_api_key(
+        &mut self,
+        key: &ApiKeyRow,
+        secret_hash: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Deletes a key and answers what it was.
+    fn delete_api_key(
+        &mut self,
+        id: ApiKeyId,
+    ) -> impl Future<Output = Result<Option<ApiKeyRow>, StoreError>> + Send;
+
+    /// Notes a use, unless a later one is noted. A key that is gone is no error.
+    fn note_key_use(
+        &mut self,
+        id: ApiKeyId,
+        at: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewApiKey {
+    /// Its name.
+    pub name: ApiKeyName,
+    /// Its role.
+    pub role: Role,
+    /// When it ends by itself; in the future.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Why no key was made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiKeyError {
+    /// The role is above the maker's own.
+    #[error("a key cannot have a role above that of whoever makes it")]
+    AboveOwnRole {
+        /// What was asked for.
+        role: Role,
+    },
+    /// The workspace holds as many as it may.
+    #[error("the workspace holds {MAX_API_KEYS} keys already")]
+    TooMany,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes a key, and audits `api_key.created`. The secret exists in clear only in the answer.
+///
+/// # Errors
+/// See [`ApiKeyError`].
+pub async fn create_api_key(
+    tx: &mut (impl IdentityTx + ApiKeysTx + AuditTx),
+    ambient: &Ambient,
+    pepper: &TokenPepper,
+    (maker, own_role): (Actor, Role),
+    new: NewApiKey,
+) -> Result<(ApiKeyRow, SecretString), ApiKeyError> {
+    if new.role > own_role {
+        return Err(ApiKeyError::AboveOwnRole { role: new.role });
+    }
+    if tx.count_api_keys().await? >= MAX_API_KEYS {
+        return Err(ApiKeyError::TooMany);
+    }
+    let token = ApiKeyToken::generate(ambient, tx.workspace());
+    let key = ApiKeyRow {
+        id: token.id(),
+        name: new.name,
+        role: new.role,
+        created_by: maker.to_string(),
+        created_at: ambient.now(),
+        expires_at: new.expires_at,
+        last_used_at: None,
+    };
+    tx.insert_api_key(&key, &token.stored_hash(pepper)).await?;
+    tx.record(Change {
+        action: "api_key.created",
+        subject: key.id.to_string(),
+        before: Value::Null,
+        after: audited(&key),
+    })
+    .await?;
+    Ok((key, token.text()))
+}
+
+/// Revokes a key from the next request on, and audits `api_key.revoked`. `false`: there is none, or none
+/// any more.
+///
+/// # Errors
+/// The store fails.
+pub async fn revoke_api_key(
+    tx: &mut (impl ApiKeysTx + AuditTx),
+    id: ApiKeyId,
+) -> Result<bool, StoreError> {
+    let Some(key) = tx.delete_api_key(id).await? else {
+        return Ok(false);
+    };
+    tx.record(Change {
+        action: "api_key.revoked",
+        subject: id.to_string(),
+        before: audited(&key),
+        after: Value::Null,
+    })
+    .await?;
+    Ok(true)
+}
+
+fn audited(key: &ApiKeyRow) -> Value {
+    json!({ "name": key.name.as_str(), "role": key.role.as_str(), "expires_at": key.expires_at })
+}
+
+/// A key whose secret was proved at this request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenKey {
+    /// What it may do, and where.
+    pub grant: KeyGrant,
+    /// The status of its workspace.
+    pub workspace_status: WorkspaceStatus,
+    /// When it was used last, as far as that is noted.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// Proves a presented key: there, its secret right, not expired. Which of these does not hold is not told,
+/// and a key that is not there costs what one that is there does.
+///
+/// # Errors
+/// [`IdentityError::Unauthenticated`], or the store's failure.
+pub async fn prove_api_key(
+    read: &impl ApiKeyRead,
+    ambient: &Ambient,
+    pepper: &TokenPepper,
+    token: &ApiKeyToken,
+) -> Result<ProvenKey, IdentityError> {
+    let found = read.presented_key(token).await?;
+    let is_right = token.matches_stored(pepper, found.as_ref().map(|key| key.secret_hash.as_str()));
+    let now = ambient.now();
+    let key = found
+        .filter(|key| is_right && key.expires_at.is_none_or(|end| now < end))
+        .ok_or(IdentityError::Unauthenticated)?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the row was read just now and the secret compared with it"
+    )]
+    let grant = KeyGrant::attest(token.workspace(), token.id(), key.role);
+    Ok(ProvenKey {
+        grant,
+        workspace_status: key.workspace_status,
+        last_used_at: key.last_used_at,
+    })
+}

@@ -1,0 +1,132 @@
+//! API keys.
+
+use chrono::{DateTime, Utc};
+use rawdrive_identity::{
+    ApiKeyList, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, StoredKey,
+};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::{ApiKeyId, TypedId};
+use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+
+use crate::entity::api_keys::{ActiveModel, Column, Entity, Model};
+use crate::gallery::after;
+use crate::scope::{Tenant, column, corrupt, failed, query};
+use crate::store::{Reader, Store, WriteTx};
+
+const TABLE: &str = "api_keys";
+
+fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
+    let id = ApiKeyId::from_uuid(row.id);
+    Ok(ApiKeyRow {
+        id,
+        name: ApiKeyName::parse(&row.name).map_err(|e| corrupt(TABLE, "name", id, e))?,
+        role: row
+            .role
+            .parse()
+            .map_err(|e| corrupt(TABLE, "role", id, e))?,
+        created_by: row.created_by,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        last_used_at: row.last_used_at,
+    })
+}
+
+impl ApiKeyRead for Store {
+    async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
+        const PRESENTED: &str =
+            "SELECT k.role, k.secret_hash, k.expires_at, k.last_used_at, w.status
+            FROM api_keys k JOIN workspaces w ON w.workspace_id = k.workspace_id
+            WHERE k.workspace_id = $1 AND k.id = $2";
+        let id = token.id();
+        let values = [token.workspace().uuid().into(), id.uuid().into()];
+        let rows = query(&self.0.reader, "read an API key", PRESENTED, values).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let (role, status): (String, String) = (column(row, "role")?, column(row, "status")?);
+        Ok(Some(StoredKey {
+            role: role.parse().map_err(|e| corrupt(TABLE, "role", id, e))?,
+            secret_hash: column(row, "secret_hash")?,
+            expires_at: column(row, "expires_at")?,
+            last_used_at: column(row, "last_used_at")?,
+            workspace_status: status
+                .parse()
+                .map_err(|e| corrupt("workspaces", "status", token.workspace(), e))?,
+        }))
+    }
+}
+
+impl ApiKeyList for Reader {
+    async fn api_keys(&self, page: PageRequest) -> Result<Page<ApiKeyRow>, StoreError> {
+        let rows = Entity::scoped(&self.scope)
+            .filter(Column::Id.gt(after(page)))
+            .order_by_asc(Column::Id)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("list API keys"))?;
+        let items = rows.into_iter().map(key_of).collect::<Result<_, _>>()?;
+        Ok(Page::cut(items, page.limit, |key: &ApiKeyRow| {
+            Position::Id(key.id.uuid())
+        }))
+    }
+}
+
+impl ApiKeysTx for WriteTx {
+    async fn count_api_keys(&mut self) -> Result<u64, StoreError> {
+        // The workspace's row is the lock that makers of keys queue at.
+        self.workspace_row().await?;
+        Entity::scoped(&self.scope)
+            .count(&self.tx)
+            .await
+            .map_err(failed("count API keys"))
+    }
+
+    async fn insert_api_key(
+        &mut self,
+        key: &ApiKeyRow,
+        secret_hash: &str,
+    ) -> Result<(), StoreError> {
+        let row = ActiveModel {
+            id: Set(key.id.uuid()),
+            name: Set(key.name.as_str().to_owned()),
+            role: Set(key.role.as_str().to_owned()),
+            secret_hash: Set(secret_hash.to_owned()),
+            created_by: Set(key.created_by.clone()),
+            created_at: Set(key.created_at),
+            expires_at: Set(key.expires_at),
+            last_used_at: Set(key.last_used_at),
+            ..Default::default()
+        };
+        Entity::scoped_insert(&self.scope, [row])
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert an API key"))?;
+        Ok(())
+    }
+
+    async fn delete_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
+        let deleted = Entity::scoped_delete(&self.scope)
+            .filter(Column::Id.eq(id.uuid()))
+            .exec_with_returning(&self.tx)
+            .await
+            .map_err(failed("delete an API key"))?;
+        deleted.into_iter().next().map(key_of).transpose()
+    }
+
+    async fn note_key_use(&mut self, id: ApiKeyId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let earlier = Condition::any()
+            .add(Column::LastUsedAt.is_null())
+            .add(Column::LastUsedAt.lt(at));
+        Entity::scoped_update(&self.scope)
+            .col_expr(Column::LastUsedAt, Expr::value(at))
+            .filter(Column::Id.eq(id.uuid()))
+            .filter(earlier)
+            .exec(&self.tx)
+            .await
+            .map_err(failed("note a key's use"))?;
+        Ok(())
+    }
+}
