@@ -17,6 +17,8 @@ use sea_orm_migration::prelude::*;
 mod ddl;
 mod m0001_first;
 mod m0003_credentials;
+mod m0004_clients;
+mod m0005_onboarding;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -51,6 +53,8 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_first::Migration),
             Box::new(m0003_credentials::Migration),
+            Box::new(m0004_clients::Migration),
+            Box::new(m0005_onboarding::Migration),
         ]
     }
 }

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_identity::{Sealer, Unsealable};
 use rawdrive_notices::{Letter, MailError, Mailer, mail_for};
+use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::{LeasedJob, Work};
@@ -111,6 +112,8 @@ impl<M: Mailer> Runner<M> {
                     .begin_despite_read_only(&scope, Release::System)
                     .await?;
                 rawdrive_usage::review(&mut tx, self.store.ambient()).await?;
+                // A step that the plan cannot do (any more) holds nothing back.
+                rawdrive_onboarding::review(&mut tx, self.store.ambient(), &STEPS).await?;
                 tx.commit().await?;
             }
             Work::DeliverEvent { event } => {

@@ -16,6 +16,7 @@ use clap::Parser as _;
 use cli::{Cli, Command, Serve};
 use commands::Installation;
 use config::Config;
+use rawdrive_onboarding::STEPS;
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Commit as _, SystemReason, WorkspaceScope};
@@ -129,6 +130,9 @@ fn run(command: Command) -> Result<(), Failure> {
                     &admin,
                 )
                 .await?;
+                rawdrive_onboarding::review(&mut tx, &installation.ambient, &STEPS)
+                    .await
+                    .map_err(commands::OpenError::Store)?;
                 tx.commit().await.map_err(commands::OpenError::Store)?;
                 applied.write(&mut std::io::stdout(), workspace, admin.json())?;
                 Ok(())

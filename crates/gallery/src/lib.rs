@@ -14,6 +14,7 @@
 //! is ever part of it.
 
 mod blobs;
+mod clients;
 mod inspect;
 mod model;
 mod ports;
@@ -21,6 +22,10 @@ mod upload;
 mod verbs;
 
 pub use blobs::{BlobError, BlobWriter, Blobs, StoredBlob};
+pub use clients::{
+    Client, ClientError, ClientLinks, ClientsRead, ClientsTx, NewLink, OpenLink, SharedRead,
+    add_client, delete_client, invite_client, revoke_link, set_clients, update_client,
+};
 pub use inspect::{ImageFacts, InspectError, Inspector, MediaType};
 pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,

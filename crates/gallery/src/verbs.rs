@@ -1,5 +1,7 @@
 //! Deleting and branding.
 
+use std::collections::BTreeSet;
+
 use rawdrive_plans::{Feature, Metric, PlansTx, Slug};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
@@ -8,7 +10,7 @@ use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, subtract};
 
-use crate::{Branding, GalleryTx};
+use crate::{Branding, ClientsTx, GalleryTx, set_clients};
 
 /// What one photo charges: a unit of its gallery, and its bytes.
 pub(crate) fn charges(gallery: GalleryId, size_bytes: u64) -> [Charge; 2] {
@@ -54,27 +56,29 @@ pub async fn delete_photo(
 /// # Errors
 /// The database's failure.
 pub async fn delete_gallery_permanently(
-    tx: &mut (impl GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx + Send),
+    tx: &mut (impl GalleryTx + ClientsTx + UsageTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
     ambient: &Ambient,
     id: GalleryId,
 ) -> Result<bool, StoreError> {
     let photos = tx.take_photos_of(id).await?;
-    if !tx.delete_gallery(id).await? {
-        return Ok(false);
-    }
-    if photos.is_empty() {
-        return Ok(true);
-    }
-    let [mut count, bytes] = charges(id, photos.iter().map(|(_, size)| size).sum());
-    count.amount = photos.len() as u64;
     let mut lines = Vec::with_capacity(2);
-    for charge in [count, bytes] {
-        lines.push(subtract(tx, ambient, charge, id.to_string()).await?);
+    if !photos.is_empty() {
+        let [mut count, bytes] = charges(id, photos.iter().map(|(_, size)| size).sum());
+        count.amount = photos.len() as u64;
+        for charge in [count, bytes] {
+            lines.push(subtract(tx, ambient, charge, id.to_string()).await?);
+        }
     }
     for (photo, _) in photos {
         tx.enqueue(Work::DeleteBlob { photo }, None).await?;
     }
-    tx.append(&lines).await?;
+    set_clients(tx, id, &BTreeSet::new()).await?;
+    if !tx.delete_gallery(id).await? {
+        return Ok(false);
+    }
+    if !lines.is_empty() {
+        tx.append(&lines).await?;
+    }
     Ok(true)
 }
 

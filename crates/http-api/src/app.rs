@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_gallery::{Blobs, BodyError, BrandingError, InspectError, UploadError};
+use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
 use rawdrive_identity::ports::{Attempt, PasswordAttempts};
 use rawdrive_identity::{
     Currency, IdentityError, PasswordHasher, Sealer, TokenIssuer, TokenPepper,
 };
 use rawdrive_notices::Letter;
+use rawdrive_onboarding::Step;
 use rawdrive_plans::{BeginError, Catalogue, Feature, ReadOnly, Slug};
 use rawdrive_store::{Store, WriteTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
@@ -56,6 +57,8 @@ pub struct App {
     pub catalogue: Arc<Catalogue>,
     /// What the installation chose.
     pub settings: Settings,
+    /// The steps of onboarding, in their order.
+    pub steps: Vec<Step>,
 }
 
 impl App {
@@ -80,6 +83,15 @@ impl App {
         let context = tx.scope().workspace().to_string();
         let sealed = self.mails.seal(self.ambient(), &context, &letter.text());
         tx.enqueue(Work::SendMail { sealed }, None).await
+    }
+
+    /// Tells of onboarding's completion, if this transaction is what completes it: see
+    /// [`review`](rawdrive_onboarding::review).
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn review_onboarding(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        rawdrive_onboarding::review(tx, self.ambient(), &self.steps).await
     }
 
     pub(crate) fn attempts(&self) -> Attempts<'_> {
@@ -203,6 +215,18 @@ impl App {
                 Problem::invalid_field("logo_photo_id", error.to_string())
             }
             BrandingError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ClientError> for Problem {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::EmailTaken => Self::new(
+                Code::Conflict,
+                "Another client of this workspace has this e-mail address.",
+            ),
+            ClientError::Store(error) => error.into(),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! assert!(document.paths.paths.contains_key("/v1/signup"));
 //! ```
 //!
-//! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`] is the only
-//! extractor that yields a scope, and no route reads a workspace's id from path, query, header or body
+//! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`] and
+//! [`auth::Personal`], and for a client's link [`shared::Shared`], are the only extractors that yield a scope, and no route reads a workspace's id from path, query, header or body
 //! (but for `POST /v1/sessions/switch`, which checks it against membership).
 
 pub mod app;
@@ -15,6 +15,7 @@ pub mod edge;
 mod key_uses;
 mod mutation;
 pub mod routes;
+pub mod shared;
 
 pub use app::{App, Settings};
 pub use key_uses::{KeyUses, record_key_uses};

@@ -9,7 +9,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::edge::{Body, Code, EntityTag, IdempotencyKey, Problem, body_digest, fingerprint};
+use crate::edge::{
+    Body, Code, EntityTag, IdempotencyKey, Problem, body_digest, fingerprint, parse_json,
+};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -241,4 +243,15 @@ pub(crate) async fn mutate<T>(
 /// For mutations without a body.
 pub(crate) fn no_body(_: &[u8]) -> Result<(), Problem> {
     Ok(())
+}
+
+/// For mutations that take no fields: the body is empty, or an empty object.
+pub(crate) fn nothing(bytes: &[u8]) -> Result<(), Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    parse_json(bytes).map(|Nothing {}| ())
 }

@@ -1,4 +1,4 @@
-//! What domain events say to people: today, mail about thresholds.
+//! What domain events say to people, and letters that bring somebody a link.
 //!
 //! ```
 //! use rawdrive_notices::mail_for;
@@ -12,7 +12,8 @@
 //! assert_eq!(mail.subject, "Studio: 90 % of storage_bytes is used");
 //! ```
 //!
-//! Invariant: a mail is made from an event's facts and the workspace's name alone; it holds no credential.
+//! Invariant: a mail that an event makes is made from the event's facts and the workspace's name alone, and
+//! holds no credential. A letter that brings somebody a link holds one, and lies sealed until it is delivered.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,23 @@ pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Opti
     })
 }
 
+/// The letter that brings a client their link. `studio` is what the client knows the workspace by.
+#[must_use]
+pub fn client_invitation(to: &str, client: &str, studio: &str, link: &str) -> Letter {
+    Letter {
+        to: vec![to.to_owned()],
+        mail: Mail {
+            subject: one_line(&format!("{studio}: your galleries")),
+            text: format!(
+                "Hello {client},\n\n\
+                 {studio} shares galleries with you. This link shows them, without an account:\n\n\
+                 {link}\n\n\
+                 It is meant for you alone: whoever has it sees what you see.\n"
+            ),
+        },
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -149,6 +167,26 @@ impl Mailer for FileMailer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_invitation_is_one_line_of_subject_and_a_link_of_its_own_line() {
+        let letter = client_invitation(
+            "mia@example.com",
+            "Mia",
+            "Evil\r\nBcc: all",
+            "https://x/shared?token=rdc_1",
+        );
+        assert_eq!(letter.to, ["mia@example.com"]);
+        assert_eq!(letter.mail.subject, "Evil  Bcc: all: your galleries");
+        assert!(
+            letter
+                .mail
+                .text
+                .lines()
+                .any(|line| line == "https://x/shared?token=rdc_1")
+        );
+        assert_eq!(Letter::parse(&letter.text()), Some(letter));
+    }
 
     #[test]
     fn a_name_cannot_add_a_header() {

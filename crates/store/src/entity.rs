@@ -114,3 +114,13 @@ tenant!(branding, "branding", [], {
     display_name: String, primary_color: String, logo_photo_id: Option<Uuid>, website: Option<String>,
     updated_at: ChronoDateTimeUtc,
 });
+tenant!(clients, "clients", [id: Uuid], {
+    name: String, email: String, email_folded: String, last_seen_at: Option<ChronoDateTimeUtc>,
+    created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64,
+});
+tenant!(client_links, "client_links", [id: Uuid], {
+    client_id: Uuid, secret_hash: Vec<u8>, created_at: ChronoDateTimeUtc,
+});
+tenant!(gallery_clients, "gallery_clients", [gallery_id: Uuid, client_id: Uuid], {});
+tenant!(onboarding, "onboarding", [], { completed_at: Option<ChronoDateTimeUtc> });
+tenant!(onboarding_skips, "onboarding_skips", [step: String], { skipped_at: ChronoDateTimeUtc });

@@ -53,7 +53,7 @@ fn gallery_of(row: galleries::Model) -> Result<Gallery, StoreError> {
     })
 }
 
-fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
+pub(crate) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
     let id = PhotoId::from_uuid(row.id);
     let pixels = |column, value: Option<i64>| {
         value
@@ -366,7 +366,7 @@ pub(crate) fn after(page: PageRequest) -> Uuid {
 }
 
 impl Reader {
-    async fn with_counts(
+    pub(crate) async fn with_counts(
         &self,
         rows: Vec<galleries::Model>,
     ) -> Result<Vec<GalleryOverview>, StoreError> {
@@ -399,6 +399,26 @@ impl Reader {
                 })
             })
             .collect()
+    }
+
+    /// Photos of a gallery that the caller found to be visible.
+    pub(crate) async fn photos_of(
+        &self,
+        gallery: GalleryId,
+        page: PageRequest,
+    ) -> Result<Page<Photo>, StoreError> {
+        let rows = photos::Entity::scoped(&self.scope)
+            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+            .filter(photos::Column::Id.gt(after(page)))
+            .order_by_asc(photos::Column::Id)
+            .limit(u64::from(page.limit) + 1)
+            .all(self.db())
+            .await
+            .map_err(failed("list photos"))?;
+        let items = rows.into_iter().map(photo_of).collect::<Result<_, _>>()?;
+        Ok(Page::cut(items, page.limit, |p: &Photo| {
+            Position::Id(p.id.uuid())
+        }))
     }
 }
 
@@ -483,18 +503,7 @@ impl GalleryRead for Reader {
         if !exists(visible, self.db()).await? {
             return Ok(None);
         }
-        let rows = photos::Entity::scoped(&self.scope)
-            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
-            .filter(photos::Column::Id.gt(after(page)))
-            .order_by_asc(photos::Column::Id)
-            .limit(u64::from(page.limit) + 1)
-            .all(self.db())
-            .await
-            .map_err(failed("list photos"))?;
-        let items = rows.into_iter().map(photo_of).collect::<Result<_, _>>()?;
-        Ok(Some(Page::cut(items, page.limit, |p: &Photo| {
-            Position::Id(p.id.uuid())
-        })))
+        self.photos_of(gallery, page).await.map(Some)
     }
 
     async fn branding(&self) -> Result<Option<Branding>, StoreError> {

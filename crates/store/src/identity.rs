@@ -40,7 +40,7 @@ fn role_of(text: &str) -> Result<Role, StoreError> {
         .map_err(|e| corrupt("memberships", "role", text, e))
 }
 
-fn status_of(text: &str) -> Result<WorkspaceStatus, StoreError> {
+pub(crate) fn status_of(text: &str) -> Result<WorkspaceStatus, StoreError> {
     text.parse()
         .map_err(|e| corrupt("workspaces", "status", text, e))
 }

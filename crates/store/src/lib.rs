@@ -14,6 +14,7 @@
 //! [`Store::read`], and both take a scope.
 
 mod api_keys;
+mod clients;
 mod doctor;
 mod entity;
 mod gallery;
@@ -21,6 +22,7 @@ mod idempotency;
 mod identity;
 mod jobs;
 mod ledger;
+mod onboarding;
 mod scope;
 mod standing;
 mod store;
@@ -30,4 +32,4 @@ mod workspace;
 pub use doctor::{Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
 pub use store::{OpenError, Reader, Release, Store, Url, WriteTx};
-pub use workspace::{OnboardingRow, WorkspaceRow};
+pub use workspace::WorkspaceRow;

@@ -32,17 +32,6 @@ pub struct WorkspaceRow {
     pub version: u32,
 }
 
-/// The facts that onboarding's steps are computed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OnboardingRow {
-    /// A billing address is set.
-    pub has_billing_email: bool,
-    /// Branding was saved.
-    pub has_branding: bool,
-    /// A library exists.
-    pub has_library: bool,
-}
-
 async fn one(
     scope: &WorkspaceScope,
     on: &impl ConnectionTrait,
@@ -77,33 +66,6 @@ impl Reader {
     /// The database does not answer, or the workspace is gone.
     pub async fn workspace(&self) -> Result<WorkspaceRow, StoreError> {
         one(&self.scope, self.db()).await
-    }
-
-    /// The facts of onboarding, in one statement.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn onboarding(&self) -> Result<OnboardingRow, StoreError> {
-        const FACTS: &str = "SELECT
-            (SELECT count(*) FROM workspaces WHERE workspace_id = $1 AND billing_email IS NOT NULL) AS billing,
-            (SELECT count(*) FROM branding WHERE workspace_id = $1) AS branding,
-            (SELECT count(*) FROM (SELECT 1 FROM libraries WHERE workspace_id = $1 LIMIT 1) l) AS library";
-        let rows = query(
-            self.db(),
-            "read onboarding's facts",
-            FACTS,
-            [self.scope.workspace().uuid().into()],
-        )
-        .await?;
-        let row = rows.first().ok_or(StoreError::Dangling {
-            operation: "read onboarding's facts",
-        })?;
-        let some = |name| column::<i64>(row, name).map(|n| n > 0);
-        Ok(OnboardingRow {
-            has_billing_email: some("billing")?,
-            has_branding: some("branding")?,
-            has_library: some("library")?,
-        })
     }
 
     /// E-mail addresses of the workspace's owners: who is told of thresholds.

@@ -13,6 +13,7 @@ use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
 use rawdrive_notices::FileMailer;
+use rawdrive_onboarding::STEPS;
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::page::CursorCodec;
@@ -154,6 +155,7 @@ async fn app(
             max_upload_bytes: installation.config.max_upload_bytes,
             limit_attempts: installation.config.rate_limits,
         },
+        steps: STEPS.to_vec(),
     }))
 }
 

@@ -1,4 +1,4 @@
-//! The pages that a problem leads to.
+//! The pages that a problem or a mailed link leads to.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
@@ -22,8 +22,38 @@ pub fn problem_pages(upgrade_text: impl Into<String>) -> impl FnOnce(&mut web::S
     }
 }
 
-/// The paths that [`problem_pages`] serves, all by GET: they are not in the API's document.
-pub const PAGE_PATHS: [&str; 2] = ["/problems/{code}", UPGRADE_PATH];
+/// Where the link that is mailed to a client points, on the installation's public URL.
+pub const SHARED_PATH: &str = "/shared";
+const SHARED_SCRIPT_PATH: &str = "/shared.js";
+
+/// Serves `GET /shared`, which shows a client's galleries by asking the API with the token in its own address,
+/// and the script that does so.
+pub fn shared_page(config: &mut web::ServiceConfig) {
+    // The address holds a token: nobody keeps the page under it. The script is the same for everybody.
+    const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    config
+        .service(page_route(SHARED_PATH).to(|| async {
+            HttpResponse::Ok()
+                .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+                .insert_header((CACHE_CONTROL, "no-store"))
+                .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+                .body(include_str!("shared.html"))
+        }))
+        .service(page_route(SHARED_SCRIPT_PATH).to(|| async {
+            HttpResponse::Ok()
+                .insert_header((CONTENT_TYPE, "text/javascript; charset=utf-8"))
+                .insert_header((CACHE_CONTROL, "public, max-age=3600"))
+                .body(include_str!("shared.js"))
+        }));
+}
+
+/// The paths that [`problem_pages`] and [`shared_page`] serve, all by GET: they are not in the API's document.
+pub const PAGE_PATHS: [&str; 4] = [
+    "/problems/{code}",
+    UPGRADE_PATH,
+    SHARED_PATH,
+    SHARED_SCRIPT_PATH,
+];
 
 fn page_route(path: &str) -> actix_web::Resource {
     web::resource(path.to_owned()).guard(actix_web::guard::Get())

@@ -213,6 +213,7 @@ pub(crate) async fn sign_up(app: web::Data<App>, body: Body) -> Result<HttpRespo
         Err(error) => return Err(Problem::internal(error)),
     };
     tx.append(&[line]).await?;
+    app.review_onboarding(&mut tx).await?;
     let view = signed_in(&app, &mut tx, &signed).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(view))

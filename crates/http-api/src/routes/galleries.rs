@@ -1,14 +1,16 @@
 //! Galleries.
 
+use std::collections::BTreeSet;
+
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_gallery::{
-    Download, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx, Title,
-    delete_gallery_permanently,
+    ClientsRead, ClientsTx, Download, Gallery, GalleryFilter, GalleryOverview, GalleryRead,
+    GalleryTx, Title, delete_gallery_permanently, set_clients,
 };
 use rawdrive_plans::{Limit, Metric, PlansTx};
 use rawdrive_store::{Release, WriteTx};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{GalleryId, LibraryId, TypedId};
+use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, TypedId};
 use rawdrive_usage::{QuotaKey, UsageTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -31,6 +33,8 @@ pub(crate) struct NewGallery {
     name: String,
     /// What its clients may download: `none` (the default), `web` or `original`.
     download: Option<String>,
+    /// The clients who see it; nobody when left out.
+    client_ids: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -40,6 +44,8 @@ pub(crate) struct UpdateGallery {
     library_id: Option<String>,
     name: Option<String>,
     download: Option<String>,
+    /// The clients who see it, instead of those who did.
+    client_ids: Option<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -49,6 +55,8 @@ pub(crate) struct GalleryView {
     name: String,
     /// `none`, `web` or `original`.
     download: &'static str,
+    /// The clients who see it.
+    client_ids: Vec<String>,
     photo_count: u64,
     /// `null` is unlimited.
     #[schema(required = true)]
@@ -60,12 +68,13 @@ pub(crate) struct GalleryView {
 }
 
 impl GalleryView {
-    fn of(gallery: &Gallery, photo_count: u64, limit: Limit) -> Self {
+    fn of(gallery: &Gallery, clients: &BTreeSet<ClientId>, photo_count: u64, limit: Limit) -> Self {
         Self {
             id: gallery.id.to_string(),
             library_id: gallery.library.to_string(),
             name: gallery.name.to_string(),
             download: gallery.download.as_str(),
+            client_ids: clients.iter().map(ToString::to_string).collect(),
             photo_count,
             photo_limit: limit.bound(),
             deleted_at: gallery.deleted_at.map(time),
@@ -79,8 +88,9 @@ fn tag(gallery: &Gallery) -> EntityTag {
     etag_of(gallery.id, gallery.version)
 }
 
-/// The gallery's view inside a write, where count and limit are as the transaction sees them.
+/// The gallery's view inside a write, where clients, count and limit are as the transaction sees them.
 async fn view(app: &App, tx: &mut WriteTx, gallery: &Gallery) -> Result<GalleryView, Problem> {
+    let clients = ClientsTx::clients_of(tx, gallery.id).await?;
     let limit = tx
         .standing()
         .await?
@@ -89,7 +99,7 @@ async fn view(app: &App, tx: &mut WriteTx, gallery: &Gallery) -> Result<GalleryV
     let row = tx
         .quota(&QuotaKey::level_of(Metric::photos(), gallery.id))
         .await?;
-    Ok(GalleryView::of(gallery, row.used, limit))
+    Ok(GalleryView::of(gallery, &clients, row.used, limit))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -138,7 +148,13 @@ pub(crate) async fn list_galleries(
         .await?
         .limit(&Metric::photos(), app.ambient().now())
         .value;
-    let item = |g: GalleryOverview| GalleryView::of(&g.gallery, g.photo_count, limit);
+    let ids: Vec<_> = galleries.items.iter().map(|g| g.gallery.id).collect();
+    let clients = reader.clients_of(&ids).await?;
+    let nobody = BTreeSet::new();
+    let item = |g: GalleryOverview| {
+        let clients = clients.get(&g.gallery.id).unwrap_or(&nobody);
+        GalleryView::of(&g.gallery, clients, g.photo_count, limit)
+    };
     Ok(HttpResponse::Ok().json(page.view(galleries, &app.cursors, item)))
 }
 
@@ -160,8 +176,15 @@ pub(crate) async fn create_gallery(
             input.download.as_deref(),
             str::parse::<Download>,
         );
+        check_client_ids(&mut v, input.client_ids.as_deref());
         let name = v.finish_with(name)?;
-        Ok((input.library_id, name, download.unwrap_or_default()))
+        let clients = input.client_ids.unwrap_or_default();
+        Ok((
+            input.library_id,
+            name,
+            download.unwrap_or_default(),
+            clients,
+        ))
     };
     mutate(
         &app,
@@ -170,8 +193,9 @@ pub(crate) async fn create_gallery(
         body,
         Begin::Writable,
         read,
-        async |tx, id, (library, name, download)| {
+        async |tx, id, (library, name, download, clients)| {
             let library = path_id(&library)?;
+            let clients = client_ids(&clients)?;
             tx.library(library).await?.ok_or_else(Problem::not_found)?;
             let now = app.ambient().now();
             let gallery = Gallery {
@@ -185,6 +209,7 @@ pub(crate) async fn create_gallery(
                 version: 1,
             };
             tx.insert_gallery(&gallery).await?;
+            set_clients(tx, gallery.id, &clients).await?;
             Ok(Answer::created(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
         },
     )
@@ -211,9 +236,17 @@ pub(crate) async fn show_gallery(
         .value;
     // No 304 here: the count and the limit change without a new version of the gallery itself.
     let tag = tag(&found.gallery);
+    let id = found.gallery.id;
+    let clients = reader.clients_of(&[id]).await?.remove(&id);
+    let view = GalleryView::of(
+        &found.gallery,
+        &clients.unwrap_or_default(),
+        found.photo_count,
+        limit,
+    );
     Ok(HttpResponse::Ok()
         .insert_header(etag_header(&tag))
-        .json(GalleryView::of(&found.gallery, found.photo_count, limit)))
+        .json(view))
 }
 
 /// Changes a gallery.
@@ -236,8 +269,9 @@ pub(crate) async fn update_gallery(
             input.download.as_deref(),
             str::parse::<Download>,
         );
+        check_client_ids(&mut v, input.client_ids.as_deref());
         v.finish()?;
-        Ok((input.library_id, name, download))
+        Ok((input.library_id, name, download, input.client_ids))
     };
     mutate(
         &app,
@@ -246,7 +280,7 @@ pub(crate) async fn update_gallery(
         body,
         Begin::Writable,
         read,
-        async |tx, _, (library, name, download)| {
+        async |tx, _, (library, name, download, clients)| {
             let before = living(tx, &id).await?;
             condition.check(&tag(&before))?;
             let mut gallery = before.clone();
@@ -258,13 +292,30 @@ pub(crate) async fn update_gallery(
             }
             gallery.name = name.unwrap_or(gallery.name);
             gallery.download = download.unwrap_or(gallery.download);
-            if gallery != before {
+            let reshared = match clients {
+                Some(clients) => set_clients(tx, gallery.id, &client_ids(&clients)?).await?,
+                None => false,
+            };
+            if reshared || gallery != before {
                 gallery = save(&app, tx, gallery).await?;
             }
             Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
         },
     )
     .await
+}
+
+/// More people than any delivery has; a page of galleries names all of theirs.
+const MOST_CLIENTS: usize = 500;
+
+fn check_client_ids(v: &mut Validator, ids: Option<&[String]>) {
+    let few = ids.is_none_or(|ids| ids.len() <= MOST_CLIENTS);
+    v.require("client_ids", few, "must be at most 500 clients");
+}
+
+/// As in a path: a malformed id answers as an unknown client.
+fn client_ids(texts: &[String]) -> Result<BTreeSet<ClientId>, Problem> {
+    texts.iter().map(|text| path_id(text)).collect()
 }
 
 async fn living(tx: &mut WriteTx, id: &str) -> Result<Gallery, Problem> {

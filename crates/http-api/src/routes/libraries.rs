@@ -106,6 +106,7 @@ pub(crate) async fn create_library(
                 version: 1,
             };
             tx.insert_library(&library).await?;
+            app.review_onboarding(tx).await?;
             Ok(Answer::created(&LibraryView::from(&library))?.tagged(tag(&library)))
         },
     )

@@ -2,11 +2,14 @@
 
 pub(crate) mod accounts;
 pub(crate) mod api_keys;
+pub(crate) mod clients;
 pub(crate) mod galleries;
 pub(crate) mod libraries;
+pub(crate) mod onboarding;
 pub(crate) mod operation;
 pub(crate) mod photos;
 pub(crate) mod plans;
+pub(crate) mod shared;
 pub(crate) mod workspace;
 
 use actix_web::web::{Data, ServiceConfig};
@@ -15,7 +18,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
-use crate::edge::{AllowedMethods, ProblemBody, extractor_errors, problem_pages};
+use crate::edge::{AllowedMethods, ProblemBody, extractor_errors, problem_pages, shared_page};
 
 macro_rules! routes {
     ($($module:ident :: $handler:ident),+ $(,)?) => {
@@ -42,7 +45,7 @@ routes! {
     accounts::show_me, accounts::update_me, accounts::jwks,
     api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key,
     workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
-    workspace::show_onboarding,
+    onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
     plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage, plans::list_usage_events,
     libraries::list_libraries, libraries::create_library, libraries::show_library, libraries::update_library,
     libraries::delete_library,
@@ -50,6 +53,9 @@ routes! {
     galleries::delete_gallery, galleries::restore_gallery,
     photos::upload, photos::list_photos, photos::show_photo, photos::delete_photo, photos::download,
     photos::show_branding, photos::save_branding,
+    clients::list_clients, clients::create_client, clients::show_client, clients::update_client, clients::delete_client,
+    clients::invite_client, clients::revoke_invite,
+    shared::show_shared, shared::list_shared_photos, shared::download_shared, shared::shared_logo,
     operation::livez, operation::readyz,
 }
 
@@ -85,6 +91,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             .configure(extractor_errors)
             .configure(register)
             .configure(problem_pages(upgrade))
+            .configure(shared_page)
             .service(actix_web::web::resource("/docs").route(actix_web::web::get().to(docs)))
             .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document.clone()))
             .default_service(allowed.default_service());

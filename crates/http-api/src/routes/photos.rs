@@ -15,8 +15,8 @@ use rawdrive_gallery::{
     Photo, Title, Website, receive,
 };
 use rawdrive_store::{Claim, Release, WriteTx};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{PhotoId, TypedId};
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
@@ -502,7 +502,27 @@ pub(crate) async fn download(
         .photo(path_id(&id)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let tag = tag(&photo);
+    content(&app, &scoped.scope, &request, &photo, Disposition::Inline).await
+}
+
+/// What a browser does with a photo's bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Disposition {
+    /// It shows them.
+    Inline,
+    /// It saves them.
+    Attachment,
+}
+
+/// The bytes of a photo that the caller found to be visible.
+pub(crate) async fn content(
+    app: &App,
+    scope: &WorkspaceScope,
+    request: &HttpRequest,
+    photo: &Photo,
+    shown: Disposition,
+) -> Result<HttpResponse, Problem> {
+    let tag = tag(photo);
     if not_modified(request.headers(), &tag) {
         return Ok(HttpResponse::NotModified()
             .insert_header(etag_header(&tag))
@@ -515,7 +535,7 @@ pub(crate) async fn download(
     };
     let bytes = app
         .blobs
-        .read(&scoped.scope, photo.id, range)
+        .read(scope, photo.id, range)
         .await
         .map_err(|error| match error {
             // Deleted between the row's reading and the bytes'.
@@ -533,24 +553,27 @@ pub(crate) async fn download(
         .insert_header((CONTENT_TYPE, photo.content_type.clone()))
         .insert_header((ACCEPT_RANGES, "bytes"))
         .insert_header((CACHE_CONTROL, "private, no-cache"))
-        .insert_header((CONTENT_DISPOSITION, disposition(&photo.filename)))
+        .insert_header((CONTENT_DISPOSITION, disposition(shown, &photo.filename)))
         .body(SizedStream::new(part.length(photo.size_bytes), bytes)))
 }
 
-/// `inline` with the file's name by RFC 8187, so that no character of it can end the header.
-fn disposition(name: &FileName) -> String {
+/// The file's name by RFC 8187, so that no character of it can end the header.
+fn disposition(shown: Disposition, name: &FileName) -> String {
     use std::fmt::Write as _;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    name.as_str()
-        .bytes()
-        .fold("inline; filename*=UTF-8''".to_owned(), |mut text, b| {
-            let _ = if plain(b) {
-                write!(text, "{}", char::from(b))
-            } else {
-                write!(text, "%{b:02X}")
-            };
-            text
-        })
+    let shown = match shown {
+        Disposition::Inline => "inline",
+        Disposition::Attachment => "attachment",
+    };
+    let start = format!("{shown}; filename*=UTF-8''");
+    name.as_str().bytes().fold(start, |mut text, b| {
+        let _ = if plain(b) {
+            write!(text, "{}", char::from(b))
+        } else {
+            write!(text, "%{b:02X}")
+        };
+        text
+    })
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -637,6 +660,7 @@ pub(crate) async fn save_branding(
         async |tx, _, branding| {
             let saved = rawdrive_gallery::save_branding(tx, app.ambient(), &branding).await;
             saved.map_err(|error| app.branding_problem(error))?;
+            app.review_onboarding(tx).await?;
             Answer::created(&BrandingView::from(Some(&branding)))
         },
     )

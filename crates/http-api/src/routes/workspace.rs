@@ -1,9 +1,8 @@
-//! The workspace, its audit log, its onboarding.
+//! The workspace and its audit log.
 
 use actix_web::{HttpRequest, HttpResponse, get, patch, web};
 use rawdrive_identity::{EmailAddress, WorkspaceName};
-use rawdrive_onboarding::{Facts, Status, checklist};
-use rawdrive_plans::{Access, Feature, PlansTx, Standing};
+use rawdrive_plans::{Access, PlansTx, Standing};
 use rawdrive_store::WorkspaceRow;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry};
 use serde::{Deserialize, Serialize};
@@ -134,6 +133,7 @@ pub(crate) async fn update_workspace(
             row.version += 1;
             tx.update_workspace(&row).await?;
             tx.record(Change { action: "workspace.updated", subject: row.id.to_string(), before, after }).await?;
+            app.review_onboarding(tx).await?;
         }
         let standing = tx.standing().await?;
         Ok(Answer::ok(&WorkspaceView::of(&app, &row, &standing))?.tagged(tag(&row)))
@@ -226,59 +226,5 @@ pub(crate) async fn audit_anchor(
     Ok(HttpResponse::Ok().json(AnchorView {
         seq,
         hash: hex(&hash),
-    }))
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct StepView {
-    id: &'static str,
-    title: &'static str,
-    /// `open`, `completed` or `not_available`.
-    status: &'static str,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct OnboardingView {
-    steps: Vec<StepView>,
-    completed: Vec<&'static str>,
-    progress_percentage: u8,
-    is_complete: bool,
-}
-
-/// The way to the first delivery, computed from facts.
-#[utoipa::path(tag = "onboarding", security(("bearer" = [])), responses((status = 200, body = OnboardingView), (status = 401)))]
-#[get("/v1/onboarding")]
-pub(crate) async fn show_onboarding(
-    app: web::Data<App>,
-    scoped: Scoped<Member>,
-) -> Result<HttpResponse, Problem> {
-    let reader = app.store.read(&scoped.scope);
-    let (facts, standing) = (reader.onboarding().await?, reader.standing().await?);
-    let list = checklist(&Facts {
-        has_profile: facts.has_billing_email,
-        has_branding: facts.has_branding,
-        branding_available: standing
-            .feature(&Feature::custom_branding(), app.ambient().now())
-            .value,
-        has_library: facts.has_library,
-        // Clients are not part of the API yet, so nobody can have invited one.
-        has_invited_client: false,
-    });
-    let completed = list
-        .steps
-        .iter()
-        .filter(|s| s.2 == Status::Completed)
-        .map(|s| s.0)
-        .collect();
-    let steps = list.steps.into_iter().map(|(id, title, status)| StepView {
-        id,
-        title,
-        status: status.as_str(),
-    });
-    Ok(HttpResponse::Ok().json(OnboardingView {
-        steps: steps.collect(),
-        completed,
-        progress_percentage: list.progress_percentage,
-        is_complete: list.is_complete,
     }))
 }

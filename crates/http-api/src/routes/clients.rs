@@ -1,0 +1,282 @@
+//! Clients, and the links that are mailed to them.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_gallery::{Client, ClientsRead, ClientsTx, GalleryTx};
+use rawdrive_identity::{EmailAddress, PersonName};
+use rawdrive_notices::client_invitation;
+use rawdrive_store::{Release, WriteTx};
+use rawdrive_tenancy_core::id::{ClientId, TypedId};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::{App, time};
+use crate::auth::{Member, Scoped};
+use crate::edge::etag::etag_header;
+use crate::edge::{
+    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, SHARED_PATH,
+    Validator, etag_of, parse_json, path_id,
+};
+use crate::mutation::{Answer, Begin, mutate, no_body, nothing};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewClient {
+    /// 1 to 200 characters.
+    name: String,
+    /// Where the link is mailed to; no two clients of a workspace have one address.
+    email: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateClient {
+    name: Option<String>,
+    /// Another address revokes the link that was mailed to the old one.
+    email: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ClientView {
+    id: String,
+    name: String,
+    email: String,
+    /// When the link that holds now was mailed; `null` while none holds.
+    #[schema(required = true)]
+    invited_at: Option<String>,
+    /// When they last used a link, to the minute.
+    #[schema(required = true)]
+    last_seen_at: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<&Client> for ClientView {
+    fn from(client: &Client) -> Self {
+        Self {
+            id: client.id.to_string(),
+            name: client.name.to_string(),
+            email: client.email.to_string(),
+            invited_at: client.invited_at.map(time),
+            last_seen_at: client.last_seen_at.map(time),
+            created_at: time(client.created_at),
+            updated_at: time(client.updated_at),
+        }
+    }
+}
+
+fn tag(client: &Client) -> EntityTag {
+    etag_of(client.id, client.version)
+}
+
+async fn known(tx: &mut WriteTx, id: &str) -> Result<Client, Problem> {
+    tx.client(path_id(id)?)
+        .await?
+        .ok_or_else(Problem::not_found)
+}
+
+/// Clients, oldest first.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<ClientView>), (status = 401)))]
+#[get("/v1/clients")]
+pub(crate) async fn list_clients(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "clients",
+    )?;
+    let clients = app.store.read(&scoped.scope).clients(page.request).await?;
+    Ok(HttpResponse::Ok().json(page.view(clients, &app.cursors, |c| ClientView::from(&c))))
+}
+
+/// Adds a client, who sees nothing until a gallery lists them and they are invited.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), request_body = NewClient, responses((status = 201, body = ClientView), (status = 409, description = "conflict"), (status = 422)))]
+#[post("/v1/clients")]
+pub(crate) async fn create_client(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: NewClient = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check("name", PersonName::parse(&input.name));
+        let email = v.check("email", EmailAddress::parse(&input.email));
+        v.finish_with(name.zip(email))
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, id, (name, email)| {
+            let id = ClientId::from_uuid(id);
+            let client = rawdrive_gallery::add_client(tx, app.ambient(), id, name, email).await?;
+            Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
+        },
+    )
+    .await
+}
+
+/// A client.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = ClientView), (status = 404)))]
+#[get("/v1/clients/{id}")]
+pub(crate) async fn show_client(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let client = app
+        .store
+        .read(&scoped.scope)
+        .client(path_id(&id)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    // No 304 here: the client is seen, and their link revoked, without a new version of the client.
+    Ok(HttpResponse::Ok()
+        .insert_header(etag_header(&tag(&client)))
+        .json(ClientView::from(&client)))
+}
+
+/// Changes a client's name or address. Another address revokes the link that was mailed to the old one.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), request_body = UpdateClient, responses((status = 200, body = ClientView), (status = 404), (status = 409, description = "conflict"), (status = 412), (status = 422)))]
+#[patch("/v1/clients/{id}")]
+pub(crate) async fn update_client(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: UpdateClient = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
+        let email = v.check_some("email", input.email.as_deref(), EmailAddress::parse);
+        v.finish()?;
+        Ok((name, email))
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        async |tx, _, (name, email)| {
+            let client = known(tx, &id).await?;
+            condition.check(&tag(&client))?;
+            let client =
+                rawdrive_gallery::update_client(tx, app.ambient(), client, name, email).await?;
+            Ok(Answer::ok(&ClientView::from(&client))?.tagged(tag(&client)))
+        },
+    )
+    .await
+}
+
+/// Deletes a client: their link ends, and no gallery lists them any more.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404), (status = 412)))]
+#[delete("/v1/clients/{id}")]
+pub(crate) async fn delete_client(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    condition: IfMatch,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let begin = Begin::Despite(Release::Freeing);
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        begin,
+        no_body,
+        async |tx, _, ()| {
+            let client = known(tx, &id).await?;
+            condition.check(&tag(&client))?;
+            rawdrive_gallery::delete_client(tx, &client).await?;
+            Ok(Answer::no_content())
+        },
+    )
+    .await
+}
+
+/// Mails a client a link to their galleries. Inviting again mails a new link, and the old one ends.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 201, body = ClientView), (status = 404)))]
+#[post("/v1/clients/{id}/invite")]
+pub(crate) async fn invite_client(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        nothing,
+        async |tx, _, ()| {
+            let client = known(tx, &id).await?;
+            let studio = match GalleryTx::branding(tx).await? {
+                Some(branding) => branding.display_name.to_string(),
+                None => tx.workspace_row().await?.name,
+            };
+            let (client, token) =
+                rawdrive_gallery::invite_client(tx, app.ambient(), &app.pepper, client).await?;
+            let link = format!(
+                "{}{SHARED_PATH}?token={}",
+                app.settings.public_url,
+                token.text().expose_secret()
+            );
+            let (to, name) = (client.email.as_str(), client.name.as_str());
+            app.post(tx, &client_invitation(to, name, &studio, &link))
+                .await?;
+            app.review_onboarding(tx).await?;
+            Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
+        },
+    )
+    .await
+}
+
+/// Revokes a client's link at once.
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404, description = "No such client, or no link")))]
+#[delete("/v1/clients/{id}/invite")]
+pub(crate) async fn revoke_invite(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let begin = Begin::Despite(Release::Freeing);
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        begin,
+        no_body,
+        async |tx, _, ()| {
+            let client = known(tx, &id).await?;
+            if rawdrive_gallery::revoke_link(tx, &client).await? {
+                Ok(Answer::no_content())
+            } else {
+                Err(Problem::not_found())
+            }
+        },
+    )
+    .await
+}

@@ -1,0 +1,168 @@
+//! What a client's link shows, without an account. Reads alone: they hold whatever the workspace's standing is.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use rawdrive_gallery::{Branding, Download, GalleryOverview, GalleryRead, SharedRead};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::photos::{Disposition, PhotoView, content};
+use crate::app::{App, time};
+use crate::edge::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
+use crate::shared::Shared;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SharedWorkspaceView {
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SharedBrandingView {
+    display_name: String,
+    /// `#rrggbb`.
+    primary_color: String,
+    #[schema(required = true)]
+    website: Option<String>,
+    /// Whether `…/logo` has one.
+    has_logo: bool,
+}
+
+impl From<Branding> for SharedBrandingView {
+    fn from(branding: Branding) -> Self {
+        Self {
+            display_name: branding.display_name.to_string(),
+            primary_color: branding.primary_color.to_string(),
+            website: branding.website.map(|website| website.to_string()),
+            has_logo: branding.logo_photo.is_some(),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SharedClientView {
+    id: String,
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SharedGalleryView {
+    id: String,
+    name: String,
+    /// `none`: photos are listed, their bytes are not found. `web`: the bytes are shown in the browser.
+    /// `original`: the bytes are saved as a file. There are no smaller renditions yet: `web` serves the original
+    /// too.
+    download: &'static str,
+    photo_count: u64,
+    created_at: String,
+}
+
+impl From<&GalleryOverview> for SharedGalleryView {
+    fn from(found: &GalleryOverview) -> Self {
+        Self {
+            id: found.gallery.id.to_string(),
+            name: found.gallery.name.to_string(),
+            download: found.gallery.download.as_str(),
+            photo_count: found.photo_count,
+            created_at: time(found.gallery.created_at),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SharedView {
+    workspace: SharedWorkspaceView,
+    /// `null` until it is saved.
+    #[schema(required = true)]
+    branding: Option<SharedBrandingView>,
+    client: SharedClientView,
+    galleries: Vec<SharedGalleryView>,
+}
+
+/// What this link's client may see.
+#[utoipa::path(tag = "shared", params(("token" = String, Path, description = "From the mailed link")), responses((status = 200, body = SharedView), (status = 404)))]
+#[get("/v1/shared/{token}")]
+pub(crate) async fn show_shared(
+    app: web::Data<App>,
+    shared: Shared,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&shared.scope);
+    let branding = reader.branding().await?;
+    let galleries = reader.shared_galleries(shared.client()).await?;
+    Ok(HttpResponse::Ok().json(SharedView {
+        branding: branding.map(SharedBrandingView::from),
+        client: SharedClientView {
+            id: shared.client().to_string(),
+            name: shared.link.client_name.to_string(),
+        },
+        galleries: galleries.iter().map(SharedGalleryView::from).collect(),
+        workspace: SharedWorkspaceView {
+            name: shared.link.workspace_name,
+        },
+    }))
+}
+
+/// The photos of one of the client's galleries, oldest first.
+#[utoipa::path(tag = "shared", params(("token" = String, Path), ("id" = String, Path, description = "The gallery"), PageParams), responses((status = 200, body = ListView<PhotoView>), (status = 404)))]
+#[get("/v1/shared/{token}/galleries/{id}/photos")]
+pub(crate) async fn list_shared_photos(
+    app: web::Data<App>,
+    shared: Shared,
+    path: web::Path<(String, String)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (_, id) = path.into_inner();
+    let list = format!("shared/{}/photos/{id}", shared.client());
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        shared.scope.workspace(),
+        &list,
+    )?;
+    let found = app
+        .store
+        .read(&shared.scope)
+        .shared_photos(shared.client(), path_id(&id)?, page.request)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |p| PhotoView::from(&p))))
+}
+
+/// The bytes of a photo, whole or a range of them, as far as its gallery's `download` allows: not found for
+/// `none`, shown for `web`, saved for `original`.
+#[utoipa::path(tag = "shared", params(("token" = String, Path), ("id" = String, Path, description = "The photo")), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
+#[get("/v1/shared/{token}/photos/{id}/content")]
+pub(crate) async fn download_shared(
+    app: web::Data<App>,
+    shared: Shared,
+    path: web::Path<(String, String)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (_, id) = path.into_inner();
+    let reader = app.store.read(&shared.scope);
+    let (photo, download) = reader
+        .shared_photo(shared.client(), path_id(&id)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let shown = match download {
+        Download::None => return Err(Problem::not_found()),
+        Download::Web => Disposition::Inline,
+        Download::Original => Disposition::Attachment,
+    };
+    content(&app, &shared.scope, &request, &photo, shown).await
+}
+
+/// The workspace's logo, whichever gallery it lies in.
+#[utoipa::path(tag = "shared", params(("token" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
+#[get("/v1/shared/{token}/logo")]
+pub(crate) async fn shared_logo(
+    app: web::Data<App>,
+    shared: Shared,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let reader = app.store.read(&shared.scope);
+    let logo = reader.branding().await?.and_then(|b| b.logo_photo);
+    let photo = reader
+        .photo(logo.ok_or_else(Problem::not_found)?)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    content(&app, &shared.scope, &request, &photo, Disposition::Inline).await
+}
