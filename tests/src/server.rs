@@ -308,6 +308,30 @@ impl Server {
         read()
     }
 
+    /// The mails to an address, whole, the newest last: waits until there are `at_least`.
+    pub async fn letters_to(&self, address: &str, at_least: usize) -> Vec<String> {
+        let to = format!("To: {address}\n");
+        for _ in 0..100 {
+            let mut letters: Vec<_> = fs::read_dir(self.data_dir().join("mail"))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|entry| entry.path().extension().is_some_and(|e| e == "eml"))
+                .filter_map(|entry| {
+                    Some((entry.file_name(), fs::read_to_string(entry.path()).ok()?))
+                })
+                .filter(|(_, letter)| letter.starts_with(&to))
+                .collect();
+            if letters.len() >= at_least {
+                // Files are named by ids that grow with time.
+                letters.sort();
+                return letters.into_iter().map(|(_, letter)| letter).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{address} did not get {at_least} mails within 10 s");
+    }
+
     /// A figure of the process's status, such as `VmRSS`, in bytes.
     #[must_use]
     pub fn memory_bytes(&self, name: &str) -> u64 {

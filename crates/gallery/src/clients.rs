@@ -157,7 +157,7 @@ pub trait ClientLinks {
         token: &ClientLinkToken,
         pepper: &TokenPepper,
     ) -> impl Future<Output = Result<Option<OpenLink>, StoreError>> + Send;
-    /// Notes that the client was seen at `at`, unless they were seen at or after `unless_after`.
+    /// Notes that the client was seen at `at`, unless they were already seen after `unless_after`.
     fn note_seen(
         &self,
         scope: &WorkspaceScope,

@@ -68,11 +68,9 @@ impl FromRequest for Shared {
 fn note_seen(app: &web::Data<App>, shared: &Shared) {
     let now = app.ambient().now();
     let unless_after = now - SEEN_EVERY;
-    if shared
-        .link
-        .last_seen_at
-        .is_some_and(|seen| seen > unless_after)
-    {
+    // A time to come is a clock that was set back.
+    let known = |seen| unless_after < seen && seen <= now;
+    if shared.link.last_seen_at.is_some_and(known) {
         return;
     }
     let (app, scope, client) = (app.clone(), shared.scope, shared.client());

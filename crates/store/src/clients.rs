@@ -360,7 +360,7 @@ impl ClientLinks for Store {
     ) -> Result<(), StoreError> {
         const SEEN: &str =
             "UPDATE clients SET last_seen_at = $3 WHERE workspace_id = $1 AND id = $2
-            AND (last_seen_at IS NULL OR last_seen_at <= $4)";
+            AND (last_seen_at IS NULL OR last_seen_at <= $4 OR last_seen_at > $3)";
         let values = [
             scope.workspace().uuid().into(),
             client.uuid().into(),

@@ -1,6 +1,7 @@
 //! The product as its clients and its operator see it. Every test makes workspaces of its own; those that
 //! kill, measure or turn the clock of a server have one of their own as well.
 
+mod clients;
 mod conventions;
 mod crash;
 mod credentials;
@@ -8,6 +9,7 @@ mod galleries;
 mod hostile;
 mod identity;
 mod isolation;
+mod onboarding;
 mod operation;
 mod photos;
 mod plans;
