@@ -61,6 +61,7 @@ async fn a_malformed_id_answers_as_an_unknown_one() {
         ("libraries", "lib"),
         ("galleries", "gal"),
         ("photos", "pho"),
+        ("clients", "cli"),
     ] {
         let unknown = ada
             .get(&format!("/v1/{route}/{}", unknown_id(prefix)))

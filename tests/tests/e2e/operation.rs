@@ -6,7 +6,7 @@ use e2e::Server;
 use serde_json::Value;
 
 /// Every route that this suite uses; the document must describe each.
-const ROUTES: [(&str, &str); 41] = [
+const ROUTES: [(&str, &str); 55] = [
     ("post", "/v1/signup"),
     ("post", "/v1/sessions"),
     ("post", "/v1/sessions/refresh"),
@@ -25,6 +25,19 @@ const ROUTES: [(&str, &str); 41] = [
     ("post", "/v1/entitlements/check"),
     ("get", "/v1/usage"),
     ("get", "/v1/onboarding"),
+    ("post", "/v1/onboarding/steps/{}/skip"),
+    ("delete", "/v1/onboarding/steps/{}/skip"),
+    ("get", "/v1/clients"),
+    ("post", "/v1/clients"),
+    ("get", "/v1/clients/{}"),
+    ("patch", "/v1/clients/{}"),
+    ("delete", "/v1/clients/{}"),
+    ("post", "/v1/clients/{}/invite"),
+    ("delete", "/v1/clients/{}/invite"),
+    ("get", "/v1/shared/{}"),
+    ("get", "/v1/shared/{}/galleries/{}/photos"),
+    ("get", "/v1/shared/{}/photos/{}/content"),
+    ("get", "/v1/shared/{}/logo"),
     ("get", "/v1/libraries"),
     ("post", "/v1/libraries"),
     ("get", "/v1/libraries/{}"),
@@ -48,10 +61,16 @@ const ROUTES: [(&str, &str); 41] = [
     ("get", "/openapi.json"),
     ("get", "/problems/{}"),
     ("get", "/settings/billing/upgrade"),
+    ("get", "/shared"),
 ];
 
 /// Pages and the document itself may be left out of it: they are not the API.
-const OPTIONAL: [&str; 3] = ["/openapi.json", "/problems/{}", "/settings/billing/upgrade"];
+const OPTIONAL: [&str; 4] = [
+    "/openapi.json",
+    "/problems/{}",
+    "/settings/billing/upgrade",
+    "/shared",
+];
 
 fn without_names(template: &str) -> String {
     let mut inside = false;
