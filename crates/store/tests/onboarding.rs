@@ -1,6 +1,11 @@
 //! Whatever is done and undone, in whichever order, committed or not: the checklist is a function of the facts,
 //! and completion is told once, by the transaction that first completes it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
