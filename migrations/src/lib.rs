@@ -16,9 +16,11 @@ use sea_orm_migration::prelude::*;
 
 mod ddl;
 mod m0001_first;
+mod m0002_team;
 mod m0003_credentials;
 mod m0004_clients;
 mod m0005_onboarding;
+mod m0008_override_order;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -52,9 +54,11 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m0001_first::Migration),
+            Box::new(m0002_team::Migration),
             Box::new(m0003_credentials::Migration),
             Box::new(m0004_clients::Migration),
             Box::new(m0005_onboarding::Migration),
+            Box::new(m0008_override_order::Migration),
         ]
     }
 }

@@ -332,6 +332,33 @@ impl Server {
         panic!("{address} did not get {at_least} mails within 10 s");
     }
 
+    /// The token in the newest of at least `at_least` mails to an address.
+    pub async fn mailed_token(&self, address: &str, at_least: usize) -> String {
+        let letters = self.letters_to(address, at_least).await;
+        let letter = letters.last().expect("there is a mail");
+        let (_, rest) = letter.split_once("?token=").expect("the mail has a link");
+        rest.chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect()
+    }
+
+    /// Has somebody new join the owner's workspace in a role, by an invitation.
+    pub async fn join(&self, owner: &Actor, name: &str, role: &str) -> Actor {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let email = format!("{name}-joins-{number}@example.test");
+        let body = json!({ "email": email, "role": role });
+        let _ = owner.post("/v1/workspace/invitations", &body).await.is(201);
+        let token = self.mailed_token(&email, 1).await;
+        let body = json!({ "token": token, "name": name, "password": Actor::PASSWORD });
+        let answer = self
+            .anonymous()
+            .post("/v1/invitations/accept", &body)
+            .await
+            .is(201);
+        Actor::from_sign_up(self, email, answer.json())
+    }
+
     /// A figure of the process's status, such as `VmRSS`, in bytes.
     #[must_use]
     pub fn memory_bytes(&self, name: &str) -> u64 {

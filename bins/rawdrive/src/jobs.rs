@@ -84,6 +84,16 @@ impl<M: Mailer> Runner<M> {
             tx.commit().await?;
             tracing::info!(%workspace, expired, "expired overdue holds");
         }
+        for workspace in self.store.workspaces_with_expired_invitations().await? {
+            let mut tx = self
+                .store
+                .begin_despite_read_only(&job_scope(workspace), Release::System)
+                .await?;
+            let expired =
+                rawdrive_identity::sweep_invitations(&mut tx, self.store.ambient()).await?;
+            tx.commit().await?;
+            tracing::info!(%workspace, expired, "gave back the seats of expired invitations");
+        }
         let jobs = self.store.lease_jobs(BATCH, LEASE).await?;
         for job in &jobs {
             match self.carry_out(job).await {

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
 use rawdrive_identity::ports::{Attempt, PasswordAttempts};
 use rawdrive_identity::{
-    Currency, IdentityError, PasswordHasher, Sealer, TokenIssuer, TokenPepper,
+    Currency, IdentityError, PasswordHasher, Sealer, TeamError, TokenIssuer, TokenPepper,
 };
 use rawdrive_notices::Letter;
 use rawdrive_onboarding::Step;
@@ -18,6 +18,7 @@ use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
 use rawdrive_usage::{Exceeded, Period};
 use serde_json::{Value, json};
 
+use crate::auth::insufficient;
 use crate::edge::{Code, Problem, UPGRADE_PATH};
 use crate::key_uses::KeyUses;
 
@@ -72,6 +73,11 @@ impl App {
     #[must_use]
     pub fn upgrade_url(&self) -> String {
         format!("{}{UPGRADE_PATH}", self.settings.public_url)
+    }
+
+    /// The link that a mail brings, to one of this installation's pages.
+    pub(crate) fn mailed_link(&self, path: &str, token: &str) -> String {
+        format!("{}{path}?token={token}", self.settings.public_url)
     }
 
     /// Has a letter delivered after the transaction's commit. It is sealed until then: its links may be
@@ -208,6 +214,20 @@ impl App {
         }
     }
 
+    pub(crate) async fn team_problem(&self, scope: &WorkspaceScope, error: TeamError) -> Problem {
+        match error {
+            TeamError::Unauthenticated => Problem::unauthenticated(),
+            error @ TeamError::Forbidden { required } => insufficient(required, sentence(&error)),
+            TeamError::NotFound => Problem::not_found(),
+            error @ TeamError::LastOwner => Problem::new(Code::LastOwner, sentence(&error)),
+            error @ (TeamError::AlreadyMember | TeamError::AlreadyInvited) => {
+                Problem::new(Code::Conflict, sentence(&error))
+            }
+            TeamError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
+            TeamError::Store(error) => error.into(),
+        }
+    }
+
     pub(crate) fn branding_problem(&self, error: BrandingError) -> Problem {
         match error {
             BrandingError::NotAvailable { feature, plan } => self.feature_denied(&feature, &plan),
@@ -304,7 +324,8 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
-fn sentence(error: &InspectError) -> String {
+/// An error's own words as a sentence of a problem's detail.
+fn sentence(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |c| {

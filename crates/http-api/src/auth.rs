@@ -155,6 +155,20 @@ impl<R: LeastRole> FromRequest for Personal<R> {
     }
 }
 
+/// The session of a request that may come without one; a credential that does not hold is refused all the
+/// same, and so is a key.
+pub(crate) async fn session_if_any(
+    request: &HttpRequest,
+) -> Result<Option<Authenticated>, Problem> {
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        return Ok(None);
+    }
+    match authenticate(request).await? {
+        Credential::Session(session) => Ok(Some(session)),
+        Credential::Key(_) => Err(Problem::unauthenticated()),
+    }
+}
+
 async fn authenticate(request: &HttpRequest) -> Result<Credential, Problem> {
     let app = request
         .app_data::<web::Data<App>>()

@@ -33,6 +33,7 @@
 //! | sign out | | [`sign_out`] |
 //! | present an API key | [`prove_api_key`] | |
 //! | make or revoke an API key | | [`create_api_key`], [`revoke_api_key`] |
+//! | accept an invitation | [`prove_acceptance`] | [`accept`] |
 //!
 //! Absent on purpose: HTTP, SQL, the system clock, and any answer that tells a wrong password from an
 //! unknown address.
@@ -42,6 +43,7 @@ mod api_key;
 mod attempt;
 mod email;
 mod error;
+mod invitation;
 mod key;
 mod name;
 mod password;
@@ -49,6 +51,7 @@ pub mod ports;
 mod seal;
 mod secret_token;
 mod session;
+mod team;
 mod text;
 mod token;
 
@@ -61,6 +64,11 @@ pub use api_key::{
 };
 pub use email::EmailAddress;
 pub use error::IdentityError;
+pub use invitation::{
+    AcceptError, Acceptance, Accepting, FoundInvitation, INVITATION_LIFETIME, Invitation,
+    InvitationRead, InvitationTx, accept, invite, prove_acceptance, revoke_invitation,
+    sweep_invitations,
+};
 pub use key::{
     KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
     SigningKey, load_keyring, rotate_keys,
@@ -72,12 +80,15 @@ pub use password::{
 pub use seal::{Sealer, Unsealable};
 pub use secret_token::{
     ApiKey, ApiKeyToken, ClientLink, ClientLinkToken, EmailVerification, EmailVerificationToken,
-    InvalidToken, Invitation, InvitationToken, PasswordReset, PasswordResetToken, REFRESH_LIFETIME,
-    Refresh, RefreshToken, SecretToken, TokenKind, TokenPepper,
+    InvalidToken, InvitationKind, InvitationToken, PasswordReset, PasswordResetToken,
+    REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken, TokenKind, TokenPepper,
 };
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,
+};
+pub use team::{
+    Member, TeamError, TeamTx, change_role, leave, remove_member, role_to_change, transfer,
 };
 pub use text::InvalidText;
 pub use token::{ACCESS_LIFETIME_SECONDS, AccessClaims, LEEWAY_SECONDS, TokenError, TokenIssuer};

@@ -52,7 +52,7 @@ kinds! {
     /// A program's credential.
     ApiKey, ApiKeyToken = "rd", WorkspaceId, ApiKeyId;
     /// Makes somebody a member, once.
-    Invitation, InvitationToken = "rdi", WorkspaceId, InvitationId;
+    InvitationKind, InvitationToken = "rdi", WorkspaceId, InvitationId;
     /// Shows a client their galleries.
     ClientLink, ClientLinkToken = "rdc", WorkspaceId, ClientLinkId;
     /// Sets a new password, once.

@@ -114,6 +114,22 @@ pub fn client_invitation(to: &str, client: &str, studio: &str, link: &str) -> Le
     }
 }
 
+/// The letter that invites somebody into a workspace. `expires` is a date as people read it.
+#[must_use]
+pub fn team_invitation(to: &str, workspace: &str, role: &str, link: &str, expires: &str) -> Letter {
+    Letter {
+        to: vec![to.to_owned()],
+        mail: Mail {
+            subject: one_line(&format!("{workspace}: you are invited")),
+            text: format!(
+                "You are invited to work in {workspace} as {role}. This link accepts:\n\n\
+                 {link}\n\n\
+                 It works once, until {expires}. If you do not expect it, nothing happens without you.\n"
+            ),
+        },
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -75,7 +75,9 @@ const CHECKS: &[(&str, &str)] = &[
             SELECT metric, subject, reserved, coalesce((SELECT sum(c.amount) FROM hold_charges c
                 JOIN holds h ON h.workspace_id = c.workspace_id AND h.id = c.hold_id
                 WHERE h.workspace_id = $1 AND h.state = 'held' AND c.metric = quotas.metric
-                  AND c.subject = quotas.subject AND c.period_start = quotas.period_start), 0) AS held
+                  AND c.subject = quotas.subject AND c.period_start = quotas.period_start), 0)
+              + CASE WHEN metric = 'team_members'
+                THEN (SELECT count(*) FROM invitations WHERE workspace_id = $1) ELSE 0 END AS held
             FROM quotas WHERE workspace_id = $1) q
          WHERE q.reserved <> q.held",
     ),

@@ -60,6 +60,10 @@ tenant!(api_keys, "api_keys", [id: Uuid], {
     name: String, role: String, secret_hash: String, created_by: String, created_at: ChronoDateTimeUtc,
     expires_at: Option<ChronoDateTimeUtc>, last_used_at: Option<ChronoDateTimeUtc>,
 });
+tenant!(invitations, "invitations", [id: Uuid], {
+    email: String, email_folded: String, role: String, secret_hash: Vec<u8>, invited_by: String,
+    created_at: ChronoDateTimeUtc, expires_at: ChronoDateTimeUtc,
+});
 tenant!(standings, "standings", [], {
     plan_slug: String, plan_version: i64, billing_anchor: Option<ChronoDateTimeUtc>,
     grace_until: Option<ChronoDateTimeUtc>, read_only_reason: Option<String>,
@@ -67,7 +71,7 @@ tenant!(standings, "standings", [], {
 });
 tenant!(overrides, "overrides", [id: Uuid], {
     kind: String, name: String, bound: Option<i64>, enabled: Option<bool>, reason: String,
-    until: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc,
+    until: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc, seq: i64,
 });
 tenant!(quotas, "quotas", [metric: String, subject: String, period_start: ChronoDateTimeUtc], {
     used: i64, reserved: i64, fired: i64, version: i64,

@@ -26,6 +26,7 @@ mod onboarding;
 mod scope;
 mod standing;
 mod store;
+mod team;
 mod usage;
 mod workspace;
 

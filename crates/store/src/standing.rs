@@ -16,7 +16,7 @@ use crate::store::{Reader, Store, WriteTx};
 const SELECT: &str = "SELECT s.plan_slug, s.plan_version, s.billing_anchor, s.grace_until, s.read_only_reason, s.read_only_since,
         o.id AS override_id, o.kind, o.name, o.bound, o.enabled, o.reason, o.until
     FROM standings s LEFT JOIN overrides o ON o.workspace_id = s.workspace_id
-    WHERE s.workspace_id = $1 ORDER BY o.id";
+    WHERE s.workspace_id = $1 ORDER BY o.seq, o.id";
 
 async fn load(
     store: &Store,
@@ -153,7 +153,10 @@ impl PlansTx for WriteTx {
             }
             Setting::Feature(name, on) => ("feature", name.as_str(), None, Some(*on)),
         };
+        // Ended ones stay, so that their number is the place in the order.
+        let seq = self.standing().await?.overrides.len() + 1;
         let row = overrides::ActiveModel {
+            seq: Set(i64::try_from(seq).unwrap_or(i64::MAX)),
             id: Set(new.id.uuid()),
             kind: Set(kind.to_owned()),
             name: Set(name.to_owned()),

@@ -25,6 +25,7 @@ pub use ledger::{LedgerEntry, LedgerLine};
 pub use period::Period;
 pub use quota::{
     Charge, Exceeded, HOLD_SECONDS, Hold, HoldState, QuotaKey, QuotaRow, SettleError, TakeError,
-    UsageTx, add, expire_overdue, extend, hold, release, review, settle, subtract,
+    UsageTx, add, expire_overdue, extend, give_back_reserved, hold, release, reserve, review,
+    settle, settle_reserved, subtract,
 };
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};

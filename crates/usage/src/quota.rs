@@ -357,6 +357,48 @@ pub async fn settle(
     Ok(lines)
 }
 
+/// Reserves without a hold, for what keeps its own record of what it reserved and until when (an
+/// invitation's seat).
+///
+/// # Errors
+/// [`TakeError::Exceeded`] when it does not fit.
+pub async fn reserve(
+    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    ambient: &Ambient,
+    charge: &Charge,
+) -> Result<(), TakeError> {
+    let standing = tx.standing().await?;
+    take(tx, ambient, &standing, charge).await
+}
+
+/// Gives back what [`reserve`] took.
+///
+/// # Errors
+/// The database's failure.
+pub async fn give_back_reserved(
+    tx: &mut (impl UsageTx + Send),
+    charge: &Charge,
+) -> Result<(), StoreError> {
+    tx.apply(&charge.key, charge.amount, 0, Limit::Unlimited)
+        .await?;
+    Ok(())
+}
+
+/// Turns what [`reserve`] took into usage, within the limit in force now. Returns the ledger line to
+/// append.
+///
+/// # Errors
+/// [`TakeError::Exceeded`] when the limit fell meanwhile.
+pub async fn settle_reserved(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    ambient: &Ambient,
+    charge: &Charge,
+    subject: &str,
+) -> Result<LedgerLine, TakeError> {
+    let standing = tx.standing().await?;
+    grow(tx, ambient, &standing, charge, charge.amount, subject).await
+}
+
 /// Takes and settles at once, for what needs no hold (a seat). Returns the ledger line to append.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The product as its clients and its operator see it. Every test makes workspaces of its own; those that
 //! kill, measure or turn the clock of a server have one of their own as well.
 
+mod access;
 mod clients;
 mod conventions;
 mod crash;
@@ -14,4 +15,5 @@ mod operation;
 mod photos;
 mod plans;
 mod quota;
+mod team;
 mod walk;

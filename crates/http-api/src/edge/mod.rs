@@ -28,7 +28,7 @@ pub use idempotency_key::{IdempotencyKey, body_digest, fingerprint};
 pub use json::parse_json;
 pub use methods::{AllowedMethods, extractor_errors, path_id};
 pub use page::{ListView, NoFilters, PageParams, PageQuery};
-pub use pages::{SHARED_PATH, UPGRADE_PATH, problem_pages, shared_page};
+pub use pages::{INVITATION_PATH, SHARED_PATH, UPGRADE_PATH, problem_pages, shared_page};
 pub use problem::{Code, FieldError, Problem, ProblemBody};
 pub use query::parse_query;
 pub use range::{Wanted, parse_range, wanted};

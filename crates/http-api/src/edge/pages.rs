@@ -8,6 +8,14 @@ use super::problem::{Code, Problem};
 /// Where `upgrade_url` points, on the installation's public URL.
 pub const UPGRADE_PATH: &str = "/settings/billing/upgrade";
 
+/// Where the link of a mailed invitation points, on the installation's public URL.
+pub const INVITATION_PATH: &str = "/invitations/accept";
+
+const INVITATION_TEXT: &str = "The link that brought you here is an invitation: it works once, for the address that it was \
+    mailed to.\n\nThe application of this installation takes it from here. Without one, send the text after \
+    `token=` to `POST /v1/invitations/accept`, with a name and a password if you are new, or with the password of \
+    your account.";
+
 /// Serves `GET /problems/{code}`, and `GET /settings/billing/upgrade` with the given text, whose blank lines
 /// part paragraphs. Use as `App::new().configure(problem_pages(text))`.
 pub fn problem_pages(upgrade_text: impl Into<String>) -> impl FnOnce(&mut web::ServiceConfig) {
@@ -18,7 +26,11 @@ pub fn problem_pages(upgrade_text: impl Into<String>) -> impl FnOnce(&mut web::S
             .service(page_route(UPGRADE_PATH).to(move || {
                 let page = page("Upgrade", "Upgrade", &upgrade_text);
                 async move { html(page) }
-            }));
+            }))
+            .service(
+                page_route(INVITATION_PATH)
+                    .to(|| async { html(page("You are invited", "Invitation", INVITATION_TEXT)) }),
+            );
     }
 }
 
@@ -48,9 +60,10 @@ pub fn shared_page(config: &mut web::ServiceConfig) {
 }
 
 /// The paths that [`problem_pages`] and [`shared_page`] serve, all by GET: they are not in the API's document.
-pub const PAGE_PATHS: [&str; 4] = [
+pub const PAGE_PATHS: [&str; 5] = [
     "/problems/{code}",
     UPGRADE_PATH,
+    INVITATION_PATH,
     SHARED_PATH,
     SHARED_SCRIPT_PATH,
 ];

@@ -143,7 +143,7 @@ pub(crate) struct MeView {
     workspaces: Vec<BelongingView>,
 }
 
-async fn signed_in(
+pub(crate) async fn signed_in(
     app: &App,
     tx: &mut WriteTx,
     signed: &SignedIn,
@@ -223,8 +223,17 @@ pub(crate) async fn sign_up(app: web::Data<App>, body: Body) -> Result<HttpRespo
     clippy::disallowed_methods,
     reason = "a scope before there is a membership: sign-up, sign-in, and a token that names its workspace"
 )]
-fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> WorkspaceScope {
+pub(crate) fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, reason)
+}
+
+/// The peer of the connection: a header could be anybody's word.
+pub(crate) fn peer(request: &HttpRequest) -> std::net::IpAddr {
+    request
+        .peer_addr()
+        .map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |a| {
+            a.ip()
+        })
 }
 
 /// Opens a session in the last used workspace, otherwise the oldest.
@@ -243,12 +252,7 @@ pub(crate) async fn sign_in(
         v.finish()?;
         return Err(Problem::internal("a refused field has no message"));
     };
-    // The peer of the connection: a header could be anybody's word.
-    let client = request
-        .peer_addr()
-        .map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |a| {
-            a.ip()
-        });
+    let client = peer(&request);
     let credentials = Credentials {
         email,
         password,

@@ -10,6 +10,7 @@ pub(crate) mod operation;
 pub(crate) mod photos;
 pub(crate) mod plans;
 pub(crate) mod shared;
+pub(crate) mod team;
 pub(crate) mod workspace;
 
 use actix_web::web::{Data, ServiceConfig};
@@ -46,6 +47,8 @@ routes! {
     api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key,
     workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
+    team::list_members, team::change_member, team::remove_member, team::leave_workspace, team::transfer_workspace,
+    team::list_invitations, team::create_invitation, team::revoke_invitation, team::accept_invitation,
     plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage, plans::list_usage_events,
     libraries::list_libraries, libraries::create_library, libraries::show_library, libraries::update_library,
     libraries::delete_library,

@@ -1,0 +1,417 @@
+//! Members and invitations.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_identity::{
+    AcceptError, Acceptance, ClaimedPassword, EmailAddress, Invitation, InvitationToken, Password,
+    PersonName, TeamError, change_role, invite, leave, prove_acceptance, transfer,
+};
+use rawdrive_store::Release;
+use rawdrive_tenancy_core::id::{InvitationId, TypedId, UserId};
+use rawdrive_tenancy_core::{Commit, Role, SystemReason};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::accounts::{SignedInView, peer, signed_in, system_scope};
+use crate::app::{App, time};
+use crate::auth::{Admin, Member, Owner, Personal, Scoped, session_if_any};
+use crate::edge::{
+    Body, Code, INVITATION_PATH, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
+    parse_json, path_id,
+};
+use crate::mutation::{Answer, Begin, mutate, no_body};
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MemberView {
+    /// The user's id.
+    id: String,
+    /// The same.
+    user_id: String,
+    name: String,
+    email: String,
+    role: &'static str,
+    joined_at: String,
+}
+
+impl From<&rawdrive_identity::Member> for MemberView {
+    fn from(member: &rawdrive_identity::Member) -> Self {
+        Self {
+            id: member.user.to_string(),
+            user_id: member.user.to_string(),
+            name: member.name.as_str().to_owned(),
+            email: member.email.as_str().to_owned(),
+            role: member.role.as_str(),
+            joined_at: time(member.joined_at),
+        }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeMember {
+    /// `owner`, `admin` or `member`.
+    role: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Transfer {
+    /// The member who becomes an owner.
+    user_id: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Invite {
+    email: String,
+    /// `owner`, `admin` or `member`; at most one's own.
+    role: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct InvitationView {
+    id: String,
+    email: String,
+    role: &'static str,
+    /// The member or the key that invited.
+    invited_by: String,
+    created_at: String,
+    /// Until when it holds its seat.
+    expires_at: String,
+}
+
+impl From<&Invitation> for InvitationView {
+    fn from(invitation: &Invitation) -> Self {
+        Self {
+            id: invitation.id.to_string(),
+            email: invitation.email.as_str().to_owned(),
+            role: invitation.role.as_str(),
+            invited_by: invitation.invited_by.clone(),
+            created_at: time(invitation.created_at),
+            expires_at: time(invitation.expires_at),
+        }
+    }
+}
+
+/// A new user says name and password; an existing one the password, or comes with a session.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AcceptInvitation {
+    /// As it was mailed.
+    token: String,
+    name: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+}
+
+/// Members, by the age of their accounts.
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<MemberView>), (status = 401)))]
+#[get("/v1/workspace/members")]
+pub(crate) async fn list_members(
+    app: web::Data<App>,
+    scoped: Scoped<Member>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "members",
+    )?;
+    let members = app.store.read(&scoped.scope).members(page.request).await?;
+    Ok(HttpResponse::Ok().json(page.view(members, &app.cursors, |m| MemberView::from(&m))))
+}
+
+/// Gives a member another role, from the next request on. Who is or becomes an owner, owners alone decide.
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path)), request_body = ChangeMember, responses((status = 200, body = MemberView), (status = 403), (status = 404), (status = 409, description = "last_owner")))]
+#[patch("/v1/workspace/members/{user_id}")]
+pub(crate) async fn change_member(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: ChangeMember = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let role = v.check("role", input.role.parse::<Role>());
+        v.finish_with(role)
+    };
+    let verb = async |tx: &mut _, _, role| {
+        let member = change_role(tx, scoped.role, path_id::<UserId>(&id)?, role).await;
+        let member = match member {
+            Ok(member) => member,
+            Err(error) => return Err(app.team_problem(&scoped.scope, error).await),
+        };
+        Answer::ok(&MemberView::from(&member))
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        verb,
+    )
+    .await
+}
+
+/// Takes a member out of the workspace, from the next request on; their seat is free.
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path)), responses((status = 204), (status = 403), (status = 404), (status = 409, description = "last_owner")))]
+#[delete("/v1/workspace/members/{user_id}")]
+pub(crate) async fn remove_member(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let begin = Begin::Despite(Release::Freeing);
+    let verb = async |tx: &mut _, _, ()| {
+        let user = path_id::<UserId>(&id)?;
+        match rawdrive_identity::remove_member(tx, app.ambient(), scoped.role, user).await {
+            Ok(()) => Ok(Answer::no_content()),
+            Err(error) => Err(app.team_problem(&scoped.scope, error).await),
+        }
+    };
+    mutate(&app, &scoped.scope, &request, body, begin, no_body, verb).await
+}
+
+/// Leaves the workspace of this session.
+#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Nothing, responses((status = 204), (status = 409, description = "last_owner")))]
+#[post("/v1/workspace/leave")]
+pub(crate) async fn leave_workspace(
+    app: web::Data<App>,
+    personal: Personal<Member>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        // An empty body says as little as an empty object.
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        parse_json(bytes).map(|Nothing {}| ())
+    };
+    let begin = Begin::Despite(Release::Identity);
+    let user = personal.membership().user();
+    let verb = async |tx: &mut _, _, ()| match leave(tx, app.ambient(), user).await {
+        Ok(()) => Ok(Answer::no_content()),
+        Err(error) => Err(app.team_problem(&personal.scope, error).await),
+    };
+    mutate(&app, &personal.scope, &request, body, begin, read, verb).await
+}
+
+/// Hands the workspace over: the other becomes an owner, the one who asks an admin.
+#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Transfer, responses((status = 200, body = MemberView), (status = 403), (status = 404)))]
+#[post("/v1/workspace/transfer")]
+pub(crate) async fn transfer_workspace(
+    app: web::Data<App>,
+    personal: Personal<Owner>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| parse_json(bytes).map(|input: Transfer| input.user_id);
+    let from = personal.membership().user();
+    let verb = async |tx: &mut _, _, to: String| {
+        let to = path_id::<UserId>(&to)?;
+        match transfer(tx, from, to).await {
+            Ok(heir) => Answer::ok(&MemberView::from(&heir)),
+            Err(error) => Err(app.team_problem(&personal.scope, error).await),
+        }
+    };
+    mutate(
+        &app,
+        &personal.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        verb,
+    )
+    .await
+}
+
+/// Open invitations, oldest first.
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<InvitationView>), (status = 403)))]
+#[get("/v1/workspace/invitations")]
+pub(crate) async fn list_invitations(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let (page, NoFilters {}) = PageQuery::read(
+        request.query_string(),
+        &app.cursors,
+        scoped.scope.workspace(),
+        "invitations",
+    )?;
+    let found = app
+        .store
+        .read(&scoped.scope)
+        .invitations(page.request)
+        .await?;
+    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |i| InvitationView::from(&i))))
+}
+
+/// Invites somebody; the invitation holds a seat until it is accepted, taken back, or a week has passed.
+#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Invite, responses((status = 201, body = InvitationView), (status = 402, description = "quota_exceeded"), (status = 403), (status = 409), (status = 422)))]
+#[post("/v1/workspace/invitations")]
+pub(crate) async fn create_invitation(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let read = |bytes: &[u8]| {
+        let input: Invite = parse_json(bytes)?;
+        let mut v = Validator::new();
+        let email = v.check("email", EmailAddress::parse(&input.email));
+        let role = v.check("role", input.role.parse::<Role>());
+        v.finish_with(email.zip(role))
+    };
+    let verb = async |tx: &mut rawdrive_store::WriteTx, id, (email, role)| {
+        let id = InvitationId::from_uuid(id);
+        let invited = invite(tx, app.ambient(), &app.pepper, scoped.role, id, email, role).await;
+        let (invitation, token) = match invited {
+            Ok(invited) => invited,
+            Err(error) => return Err(app.team_problem(&scoped.scope, error).await),
+        };
+        let workspace = tx.workspace_row().await?.name;
+        let link = app.mailed_link(INVITATION_PATH, token.text().expose_secret());
+        let letter = rawdrive_notices::team_invitation(
+            invitation.email.as_str(),
+            &workspace,
+            invitation.role.as_str(),
+            &link,
+            &invitation.expires_at.format("%-d %B %Y").to_string(),
+        );
+        app.post(tx, &letter).await?;
+        Answer::created(&InvitationView::from(&invitation))
+    };
+    mutate(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        Begin::Writable,
+        read,
+        verb,
+    )
+    .await
+}
+
+/// Takes an invitation back; its seat is free.
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 403), (status = 404)))]
+#[delete("/v1/workspace/invitations/{id}")]
+pub(crate) async fn revoke_invitation(
+    app: web::Data<App>,
+    scoped: Scoped<Admin>,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let begin = Begin::Despite(Release::Freeing);
+    let verb = async |tx: &mut _, _, ()| {
+        let id = path_id::<InvitationId>(&id)?;
+        match rawdrive_identity::revoke_invitation(tx, app.ambient(), scoped.role, id).await {
+            Ok(()) => Ok(Answer::no_content()),
+            Err(error) => Err(app.team_problem(&scoped.scope, error).await),
+        }
+    };
+    mutate(&app, &scoped.scope, &request, body, begin, no_body, verb).await
+}
+
+/// Accepts an invitation, once. An `Idempotency-Key` is not obeyed: a replay would keep the tokens in clear.
+#[utoipa::path(tag = "team", request_body = AcceptInvitation, responses((status = 201, body = SignedInView), (status = 401), (status = 404), (status = 409), (status = 422)))]
+#[post("/v1/invitations/accept")]
+pub(crate) async fn accept_invitation(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let session = session_if_any(&request).await?;
+    let input: AcceptInvitation = body.json().await?;
+    let mut v = Validator::new();
+    let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
+    let claimed = v.check_some(
+        "password",
+        input.password.as_deref(),
+        ClaimedPassword::parse,
+    );
+    v.finish()?;
+    // Whether a new password or a present one is meant shows only when the invitation is found.
+    let new_password = input.password.as_deref().map(Password::parse).transpose();
+    let unfit = new_password.as_ref().err().map(ToString::to_string);
+    let acceptance = Acceptance {
+        token: InvitationToken::parse(&input.token).map_err(|_| Problem::not_found())?,
+        name,
+        new_password: new_password.ok().flatten(),
+        claimed_password: claimed,
+        session,
+        client: peer(&request),
+    };
+    let accepting = prove_acceptance(
+        &app.store,
+        &app.attempts(),
+        &app.hasher,
+        app.ambient(),
+        &app.pepper,
+        acceptance,
+    )
+    .await;
+    let accepting = match (accepting, unfit) {
+        (Ok(accepting), _) => accepting,
+        (Err(AcceptError::Missing { field: "password" }), Some(message)) => {
+            return Err(Problem::invalid_field("password", message));
+        }
+        (Err(error), _) => return Err(accept_problem(&app, None, error).await),
+    };
+    let scope = system_scope(
+        accepting.token().workspace(),
+        SystemReason::AcceptInvitation,
+    );
+    let mut tx = app
+        .store
+        .begin(&scope)
+        .await
+        .map_err(|e| app.begin_problem(e))?;
+    let accepted = rawdrive_identity::accept(&mut tx, app.ambient(), &app.issuer, accepting).await;
+    let signed = match accepted {
+        Ok(signed) => signed,
+        Err(error) => {
+            drop(tx);
+            return Err(accept_problem(&app, Some(&scope), error).await);
+        }
+    };
+    let view = signed_in(&app, &mut tx, &signed).await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+async fn accept_problem(
+    app: &App,
+    scope: Option<&rawdrive_tenancy_core::WorkspaceScope>,
+    error: AcceptError,
+) -> Problem {
+    match (error, scope) {
+        (AcceptError::NoInvitation, _) => Problem::not_found(),
+        (AcceptError::WorkspaceInactive, _) => Problem::new(
+            Code::WorkspaceInactive,
+            "The workspace is deleted or suspended.",
+        ),
+        (AcceptError::Missing { field }, _) => {
+            Problem::invalid_field(field, "is required of a new user")
+        }
+        (AcceptError::Identity(error), _) => error.into(),
+        (AcceptError::Team(TeamError::Store(error)), _) => error.into(),
+        (AcceptError::Team(error), Some(scope)) => app.team_problem(scope, error).await,
+        (AcceptError::Team(error), None) => Problem::internal(error),
+    }
+}

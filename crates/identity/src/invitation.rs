@@ -1,0 +1,405 @@
+//! Invitations: a seat that is held until it is taken, given back, or a week has passed.
+//!
+//! Members are what is used of `team_members`, open invitations are what is reserved of it: together they
+//! never pass the limit at the moment one is made, and taking a held seat needs no free one.
+
+use std::future::Future;
+use std::net::IpAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_plans::PlansTx;
+use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::event::EventsTx;
+use rawdrive_tenancy_core::id::InvitationId;
+use rawdrive_tenancy_core::job::JobsTx;
+use rawdrive_tenancy_core::{Ambient, Role, StoreError};
+use rawdrive_usage::{Charge, UsageTx, give_back_reserved, reserve, settle_reserved};
+use serde_json::{Value, json};
+
+use crate::attempt::{self, Counters};
+use crate::email::EmailAddress;
+use crate::error::IdentityError;
+use crate::name::{PersonName, WorkspaceName};
+use crate::password::{ClaimedPassword, Password, PasswordHash, PasswordHasher};
+use crate::ports::{
+    Authenticated, Belonging, IdentityRead, IdentityTx, PasswordAttempts, User, WorkspaceStatus,
+};
+use crate::secret_token::{InvitationToken, TokenPepper};
+use crate::session::{Person, SignedIn, begin_session};
+use crate::team::{TeamError, TeamTx, acting_role, permit, seat};
+use crate::token::TokenIssuer;
+
+/// How long an invitation holds its seat.
+pub const INVITATION_LIFETIME: TimeDelta = TimeDelta::days(7);
+
+/// An invitation, open unless it has expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its id.
+    pub id: InvitationId,
+    /// Who is invited.
+    pub email: EmailAddress,
+    /// To what.
+    pub role: Role,
+    /// Who invited, as audit names actors.
+    pub invited_by: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// Until when it can be accepted, and holds its seat.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// An invitation as a token names it, with the workspace that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundInvitation {
+    /// The invitation.
+    pub invitation: Invitation,
+    /// What was stored of its secret.
+    pub secret_hash: Vec<u8>,
+    /// The workspace's status.
+    pub workspace_status: WorkspaceStatus,
+}
+
+/// The invitations of the handle's workspace.
+pub trait InvitationTx: Send {
+    /// Whether a member has this address.
+    fn is_member(
+        &mut self,
+        email: &EmailAddress,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Inserts an invitation. `false`: the address has one already.
+    fn insert_invitation(
+        &mut self,
+        invitation: &Invitation,
+        secret_hash: &[u8; 32],
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Deletes an invitation and returns it.
+    fn take_invitation(
+        &mut self,
+        id: InvitationId,
+    ) -> impl Future<Output = Result<Option<Invitation>, StoreError>> + Send;
+
+    /// Deletes every invitation that has expired and returns how many.
+    fn take_expired_invitations(
+        &mut self,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// The workspace's name.
+    fn workspace_name(&mut self) -> impl Future<Output = Result<WorkspaceName, StoreError>> + Send;
+}
+
+/// Finds an invitation before anybody is a member: inside the workspace that the token names.
+pub trait InvitationRead: Sync {
+    /// The invitation that the token names, expired ones included; whether the secret is right, the caller
+    /// checks.
+    fn invitation(
+        &self,
+        token: &InvitationToken,
+    ) -> impl Future<Output = Result<Option<FoundInvitation>, StoreError>> + Send;
+}
+
+/// Invites somebody, audited as `invitation.created`. Returns the invitation and the token to be mailed.
+///
+/// # Errors
+/// [`TeamError::Forbidden`] above the inviting role, [`TeamError::AlreadyMember`],
+/// [`TeamError::AlreadyInvited`], [`TeamError::Exceeded`] when no seat is free.
+pub async fn invite(
+    tx: &mut (impl TeamTx + InvitationTx + IdentityTx + UsageTx + PlansTx + JobsTx + EventsTx + AuditTx),
+    ambient: &Ambient,
+    pepper: &TokenPepper,
+    acting: Role,
+    id: InvitationId,
+    email: EmailAddress,
+    role: Role,
+) -> Result<(Invitation, InvitationToken), TeamError> {
+    tx.lock_team().await?;
+    let acting = acting_role(tx, acting).await?;
+    permit(acting, None, Some(role))?;
+    if tx.is_member(&email).await? {
+        return Err(TeamError::AlreadyMember);
+    }
+    give_back_expired(tx, ambient).await?;
+    let now = ambient.now();
+    let invitation = Invitation {
+        id,
+        email,
+        role,
+        invited_by: tx.actor().to_string(),
+        created_at: now,
+        expires_at: now + INVITATION_LIFETIME,
+    };
+    let token = InvitationToken::with_id(ambient, tx.workspace(), id);
+    let hash = token.keyed_hash(pepper);
+    if !tx.insert_invitation(&invitation, &hash).await? {
+        return Err(TeamError::AlreadyInvited);
+    }
+    reserve(tx, ambient, &seat()).await?;
+    tx.record(Change {
+        action: "invitation.created",
+        subject: id.to_string(),
+        before: Value::Null,
+        after: facts(&invitation),
+    })
+    .await?;
+    Ok((invitation, token))
+}
+
+fn facts(invitation: &Invitation) -> Value {
+    json!({ "email": invitation.email.as_str(), "role": invitation.role.as_str() })
+}
+
+/// Takes an invitation back, audited as `invitation.revoked`; its seat is free.
+///
+/// # Errors
+/// [`TeamError::NotFound`], [`TeamError::Forbidden`].
+pub async fn revoke_invitation(
+    tx: &mut (impl TeamTx + InvitationTx + UsageTx + AuditTx),
+    ambient: &Ambient,
+    acting: Role,
+    id: InvitationId,
+) -> Result<(), TeamError> {
+    tx.lock_team().await?;
+    let acting = acting_role(tx, acting).await?;
+    let invitation = tx.take_invitation(id).await?.ok_or(TeamError::NotFound)?;
+    permit(acting, None, Some(invitation.role))?;
+    give_back_reserved(tx, &seat()).await?;
+    // One that has expired was no invitation any more: only its seat was still to be given back.
+    if ambient.now() >= invitation.expires_at {
+        return Ok(());
+    }
+    tx.record(Change {
+        action: "invitation.revoked",
+        subject: id.to_string(),
+        before: facts(&invitation),
+        after: Value::Null,
+    })
+    .await?;
+    Ok(())
+}
+
+/// Gives the seats of expired invitations back, in a transaction of its own. Returns how many.
+///
+/// # Errors
+/// The database's failure.
+pub async fn sweep_invitations(
+    tx: &mut (impl TeamTx + InvitationTx + UsageTx),
+    ambient: &Ambient,
+) -> Result<u64, StoreError> {
+    tx.lock_team().await?;
+    give_back_expired(tx, ambient).await
+}
+
+async fn give_back_expired(
+    tx: &mut (impl InvitationTx + UsageTx),
+    ambient: &Ambient,
+) -> Result<u64, StoreError> {
+    let amount = tx.take_expired_invitations(ambient.now()).await?;
+    if amount > 0 {
+        let seats = Charge { amount, ..seat() };
+        give_back_reserved(tx, &seats).await?;
+    }
+    Ok(amount)
+}
+
+/// Who accepts, as the request says.
+#[derive(Debug)]
+pub struct Acceptance {
+    /// The mailed token.
+    pub token: InvitationToken,
+    /// A new user's name.
+    pub name: Option<PersonName>,
+    /// A new user's password.
+    pub new_password: Option<Password>,
+    /// An existing user's password, as claimed.
+    pub claimed_password: Option<ClaimedPassword>,
+    /// The session that the request carries.
+    pub session: Option<Authenticated>,
+    /// Where the request comes from.
+    pub client: IpAddr,
+}
+
+/// Why an invitation is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// Unknown, used, revoked, expired: which of them is not told.
+    #[error("there is no such invitation")]
+    NoInvitation,
+    /// The workspace is deleted or suspended.
+    #[error("the workspace is not active")]
+    WorkspaceInactive,
+    /// A new user must say this.
+    #[error("{field} is required of a new user")]
+    Missing {
+        /// `name` or `password`.
+        field: &'static str,
+    },
+    /// Neither the password nor a session of the invited address was proved.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The team stays as it is.
+    #[error(transparent)]
+    Team(#[from] TeamError),
+}
+
+impl From<StoreError> for AcceptError {
+    fn from(error: StoreError) -> Self {
+        Self::Team(TeamError::Store(error))
+    }
+}
+
+/// Somebody who may accept: proved to be whom the invitation is for, or new.
+#[derive(Debug)]
+pub struct Accepting {
+    token: InvitationToken,
+    who: Who,
+}
+
+#[derive(Debug)]
+enum Who {
+    /// Proved by password or session; the epoch at that moment.
+    Known(User),
+    New(PersonName, PasswordHash),
+}
+
+impl Accepting {
+    /// The token whose workspace the caller begins in.
+    #[must_use]
+    pub fn token(&self) -> &InvitationToken {
+        &self.token
+    }
+}
+
+/// First half of an acceptance, outside any transaction: the invitation is there, and who accepts is whom
+/// it is for. Then `begin` for the system reason `AcceptInvitation` in the token's workspace, [`accept`],
+/// commit.
+///
+/// # Errors
+/// [`AcceptError::NoInvitation`], [`AcceptError::WorkspaceInactive`], [`AcceptError::Missing`];
+/// [`IdentityError::WrongCredentials`] and [`IdentityError::Unauthenticated`] when nothing proves the
+/// address's owner, [`IdentityError::TooManyAttempts`].
+pub async fn prove_acceptance(
+    read: &(impl IdentityRead + InvitationRead),
+    attempts: &impl PasswordAttempts,
+    hasher: &PasswordHasher,
+    ambient: &Ambient,
+    pepper: &TokenPepper,
+    acceptance: Acceptance,
+) -> Result<Accepting, AcceptError> {
+    let Acceptance {
+        token,
+        name,
+        new_password,
+        claimed_password,
+        session,
+        client,
+    } = acceptance;
+    let found = read
+        .invitation(&token)
+        .await?
+        .filter(|found| token.matches_keyed(pepper, &found.secret_hash))
+        .filter(|found| ambient.now() < found.invitation.expires_at)
+        .ok_or(AcceptError::NoInvitation)?;
+    if found.workspace_status != WorkspaceStatus::Active {
+        return Err(AcceptError::WorkspaceInactive);
+    }
+    let email = &found.invitation.email;
+    let who = match read.user_by_email(&email.folded()).await? {
+        None => {
+            let name = name.ok_or(AcceptError::Missing { field: "name" })?;
+            let password = new_password.ok_or(AcceptError::Missing { field: "password" })?;
+            let hash = hasher.hash(&password, ambient).await;
+            Who::New(name, hash.map_err(IdentityError::from)?)
+        }
+        Some(user) => {
+            let by_session = session.is_some_and(|s| s.membership.user() == user.id);
+            if !by_session {
+                let claimed = claimed_password.ok_or(IdentityError::Unauthenticated)?;
+                let counters = Counters::for_sign_in(email, client);
+                let proved =
+                    attempt::prove(attempts, hasher, ambient, &counters, Some(&user), &claimed);
+                if !proved.await? {
+                    return Err(IdentityError::WrongCredentials.into());
+                }
+            }
+            Who::Known(user)
+        }
+    };
+    Ok(Accepting { token, who })
+}
+
+/// Second half: the held seat becomes a member's, in one transaction with the membership, the session and
+/// the audit entry `membership.created`. The invitation is used up.
+///
+/// # Errors
+/// [`AcceptError::NoInvitation`] when somebody was faster, [`TeamError::AlreadyMember`],
+/// [`TeamError::Exceeded`] when the plan has shrunk below the held seat, [`IdentityError::EmailTaken`] when the
+/// address signed up meanwhile.
+pub async fn accept(
+    tx: &mut (impl TeamTx + InvitationTx + IdentityTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    ambient: &Ambient,
+    issuer: &TokenIssuer,
+    accepting: Accepting,
+) -> Result<SignedIn, AcceptError> {
+    let Accepting { token, who } = accepting;
+    let now = ambient.now();
+    if tx.workspace() != token.workspace() {
+        return Err(AcceptError::NoInvitation);
+    }
+    tx.lock_team().await?;
+    let invitation = tx
+        .take_invitation(token.id())
+        .await?
+        .filter(|invitation| now < invitation.expires_at)
+        .ok_or(AcceptError::NoInvitation)?;
+    let user = match who {
+        Who::Known(user) => user,
+        Who::New(name, password_hash) => {
+            let user = User {
+                id: ambient.id(),
+                email: invitation.email.clone(),
+                name,
+                password_hash,
+                session_epoch: 0,
+                // The token came by mail to this address.
+                email_verified_at: Some(now),
+                created_at: now,
+            };
+            tx.insert_user(&user).await.map_err(IdentityError::from)?;
+            user
+        }
+    };
+    if tx.member(user.id).await?.is_some() {
+        return Err(TeamError::AlreadyMember.into());
+    }
+    let line = settle_reserved(tx, ambient, &seat(), &user.id.to_string())
+        .await
+        .map_err(TeamError::from)?;
+    tx.insert_membership(user.id, invitation.role, now).await?;
+    let tokens = begin_session(tx, ambient, issuer, user.id, user.session_epoch).await?;
+    let name = tx.workspace_name().await?;
+    tx.record(Change {
+        action: "membership.created",
+        subject: user.id.to_string(),
+        before: Value::Null,
+        after: json!({
+            "role": invitation.role.as_str(),
+            "invitation": invitation.id,
+            "invited_by": invitation.invited_by,
+        }),
+    })
+    .await?;
+    tx.append(&[line]).await?;
+    Ok(SignedIn {
+        workspace: Belonging {
+            workspace: tx.workspace(),
+            name,
+            role: invitation.role,
+            status: WorkspaceStatus::Active,
+        },
+        person: Person::from(user),
+        tokens,
+    })
+}

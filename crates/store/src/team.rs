@@ -1,0 +1,292 @@
+//! Members and invitations.
+
+use chrono::{DateTime, Utc};
+use rawdrive_identity::ports::WorkspaceStatus;
+use rawdrive_identity::{
+    EmailAddress, FoundInvitation, Invitation, InvitationRead, InvitationToken, InvitationTx,
+    Member, PersonName, TeamTx, WorkspaceName,
+};
+use rawdrive_tenancy_core::id::{InvitationId, TypedId, UserId, WorkspaceId};
+use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
+use rawdrive_tenancy_core::{Actor, Role, StoreError};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set};
+use uuid::Uuid;
+
+use crate::entity::{invitations, memberships, sessions};
+use crate::scope::{Tenant, column, corrupt, count, failed, query};
+use crate::store::{Reader, Store, WriteTx};
+
+const MEMBER: &str = "SELECT m.user_id, m.role, m.joined_at, u.name, u.email
+    FROM memberships m JOIN users u ON u.id = m.user_id
+    WHERE m.workspace_id = $1 AND m.user_id = $2";
+
+fn role_of(table: &'static str, text: &str) -> Result<Role, StoreError> {
+    text.parse().map_err(|e| corrupt(table, "role", text, e))
+}
+
+fn member_of(row: &QueryResult) -> Result<Member, StoreError> {
+    let user = UserId::from_uuid(column(row, "user_id")?);
+    let (name, email): (String, String) = (column(row, "name")?, column(row, "email")?);
+    Ok(Member {
+        user,
+        name: PersonName::parse(&name).map_err(|e| corrupt("users", "name", user, e))?,
+        email: EmailAddress::parse(&email).map_err(|e| corrupt("users", "email", user, e))?,
+        role: role_of("memberships", &column::<String>(row, "role")?)?,
+        joined_at: column(row, "joined_at")?,
+    })
+}
+
+fn invitation_of(row: invitations::Model) -> Result<Invitation, StoreError> {
+    let id = InvitationId::from_uuid(row.id);
+    Ok(Invitation {
+        id,
+        email: EmailAddress::parse(&row.email)
+            .map_err(|e| corrupt("invitations", "email", id, e))?,
+        role: role_of("invitations", &row.role)?,
+        invited_by: row.invited_by,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+    })
+}
+
+impl TeamTx for WriteTx {
+    fn actor(&self) -> Actor {
+        self.scope.actor()
+    }
+
+    async fn lock_team(&mut self) -> Result<(), StoreError> {
+        // The workspace's row stands for its team.
+        self.workspace_row().await.map(|_| ())
+    }
+
+    async fn member(&mut self, user: UserId) -> Result<Option<Member>, StoreError> {
+        let values = [self.scope.workspace().uuid().into(), user.uuid().into()];
+        let rows = query(&self.tx, "read a member", MEMBER, values).await?;
+        rows.first().map(member_of).transpose()
+    }
+
+    async fn owners(&mut self) -> Result<u64, StoreError> {
+        const OWNERS: &str =
+            "SELECT count(*) AS owners FROM memberships WHERE workspace_id = $1 AND role = 'owner'";
+        let values = [self.scope.workspace().uuid().into()];
+        let rows = query(&self.tx, "count owners", OWNERS, values).await?;
+        let owners = rows.first().map_or(Ok(0), |row| column(row, "owners"))?;
+        count("memberships", "role", owners)
+    }
+
+    async fn set_role(&mut self, user: UserId, role: Role) -> Result<(), StoreError> {
+        memberships::Entity::scoped_update(&self.scope)
+            .col_expr(memberships::Column::Role, Expr::value(role.as_str()))
+            .filter(memberships::Column::UserId.eq(user.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("change a role"))?;
+        Ok(())
+    }
+
+    async fn delete_membership(
+        &mut self,
+        user: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        memberships::Entity::scoped_delete(&self.scope)
+            .filter(memberships::Column::UserId.eq(user.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("delete a membership"))?;
+        sessions::Entity::scoped_update(&self.scope)
+            .col_expr(sessions::Column::RevokedAt, Expr::value(at))
+            .filter(sessions::Column::UserId.eq(user.uuid()))
+            .filter(sessions::Column::RevokedAt.is_null())
+            .exec(&self.tx)
+            .await
+            .map_err(failed("end a member's sessions"))?;
+        Ok(())
+    }
+}
+
+impl InvitationTx for WriteTx {
+    async fn is_member(&mut self, email: &EmailAddress) -> Result<bool, StoreError> {
+        const IS_MEMBER: &str = "SELECT 1 AS one FROM users u
+            JOIN memberships m ON m.workspace_id = $1 AND m.user_id = u.id WHERE u.email_folded = $2";
+        let values = [self.scope.workspace().uuid().into(), email.folded().into()];
+        let rows = query(&self.tx, "look for a member", IS_MEMBER, values).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn insert_invitation(
+        &mut self,
+        invitation: &Invitation,
+        secret_hash: &[u8; 32],
+    ) -> Result<bool, StoreError> {
+        let row = invitations::ActiveModel {
+            id: Set(invitation.id.uuid()),
+            email: Set(invitation.email.as_str().to_owned()),
+            email_folded: Set(invitation.email.folded()),
+            role: Set(invitation.role.as_str().to_owned()),
+            secret_hash: Set(secret_hash.to_vec()),
+            invited_by: Set(invitation.invited_by.clone()),
+            created_at: Set(invitation.created_at),
+            expires_at: Set(invitation.expires_at),
+            ..Default::default()
+        };
+        let insert = invitations::Entity::scoped_insert(&self.scope, [row]);
+        match insert
+            .exec_without_returning(&self.tx)
+            .await
+            .map_err(failed("insert an invitation"))
+        {
+            Ok(_) => Ok(true),
+            Err(StoreError::Taken { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn take_invitation(
+        &mut self,
+        id: InvitationId,
+    ) -> Result<Option<Invitation>, StoreError> {
+        let found = invitations::Entity::scoped(&self.scope)
+            .filter(invitations::Column::Id.eq(id.uuid()))
+            .one(&self.tx)
+            .await
+            .map_err(failed("read an invitation"))?;
+        let Some(row) = found else { return Ok(None) };
+        let deleted = invitations::Entity::scoped_delete(&self.scope)
+            .filter(invitations::Column::Id.eq(id.uuid()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("use an invitation up"))?;
+        if deleted.rows_affected == 0 {
+            return Ok(None);
+        }
+        invitation_of(row).map(Some)
+    }
+
+    async fn take_expired_invitations(&mut self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        let deleted = invitations::Entity::scoped_delete(&self.scope)
+            .filter(invitations::Column::ExpiresAt.lte(now))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("delete expired invitations"))?;
+        Ok(deleted.rows_affected)
+    }
+
+    async fn workspace_name(&mut self) -> Result<WorkspaceName, StoreError> {
+        let row = self.workspace_row().await?;
+        WorkspaceName::parse(&row.name).map_err(|e| corrupt("workspaces", "name", row.id, e))
+    }
+}
+
+impl InvitationRead for Store {
+    async fn invitation(
+        &self,
+        token: &InvitationToken,
+    ) -> Result<Option<FoundInvitation>, StoreError> {
+        const FIND: &str = "SELECT i.email, i.role, i.secret_hash, i.invited_by, i.created_at, i.expires_at, w.status
+            FROM invitations i JOIN workspaces w ON w.workspace_id = i.workspace_id
+            WHERE i.workspace_id = $1 AND i.id = $2";
+        let values = [token.workspace().uuid().into(), token.id().uuid().into()];
+        let rows = query(&self.0.reader, "find an invitation", FIND, values).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let id = token.id();
+        let email: String = column(row, "email")?;
+        let status: String = column(row, "status")?;
+        Ok(Some(FoundInvitation {
+            invitation: Invitation {
+                id,
+                email: EmailAddress::parse(&email)
+                    .map_err(|e| corrupt("invitations", "email", id, e))?,
+                role: role_of("invitations", &column::<String>(row, "role")?)?,
+                invited_by: column(row, "invited_by")?,
+                created_at: column(row, "created_at")?,
+                expires_at: column(row, "expires_at")?,
+            },
+            secret_hash: column(row, "secret_hash")?,
+            workspace_status: status
+                .parse::<WorkspaceStatus>()
+                .map_err(|e| corrupt("workspaces", "status", token.workspace(), e))?,
+        }))
+    }
+}
+
+fn after(request: PageRequest) -> Option<Uuid> {
+    match request.after {
+        Some(Position::Id(id)) => Some(id),
+        _ => None,
+    }
+}
+
+impl Reader {
+    /// The members, by user id: the oldest accounts first.
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn members(&self, request: PageRequest) -> Result<Page<Member>, StoreError> {
+        const MEMBERS: &str = "SELECT m.user_id, m.role, m.joined_at, u.name, u.email
+            FROM memberships m JOIN users u ON u.id = m.user_id
+            WHERE m.workspace_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            after(request).unwrap_or(Uuid::nil()).into(),
+            (i64::from(request.limit) + 1).into(),
+        ];
+        let rows = query(self.db(), "list members", MEMBERS, values).await?;
+        let members = rows.iter().map(member_of).collect::<Result<_, _>>()?;
+        Ok(Page::cut(members, request.limit, |member: &Member| {
+            Position::Id(member.user.uuid())
+        }))
+    }
+
+    /// The open invitations, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn invitations(&self, request: PageRequest) -> Result<Page<Invitation>, StoreError> {
+        let mut select = invitations::Entity::scoped(&self.scope)
+            .filter(invitations::Column::ExpiresAt.gt(self.store.ambient().now()))
+            .order_by_asc(invitations::Column::Id)
+            .limit(u64::from(request.limit) + 1);
+        if let Some(id) = after(request) {
+            select = select.filter(invitations::Column::Id.gt(id));
+        }
+        let rows = select
+            .all(self.db())
+            .await
+            .map_err(failed("list invitations"))?;
+        let invitations = rows
+            .into_iter()
+            .map(invitation_of)
+            .collect::<Result<_, _>>()?;
+        Ok(Page::cut(invitations, request.limit, |i: &Invitation| {
+            Position::Id(i.id.uuid())
+        }))
+    }
+}
+
+impl Store {
+    /// Workspaces that have invitations past their expiry.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn workspaces_with_expired_invitations(
+        &self,
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
+        const EXPIRED: &str =
+            "SELECT DISTINCT workspace_id FROM invitations WHERE expires_at <= $1 LIMIT 1000";
+        let values = [self.0.ambient.now().into()];
+        let rows = query(
+            &self.0.reader,
+            "look for expired invitations",
+            EXPIRED,
+            values,
+        )
+        .await?;
+        rows.iter()
+            .map(|row| Ok(WorkspaceId::from_uuid(column(row, "workspace_id")?)))
+            .collect()
+    }
+}
