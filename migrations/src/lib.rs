@@ -20,6 +20,7 @@ mod m0002_team;
 mod m0003_credentials;
 mod m0004_clients;
 mod m0005_onboarding;
+mod m0006_analysis;
 mod m0008_override_order;
 
 /// Tables that belong to no workspace, and why.
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_credentials::Migration),
             Box::new(m0004_clients::Migration),
             Box::new(m0005_onboarding::Migration),
+            Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
         ]
     }

@@ -9,7 +9,8 @@ use rawdrive_plans::{BeginError, Metric, ReadOnly};
 use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{
-    Charge, Exceeded, QuotaKey, TakeError, UsageTx, extend, hold, release, settle,
+    Charge, Exceeded, Hold, HoldPurpose, QuotaKey, TakeError, UsageTx, extend, hold, release,
+    settle,
 };
 
 use crate::blobs::BlobWriter;
@@ -174,7 +175,7 @@ pub async fn receive<S: UploadStore>(
         // Gone at once where possible; the release leaves a job behind for where it is not.
         let _ = blobs.delete(scope, id).await;
         let mut tx = store.begin_release(scope).await?;
-        release(&mut tx, id).await?;
+        release(&mut tx, Hold::id_of_upload(id)).await?;
         tx.commit().await?;
     }
     outcome
@@ -209,7 +210,8 @@ async fn open<S: UploadStore>(
     hold(
         &mut tx,
         ambient,
-        incoming.id,
+        Hold::id_of_upload(incoming.id),
+        HoldPurpose::Upload,
         charges(incoming.gallery, bytes).into(),
     )
     .await?;
@@ -268,7 +270,7 @@ async fn stream<S: UploadStore>(
             renewed = Instant::now();
         } else if renewed.elapsed() >= RENEW_EVERY {
             let mut tx = store.begin_release(scope).await?;
-            extend(&mut tx, ambient, incoming.id, None).await?;
+            extend(&mut tx, ambient, Hold::id_of_upload(incoming.id), None).await?;
             tx.commit().await?;
             renewed = Instant::now();
         }
@@ -313,7 +315,7 @@ async fn grow<S: UploadStore>(
             key: QuotaKey::level(Metric::storage_bytes()),
             amount: target - held,
         };
-        match extend(&mut tx, ambient, id, Some(more)).await {
+        match extend(&mut tx, ambient, Hold::id_of_upload(id), Some(more)).await {
             Ok(()) => {
                 tx.commit().await?;
                 *step = (*step * 2).min(LARGEST_STEP);
@@ -349,7 +351,7 @@ async fn finish<S: UploadStore>(
     let mut tx = store.begin(scope).await?;
     let [one, bytes] = charges(photo.gallery, photo.size_bytes);
     let actual = [(one, photo.id.to_string()), (bytes, photo.id.to_string())];
-    let lines = settle(&mut tx, ambient, photo.id, &actual).await?;
+    let lines = settle(&mut tx, ambient, Hold::id_of_upload(photo.id), &actual).await?;
     // The gallery may have been deleted while the bytes came.
     if tx
         .gallery(photo.gallery)

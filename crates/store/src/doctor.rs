@@ -281,7 +281,7 @@ impl Snapshot {
     /// # Errors
     /// The database does not answer, or a row is corrupt.
     pub async fn in_transit(&self, scope: &WorkspaceScope) -> Result<HashSet<PhotoId>, StoreError> {
-        const HELD: &str = "SELECT id FROM holds WHERE workspace_id = $1 AND state = 'held'";
+        const HELD: &str = "SELECT id FROM holds WHERE workspace_id = $1 AND state = 'held' AND purpose = 'upload'";
         const JOBS: &str = "SELECT id, work FROM jobs WHERE workspace_id = $1";
         let workspace = scope.workspace().uuid();
         let mut found = HashSet::new();

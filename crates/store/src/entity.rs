@@ -77,7 +77,7 @@ tenant!(quotas, "quotas", [metric: String, subject: String, period_start: Chrono
     used: i64, reserved: i64, fired: i64, version: i64,
 });
 tenant!(holds, "holds", [id: Uuid], {
-    state: String, expires_at: ChronoDateTimeUtc, created_at: ChronoDateTimeUtc,
+    state: String, purpose: String, expires_at: ChronoDateTimeUtc, created_at: ChronoDateTimeUtc,
 });
 tenant!(hold_charges, "hold_charges", [
     hold_id: Uuid, metric: String, subject: String, period_start: ChronoDateTimeUtc

@@ -137,7 +137,7 @@ impl Store {
             .collect()
     }
 
-    /// Ends the hold time of every upload under way. Right only for the one server of this database, before
+    /// Ends the hold time of every operation under way. Right only for the one server of this database, before
     /// it takes its first request: whoever held them is dead.
     ///
     /// # Errors

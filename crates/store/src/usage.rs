@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{PhotoId, TypedId};
+use rawdrive_tenancy_core::id::{HoldId, TypedId};
 use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Set, Value};
@@ -140,6 +140,7 @@ impl UsageTx for WriteTx {
         let row = holds::ActiveModel {
             id: Set(hold.id.uuid()),
             state: Set(HoldState::Held.as_str().to_owned()),
+            purpose: Set(hold.purpose.as_str().to_owned()),
             expires_at: Set(expires_at),
             created_at: Set(self.ambient().now()),
             ..Default::default()
@@ -165,13 +166,20 @@ impl UsageTx for WriteTx {
         Ok(())
     }
 
-    async fn held(&mut self, id: PhotoId) -> Result<Option<Hold>, StoreError> {
+    async fn held(&mut self, id: HoldId) -> Result<Option<Hold>, StoreError> {
         let held = holds::Entity::scoped(&self.scope)
             .filter(holds::Column::Id.eq(id.uuid()))
-            .filter(holds::Column::State.eq(HoldState::Held.as_str()));
-        if !crate::store::exists(held, &self.tx).await? {
+            .filter(holds::Column::State.eq(HoldState::Held.as_str()))
+            .one(&self.tx)
+            .await
+            .map_err(failed("read a hold"))?;
+        let Some(held) = held else {
             return Ok(None);
-        }
+        };
+        let purpose = held
+            .purpose
+            .parse()
+            .map_err(|e| corrupt("holds", "purpose", id, e))?;
         let rows = hold_charges::Entity::scoped(&self.scope)
             .filter(hold_charges::Column::HoldId.eq(id.uuid()))
             .all(&self.tx)
@@ -188,12 +196,16 @@ impl UsageTx for WriteTx {
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
         charges.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Some(Hold { id, charges }))
+        Ok(Some(Hold {
+            id,
+            purpose,
+            charges,
+        }))
     }
 
     async fn grow_hold(
         &mut self,
-        id: PhotoId,
+        id: HoldId,
         more: Option<&Charge>,
         expires_at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
@@ -216,6 +228,7 @@ impl UsageTx for WriteTx {
                 .filter(hold_charges::Column::HoldId.eq(id.uuid()))
                 .filter(hold_charges::Column::Metric.eq(charge.key.metric.as_str()))
                 .filter(hold_charges::Column::Subject.eq(charge.key.subject.as_str()))
+                .filter(hold_charges::Column::PeriodStart.eq(charge.key.period_start))
                 .exec(&self.tx)
                 .await
                 .map_err(failed("grow a hold"))?;
@@ -223,7 +236,7 @@ impl UsageTx for WriteTx {
         Ok(true)
     }
 
-    async fn close_hold(&mut self, id: PhotoId, state: HoldState) -> Result<bool, StoreError> {
+    async fn close_hold(&mut self, id: HoldId, state: HoldState) -> Result<bool, StoreError> {
         let closed = holds::Entity::scoped_update(&self.scope)
             .col_expr(holds::Column::State, Expr::value(state.as_str()))
             .filter(holds::Column::Id.eq(id.uuid()))
@@ -244,7 +257,7 @@ impl UsageTx for WriteTx {
             .map_err(failed("read overdue holds"))?;
         let mut overdue = Vec::with_capacity(rows.len());
         for row in rows {
-            overdue.extend(self.held(PhotoId::from_uuid(row.id)).await?);
+            overdue.extend(self.held(HoldId::from_uuid(row.id)).await?);
         }
         Ok(overdue)
     }

@@ -88,8 +88,10 @@ typed_id! {
     LibraryId = "lib";
     /// A gallery: a delivery of photos.
     GalleryId = "gal";
-    /// A photo; the same digits name its reservation and its blob.
+    /// A photo; the same digits name its upload's hold and its blob.
     PhotoId = "pho";
+    /// A hold of metered units while an operation is under way.
+    HoldId = "hld";
     /// A client: somebody whom galleries are delivered to, without an account.
     ClientId = "cli";
     /// A link that was mailed to a client.

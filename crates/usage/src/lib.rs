@@ -24,8 +24,8 @@ mod threshold;
 pub use ledger::{LedgerEntry, LedgerLine};
 pub use period::Period;
 pub use quota::{
-    Charge, Exceeded, HOLD_SECONDS, Hold, HoldState, QuotaKey, QuotaRow, SettleError, TakeError,
-    UsageTx, add, expire_overdue, extend, give_back_reserved, hold, release, reserve, review,
-    settle, settle_reserved, subtract,
+    Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow, SettleError,
+    TakeError, UnknownPurpose, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
+    release, reserve, review, settle, settle_reserved, subtract,
 };
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};

@@ -1,16 +1,17 @@
 //! Take, hold, settle, release: the only ways in which a quota row changes.
 
 use std::future::Future;
+use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::{Decision, Denied, Limit, Metric, PlansTx, Standing, decide};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
-use rawdrive_tenancy_core::id::PhotoId;
+use rawdrive_tenancy_core::id::{HoldId, PhotoId, TypedId};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use serde_json::json;
 
-use crate::{LedgerLine, THRESHOLD_CROSSED, edges};
+use crate::{LedgerLine, Period, THRESHOLD_CROSSED, edges};
 
 /// How long a hold lasts unless it is renewed, in seconds of real time.
 pub const HOLD_SECONDS: i64 = 60;
@@ -45,6 +46,22 @@ impl QuotaKey {
             subject: subject.to_string(),
             period_start: DateTime::UNIX_EPOCH,
         }
+    }
+
+    /// A flow of the whole workspace in one period.
+    #[must_use]
+    pub fn flow(metric: Metric, period: Period) -> Self {
+        Self {
+            metric,
+            subject: String::new(),
+            period_start: period.start,
+        }
+    }
+
+    /// Whether it never resets.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        self.period_start == DateTime::UNIX_EPOCH
     }
 }
 
@@ -94,13 +111,69 @@ impl HoldState {
     }
 }
 
+/// What a hold is for, which decides what its end leaves to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldPurpose {
+    /// A photo that comes in. The hold has the photo's digits; where it fails, its blob is deleted.
+    Upload,
+    /// A look at a photo that is there already: nothing is left behind.
+    Analysis,
+}
+
+impl HoldPurpose {
+    /// The name in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Analysis => "analysis",
+        }
+    }
+}
+
+/// A text that names no purpose of a hold.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("must be upload or analysis")]
+pub struct UnknownPurpose;
+
+impl FromStr for HoldPurpose {
+    type Err = UnknownPurpose;
+    fn from_str(text: &str) -> Result<Self, UnknownPurpose> {
+        [Self::Upload, Self::Analysis]
+            .into_iter()
+            .find(|purpose| purpose.as_str() == text)
+            .ok_or(UnknownPurpose)
+    }
+}
+
 /// A hold with its amounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// The id of the photo it is for, which also names the blob.
-    pub id: PhotoId,
+    /// Its id.
+    pub id: HoldId,
+    /// What it is for.
+    pub purpose: HoldPurpose,
     /// What it holds, by key.
     pub charges: Vec<Charge>,
+}
+
+impl Hold {
+    /// The hold of a photo's upload has the photo's own digits.
+    #[must_use]
+    pub fn id_of_upload(photo: PhotoId) -> HoldId {
+        HoldId::from_uuid(photo.uuid())
+    }
+
+    /// What must be done when the operation came to nothing.
+    fn left_behind(&self) -> Option<Work> {
+        match self.purpose {
+            // Bytes may lie in the store, whole or in part; deleting what is not there succeeds.
+            HoldPurpose::Upload => Some(Work::DeleteBlob {
+                photo: PhotoId::from_uuid(self.id.uuid()),
+            }),
+            HoldPurpose::Analysis => None,
+        }
+    }
 }
 
 /// A refused take.
@@ -126,7 +199,7 @@ pub enum TakeError {
     Store(#[from] StoreError),
 }
 
-/// Why a hold could not be settled. Drop the transaction, then release the hold and delete the blob.
+/// Why a hold could not be settled. Drop the transaction, then release the hold.
 pub type SettleError = TakeError;
 
 /// The counters, holds and ledger of the handle's workspace.
@@ -163,21 +236,19 @@ pub trait UsageTx {
         expires_at: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// The hold, if it is still held.
-    fn held(
-        &mut self,
-        id: PhotoId,
-    ) -> impl Future<Output = Result<Option<Hold>, StoreError>> + Send;
+    fn held(&mut self, id: HoldId)
+    -> impl Future<Output = Result<Option<Hold>, StoreError>> + Send;
     /// Adds to what a held hold holds and moves its expiry; false when it is not held any more.
     fn grow_hold(
         &mut self,
-        id: PhotoId,
+        id: HoldId,
         more: Option<&Charge>,
         expires_at: DateTime<Utc>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// `held →` another state, by compare-and-set; false when it was not held.
     fn close_hold(
         &mut self,
-        id: PhotoId,
+        id: HoldId,
         state: HoldState,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Holds whose expiry is past, at most 1,000.
@@ -205,7 +276,8 @@ pub trait UsageTx {
 pub async fn hold(
     tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
     ambient: &Ambient,
-    id: PhotoId,
+    id: HoldId,
+    purpose: HoldPurpose,
     mut charges: Vec<Charge>,
 ) -> Result<(), TakeError> {
     charges.sort_by(|a, b| a.key.cmp(&b.key));
@@ -213,8 +285,12 @@ pub async fn hold(
     for charge in &charges {
         take(tx, ambient, &standing, charge).await?;
     }
-    tx.insert_hold(&Hold { id, charges }, expiry(ambient))
-        .await?;
+    let hold = Hold {
+        id,
+        purpose,
+        charges,
+    };
+    tx.insert_hold(&hold, expiry(ambient)).await?;
     Ok(())
 }
 
@@ -225,7 +301,7 @@ pub async fn hold(
 pub async fn extend(
     tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
     ambient: &Ambient,
-    id: PhotoId,
+    id: HoldId,
     more: Option<Charge>,
 ) -> Result<(), TakeError> {
     if let Some(charge) = &more {
@@ -277,7 +353,7 @@ fn refusal(charge: &Charge, current: u64, limit: Limit) -> TakeError {
     })
 }
 
-/// Expires overdue holds of the handle's workspace and has their blobs deleted. Returns how many.
+/// Expires overdue holds of the handle's workspace; what they leave behind becomes jobs. Returns how many.
 ///
 /// # Errors
 /// The database's failure.
@@ -294,13 +370,14 @@ pub async fn expire_overdue(
     Ok(expired)
 }
 
-/// Gives a hold's amounts back and has its blob deleted. Does nothing when it is not held any more.
+/// Gives a hold's amounts back; what it leaves behind becomes a job. Does nothing when it is not held any
+/// more.
 ///
 /// # Errors
 /// The database's failure.
 pub async fn release(
     tx: &mut (impl UsageTx + JobsTx + Send),
-    id: PhotoId,
+    id: HoldId,
 ) -> Result<bool, StoreError> {
     match tx.held(id).await? {
         Some(hold) => give_back(tx, &hold, HoldState::Released).await,
@@ -318,10 +395,8 @@ async fn give_back(
             .await?;
     }
     let closed = tx.close_hold(hold.id, state).await?;
-    if closed {
-        // Bytes may lie in the store, whole or in part; deleting what is not there succeeds.
-        tx.enqueue(Work::DeleteBlob { photo: hold.id }, None)
-            .await?;
+    if closed && let Some(work) = hold.left_behind() {
+        tx.enqueue(work, None).await?;
     }
     Ok(closed)
 }
@@ -335,7 +410,7 @@ async fn give_back(
 pub async fn settle(
     tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
     ambient: &Ambient,
-    id: PhotoId,
+    id: HoldId,
     actual: &[(Charge, String)],
 ) -> Result<Vec<LedgerLine>, SettleError> {
     let standing = tx.standing().await?;
@@ -477,7 +552,12 @@ pub async fn review(
     ambient: &Ambient,
 ) -> Result<(), StoreError> {
     let standing = tx.standing().await?;
+    let period = Period::containing(ambient.now(), standing.billing_anchor);
     for (key, row) in tx.quotas().await? {
+        // A period that is over warns nobody any more.
+        if !key.is_level() && key.period_start != period.start {
+            continue;
+        }
         mark(
             tx,
             &key,
@@ -517,4 +597,33 @@ async fn mark(
 fn to_signed(amount: u64) -> i64 {
     // Amounts are bounded by bytes of a request and rows of a table, far below 2^63.
     i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rawdrive_tenancy_core::Ambient;
+
+    #[test]
+    fn an_upload_that_came_to_nothing_leaves_its_blob_and_an_analysis_leaves_nothing() {
+        let photo: PhotoId = Ambient::system().id();
+        let hold = |purpose| Hold {
+            id: Hold::id_of_upload(photo),
+            purpose,
+            charges: Vec::new(),
+        };
+        assert_eq!(
+            hold(HoldPurpose::Upload).left_behind(),
+            Some(Work::DeleteBlob { photo })
+        );
+        assert_eq!(hold(HoldPurpose::Analysis).left_behind(), None);
+    }
+
+    #[test]
+    fn a_purpose_is_read_as_it_is_written() {
+        for purpose in [HoldPurpose::Upload, HoldPurpose::Analysis] {
+            assert_eq!(purpose.as_str().parse(), Ok(purpose));
+        }
+        assert_eq!("".parse::<HoldPurpose>(), Err(UnknownPurpose));
+    }
 }

@@ -66,7 +66,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let only_server = installation.data_dir.lock()?;
         let (store, blobs) = installation.open_stores().await?;
         if only_server.is_some() {
-            // Whoever held quota for an upload under way was a server that is dead now.
+            // Whoever held quota for an operation under way was a server that is dead now.
             let dead = store
                 .expire_holds_of_dead_server()
                 .await
@@ -74,7 +74,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             if dead > 0 {
                 tracing::info!(
                     holds = dead,
-                    "uploads of an earlier run that broke off are swept"
+                    "what an earlier run held when it broke off is swept"
                 );
             }
         }

@@ -140,10 +140,7 @@ fn key(
 ) -> QuotaKey {
     match kind {
         MetricKind::Level => QuotaKey::level(metric.clone()),
-        MetricKind::Flow => QuotaKey {
-            period_start: Period::containing(now, anchor).start,
-            ..QuotaKey::level(metric.clone())
-        },
+        MetricKind::Flow => QuotaKey::flow(metric.clone(), Period::containing(now, anchor)),
     }
 }
 
