@@ -13,12 +13,15 @@
 //! ```
 //!
 //! Invariant: a mail that an event makes is made from the event's facts and the workspace's name alone, and
-//! holds no credential. A letter that brings somebody a link holds one, and lies sealed until it is delivered.
+//! holds no credential. A letter that brings somebody a link holds one, is
+//! addressed to that one person, and lies sealed until it is delivered.
 
-use std::future::Future;
-use std::path::{Path, PathBuf};
+mod mailer;
+mod smtp;
 
-use rawdrive_tenancy_core::Ambient;
+pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
+pub use smtp::{InvalidSmtpUrl, SmtpMailer, SmtpUrl};
+
 use rawdrive_tenancy_core::event::DomainEvent;
 use rawdrive_usage::THRESHOLD_CROSSED;
 use serde::{Deserialize, Serialize};
@@ -55,21 +58,6 @@ impl Letter {
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
-}
-
-/// A failure to hand a mail over. Nothing is known of its delivery: try again, a mail may come twice.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to hand a mail over")]
-pub struct MailError(#[source] pub std::io::Error);
-
-/// Hands mails over for delivery.
-pub trait Mailer: Send + Sync {
-    /// Hands one mail to each recipient.
-    fn send(
-        &self,
-        to: &[String],
-        mail: &Mail,
-    ) -> impl Future<Output = Result<(), MailError>> + Send;
 }
 
 /// The mail that an event makes, if it makes one.
@@ -130,54 +118,35 @@ pub fn team_invitation(to: &str, workspace: &str, role: &str, link: &str, expire
     }
 }
 
+/// The mail with the link to a new password.
+#[must_use]
+pub fn password_reset(link: &str) -> Mail {
+    Mail {
+        subject: "Set a new password".to_owned(),
+        text: format!(
+            "Somebody, we hope you, asked for a new password for your RawDrive account.\n\n\
+             Set it here, within the hour; the link works once:\n{link}\n\n\
+             Was it not you? Then do nothing: your password stays as it is.\n"
+        ),
+    }
+}
+
+/// The mail with the link that verifies an address.
+#[must_use]
+pub fn email_verification(link: &str) -> Mail {
+    Mail {
+        subject: "Confirm your e-mail address".to_owned(),
+        text: format!(
+            "Confirm that this is the address of your RawDrive account, within a day:\n{link}\n\n\
+             Did you not ask for this? Then do nothing.\n"
+        ),
+    }
+}
+
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
-}
-
-/// Writes each mail to a file of its own: what an installation without a mail server has.
-#[derive(Debug, Clone)]
-pub struct FileMailer {
-    directory: PathBuf,
-    ambient: Ambient,
-}
-
-impl FileMailer {
-    /// Mails go to `directory`, which is made with the first one.
-    #[must_use]
-    pub fn new(directory: &Path, ambient: Ambient) -> Self {
-        Self {
-            directory: directory.to_owned(),
-            ambient,
-        }
-    }
-}
-
-impl Mailer for FileMailer {
-    async fn send(&self, to: &[String], mail: &Mail) -> Result<(), MailError> {
-        tokio::fs::create_dir_all(&self.directory)
-            .await
-            .map_err(MailError)?;
-        for recipient in to {
-            let text = format!(
-                "To: {}\nSubject: {}\nDate: {}\nContent-Type: text/plain; charset=utf-8\n\n{}",
-                one_line(recipient),
-                mail.subject,
-                self.ambient.now().to_rfc2822(),
-                mail.text
-            );
-            // Written aside and renamed, so that nobody reads half a mail.
-            let name = self.ambient.uuid().simple().to_string();
-            let aside = self.directory.join(format!(".{name}"));
-            tokio::fs::write(&aside, text).await.map_err(MailError)?;
-            tokio::fs::rename(aside, self.directory.join(format!("{name}.eml")))
-                .await
-                .map_err(MailError)?;
-            tracing::info!("mail written");
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
