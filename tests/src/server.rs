@@ -281,36 +281,26 @@ impl Server {
     /// What the threshold mails to an address say, sorted: waits until there are `at_least`, then a moment
     /// longer, so that one too many is seen too.
     pub async fn mails_to(&self, address: &str, at_least: usize) -> Vec<String> {
-        let to = format!("To: {address}\n");
-        let read = || {
-            let mut said: Vec<String> = std::fs::read_dir(self.data_dir().join("mail"))
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
-                .filter(|mail| mail.starts_with(&to))
-                .filter_map(|mail| {
-                    let subject = mail.lines().find(|line| line.starts_with("Subject: "))?;
-                    let (_, said) = subject.rsplit_once(": ")?;
-                    Some(said.trim_end_matches(" is used").to_owned())
-                })
-                .collect();
-            said.sort();
-            said
-        };
-        for _ in 0..100 {
-            if read().len() >= at_least {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        read()
+        let _ = self.letters_to(address, at_least).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut said: Vec<String> = self
+            .letters_to(address, at_least)
+            .await
+            .iter()
+            .filter_map(|mail| {
+                let subject = mail.lines().find(|line| line.starts_with("Subject: "))?;
+                let (_, said) = subject.rsplit_once(": ")?;
+                Some(said.trim_end_matches(" is used").to_owned())
+            })
+            .collect();
+        said.sort();
+        said
     }
 
-    /// The mails to an address, whole, the newest last: waits until there are `at_least`.
+    /// The mails to an address, whole but for folded lines and CR, the newest last: waits until there are
+    /// `at_least`.
     pub async fn letters_to(&self, address: &str, at_least: usize) -> Vec<String> {
-        let to = format!("To: {address}\n");
+        let to = format!("\nTo: {address}\n");
         for _ in 0..100 {
             let mut letters: Vec<_> = fs::read_dir(self.data_dir().join("mail"))
                 .into_iter()
@@ -318,9 +308,11 @@ impl Server {
                 .flatten()
                 .filter(|entry| entry.path().extension().is_some_and(|e| e == "eml"))
                 .filter_map(|entry| {
-                    Some((entry.file_name(), fs::read_to_string(entry.path()).ok()?))
+                    let letter = fs::read_to_string(entry.path()).ok()?;
+                    let letter = letter.replace("\r\n ", " ").replace("\r\n", "\n");
+                    Some((entry.file_name(), letter))
                 })
-                .filter(|(_, letter)| letter.starts_with(&to))
+                .filter(|(_, letter)| letter.contains(&to))
                 .collect();
             if letters.len() >= at_least {
                 // Files are named by ids that grow with time.

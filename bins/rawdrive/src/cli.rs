@@ -43,8 +43,22 @@ pub(crate) enum Command {
     /// What an operator changes by hand.
     #[command(subcommand)]
     Admin(Admin),
+    /// The keys that sign access tokens.
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print the `OpenAPI` document.
     Openapi,
+}
+
+/// The keys that sign access tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a new one. Running servers take it up by themselves; tokens that were issued hold to their end.
+    Rotate {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// How to serve.
@@ -264,6 +278,10 @@ mod tests {
             parse(&["doctor", "--json"]).unwrap(),
             Command::Doctor { json: true }
         );
+        assert_eq!(
+            parse(&["keys", "rotate"]).unwrap(),
+            Command::Keys(Keys::Rotate { json: false })
+        );
         assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
     }
 
@@ -401,6 +419,7 @@ mod tests {
             &["sing"][..],
             &["--dev", "migrate"],
             &["admin"],
+            &["keys"],
             &["demo", "twice"],
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");

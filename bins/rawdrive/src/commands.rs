@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod keys;
 pub(crate) mod serve;
 mod stop;
 

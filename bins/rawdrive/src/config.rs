@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use rawdrive_notices::SmtpUrl;
 use secrecy::SecretString;
 
 use keys::{KEYS, Key, Standing};
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) blobs: PathBuf,
     /// What seals secrets at rest, instead of the data directory's `secret.key`.
     pub(crate) secret_key: Option<SecretString>,
+    /// The mail server; mails are written to files without one.
+    pub(crate) smtp_url: Option<SmtpUrl>,
     /// ISO 4217, lower case: the currency of a sign-up that names none.
     pub(crate) currency: String,
     #[cfg_attr(
@@ -214,6 +217,7 @@ impl Config {
                 .optional("blob_url", values::file_url_path)?
                 .unwrap_or_else(|| data_dir.join("blobs")),
             secret_key: sources.optional("secret_key", values::secret_key)?,
+            smtp_url: sources.optional("smtp_url", values::smtp_url)?,
             currency: sources.required("currency", values::currency)?,
             grace_days: sources.required("grace_days", values::days)?,
             retention_days: sources.required("retention_days", values::days)?,

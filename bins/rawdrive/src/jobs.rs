@@ -1,16 +1,20 @@
-//! The leased job runner: outbox, blob deletions, threshold reviews and sweeps, in one loop.
+//! The leased job runner: outbox, blob deletions, mails, threshold reviews and sweeps, in one loop.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use rawdrive_gallery::{BlobError, Blobs};
-use rawdrive_identity::{Sealer, Unsealable};
-use rawdrive_notices::{Letter, MailError, Mailer, mail_for};
+use rawdrive_http_api::edge::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
+use rawdrive_identity::{
+    ProofPurpose, ProofRequest, ProofRequests, Sealer, TokenPepper, Unsealable, answer_request,
+};
+use rawdrive_notices::{Letter, MailError, Mailer, email_verification, mail_for, password_reset};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::{LeasedJob, Work};
 use rawdrive_tenancy_core::{Commit as _, StoreError, SystemReason, WorkspaceScope};
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How many jobs are leased at once.
@@ -21,6 +25,8 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 const POLL: Duration = Duration::from_secs(5);
 /// How often what has outlived its use is deleted.
 const SWEEP: Duration = Duration::from_secs(600);
+/// How often a mail is tried: for about a day, as mail servers do among themselves.
+const MAIL_ATTEMPTS: u32 = 300;
 
 /// Why a job is tried again later.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,8 @@ pub(crate) struct Runner<M> {
     pub(crate) blobs: Blobs,
     pub(crate) mailer: M,
     pub(crate) mails: Sealer,
+    pub(crate) pepper: TokenPepper,
+    pub(crate) public_url: String,
     pub(crate) upgrade_url: String,
 }
 
@@ -94,17 +102,61 @@ impl<M: Mailer> Runner<M> {
             tx.commit().await?;
             tracing::info!(%workspace, expired, "gave back the seats of expired invitations");
         }
+        let requests = self.store.lease_requests(BATCH, LEASE).await?;
+        for request in &requests {
+            match self.answer(request).await {
+                Ok(()) => self.store.finish_request(request).await?,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, purpose = %request.purpose, attempts = request.attempts, "a mailed proof is tried again");
+                    self.store.retry_request(request).await?;
+                }
+            }
+        }
         let jobs = self.store.lease_jobs(BATCH, LEASE).await?;
         for job in &jobs {
             match self.carry_out(job).await {
                 Ok(()) => self.store.finish_job(job).await?,
+                Err(JobError::Mail(error)) if job.attempts >= MAIL_ATTEMPTS => {
+                    tracing::error!(error = &error as &dyn std::error::Error, job = %job.id, "a mail is given up");
+                    self.store.finish_job(job).await?;
+                }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, job = %job.id, attempts = job.attempts, "a job failed and is tried again");
                     self.store.retry_job(job).await?;
                 }
             }
         }
-        Ok(!jobs.is_empty())
+        Ok(!jobs.is_empty() || !requests.is_empty())
+    }
+
+    /// Issues and mails what somebody asked for. A second time, should it come to that, with another link.
+    async fn answer(&self, request: &ProofRequest) -> Result<(), JobError> {
+        let issued = answer_request(&self.store, self.store.ambient(), &self.pepper, request);
+        let Some(proof) = issued.await? else {
+            return Ok(());
+        };
+        let (page, letter): (_, fn(&str, &str) -> Letter) = match proof.purpose {
+            ProofPurpose::PasswordReset => (PASSWORD_RESET_PATH, password_reset),
+            ProofPurpose::EmailVerification => (EMAIL_VERIFICATION_PATH, email_verification),
+        };
+        let (base, token) = (&self.public_url, proof.token.expose_secret());
+        let link = format!("{base}{page}?token={token}");
+        self.post(&letter(proof.to.as_str(), &link)).await
+    }
+
+    /// Hands a letter over. To whom no mail can ever get, it is only told of.
+    async fn post(&self, letter: &Letter) -> Result<(), JobError> {
+        for recipient in &letter.to {
+            let to = std::slice::from_ref(recipient);
+            match self.mailer.send(to, &letter.mail).await {
+                Err(error @ MailError::Address) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a mail is given up"
+                ),
+                sent => sent?,
+            }
+        }
+        Ok(())
     }
 
     async fn carry_out(&self, job: &LeasedJob) -> Result<(), JobError> {
@@ -114,7 +166,7 @@ impl<M: Mailer> Runner<M> {
             Work::SendMail { sealed } => {
                 let letter = self.mails.open(&job.workspace.to_string(), sealed)?;
                 let letter = Letter::parse(&letter).ok_or(JobError::NoLetter)?;
-                self.mailer.send(&letter.to, &letter.mail).await?;
+                self.post(&letter).await?;
             }
             Work::ReviewThresholds => {
                 let mut tx = self
@@ -130,7 +182,8 @@ impl<M: Mailer> Runner<M> {
                 let reader = self.store.read(&scope);
                 let name = reader.workspace().await?.name;
                 if let Some(mail) = mail_for(event, &name, &self.upgrade_url) {
-                    self.mailer.send(&reader.owners().await?, &mail).await?;
+                    let to = reader.owners().await?;
+                    self.post(&Letter { to, mail }).await?;
                 }
             }
         }

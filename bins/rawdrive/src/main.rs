@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Serve};
+use cli::{Cli, Command, Keys, Serve};
 use commands::Installation;
 use config::Config;
 use rawdrive_onboarding::STEPS;
@@ -41,6 +41,8 @@ enum Failure {
     Admin(#[from] commands::admin::AdminError),
     #[error("there is no workspace {0}")]
     NoWorkspace(WorkspaceId),
+    #[error("failed to rotate the signing keys")]
+    Keys(#[from] rawdrive_identity::KeyError),
     #[error("failed to examine the data")]
     Doctor(#[from] commands::doctor::DoctorError),
     #[error("{0} is no database: nothing was ever served from here")]
@@ -85,12 +87,17 @@ fn run(command: Command) -> Result<(), Failure> {
                 Ok(())
             })
         }
+        Command::Keys(Keys::Rotate { json }) => {
+            let installation = open_served()?;
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                let key = commands::keys::rotate(&store, &installation.master_key()?).await?;
+                commands::keys::write(&mut std::io::stdout(), &key, json)?;
+                Ok(())
+            })
+        }
         Command::Doctor { json } => {
-            let config = configured(false)?;
-            if !config.database.exists() {
-                return Err(Failure::NoDatabase(config.database.display().to_string()));
-            }
-            let installation = Installation::open(config)?;
+            let installation = open_served()?;
             block_on(async {
                 let (store, blobs) = installation.open_stores().await?;
                 let report = commands::doctor::examine(&store, &blobs).await?;
@@ -155,6 +162,16 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 /// The configuration, then logging, then what every command that touches data begins with.
 fn open(dev: bool) -> Result<Installation, Failure> {
     Ok(Installation::open(configured(dev)?)?)
+}
+
+/// As [`open`], where something was served before: whoever is in the wrong directory should hear it, rather
+/// than be given a new installation.
+fn open_served() -> Result<Installation, Failure> {
+    let config = configured(false)?;
+    if !config.database.exists() {
+        return Err(Failure::NoDatabase(config.database.display().to_string()));
+    }
+    Ok(Installation::open(config)?)
 }
 
 fn configured(dev: bool) -> Result<Config, Failure> {

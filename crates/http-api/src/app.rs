@@ -267,14 +267,14 @@ impl From<IdentityError> for Problem {
             }
             IdentityError::TooManyAttempts {
                 retry_after_seconds,
-            } => Self::new(Code::RateLimited, "Too many attempts at this password.")
+            } => Self::new(Code::RateLimited, "Too many attempts.")
                 .retry_after(u64::from(retry_after_seconds)),
             IdentityError::NoWorkspace => Self::new(
                 Code::WorkspaceInactive,
                 "The account belongs to no workspace any more.",
             ),
             IdentityError::Unauthenticated => Self::unauthenticated(),
-            IdentityError::NoSuchWorkspace => Self::not_found(),
+            IdentityError::NoSuchWorkspace | IdentityError::NoSuchProof => Self::not_found(),
             IdentityError::Busy => Self::new(
                 Code::DependencyUnavailable,
                 "Too many passwords are being checked. Try again shortly.",
@@ -286,7 +286,7 @@ impl From<IdentityError> for Problem {
     }
 }
 
-/// Counts attempts at passwords, or does not where the installation has switched limits off.
+/// Counts attempts, or does not where the installation has switched limits off.
 pub(crate) enum Attempts<'a> {
     Counted(&'a Store),
     Unlimited,

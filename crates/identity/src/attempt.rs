@@ -1,10 +1,11 @@
-//! Proving a password: every attempt is counted before it is verified, so that parallel guesses count too.
+//! Counting attempts: at a password before it is verified, so that parallel guesses count too, and at having
+//! mail sent to somebody.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::TimeDelta;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::{Ambient, StoreError};
 
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
@@ -14,9 +15,15 @@ use crate::ports::{Attempt, PasswordAttempts, User};
 const WINDOW: TimeDelta = TimeDelta::minutes(15);
 const LIMIT_PER_CLIENT: u32 = 10;
 const LIMIT_PER_ACCOUNT: u32 = 100;
+const MAIL_WINDOW: TimeDelta = TimeDelta::hours(1);
+const MAILS_PER_ADDRESS: u32 = 5;
+const MAILS_PER_CLIENT: u32 = 30;
 
 /// What an attempt counts towards.
-pub(crate) struct Counters(Vec<([u8; 32], u32)>);
+pub(crate) struct Counters {
+    limits: Vec<([u8; 32], u32)>,
+    window: TimeDelta,
+}
 
 impl Counters {
     /// Sign-in: narrow for one client at one address, wide for all clients at it, so that a stranger
@@ -25,18 +32,43 @@ impl Counters {
         let folded = email.folded();
         let account = key(&[b"sign-in", folded.as_bytes()]);
         let from_client = key(&[b"sign-in", folded.as_bytes(), &network(client)]);
-        Self(vec![
-            (from_client, LIMIT_PER_CLIENT),
-            (account, LIMIT_PER_ACCOUNT),
-        ])
+        Self {
+            limits: vec![
+                (from_client, LIMIT_PER_CLIENT),
+                (account, LIMIT_PER_ACCOUNT),
+            ],
+            window: WINDOW,
+        }
+    }
+
+    /// Having a mail sent: few to one address, whoever asks, and not many by one client.
+    pub(crate) fn for_mail(purpose: &str, email: &EmailAddress, client: IpAddr) -> Self {
+        let (purpose, folded) = (purpose.as_bytes(), email.folded());
+        let address = key(&[b"mail to", purpose, folded.as_bytes()]);
+        let by_client = key(&[b"mail by", purpose, &network(client)]);
+        Self {
+            limits: vec![(by_client, MAILS_PER_CLIENT), (address, MAILS_PER_ADDRESS)],
+            window: MAIL_WINDOW,
+        }
     }
 
     /// Proving the present password within a session.
     pub(crate) fn for_user(user: &User) -> Self {
-        Self(vec![(
-            key(&[b"current-password", user.id.to_string().as_bytes()]),
-            LIMIT_PER_CLIENT,
-        )])
+        Self {
+            limits: vec![(
+                key(&[b"current-password", user.id.to_string().as_bytes()]),
+                LIMIT_PER_CLIENT,
+            )],
+            window: WINDOW,
+        }
+    }
+
+    /// Forgets what was counted.
+    pub(crate) async fn forget(&self, attempts: &impl PasswordAttempts) -> Result<(), StoreError> {
+        for (key, _) in &self.limits {
+            attempts.forget(*key).await?;
+        }
+        Ok(())
     }
 }
 
@@ -55,27 +87,25 @@ pub(crate) async fn prove(
         None => hasher.verify_nothing(claimed).await.map(|()| false),
     };
     match verified {
-        Ok(true) => {
-            for (key, _) in &counters.0 {
-                attempts.forget(*key).await?;
-            }
-        }
+        Ok(true) => counters.forget(attempts).await?,
         Ok(false) => {}
-        Err(_) => give_back(attempts, &counters.0).await?,
+        Err(_) => give_back(attempts, &counters.limits).await?,
     }
     Ok(verified?)
 }
 
-async fn take_all(
+/// Counts one attempt towards each; when one is full, towards none.
+pub(crate) async fn take_all(
     attempts: &impl PasswordAttempts,
     ambient: &Ambient,
     counters: &Counters,
 ) -> Result<(), IdentityError> {
-    for (taken, (key, limit)) in counters.0.iter().enumerate() {
-        match attempts.take(*key, *limit, WINDOW, ambient.now()).await? {
+    let Counters { limits, window } = counters;
+    for (taken, (key, limit)) in limits.iter().enumerate() {
+        match attempts.take(*key, *limit, *window, ambient.now()).await? {
             Attempt::Allowed => {}
             Attempt::RetryAfter { seconds } => {
-                give_back(attempts, &counters.0[..taken]).await?;
+                give_back(attempts, &limits[..taken]).await?;
                 return Err(IdentityError::TooManyAttempts {
                     retry_after_seconds: seconds.max(1),
                 });

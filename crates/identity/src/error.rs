@@ -17,7 +17,7 @@ pub enum IdentityError {
     /// The present password was not proved, or was changed meanwhile.
     #[error("the current password is wrong")]
     WrongCurrentPassword,
-    /// Too many attempts at this password.
+    /// Too many attempts at this password, or at having mail sent.
     #[error("too many attempts; the next is possible in {retry_after_seconds} s")]
     TooManyAttempts {
         /// At least 1.
@@ -32,6 +32,9 @@ pub enum IdentityError {
     /// The user does not belong to the workspace they named, or it does not exist.
     #[error("no such workspace")]
     NoSuchWorkspace,
+    /// The mailed proof is unknown, spent or expired.
+    #[error("no such proof")]
+    NoSuchProof,
     /// Too many passwords are being hashed: try again in a second.
     #[error("too many passwords are being hashed")]
     Busy,

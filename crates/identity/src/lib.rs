@@ -31,6 +31,8 @@
 //! | refresh | [`RefreshToken::parse`] | [`refresh()`], and commit also when it revokes |
 //! | change name or password | [`prove_update`] | [`update_me`] |
 //! | sign out | | [`sign_out`] |
+//! | ask for a mailed link | [`request_proof`], later [`answer_request`] | |
+//! | use a mailed link | [`reset_password`], [`verify_email`] | |
 //! | present an API key | [`prove_api_key`] | |
 //! | make or revoke an API key | | [`create_api_key`], [`revoke_api_key`] |
 //! | accept an invitation | [`prove_acceptance`] | [`accept`] |
@@ -48,6 +50,7 @@ mod key;
 mod name;
 mod password;
 pub mod ports;
+mod proof;
 mod seal;
 mod secret_token;
 mod session;
@@ -76,6 +79,11 @@ pub use key::{
 pub use name::{ApiKeyName, Currency, PersonName, WorkspaceName, slug};
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
+};
+pub use proof::{
+    IssuedProof, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs, RESET_LIFETIME,
+    UnknownPurpose, VERIFICATION_LIFETIME, answer_request, request_proof, reset_password,
+    verify_email,
 };
 pub use seal::{Sealer, Unsealable};
 pub use secret_token::{

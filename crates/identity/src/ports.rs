@@ -218,7 +218,8 @@ pub trait IdentityTx: Send {
         update: &UserUpdate,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Adds one to a user's session epoch, which ends all their sessions everywhere; answers the new one.
+    /// Adds one to a user's session epoch, which ends all their sessions everywhere, and deletes their open
+    /// password resets; answers the new epoch.
     fn bump_session_epoch(
         &mut self,
         user: UserId,
@@ -333,7 +334,7 @@ pub enum Attempt {
     },
 }
 
-/// Counts attempts at a secret in fixed windows, each begun by its first attempt. Global rows, keyed by
+/// Counts attempts, at a secret or at having mail sent, in fixed windows, each begun by its first attempt. Global rows, keyed by
 /// hashes that name nobody. Never inside another transaction: what was counted stays counted.
 pub trait PasswordAttempts: Sync {
     /// Counts one attempt unless `limit` have been counted in the window that is open at `now`; a window

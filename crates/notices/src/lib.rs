@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Invariant: a mail that an event makes is made from the event's facts and the workspace's name alone, and
-//! holds no credential. A letter that brings somebody a link holds one, is
-//! addressed to that one person, and lies sealed until it is delivered.
+//! holds no credential. A letter that brings somebody a link holds one, is addressed to that one person, and
+//! lies sealed until it is delivered.
 
 mod mailer;
 mod smtp;
@@ -118,28 +118,34 @@ pub fn team_invitation(to: &str, workspace: &str, role: &str, link: &str, expire
     }
 }
 
-/// The mail with the link to a new password.
+/// The letter with the link to a new password.
 #[must_use]
-pub fn password_reset(link: &str) -> Mail {
-    Mail {
-        subject: "Set a new password".to_owned(),
-        text: format!(
-            "Somebody, we hope you, asked for a new password for your RawDrive account.\n\n\
+pub fn password_reset(to: &str, link: &str) -> Letter {
+    Letter {
+        to: vec![to.to_owned()],
+        mail: Mail {
+            subject: "Set a new password".to_owned(),
+            text: format!(
+                "Somebody, we hope you, asked for a new password for your RawDrive account.\n\n\
              Set it here, within the hour; the link works once:\n{link}\n\n\
              Was it not you? Then do nothing: your password stays as it is.\n"
-        ),
+            ),
+        },
     }
 }
 
-/// The mail with the link that verifies an address.
+/// The letter with the link that verifies an address.
 #[must_use]
-pub fn email_verification(link: &str) -> Mail {
-    Mail {
-        subject: "Confirm your e-mail address".to_owned(),
-        text: format!(
-            "Confirm that this is the address of your RawDrive account, within a day:\n{link}\n\n\
+pub fn email_verification(to: &str, link: &str) -> Letter {
+    Letter {
+        to: vec![to.to_owned()],
+        mail: Mail {
+            subject: "Confirm your e-mail address".to_owned(),
+            text: format!(
+                "Confirm that this is the address of your RawDrive account, within a day:\n{link}\n\n\
              Did you not ask for this? Then do nothing.\n"
-        ),
+            ),
+        },
     }
 }
 

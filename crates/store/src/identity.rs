@@ -169,6 +169,9 @@ impl IdentityTx for WriteTx {
     }
 
     async fn bump_session_epoch(&mut self, user: UserId) -> Result<u32, StoreError> {
+        const NO_RESETS: &str =
+            "DELETE FROM proofs WHERE user_id = $1 AND purpose = 'password_reset'";
+        execute(&self.tx, "end resets", NO_RESETS, [user.uuid().into()]).await?;
         let rows = query(&self.tx, "end sessions", BUMP_EPOCH, [user.uuid().into()]).await?;
         let row = rows.first().ok_or(StoreError::Dangling {
             operation: "end sessions",

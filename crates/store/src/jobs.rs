@@ -183,16 +183,17 @@ impl Store {
     }
 
     /// Deletes what has outlived its use: idempotency keys after a day, sessions past their end, attempt
-    /// windows that are over, and closed holds after a day.
+    /// windows that are over, mailed proofs past their end, and closed holds after a day.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn sweep(&self) -> Result<(), StoreError> {
-        const SWEEPS: [&str; 5] = [
+        const SWEEPS: [&str; 6] = [
             "DELETE FROM idempotency_keys WHERE created_at < $2 AND leased_until < $1",
             "DELETE FROM sessions WHERE expires_at < $1",
             "DELETE FROM refresh_tokens WHERE expires_at < $1",
             "DELETE FROM password_attempts WHERE window_ends_at < $1",
+            "DELETE FROM proofs WHERE expires_at < $1",
             "DELETE FROM holds WHERE state <> 'held' AND expires_at < $2",
         ];
         let now = self.0.ambient.lease_now().min(self.0.ambient.now());

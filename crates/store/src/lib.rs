@@ -23,6 +23,7 @@ mod identity;
 mod jobs;
 mod ledger;
 mod onboarding;
+mod proofs;
 mod scope;
 mod standing;
 mod store;

@@ -1,21 +1,26 @@
-//! Credentials: API keys, mailed proofs, signing keys, and what nobody may pass for one.
+//! Credentials: API keys, access tokens, signing keys, and what may pass for none of them.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use e2e::{Answer, Api, Server, unknown_id};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A server whose time the test says.
-struct Clocked {
-    server: Server,
+pub(crate) struct Clocked {
+    pub(crate) server: Server,
     clock: tempfile::NamedTempFile,
 }
 
 impl Clocked {
-    fn start(at: &str, extra: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(at: &str, extra: &[(&str, &str)]) -> Self {
         let clock = tempfile::NamedTempFile::new().expect("failed to make the clock's file");
         fs::write(clock.path(), at).expect("failed to set the clock");
         let path = clock.path().to_str().expect("the path is text").to_owned();
@@ -25,7 +30,7 @@ impl Clocked {
         Self { server, clock }
     }
 
-    fn set(&self, at: &str) {
+    pub(crate) fn set(&self, at: &str) {
         fs::write(self.clock.path(), at).expect("failed to set the clock");
     }
 }
@@ -502,4 +507,283 @@ async fn none_is_accepted(server: &Server, tokens: &BTreeSet<String>) {
         let answer: Answer = anonymous.send(request).await;
         assert_eq!(answer.essence(), expected.essence(), "{token:?}");
     }
+}
+
+fn encoded(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Every forgery that can be made without the installation's key: each header under each signature, and each
+/// set of claims under the two that are worth most.
+fn forgeries(token: &str, public: &[u8], listener: &str) -> BTreeSet<String> {
+    let parts: Vec<&str> = token.split('.').collect();
+    let [header, claims, signature] = parts[..] else {
+        panic!("a token has three parts: {token}")
+    };
+    let read = |part: &str| -> Value {
+        let bytes = URL_SAFE_NO_PAD.decode(part).expect("base64url");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let (header, claims) = (read(header), read(claims));
+    let attacker = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).expect("a seed");
+    let attacker_jwk = json!({
+        "kty": "OKP", "crv": "Ed25519", "x": encoded(attacker.public_key()), "kid": header["kid"],
+    });
+    let with = |value: &Value, name: &str, new: Value| {
+        let mut changed = value.clone();
+        changed[name] = new;
+        changed
+    };
+    let without = |value: &Value, name: &str| {
+        let mut changed = value.clone();
+        changed.as_object_mut().expect("an object").remove(name);
+        changed
+    };
+    let kid = header["kid"].as_str().expect("a kid");
+    let mut headers = vec![header.clone(), json!({}), json!([]), json!("EdDSA")];
+    for alg in [
+        "none", "None", "NONE", "HS256", "HS384", "HS512", "RS256", "ES256", "eddsa", "Ed25519", "",
+    ] {
+        headers.push(with(&header, "alg", json!(alg)));
+    }
+    for kid in [
+        "../../../../dev/null",
+        "/dev/null",
+        "..%2f..%2fsecret.key",
+        "secret.key",
+        "' OR '1'='1",
+        "' UNION SELECT 'AAAA' --",
+        "1; DROP TABLE signing_keys",
+        "\u{0}",
+        "",
+        "*",
+        &kid.to_uppercase(),
+        &format!("{kid}\u{0}"),
+        &format!("{kid}/../{kid}"),
+    ] {
+        headers.push(with(&header, "kid", json!(kid)));
+    }
+    headers.push(with(&header, "kid", json!([kid])));
+    headers.push(with(&header, "typ", json!("JWT")));
+    headers.push(with(&header, "jwk", attacker_jwk.clone()));
+    headers.push(with(&without(&header, "kid"), "jwk", attacker_jwk));
+    for (name, path) in [("jku", "jwks.json"), ("x5u", "cert.pem")] {
+        let address = json!(format!("http://{listener}/{path}"));
+        headers.push(with(&header, name, address.clone()));
+        headers.push(with(&without(&header, "kid"), name, address));
+    }
+    headers.push(with(&header, "x5c", json!(["AAAA"])));
+    headers.push(with(&header, "crit", json!(["exp"])));
+    headers.push(with(&header, "b64", json!(false)));
+    for name in ["alg", "typ", "kid"] {
+        headers.push(without(&header, name));
+    }
+
+    let now = claims["iat"].as_i64().expect("a time");
+    let other = "https://elsewhere.example";
+    let mut bodies = vec![
+        json!({}),
+        json!([]),
+        json!(null),
+        with(&claims, "role", json!("owner")),
+    ];
+    for exp in [
+        json!((now + 900).to_string()),
+        json!(f64::from(u32::try_from(now).expect("in this century")) + 900.5),
+        json!(1e300),
+        json!(-1),
+        json!(0),
+        json!(now - 30),
+        json!(253_402_300_799_u64),
+        json!(u64::MAX),
+        json!(null),
+        json!([now + 900]),
+        json!(true),
+    ] {
+        bodies.push(with(&claims, "exp", exp));
+    }
+    for name in [
+        "iss", "aud", "sub", "wid", "sid", "iat", "nbf", "exp", "jti",
+    ] {
+        bodies.push(without(&claims, name));
+        bodies.push(with(&claims, name, json!([claims[name].clone()])));
+        bodies.push(with(&claims, name, json!(other)));
+    }
+    bodies.push(with(&claims, "nbf", json!(now + 3_600)));
+    bodies.push(with(&claims, "wid", json!(unknown_id("ws"))));
+    bodies.push(with(&claims, "sub", json!(unknown_id("usr"))));
+
+    let hmac_with = |secret: &[u8], message: &str| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        encoded(hmac::sign(&key, message.as_bytes()))
+    };
+    let mut found = BTreeSet::new();
+    for header in &headers {
+        let message = format!(
+            "{}.{}",
+            encoded(header.to_string()),
+            encoded(claims.to_string())
+        );
+        found.insert(format!("{message}."));
+        found.insert(format!(
+            "{message}.{}",
+            encoded(attacker.sign(message.as_bytes()))
+        ));
+        found.insert(format!("{message}.{}", hmac_with(public, &message)));
+        found.insert(format!(
+            "{message}.{}",
+            hmac_with(encoded(public).as_bytes(), &message)
+        ));
+        // The true signature lies on other bytes than these, whatever they say.
+        found.insert(format!("{message}.{signature}"));
+    }
+    for body in &bodies {
+        let message = format!(
+            "{}.{}",
+            encoded(header.to_string()),
+            encoded(body.to_string())
+        );
+        found.insert(format!(
+            "{message}.{}",
+            encoded(attacker.sign(message.as_bytes()))
+        ));
+        found.insert(format!("{message}.{signature}"));
+    }
+    found.remove(token);
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_forged_token_is_accepted_and_none_makes_the_server_call_out() {
+    let server = Server::shared();
+    let ada = server.sign_up("forged").await;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("failed to listen");
+    listener
+        .set_nonblocking(true)
+        .expect("a listener that does not wait");
+    let address = listener.local_addr().expect("an address").to_string();
+    let keys = server
+        .anonymous()
+        .get("/.well-known/jwks.json")
+        .await
+        .is(200)
+        .json();
+    let public = keys["keys"][0]["x"].as_str().expect("a key");
+    let public = URL_SAFE_NO_PAD.decode(public).expect("base64url");
+    let mut tokens = forgeries(&ada.token, &public, &address);
+    tokens.insert(ada.refresh.clone());
+    tokens.insert(format!("{}.{}", ada.token, "AAAA"));
+    tokens.insert(ada.token[..ada.token.len() - 1].to_owned());
+    tokens.insert(format!("{}=", ada.token));
+    tokens.insert("..".to_owned());
+    tokens.insert("a".repeat(6_000));
+    assert!(tokens.len() >= 250, "only {} tokens", tokens.len());
+    none_is_accepted(server, &tokens).await;
+    let called = listener.accept();
+    assert!(
+        called.is_err_and(|e| e.kind() == ErrorKind::WouldBlock),
+        "the server called out"
+    );
+    let _ = ada.get("/v1/libraries").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_true_token_that_ended_30_seconds_ago_is_as_good_as_none() {
+    let clocked = Clocked::start("2026-03-01T10:00:00Z", &[]);
+    let ada = clocked.server.sign_up("ended").await;
+    clocked.set("2026-03-01T10:15:04Z");
+    let _ = ada.get("/v1/libraries").await.is(200);
+    for late in [
+        "2026-03-01T10:15:05Z",
+        "2026-03-01T10:15:30Z",
+        "9999-12-31T23:59:59Z",
+    ] {
+        clocked.set(late);
+        none_is_accepted(&clocked.server, &BTreeSet::from([ada.token.clone()])).await;
+    }
+    // Nor does it begin before it was issued.
+    clocked.set("2026-03-01T09:59:00Z");
+    none_is_accepted(&clocked.server, &BTreeSet::from([ada.token.clone()])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotated_keys_overlap_and_every_token_holds_to_its_end() {
+    let clocked = Clocked::start("2026-03-01T10:00:00Z", &[]);
+    let server = &clocked.server;
+    let ada = server.sign_up("rotated").await;
+    let kid_of = |token: &str| {
+        let head = token.split('.').next().expect("a token has parts");
+        let head = URL_SAFE_NO_PAD.decode(head).expect("base64url");
+        let head: Value = serde_json::from_slice(&head).expect("JSON");
+        head["kid"].as_str().expect("a kid").to_owned()
+    };
+    let kids = async || -> BTreeSet<String> {
+        let keys = server
+            .anonymous()
+            .get("/.well-known/jwks.json")
+            .await
+            .is(200)
+            .json();
+        let keys = keys["keys"].as_array().expect("a key set").clone();
+        keys.iter()
+            .map(|key| key["kid"].as_str().expect("a kid").to_owned())
+            .collect()
+    };
+    let fresh = async || {
+        let body = json!({ "email": ada.email, "password": e2e::Actor::PASSWORD });
+        server
+            .anonymous()
+            .post("/v1/sessions", &body)
+            .await
+            .is(201)
+            .text("access_token")
+    };
+    let old = kid_of(&ada.token);
+    let said = server
+        .admin(&["keys", "rotate", "--json"])
+        .await
+        .succeeded()
+        .stdout;
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let new = said["kid"].as_str().expect("a kid").to_owned();
+    // A server reads its keys every minute; starting reads them at once.
+    server.restart();
+    assert_eq!(kids().await, BTreeSet::from([old.clone(), new.clone()]));
+    let _ = ada.get("/v1/me").await.is(200);
+    assert_eq!(
+        kid_of(&fresh().await),
+        old,
+        "other servers may not know the new key yet"
+    );
+
+    clocked.set("2026-03-01T10:10:00Z");
+    let second = fresh().await;
+    assert_eq!(kid_of(&second), new);
+    let _ = server.bearer(&second).get("/v1/me").await.is(200);
+    let _ = ada.get("/v1/me").await.is(200);
+    clocked.set("2026-03-01T10:30:00Z");
+    assert_eq!(kids().await, BTreeSet::from([new]));
+    ada.get("/v1/me").await.problem(401, "unauthenticated");
+
+    // Under another secret key nothing is rotated: the servers could not open what came of it.
+    let key = server.data_dir().join("secret.key");
+    let aside = server.scratch("secret.key");
+    fs::rename(&key, &aside).expect("failed to move the key aside");
+    let refused = server.admin(&["keys", "rotate"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(
+        refused.stderr.contains("another secret key"),
+        "{refused:#?}"
+    );
+    fs::rename(&aside, &key).expect("failed to put the key back");
+    server.restart();
+    let _ = fresh().await;
+    assert_eq!(kids().await.len(), 1);
+
+    let alone = Server::run_alone(&["keys", "rotate"]).await;
+    assert_eq!(alone.code, Some(1), "{alone:#?}");
+    assert!(
+        alone.stderr.contains("nothing was ever served"),
+        "{alone:#?}"
+    );
 }

@@ -14,6 +14,7 @@ mod onboarding;
 mod operation;
 mod photos;
 mod plans;
+mod proofs;
 mod quota;
 mod team;
 mod walk;

@@ -6,7 +6,7 @@ use e2e::Server;
 use serde_json::Value;
 
 /// Every route that this suite uses; the document must describe each.
-const ROUTES: [(&str, &str); 55] = [
+const ROUTES: [(&str, &str); 61] = [
     ("post", "/v1/signup"),
     ("post", "/v1/sessions"),
     ("post", "/v1/sessions/refresh"),
@@ -15,6 +15,12 @@ const ROUTES: [(&str, &str); 55] = [
     ("get", "/v1/me"),
     ("patch", "/v1/me"),
     ("get", "/.well-known/jwks.json"),
+    ("post", "/v1/password-resets"),
+    ("post", "/v1/password-resets/complete"),
+    ("post", "/v1/email-verifications"),
+    ("post", "/v1/email-verifications/complete"),
+    ("get", "/password-reset"),
+    ("get", "/email-verification"),
     ("get", "/v1/api-keys"),
     ("post", "/v1/api-keys"),
     ("delete", "/v1/api-keys/{}"),
@@ -65,11 +71,13 @@ const ROUTES: [(&str, &str); 55] = [
 ];
 
 /// Pages and the document itself may be left out of it: they are not the API.
-const OPTIONAL: [&str; 4] = [
+const OPTIONAL: [&str; 6] = [
     "/openapi.json",
     "/problems/{}",
     "/settings/billing/upgrade",
     "/shared",
+    "/password-reset",
+    "/email-verification",
 ];
 
 fn without_names(template: &str) -> String {

@@ -12,11 +12,12 @@ use rawdrive_http_api::{App, KeyUses, Settings, configure, record_key_uses};
 use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
-use rawdrive_notices::FileMailer;
+use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::page::CursorCodec;
+use tokio::task::JoinHandle;
 
 use super::stop::Stop;
 use super::{Installation, OpenError};
@@ -81,26 +82,10 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let listener = listen(installation.config.listen)?;
         let bound = listener.local_addr().map_err(ServeError::Serve)?;
         let public_url = installation.config.public_url(bound);
-        let app = app(
-            &installation,
-            store.clone(),
-            blobs.clone(),
-            public_url.as_str(),
-        )
-        .await?;
-        let runner = Runner {
-            store: store.clone(),
-            blobs,
-            mailer: FileMailer::new(
-                &installation.data_dir.path().join("mail"),
-                installation.ambient.clone(),
-            ),
-            mails: app.mails.clone(),
-            upgrade_url: app.upgrade_url(),
-        };
+        let app = app(&installation, store.clone(), blobs, public_url.as_str()).await?;
         let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
         let uses = tokio::spawn(record_key_uses(app.clone()));
-        let jobs = tokio::spawn(runner.run());
+        let jobs = run_jobs(&installation, &app);
         tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
         welcome(
             &mut std::io::stdout(),
@@ -114,6 +99,31 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         store.close().await.map_err(OpenError::Store)?;
         ended
     })
+}
+
+/// Starts the job runner, with the mail server that is configured, otherwise with files.
+fn run_jobs(installation: &Installation, app: &Data<App>) -> JoinHandle<()> {
+    let ambient = installation.ambient.clone();
+    let sender = Sender::no_reply(&app.settings.public_url);
+    match &installation.config.smtp_url {
+        Some(url) => tokio::spawn(runner(app, SmtpMailer::new(url, sender, ambient)).run()),
+        None => {
+            let directory = installation.data_dir.path().join("mail");
+            tokio::spawn(runner(app, FileMailer::new(&directory, sender, ambient)).run())
+        }
+    }
+}
+
+fn runner<M: Mailer>(app: &Data<App>, mailer: M) -> Runner<M> {
+    Runner {
+        store: app.store.clone(),
+        blobs: app.blobs.clone(),
+        mailer,
+        mails: app.mails.clone(),
+        pepper: app.pepper.clone(),
+        public_url: app.settings.public_url.clone(),
+        upgrade_url: app.upgrade_url(),
+    }
 }
 
 /// What a newcomer needs first.

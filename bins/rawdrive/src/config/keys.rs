@@ -77,7 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     key("STRIPE_SECRET_KEY", "stripe_secret_key", None).later(),
     key("STRIPE_WEBHOOK_SECRET", "stripe_webhook_secret", None).later(),
     key("STRIPE_API_URL", "stripe_api_url", None).later(),
-    key("RAWDRIVE_SMTP_URL", "smtp_url", None).later(),
+    key("RAWDRIVE_SMTP_URL", "smtp_url", None),
     key("RAWDRIVE_SECRET_KEY", "secret_key", None),
     key("RAWDRIVE_CURRENCY", "currency", Some("usd")),
     key("RAWDRIVE_GRACE_DAYS", "grace_days", Some("14")).without_effect(),

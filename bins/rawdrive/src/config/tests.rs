@@ -173,6 +173,17 @@ fn an_unreadable_value_names_its_key_and_what_would_be_right() {
             "s3://bucket",
             "not part of this release: unset it",
         ),
+        ("RAWDRIVE_SMTP_URL", "", "expected smtp:// or smtps://"),
+        (
+            "RAWDRIVE_SMTP_URL",
+            "smtp://mail.example?tls=no",
+            "expected no parameters but",
+        ),
+        (
+            "RAWDRIVE_SMTP_URL",
+            "smtps://mail.example?from=nobody",
+            "from: expected an address",
+        ),
         ("RAWDRIVE_SECRET_KEY", "", "at least 32 bytes"),
         (
             "RAWDRIVE_SECRET_KEY",
@@ -223,6 +234,25 @@ fn an_unreadable_value_names_its_key_and_what_would_be_right() {
             "{error}"
         );
         assert!(error.contains(expected), "{name} = {value}: {error}");
+    }
+}
+
+#[test]
+fn the_password_of_the_mail_server_is_never_shown() {
+    let good = "smtps://mailer:hunter2secret@mail.example?from=photos@studio.example";
+    let config = load(&[("RAWDRIVE_SMTP_URL", good)], "").unwrap();
+    assert!(config.smtp_url.is_some());
+    assert!(!format!("{config:?}").contains("hunter2secret"));
+    for wrong in [
+        "http://mailer:hunter2secret@mail.example",
+        "smtp://mailer:hunter2secret@mail.example:port",
+        "smtp://mailer:hunter2secret@mail.example?secret=1",
+    ] {
+        let error = load(&[("RAWDRIVE_SMTP_URL", wrong)], "").unwrap_err();
+        assert!(
+            !format!("{error} {error:?}").contains("hunter2secret"),
+            "{error:?}"
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use actix_web::http::Uri;
+use rawdrive_notices::SmtpUrl;
 use secrecy::SecretString;
 
 use crate::telemetry;
@@ -122,6 +123,10 @@ pub(super) fn secret_key(text: &str) -> Result<SecretString, String> {
         return Err(format!("expected at least {SECRET_KEY_BYTES} bytes"));
     }
     Ok(SecretString::from(text))
+}
+
+pub(super) fn smtp_url(text: &str) -> Result<SmtpUrl, String> {
+    SmtpUrl::parse(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn currency(text: &str) -> Result<String, String> {

@@ -4,6 +4,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TY
 use actix_web::{HttpResponse, web};
 
 use super::problem::{Code, Problem};
+use super::proof_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 
 /// Where `upgrade_url` points, on the installation's public URL.
 pub const UPGRADE_PATH: &str = "/settings/billing/upgrade";
@@ -59,16 +60,18 @@ pub fn shared_page(config: &mut web::ServiceConfig) {
         }));
 }
 
-/// The paths that [`problem_pages`] and [`shared_page`] serve, all by GET: they are not in the API's document.
-pub const PAGE_PATHS: [&str; 5] = [
+/// The pages' paths, all answered to GET: they are not in the API's document.
+pub const PAGE_PATHS: [&str; 7] = [
     "/problems/{code}",
     UPGRADE_PATH,
     INVITATION_PATH,
     SHARED_PATH,
     SHARED_SCRIPT_PATH,
+    PASSWORD_RESET_PATH,
+    EMAIL_VERIFICATION_PATH,
 ];
 
-fn page_route(path: &str) -> actix_web::Resource {
+pub(super) fn page_route(path: &str) -> actix_web::Resource {
     web::resource(path.to_owned()).guard(actix_web::guard::Get())
 }
 

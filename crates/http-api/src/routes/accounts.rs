@@ -1,5 +1,7 @@
 //! Sign-up, sessions, one's own account.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_identity::ports::{Belonging, IdentityRead};
 use rawdrive_identity::{
@@ -228,12 +230,10 @@ pub(crate) fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> Work
 }
 
 /// The peer of the connection: a header could be anybody's word.
-pub(crate) fn peer(request: &HttpRequest) -> std::net::IpAddr {
+pub(crate) fn peer(request: &HttpRequest) -> IpAddr {
     request
         .peer_addr()
-        .map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |a| {
-            a.ip()
-        })
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
 }
 
 /// Opens a session in the last used workspace, otherwise the oldest.
@@ -252,11 +252,10 @@ pub(crate) async fn sign_in(
         v.finish()?;
         return Err(Problem::internal("a refused field has no message"));
     };
-    let client = peer(&request);
     let credentials = Credentials {
         email,
         password,
-        client,
+        client: peer(&request),
     };
     let opening = rawdrive_identity::sign_in(
         &app.store,

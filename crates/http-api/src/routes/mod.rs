@@ -9,6 +9,7 @@ pub(crate) mod onboarding;
 pub(crate) mod operation;
 pub(crate) mod photos;
 pub(crate) mod plans;
+pub(crate) mod proofs;
 pub(crate) mod shared;
 pub(crate) mod team;
 pub(crate) mod workspace;
@@ -19,7 +20,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
-use crate::edge::{AllowedMethods, ProblemBody, extractor_errors, problem_pages, shared_page};
+use crate::edge::{
+    AllowedMethods, ProblemBody, extractor_errors, problem_pages, proof_pages, shared_page,
+};
 
 macro_rules! routes {
     ($($module:ident :: $handler:ident),+ $(,)?) => {
@@ -44,6 +47,8 @@ macro_rules! routes {
 routes! {
     accounts::sign_up, accounts::sign_in, accounts::refresh_session, accounts::switch_workspace, accounts::sign_out,
     accounts::show_me, accounts::update_me, accounts::jwks,
+    proofs::request_password_reset, proofs::complete_password_reset,
+    proofs::request_email_verification, proofs::complete_email_verification,
     api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key,
     workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
@@ -95,6 +100,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             .configure(register)
             .configure(problem_pages(upgrade))
             .configure(shared_page)
+            .configure(proof_pages)
             .service(actix_web::web::resource("/docs").route(actix_web::web::get().to(docs)))
             .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document.clone()))
             .default_service(allowed.default_service());

@@ -2,7 +2,9 @@
 
 mod access_tokens;
 mod accounts;
+mod api_keys;
 mod keys;
 mod memory;
 mod passwords;
+mod proofs;
 mod sessions;

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_identity::ports::*;
 use rawdrive_identity::{
-    AccessClaims, ClaimedPassword, Currency, EmailAddress, HashCost, Keyring, MasterKey,
-    NewAccount, Password, PasswordHasher, PersonName, SealedKey, SignedIn, TokenIssuer,
-    WorkspaceName, load_keyring, sign_up,
+    AccessClaims, ApiKeyRow, ClaimedPassword, Currency, EmailAddress, HashCost, Keyring, MasterKey,
+    NewAccount, Password, PasswordHasher, PersonName, ProofPurpose, ProofRequest, ProofRow,
+    SealedKey, SignedIn, TokenIssuer, WorkspaceName, load_keyring, sign_up,
 };
 use rawdrive_tenancy_core::ambient::{Ambient, ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::{RefreshId, SessionId, TypedId, UserId, WorkspaceId};
+use rawdrive_tenancy_core::id::{
+    ApiKeyId, ProofId, RefreshId, SessionId, TypedId, UserId, WorkspaceId,
+};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
 use secrecy::ExposeSecret;
 
@@ -40,7 +42,7 @@ struct Refresh {
 
 #[derive(Clone, Default)]
 pub(crate) struct State {
-    users: BTreeMap<UserId, User>,
+    pub(crate) users: BTreeMap<UserId, User>,
     last_workspace: BTreeMap<UserId, WorkspaceId>,
     pub(crate) workspaces: BTreeMap<WorkspaceId, Workspace>,
     pub(crate) memberships: BTreeMap<(WorkspaceId, UserId), (Role, DateTime<Utc>)>,
@@ -48,6 +50,9 @@ pub(crate) struct State {
     refreshes: BTreeMap<RefreshId, Refresh>,
     attempts: BTreeMap<[u8; 32], (u32, DateTime<Utc>)>,
     pub(crate) keys: Vec<SealedKey>,
+    pub(crate) api_keys: BTreeMap<(WorkspaceId, ApiKeyId), (ApiKeyRow, String)>,
+    pub(crate) proof_requests: Vec<ProofRequest>,
+    pub(crate) proofs: BTreeMap<ProofId, ProofRow>,
     pub(crate) audit: Vec<Change>,
 }
 
@@ -93,8 +98,8 @@ impl Memory {
 }
 
 pub(crate) struct Tx {
-    workspace: WorkspaceId,
-    state: State,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) state: State,
     store: Memory,
     /// Another transaction exchanges the same token between our read and our write.
     pub(crate) refresh_was_taken: bool,
@@ -188,7 +193,11 @@ impl IdentityTx for Tx {
             .get_mut(&user)
             .ok_or(StoreError::Dangling { operation: "bump" })?;
         user.session_epoch += 1;
-        Ok(user.session_epoch)
+        let id = user.id;
+        let is_reset =
+            |row: &ProofRow| row.user == id && row.purpose == ProofPurpose::PasswordReset;
+        self.state.proofs.retain(|_, row| !is_reset(row));
+        Ok(self.state.users[&id].session_epoch)
     }
 
     async fn note_last_workspace(&mut self, user: UserId) -> Result<(), StoreError> {

@@ -1,0 +1,219 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_identity::ports::IdentityTx;
+use rawdrive_identity::{
+    ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, IdentityError,
+    MAX_API_KEYS, NewApiKey, ProvenKey, StoredKey, TokenPepper, create_api_key, prove_api_key,
+    revoke_api_key,
+};
+use rawdrive_tenancy_core::id::{ApiKeyId, WorkspaceId};
+use rawdrive_tenancy_core::{Actor, Role, StoreError};
+use secrecy::ExposeSecret;
+
+use crate::memory::{Memory, Tx, World};
+
+impl ApiKeysTx for Tx {
+    async fn count_api_keys(&mut self) -> Result<u64, StoreError> {
+        let workspace = self.workspace;
+        let keys = self.state.api_keys.keys();
+        Ok(keys.filter(|(owner, _)| *owner == workspace).count() as u64)
+    }
+
+    async fn insert_api_key(
+        &mut self,
+        key: &ApiKeyRow,
+        secret_hash: &str,
+    ) -> Result<(), StoreError> {
+        let row = (key.clone(), secret_hash.to_owned());
+        self.state.api_keys.insert((self.workspace, key.id), row);
+        Ok(())
+    }
+
+    async fn delete_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
+        let deleted = self.state.api_keys.remove(&(self.workspace, id));
+        Ok(deleted.map(|(key, _)| key))
+    }
+
+    async fn note_key_use(&mut self, id: ApiKeyId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        if let Some((key, _)) = self.state.api_keys.get_mut(&(self.workspace, id)) {
+            key.last_used_at = key.last_used_at.max(Some(at));
+        }
+        Ok(())
+    }
+}
+
+impl ApiKeyRead for Memory {
+    async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
+        let state = self.state();
+        let found = state.api_keys.get(&(token.workspace(), token.id()));
+        Ok(found.map(|(key, secret_hash)| StoredKey {
+            role: key.role,
+            secret_hash: secret_hash.clone(),
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
+            workspace_status: state.workspaces[&token.workspace()].status,
+        }))
+    }
+}
+
+fn pepper() -> TokenPepper {
+    TokenPepper::new(&[7; 32])
+}
+
+fn wanted(role: Role, expires_at: Option<DateTime<Utc>>) -> NewApiKey {
+    NewApiKey {
+        name: ApiKeyName::parse("Uploader").unwrap(),
+        role,
+        expires_at,
+    }
+}
+
+impl World {
+    async fn make_key(
+        &self,
+        workspace: WorkspaceId,
+        own: Role,
+        new: NewApiKey,
+    ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
+        let mut tx = self.store.begin(workspace);
+        let maker = (Actor::User(self.ambient.id()), own);
+        let (row, secret) = create_api_key(&mut tx, &self.ambient, &pepper(), maker, new).await?;
+        tx.commit();
+        Ok((row, ApiKeyToken::parse(secret.expose_secret()).unwrap()))
+    }
+
+    async fn prove_key(&self, token: &ApiKeyToken) -> Result<ProvenKey, IdentityError> {
+        prove_api_key(&self.store, &self.ambient, &pepper(), token).await
+    }
+}
+
+#[tokio::test]
+async fn a_key_proves_its_workspace_and_its_role_until_it_ends() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await;
+    let here = ana.workspace.workspace;
+    let end = world.ambient.now() + TimeDelta::hours(1);
+    let new = wanted(Role::Admin, Some(end));
+    let (row, token) = world.make_key(here, Role::Owner, new).await.unwrap();
+    let proven = world.prove_key(&token).await.unwrap();
+    assert_eq!(
+        (
+            proven.grant.workspace(),
+            proven.grant.key(),
+            proven.grant.role()
+        ),
+        (here, row.id, Role::Admin)
+    );
+    let stored = world.store.state().api_keys[&(here, row.id)].1.clone();
+    assert!(!token.text().expose_secret().contains(&stored));
+    world
+        .clock
+        .advance(TimeDelta::hours(1) - TimeDelta::seconds(1));
+    assert!(world.prove_key(&token).await.is_ok());
+    world.clock.advance(TimeDelta::seconds(1));
+    let ended = world.prove_key(&token).await;
+    assert!(
+        matches!(ended, Err(IdentityError::Unauthenticated)),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_holds_for_its_own_row_and_pepper_alone() {
+    let world = World::new().await;
+    let ana = world.sign_up("ana@example.com").await.workspace.workspace;
+    let eve = world.sign_up("eve@example.com").await.workspace.workspace;
+    let new = wanted(Role::Member, None);
+    let (_, anas) = world.make_key(ana, Role::Owner, new.clone()).await.unwrap();
+    let (_, eves) = world.make_key(eve, Role::Owner, new).await.unwrap();
+    let text = |token: &ApiKeyToken| token.text().expose_secret().to_owned();
+    let (anas_text, eves_text) = (text(&anas), text(&eves));
+    let parts = |text: &str| text.split('_').map(str::to_owned).collect::<Vec<_>>();
+    let (a, e) = (parts(&anas_text), parts(&eves_text));
+    for swapped in [
+        [&a[0], &e[1], &a[2], &a[3]],
+        [&a[0], &a[1], &e[2], &a[3]],
+        [&a[0], &a[1], &a[2], &e[3]],
+        [&a[0], &e[1], &e[2], &a[3]],
+    ] {
+        let token = ApiKeyToken::parse(&swapped.map(String::as_str).join("_")).unwrap();
+        let refused = world.prove_key(&token).await;
+        assert!(
+            matches!(refused, Err(IdentityError::Unauthenticated)),
+            "{refused:?}"
+        );
+    }
+    let other = TokenPepper::new(&[8; 32]);
+    assert!(
+        prove_api_key(&world.store, &world.ambient, &other, &anas)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn nobody_gives_more_than_they_have_and_a_workspace_has_an_end() {
+    let world = World::new().await;
+    let here = world.sign_up("ana@example.com").await.workspace.workspace;
+    for (own, asked) in [
+        (Role::Member, Role::Admin),
+        (Role::Member, Role::Owner),
+        (Role::Admin, Role::Owner),
+    ] {
+        let refused = world.make_key(here, own, wanted(asked, None)).await;
+        assert!(
+            matches!(refused, Err(ApiKeyError::AboveOwnRole { role }) if role == asked),
+            "{refused:?}"
+        );
+    }
+    let before = world.store.state().audit.len();
+    for _ in 0..MAX_API_KEYS {
+        world
+            .make_key(here, Role::Owner, wanted(Role::Member, None))
+            .await
+            .unwrap();
+    }
+    let refused = world
+        .make_key(here, Role::Owner, wanted(Role::Member, None))
+        .await;
+    assert!(matches!(refused, Err(ApiKeyError::TooMany)), "{refused:?}");
+    let audited = world.store.state().audit.len() - before;
+    assert_eq!(
+        audited as u64, MAX_API_KEYS,
+        "one entry a key, none for a refusal"
+    );
+    let other = world.sign_up("eve@example.com").await.workspace.workspace;
+    assert!(
+        world
+            .make_key(other, Role::Owner, wanted(Role::Member, None))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_gone_and_only_in_its_own_workspace() {
+    let world = World::new().await;
+    let here = world.sign_up("ana@example.com").await.workspace.workspace;
+    let there = world.sign_up("eve@example.com").await.workspace.workspace;
+    let (row, token) = world
+        .make_key(here, Role::Owner, wanted(Role::Member, None))
+        .await
+        .unwrap();
+    let revoke = async |workspace| {
+        let mut tx = world.store.begin(workspace);
+        assert_eq!(tx.workspace(), workspace);
+        let done = revoke_api_key(&mut tx, row.id).await.unwrap();
+        tx.commit();
+        done
+    };
+    let before = world.store.state().audit.len();
+    assert!(!revoke(there).await);
+    assert!(world.prove_key(&token).await.is_ok());
+    assert_eq!(world.store.state().audit.len(), before);
+    assert!(revoke(here).await);
+    assert!(world.prove_key(&token).await.is_err());
+    assert!(!revoke(here).await);
+    let audit = world.store.state().audit.clone();
+    assert_eq!(audit.len(), before + 1);
+    assert_eq!(audit[before].action, "api_key.revoked");
+}
