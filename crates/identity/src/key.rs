@@ -253,7 +253,12 @@ impl Keyring {
         if keys.is_empty() {
             return Err(KeyError::None);
         }
-        keys.sort_by(|a, b| (a.created_at, &a.kid).cmp(&(b.created_at, &b.kid)));
+        // By retirement first: a rotation sets it for every key before its own, whatever the clock says.
+        let age = |key: &SigningKey| {
+            let retired_at = key.retired_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
+            (retired_at, key.created_at)
+        };
+        keys.sort_by(|a, b| (age(a), &a.kid).cmp(&(age(b), &b.kid)));
         let mut context = Context::new(&SHA256);
         for key in &keys {
             context.update(key.kid.as_bytes());

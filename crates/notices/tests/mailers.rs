@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 fn sender() -> Sender {
-    Sender::parse("no-reply@photos.example").unwrap()
+    Sender::parse("no-reply@photos.example").expect("a sender")
 }
 
 /// A mail as it arrived: header fields by name, unfolded, and the text as its encoding says.
@@ -67,15 +67,15 @@ fn unquoted(body: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), joined.as_bytes());
     while let [first, tail @ ..] = rest {
         if *first == b'=' {
-            let digits = std::str::from_utf8(&tail[..2]).unwrap();
-            bytes.push(u8::from_str_radix(digits, 16).unwrap());
+            let digits = std::str::from_utf8(&tail[..2]).expect("two digits");
+            bytes.push(u8::from_str_radix(digits, 16).expect("hex"));
             rest = &tail[2..];
         } else {
             bytes.push(*first);
             rest = tail;
         }
     }
-    String::from_utf8(bytes).unwrap()
+    String::from_utf8(bytes).expect("UTF-8")
 }
 
 /// What every adapter keeps. `arrived` answers the mails that have arrived, in any order.
@@ -89,7 +89,7 @@ async fn contract<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
     let link = format!("https://photos.example/password-reset?token={token}");
     let both = ["ada@example.com".to_owned(), "eve@example.com".to_owned()];
     let mail = password_reset(&both[0], &link).mail;
-    mailer.send(&both, &mail).await.unwrap();
+    mailer.send(&both, &mail).await.expect("handed over");
     let mut mails: Vec<_> = arrived().iter().map(|raw| Arrived::read(raw)).collect();
     mails.sort_by_key(|mail| mail.field("To"));
     let [ada, eve] = &mails[..] else {
@@ -129,7 +129,7 @@ async fn contract<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
         subject: "Żółć: 90 % ❦ a subject that is a good deal longer than one line of a mail's header may be".into(),
         text: text.clone(),
     };
-    mailer.send(&both[..1], &mail).await.unwrap();
+    mailer.send(&both[..1], &mail).await.expect("handed over");
     let all = arrived();
     let mail = all
         .iter()
@@ -149,7 +149,7 @@ async fn contract<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
         subject: "Evil\r\nBcc: all@example.com".into(),
         text: "evil\r\n.\r\nMAIL FROM:<eve@example.com>\r\n".into(),
     };
-    mailer.send(&both[..1], &evil).await.unwrap();
+    mailer.send(&both[..1], &evil).await.expect("handed over");
     let all = arrived();
     let found = all
         .iter()
@@ -209,9 +209,9 @@ struct Sink {
 
 impl Sink {
     async fn start(mood: Mood) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let sink = Self {
-            address: listener.local_addr().unwrap().to_string(),
+            address: listener.local_addr().expect("an address").to_string(),
             mails: Arc::default(),
             credentials: Arc::default(),
         };
@@ -246,7 +246,10 @@ impl Sink {
             let answer = match line.trim_end() {
                 hello if hello.starts_with("EHLO") => "250-sink\r\n250 AUTH PLAIN LOGIN",
                 auth if auth.starts_with("AUTH PLAIN ") => {
-                    self.credentials.lock().unwrap().push(auth[11..].to_owned());
+                    self.credentials
+                        .lock()
+                        .expect("no test panics while it holds this")
+                        .push(auth[11..].to_owned());
                     "235 welcome"
                 }
                 to if to.starts_with("RCPT") && mood == Mood::RefusesRecipients => {
@@ -263,7 +266,10 @@ impl Sink {
                         }
                         mail.push_str(line.strip_prefix('.').unwrap_or(&line));
                     }
-                    self.mails.lock().unwrap().push(mail);
+                    self.mails
+                        .lock()
+                        .expect("no test panics while it holds this")
+                        .push(mail);
                     "250 kept"
                 }
                 "QUIT" => {
@@ -277,7 +283,7 @@ impl Sink {
     }
 
     fn mailer(&self, user: &str, query: &str) -> SmtpMailer {
-        let url = SmtpUrl::parse(&format!("smtp://{user}{}{query}", self.address)).unwrap();
+        let url = SmtpUrl::parse(&format!("smtp://{user}{}{query}", self.address)).expect("a URL");
         SmtpMailer::with_patience(
             &url,
             sender(),

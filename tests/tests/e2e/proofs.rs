@@ -158,6 +158,26 @@ async fn a_link_to_a_new_password_works_for_an_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_without_a_workspace_gets_a_new_password_too() {
+    let server = Server::shared();
+    let ada = server.sign_up_on("owner", "professional").await;
+    let bob = server.join(&ada, "bob", "member").await;
+    let path = format!("/v1/workspace/members/{}", bob.user_id);
+    let _ = ada.delete(&path).await.is(204);
+    let _ = ask(server, "password-resets", &bob.email).await.is(202);
+    // The first mail was the invitation.
+    let _ = server.letters_to(&bob.email, 2).await;
+    let token = mailed(server, "password-reset", &bob.email, 1)
+        .await
+        .remove(0);
+    let _ = reset(server, &token, NEW_PASSWORD).await.is(204);
+    let old = sign_in(server, &bob.email, Actor::PASSWORD).await;
+    old.problem(401, "unauthenticated");
+    let new = sign_in(server, &bob.email, NEW_PASSWORD).await;
+    new.problem(403, "workspace_inactive");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_use_a_link_at_once_one_succeeds() {
     let server = Server::shared();
     let ada = server.sign_up("raced").await;

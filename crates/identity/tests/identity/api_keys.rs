@@ -61,7 +61,7 @@ fn pepper() -> TokenPepper {
 
 fn wanted(role: Role, expires_at: Option<DateTime<Utc>>) -> NewApiKey {
     NewApiKey {
-        name: ApiKeyName::parse("Uploader").unwrap(),
+        name: ApiKeyName::parse("Uploader").expect("a name"),
         role,
         expires_at,
     }
@@ -78,7 +78,10 @@ impl World {
         let maker = (Actor::User(self.ambient.id()), own);
         let (row, secret) = create_api_key(&mut tx, &self.ambient, &pepper(), maker, new).await?;
         tx.commit();
-        Ok((row, ApiKeyToken::parse(secret.expose_secret()).unwrap()))
+        Ok((
+            row,
+            ApiKeyToken::parse(secret.expose_secret()).expect("a key"),
+        ))
     }
 
     async fn prove_key(&self, token: &ApiKeyToken) -> Result<ProvenKey, IdentityError> {

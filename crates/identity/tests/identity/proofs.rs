@@ -98,15 +98,15 @@ impl World {
             .store
             .lease_requests(100, TimeDelta::seconds(1))
             .await
-            .unwrap();
+            .expect("leased");
         let mut issued = Vec::new();
         for request in waiting {
             issued.extend(
                 answer_request(&self.store, &self.ambient, &pepper(), &request)
                     .await
-                    .unwrap(),
+                    .expect("answered"),
             );
-            self.store.finish_request(&request).await.unwrap();
+            self.store.finish_request(&request).await.expect("finished");
         }
         issued
     }
