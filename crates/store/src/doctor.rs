@@ -153,6 +153,18 @@ impl Snapshot {
         Ok(findings)
     }
 
+    /// Every workspace of this state: one that signs up meanwhile is not in it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, StoreError> {
+        const ALL: &str = "SELECT workspace_id FROM workspaces ORDER BY workspace_id";
+        let rows = query(&self.tx, "list workspaces", ALL, []).await?;
+        rows.iter()
+            .map(|row| Ok(WorkspaceId::from_uuid(column(row, "workspace_id")?)))
+            .collect()
+    }
+
     /// The invariants of one workspace: counters, ledger, rows, audit chain.
     ///
     /// # Errors

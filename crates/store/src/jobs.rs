@@ -6,7 +6,6 @@ use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::id::{JobId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::job::{JobsTx, LeasedJob, Work, backoff};
 use sea_orm::{QueryResult, Set};
-use uuid::Uuid;
 
 use crate::entity::jobs;
 use crate::scope::{Tenant, column, corrupt, execute, failed, query};
@@ -152,18 +151,6 @@ impl Store {
             [self.0.ambient.lease_now().into()],
         )
         .await
-    }
-
-    /// Every workspace: for `doctor`.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, StoreError> {
-        const ALL: &str = "SELECT workspace_id FROM workspaces ORDER BY workspace_id";
-        let rows = query(&self.0.reader, "list workspaces", ALL, []).await?;
-        rows.iter()
-            .map(|row| Ok(WorkspaceId::from_uuid(column::<Uuid>(row, "workspace_id")?)))
-            .collect()
     }
 
     /// Whether there is such a workspace: for the operator's commands.

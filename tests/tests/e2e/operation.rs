@@ -283,3 +283,19 @@ async fn the_log_holds_no_secret() {
         assert!(!log.contains(secret), "the log holds a secret");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_sees_one_state_however_many_sign_up_meanwhile() {
+    let server = Server::start();
+    let sign_ups = async {
+        for _ in 0..60 {
+            server.sign_up("meanwhile").await;
+        }
+    };
+    let checks = async {
+        for _ in 0..25 {
+            server.assert_healthy().await;
+        }
+    };
+    futures_util::future::join(sign_ups, checks).await;
+}

@@ -35,7 +35,7 @@ pub(crate) async fn examine(store: &Store, blobs: &Blobs) -> Result<Report, Doct
     let mut report = Report::default();
     let snapshot = store.snapshot().await?;
     report.findings = snapshot.integrity().await?;
-    for workspace in store.workspaces().await? {
+    for workspace in snapshot.workspaces().await? {
         let scope = doctor_scope(workspace);
         report.workspaces += 1;
         report.findings.extend(snapshot.check(&scope).await?);
