@@ -9,6 +9,7 @@ const SQLITE: &[(&str, &str)] = &[
     ("{bytes}", "BLOB"),
     ("{time}", "TEXT"),
     ("{int}", "INTEGER"),
+    ("{real}", "REAL"),
     ("{bool}", "INTEGER"),
     ("{strict}", " STRICT"),
 ];

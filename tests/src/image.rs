@@ -68,17 +68,80 @@ pub fn png(size_bytes: usize, seed: u64) -> Vec<u8> {
         .expect("the size is at least the tiny PNG's and one chunk's");
     let (head, end) = TINY_PNG.split_at(TINY_PNG.len() - END_CHUNK_BYTES);
     let mut noise = Noise(seed);
-    let mut chunk = b"raWd".to_vec();
-    chunk.extend(std::iter::repeat_with(|| noise.next_byte()).take(payload));
-    let length = u32::try_from(payload).expect("a chunk is shorter than 4 GiB");
+    let padding: Vec<u8> = std::iter::repeat_with(|| noise.next_byte())
+        .take(payload)
+        .collect();
+    [head, &chunk(b"raWd", &padding), end].concat()
+}
+
+/// A PNG of the pixels that `color` says, without compression.
+#[must_use]
+pub fn picture(width: u32, height: u32, color: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
+    const TRUE_COLOUR: [u8; 5] = [8, 2, 0, 0, 0];
+    let mut rows = Vec::new();
+    for y in 0..height {
+        // Each row begins with its filter: none.
+        rows.push(0);
+        rows.extend((0..width).flat_map(|x| color(x, y)));
+    }
+    // zlib with stored blocks (RFC 1950, RFC 1951, 3.2.4).
+    let mut zlib = vec![0x78, 0x01];
+    let mut blocks = rows.chunks(0xFFFF).peekable();
+    while let Some(block) = blocks.next() {
+        let length = u16::try_from(block.len()).expect("at most 65535");
+        zlib.push(u8::from(blocks.peek().is_none()));
+        zlib.extend_from_slice(&length.to_le_bytes());
+        zlib.extend_from_slice(&(!length).to_le_bytes());
+        zlib.extend_from_slice(block);
+    }
+    let (a, b) = rows.iter().fold((1_u32, 0_u32), |(a, b), byte| {
+        let a = (a + u32::from(*byte)) % 65_521;
+        (a, (b + a) % 65_521)
+    });
+    zlib.extend_from_slice(&(b << 16 | a).to_be_bytes());
+    let header = [
+        &width.to_be_bytes()[..],
+        &height.to_be_bytes(),
+        &TRUE_COLOUR,
+    ]
+    .concat();
     [
-        head,
-        &length.to_be_bytes(),
-        &chunk,
-        &crc32(&chunk).to_be_bytes(),
-        end,
+        b"\x89PNG\r\n\x1a\n".to_vec(),
+        chunk(b"IHDR", &header),
+        chunk(b"IDAT", &zlib),
+        chunk(b"IEND", &[]),
     ]
     .concat()
+}
+
+/// A PNG that says it has this size and holds the pixels of a small one.
+#[must_use]
+pub fn bomb(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = picture(1, 1, |_, _| [0; 3]);
+    let header = [
+        &width.to_be_bytes()[..],
+        &height.to_be_bytes(),
+        &bytes[24..29],
+    ]
+    .concat();
+    bytes.splice(8..33, chunk(b"IHDR", &header));
+    bytes
+}
+
+/// [`CAMERA_PNG`] with scribble in the middle of its pixels: its header and its chunks are whole.
+#[must_use]
+pub fn damaged_png() -> Vec<u8> {
+    let mut bytes = CAMERA_PNG.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 2_000].fill(0xA5);
+    bytes
+}
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).expect("a chunk is shorter than 4 GiB");
+    let named = [&kind[..], data].concat();
+    let crc = crc32(&named);
+    [&length.to_be_bytes()[..], &named, &crc.to_be_bytes()].concat()
 }
 
 /// The CRC of PNG, bit by bit: slow and short.

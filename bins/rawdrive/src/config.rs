@@ -11,9 +11,11 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use rawdrive_gallery::analysis::VisionSettings;
 use rawdrive_notices::SmtpUrl;
 use secrecy::SecretString;
 
@@ -22,6 +24,9 @@ pub(crate) use values::{LogFormat, PublicUrl};
 
 /// The file, looked for in the working directory.
 pub(crate) const FILE: &str = "rawdrive.toml";
+/// How long a vision endpoint may take: well below the minute for which a request's idempotency key is its
+/// own.
+const VISION_TIMEOUT: Duration = Duration::from_secs(45);
 const ENVIRONMENT: &str = "environment";
 const DEFAULTS: &str = "defaults";
 
@@ -72,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) retention_days: u16,
     /// The largest photo, in bytes.
     pub(crate) max_upload_bytes: u64,
+    /// The model that describes photos, where one is asked.
+    pub(crate) vision: Option<VisionSettings>,
     /// Whether requests are rate-limited.
     pub(crate) rate_limits: bool,
     #[cfg_attr(
@@ -222,6 +229,7 @@ impl Config {
             grace_days: sources.required("grace_days", values::days)?,
             retention_days: sources.required("retention_days", values::days)?,
             max_upload_bytes: sources.required("max_upload_bytes", values::size_bytes)?,
+            vision: sources.vision()?,
             rate_limits: sources.required("rate_limits", values::switch)?,
             webhooks_allow_private: sources.required("webhooks_allow_private", values::switch)?,
             log: sources.required("log", values::log_filter)?,
@@ -383,6 +391,36 @@ impl Sources {
     ) -> Result<T, ConfigError> {
         self.optional(name, read)?
             .ok_or_else(|| self.refuse(name, "is required"))
+    }
+
+    /// The vision endpoint: address and model together, perhaps with a key.
+    fn vision(&self) -> Result<Option<VisionSettings>, ConfigError> {
+        let url = self.optional("analysis_url", PublicUrl::parse)?;
+        let key = self.optional("analysis_key", values::service_key)?;
+        let model = self.optional("analysis_model", values::model)?;
+        let Some(url) = url else {
+            let alone = match (key, model) {
+                (Some(_), _) => "analysis_key",
+                (None, Some(_)) => "analysis_model",
+                (None, None) => return Ok(None),
+            };
+            return Err(self.refuse(
+                alone,
+                "needs RAWDRIVE_ANALYSIS_URL: set it as well, or unset this",
+            ));
+        };
+        let model = model.ok_or_else(|| {
+            self.refuse(
+                "analysis_url",
+                "needs RAWDRIVE_ANALYSIS_MODEL: set it as well",
+            )
+        })?;
+        Ok(Some(VisionSettings {
+            url: url.as_str().to_owned(),
+            key,
+            model,
+            timeout: VISION_TIMEOUT,
+        }))
     }
 
     fn refuse_later_releases(&self) -> Result<(), ConfigError> {

@@ -13,6 +13,7 @@
 //! Invariant: a blob's key is made from the scope's workspace and the photo's id alone; no text of a client
 //! is ever part of it.
 
+pub mod analysis;
 mod blobs;
 mod clients;
 mod inspect;
@@ -31,6 +32,8 @@ pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,
     Title, Website,
 };
-pub use ports::{GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore};
+pub use ports::{
+    AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
+};
 pub use upload::{BodyError, Incoming, Length, OnStored, UploadError, receive};
 pub use verbs::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};

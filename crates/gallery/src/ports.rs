@@ -10,6 +10,7 @@ use rawdrive_tenancy_core::page::{Page, PageRequest};
 use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
+use crate::analysis::{Analysis, PerceptualHash};
 use crate::{Branding, Gallery, GalleryOverview, Library, Photo};
 
 /// What became of a library that was to be deleted.
@@ -138,7 +139,33 @@ pub trait GalleryRead {
     fn branding(&self) -> impl Future<Output = Result<Option<Branding>, StoreError>> + Send;
 }
 
-/// A store whose transactions can carry an upload.
+/// Writes of analyses.
+pub trait AnalysisTx {
+    /// Writes a photo's analysis in the place of an earlier one; [`StoreError::Dangling`] when the photo
+    /// is gone. It goes when the photo goes.
+    fn put_analysis(
+        &mut self,
+        analysis: &Analysis,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Reads of analyses. Those of photos of a deleted gallery are not found.
+pub trait AnalysisRead {
+    /// A photo's analysis and its gallery, if it was ever analysed.
+    fn analysis(
+        &self,
+        photo: PhotoId,
+    ) -> impl Future<Output = Result<Option<(GalleryId, Analysis)>, StoreError>> + Send;
+    /// The hashes of a gallery's analysed photos, in order of their ids, those after `after`.
+    fn hashes(
+        &self,
+        gallery: GalleryId,
+        after: Option<PhotoId>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<(PhotoId, PerceptualHash)>, StoreError>> + Send;
+}
+
+/// A store whose transactions can carry an upload, or another protocol that holds quota meanwhile.
 pub trait UploadStore: Send + Sync {
     /// Its write handle.
     type Tx: GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx + Commit;
@@ -147,7 +174,7 @@ pub trait UploadStore: Send + Sync {
         &self,
         scope: &WorkspaceScope,
     ) -> impl Future<Output = Result<Self::Tx, BeginError>> + Send;
-    /// Begins a write that only gives back what an upload held.
+    /// Begins a write that only gives back or renews what is held.
     fn begin_release(
         &self,
         scope: &WorkspaceScope,

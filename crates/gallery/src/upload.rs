@@ -131,19 +131,16 @@ impl From<BeginError> for UploadError {
     }
 }
 
-/// Something that must stand in the same transaction as the photo, such as the answer under an
-/// idempotency key.
-pub trait OnStored<Tx>: Send {
+/// Something that must stand in the same transaction as what a protocol stores (a photo, an analysis),
+/// such as the answer under an idempotency key.
+pub trait OnStored<Tx, T>: Send {
     /// Called last before the commit.
-    fn stored(
-        self,
-        tx: &mut Tx,
-        photo: &Photo,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn stored(self, tx: &mut Tx, stored: &T)
+    -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-impl<Tx: Send> OnStored<Tx> for () {
-    async fn stored(self, _: &mut Tx, _: &Photo) -> Result<(), StoreError> {
+impl<Tx: Send, T: Sync> OnStored<Tx, T> for () {
+    async fn stored(self, _: &mut Tx, _: &T) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -161,7 +158,7 @@ pub async fn receive<S: UploadStore>(
     scope: &WorkspaceScope,
     incoming: Incoming,
     body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
-    on_stored: impl OnStored<S::Tx>,
+    on_stored: impl OnStored<S::Tx, Photo>,
 ) -> Result<Photo, UploadError> {
     let held_bytes = open(store, ambient, scope, &incoming).await?;
     let id = incoming.id;
@@ -334,7 +331,7 @@ async fn finish<S: UploadStore>(
     scope: &WorkspaceScope,
     incoming: Incoming,
     received: Received,
-    on_stored: impl OnStored<S::Tx>,
+    on_stored: impl OnStored<S::Tx, Photo>,
 ) -> Result<Photo, UploadError> {
     let photo = Photo {
         id: incoming.id,

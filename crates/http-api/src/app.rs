@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_gallery::analysis::{AnalysisError, AnalyzeError, Analyzer, Unfit};
 use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
 use rawdrive_identity::ports::{Attempt, PasswordAttempts};
 use rawdrive_identity::{
@@ -21,6 +22,9 @@ use serde_json::{Value, json};
 use crate::auth::insufficient;
 use crate::edge::{Code, Problem, UPGRADE_PATH};
 use crate::key_uses::KeyUses;
+
+/// When to try again after the analyser's queue was full, in seconds.
+const ANALYZER_BUSY_SECONDS: u64 = 5;
 
 /// What an installation chooses.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct App {
     pub store: Store,
     /// The photos' bytes.
     pub blobs: Blobs,
+    /// Looks at photos, when it is asked to.
+    pub analyzer: Arc<dyn Analyzer>,
     /// Issues and verifies access tokens.
     pub issuer: TokenIssuer,
     /// Hashes passwords, bounded.
@@ -225,6 +231,41 @@ impl App {
             }
             TeamError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
             TeamError::Store(error) => error.into(),
+        }
+    }
+
+    pub(crate) async fn analysis_problem(
+        &self,
+        scope: &WorkspaceScope,
+        error: AnalysisError,
+    ) -> Problem {
+        match error {
+            AnalysisError::ReadOnly(read_only) => self.read_only(&read_only),
+            AnalysisError::NoPhoto => Problem::not_found(),
+            AnalysisError::Unfit(error @ Unfit::Format { .. }) => {
+                Problem::new(Code::UnsupportedMediaType, sentence(&error))
+            }
+            AnalysisError::Unfit(error @ (Unfit::Pixels | Unfit::Bytes)) => {
+                Problem::invalid_field("photo", error.to_string())
+            }
+            AnalysisError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
+            AnalysisError::Analyzer(error) => match error {
+                AnalyzeError::Damaged(_) => {
+                    Problem::invalid_field("photo", "has damaged pixels that cannot be decoded")
+                        .caused_by(error)
+                }
+                AnalyzeError::TooLarge => {
+                    Problem::invalid_field("photo", "is larger than what is analysed")
+                }
+                AnalyzeError::Busy => Problem::new(
+                    Code::DependencyUnavailable,
+                    "Too many photos are being analysed. Try again shortly.",
+                )
+                .retry_after(ANALYZER_BUSY_SECONDS),
+                AnalyzeError::Unavailable(_) => Problem::dependency_unavailable(error),
+            },
+            AnalysisError::Expired => Problem::dependency_unavailable(error),
+            AnalysisError::Store(error) => error.into(),
         }
     }
 

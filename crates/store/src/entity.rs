@@ -10,7 +10,7 @@ macro_rules! table {
     ($module:ident, $name:literal, [$($key:ident: $key_type:ty),+], { $($column:ident: $type:ty),* $(,)? }) => {
         pub(crate) mod $module {
             use sea_orm::entity::prelude::*;
-            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+            #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
             #[sea_orm(table_name = $name)]
             pub struct Model {
                 $(#[sea_orm(primary_key, auto_increment = false)] pub $key: $key_type,)+
@@ -113,6 +113,10 @@ tenant!(galleries, "galleries", [id: Uuid], {
 tenant!(photos, "photos", [id: Uuid], {
     gallery_id: Uuid, filename: String, content_type: String, size_bytes: i64, sha256: Vec<u8>,
     width: Option<i64>, height: Option<i64>, taken_at: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc,
+});
+tenant!(photo_analyses, "photo_analyses", [photo_id: Uuid], {
+    sharpness: f64, exposure_mean: f64, shadows_clipped: f64, highlights_clipped: f64, dominant_colors: String,
+    perceptual_hash: i64, caption: Option<String>, analyzer: String, analyzed_at: ChronoDateTimeUtc,
 });
 tenant!(branding, "branding", [], {
     display_name: String, primary_color: String, logo_photo_id: Option<Uuid>, website: Option<String>,

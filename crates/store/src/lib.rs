@@ -13,6 +13,7 @@
 //! Invariant: entities and connections are private; the only ways to tenant rows are [`Store::begin`] and
 //! [`Store::read`], and both take a scope.
 
+mod analysis;
 mod api_keys;
 mod clients;
 mod doctor;

@@ -115,6 +115,8 @@ const OPERATIONS: &[Operation] = &[
     op("GET", "/v1/photos/{id}", Member, Any, "see a photo's record"),
     op("DELETE", "/v1/photos/{id}", Member, Any, "delete a photo"),
     op("GET", "/v1/photos/{id}/content", Member, Any, "download a photo"),
+    op("POST", "/v1/photos/{id}/analysis", Member, Any, "analyse a photo"),
+    op("GET", "/v1/photos/{id}/analysis", Member, Any, "see a photo's analysis"),
     op("GET", "/v1/clients", Member, Any, "list clients"),
     op("POST", "/v1/clients", Member, Any, "add a client"),
     op("GET", "/v1/clients/{id}", Member, Any, "see a client"),

@@ -2,6 +2,7 @@
 //! kill, measure or turn the clock of a server have one of their own as well.
 
 mod access;
+mod analysis;
 mod clients;
 mod conventions;
 mod crash;

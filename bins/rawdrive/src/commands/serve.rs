@@ -2,11 +2,13 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpServer;
 use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
+use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
 use rawdrive_http_api::edge::Edge;
 use rawdrive_http_api::{App, KeyUses, Settings, configure, record_key_uses};
 use rawdrive_identity::{
@@ -44,6 +46,9 @@ pub(crate) enum ServeError {
     /// No key to sign access tokens with.
     #[error("failed to load the signing keys")]
     Keys(#[from] KeyError),
+    /// The vision endpoint cannot be used as configured.
+    #[error("RAWDRIVE_ANALYSIS_URL")]
+    Vision(#[from] VisionSetupError),
     /// The address is taken, or not this machine's.
     #[error("failed to listen on {address}")]
     Listen {
@@ -152,6 +157,7 @@ async fn app(
     Ok(Data::new(App {
         store,
         blobs,
+        analyzer: analyzer(installation)?,
         issuer: TokenIssuer::new(keyring, public_url.to_owned()),
         hasher: PasswordHasher::standard(),
         pepper: TokenPepper::new(&master.derive("token hashes")),
@@ -167,6 +173,15 @@ async fn app(
         },
         steps: STEPS.to_vec(),
     }))
+}
+
+/// Photos are measured on this machine, and described where a model is configured.
+fn analyzer(installation: &Installation) -> Result<Arc<dyn Analyzer>, ServeError> {
+    let local = LocalAnalyzer::new();
+    Ok(match &installation.config.vision {
+        None => Arc::new(local),
+        Some(settings) => Arc::new(VisionAnalyzer::new(local, settings)?),
+    })
 }
 
 /// Follows rotations by other processes, well within the overlap in which old keys still sign.

@@ -89,6 +89,9 @@ pub(super) const KEYS: &[Key] = &[
         Some("5368709120"),
     ),
     key("RAWDRIVE_RATE_LIMITS", "rate_limits", Some("on")),
+    key("RAWDRIVE_ANALYSIS_URL", "analysis_url", None),
+    key("RAWDRIVE_ANALYSIS_KEY", "analysis_key", None),
+    key("RAWDRIVE_ANALYSIS_MODEL", "analysis_model", None),
     key("RAWDRIVE_CORS_ORIGINS", "cors_origins", None).later(),
     key("RAWDRIVE_METRICS_TOKEN", "metrics_token", None).later(),
     key(

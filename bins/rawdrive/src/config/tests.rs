@@ -33,6 +33,7 @@ fn nothing_set_is_the_embedded_default() {
     assert_eq!(config.max_upload_bytes, 5 << 30);
     assert!(config.rate_limits && !config.dev && !config.webhooks_allow_private);
     assert_eq!(config.log, "info");
+    assert!(config.vision.is_none());
     assert!(config.secret_key.is_none() && config.plans.is_none() && config.log_format.is_none());
     assert_eq!(config.warnings, Vec::<String>::new());
 }
@@ -209,6 +210,24 @@ fn an_unreadable_value_names_its_key_and_what_would_be_right() {
             "a whole number of bytes",
         ),
         ("RAWDRIVE_RATE_LIMITS", "yes", "expected 1, true or on"),
+        ("RAWDRIVE_ANALYSIS_URL", "vision.example", "http or https"),
+        (
+            "RAWDRIVE_ANALYSIS_URL",
+            "https://vision.example/v1",
+            "needs RAWDRIVE_ANALYSIS_MODEL",
+        ),
+        (
+            "RAWDRIVE_ANALYSIS_MODEL",
+            "see-all",
+            "needs RAWDRIVE_ANALYSIS_URL",
+        ),
+        ("RAWDRIVE_ANALYSIS_MODEL", "see all", "a model's name"),
+        (
+            "RAWDRIVE_ANALYSIS_KEY",
+            "sk-1",
+            "needs RAWDRIVE_ANALYSIS_URL",
+        ),
+        ("RAWDRIVE_ANALYSIS_KEY", "sk 1", "visible ASCII"),
         ("RAWDRIVE_RATE_LIMITS", "True", "expected 1, true or on"),
         (
             "RAWDRIVE_WEBHOOKS_ALLOW_PRIVATE",
@@ -401,4 +420,23 @@ proptest! {
         let kept = config.secret_key.unwrap();
         prop_assert_eq!(kept.expose_secret(), secret.as_str());
     }
+}
+
+#[test]
+fn a_vision_endpoint_is_an_address_a_model_and_perhaps_a_key_that_is_never_shown() {
+    let mut variables = vec![
+        ("RAWDRIVE_ANALYSIS_URL", "https://vision.example/v1/"),
+        ("RAWDRIVE_ANALYSIS_MODEL", "see-all"),
+    ];
+    let vision = load(&variables, "").unwrap().vision.unwrap();
+    assert_eq!(
+        (vision.url.as_str(), vision.model.as_str()),
+        ("https://vision.example/v1", "see-all")
+    );
+    assert!(vision.key.is_none());
+    variables.push(("RAWDRIVE_ANALYSIS_KEY", "sk-s3cr3t"));
+    let config = load(&variables, "").unwrap();
+    assert!(!format!("{config:?}").contains("s3cr3t"));
+    let key = config.vision.unwrap().key.unwrap();
+    assert_eq!(key.expose_secret(), "sk-s3cr3t");
 }

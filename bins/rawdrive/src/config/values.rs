@@ -129,6 +129,23 @@ pub(super) fn smtp_url(text: &str) -> Result<SmtpUrl, String> {
     SmtpUrl::parse(text).map_err(|error| error.to_string())
 }
 
+/// A key for another service: what a header can hold.
+pub(super) fn service_key(text: &str) -> Result<SecretString, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("expected visible ASCII characters without spaces".to_owned());
+    }
+    Ok(SecretString::from(text))
+}
+
+/// The name of a model, as its service spells it.
+pub(super) fn model(text: &str) -> Result<String, String> {
+    if (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a model's name of 1 to 100 visible ASCII characters".to_owned())
+    }
+}
+
 pub(super) fn currency(text: &str) -> Result<String, String> {
     if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_lowercase()) {
         Ok(text.to_owned())

@@ -1,6 +1,7 @@
 //! The routes, one module a subject; this list is the router and the OpenAPI document at once.
 
 pub(crate) mod accounts;
+pub(crate) mod analysis;
 pub(crate) mod api_keys;
 pub(crate) mod clients;
 pub(crate) mod galleries;
@@ -60,6 +61,7 @@ routes! {
     galleries::list_galleries, galleries::create_gallery, galleries::show_gallery, galleries::update_gallery,
     galleries::delete_gallery, galleries::restore_gallery,
     photos::upload, photos::list_photos, photos::show_photo, photos::delete_photo, photos::download,
+    analysis::analyze_photo, analysis::show_analysis,
     photos::show_branding, photos::save_branding,
     clients::list_clients, clients::create_client, clients::show_client, clients::update_client, clients::delete_client,
     clients::invite_client, clients::revoke_invite,

@@ -93,7 +93,7 @@ pub(crate) struct UploadParams {
 /// Puts the answer under the idempotency key into the photo's own transaction.
 struct KeepAnswer(Option<Claim>);
 
-impl OnStored<WriteTx> for KeepAnswer {
+impl OnStored<WriteTx, Photo> for KeepAnswer {
     async fn stored(self, tx: &mut WriteTx, photo: &Photo) -> Result<(), StoreError> {
         let Some(claim) = self.0 else { return Ok(()) };
         // A view of plain fields always has a JSON text.

@@ -1,0 +1,372 @@
+//! The analysis of one photo: hold, look, settle; or give everything back.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, TryStreamExt as _};
+use rawdrive_plans::{BeginError, Metric, PlansTx as _, ReadOnly};
+use rawdrive_tenancy_core::id::{GalleryId, HoldId, PhotoId};
+use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::{
+    Charge, Exceeded, HoldPurpose, Period, QuotaKey, TakeError, UsageTx, extend, hold, release,
+    settle,
+};
+
+use super::{
+    Analysis, AnalyzeError, Analyzer, NEAR_DUPLICATE_DISTANCE, PerceptualHash, PixelFormat,
+    Subject, Unfit, fitness, pixels,
+};
+use crate::{AnalysisRead, AnalysisTx, BlobError, Blobs, GalleryTx, OnStored, Photo, UploadStore};
+
+/// A hold lasts 60 s; it is renewed three times as often.
+const RENEW_EVERY: Duration = Duration::from_secs(20);
+/// The most near duplicates that are told, nearest first.
+const MOST_NEAR: usize = 50;
+/// Hashes that are compared at a time: memory does not grow with the gallery.
+const HASHES_AT_ONCE: u32 = 5_000;
+
+/// A photo of the same gallery that looks nearly the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NearDuplicate {
+    /// Bits of 64 in which the hashes differ, at most [`NEAR_DUPLICATE_DISTANCE`].
+    pub distance: u32,
+    /// The photo.
+    pub photo: PhotoId,
+}
+
+/// An analysis, and what its photo was found to resemble.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analyzed {
+    /// The analysis, as it is stored.
+    pub analysis: Analysis,
+    /// Nearest first.
+    pub near_duplicates: Vec<NearDuplicate>,
+}
+
+/// Why an analysis came to nothing. Nothing was consumed.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalysisError {
+    /// The workspace takes no writes.
+    #[error("the workspace is read-only")]
+    ReadOnly(ReadOnly),
+    /// There is no such photo.
+    #[error("there is no such photo")]
+    NoPhoto,
+    /// No analyser could work on it.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The limit is in the way.
+    #[error("the limit of {} is reached", .0.metric)]
+    Exceeded(Exceeded),
+    /// The analyser found nothing.
+    #[error(transparent)]
+    Analyzer(#[from] AnalyzeError),
+    /// The hold expired although it was renewed: the database was out of reach for too long.
+    #[error("the analysis took too long")]
+    Expired,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<TakeError> for AnalysisError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            TakeError::NotHeld => Self::Expired,
+            TakeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<BeginError> for AnalysisError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::ReadOnly(read_only) => Self::ReadOnly(read_only),
+            BeginError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Analyses a photo anew and stores the result in the place of an earlier one. When this returns an error,
+/// nothing was consumed and nothing is held. Run it in a task of its own: a caller that is dropped must not
+/// drop the protocol with it.
+///
+/// # Errors
+/// See [`AnalysisError`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the ports of one protocol; a struct of them would be used here alone"
+)]
+pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
+    store: &S,
+    read: &(impl AnalysisRead + Sync),
+    blobs: &Blobs,
+    analyzer: &dyn Analyzer,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    photo: PhotoId,
+    on_stored: impl OnStored<S::Tx, Analyzed>,
+) -> Result<Analyzed, AnalysisError> {
+    let unit = reserve(store, ambient, scope, photo).await?;
+    let attempt = async {
+        let renew = || async {
+            let mut tx = store.begin_release(scope).await?;
+            extend(&mut tx, ambient, unit.hold, None).await?;
+            tx.commit().await?;
+            Ok::<_, AnalysisError>(())
+        };
+        let subject = Subject {
+            format: unit.format,
+            pixels: pixels(&unit.photo),
+            bytes: whole(blobs, scope, photo).boxed(),
+        };
+        let look = async { Ok(analyzer.analyze(subject).await?) };
+        let findings = renewing(RENEW_EVERY, renew, look).await?;
+        let analysis = Analysis {
+            photo,
+            findings,
+            analyzer: analyzer.name().to_owned(),
+            analyzed_at: ambient.now(),
+        };
+        let hash = analysis.findings.measured.perceptual_hash;
+        // Before the transaction: comparing with a large gallery would keep the next writer waiting.
+        let near_duplicates = near_duplicates(read, unit.photo.gallery, photo, hash).await?;
+        let analyzed = Analyzed {
+            analysis,
+            near_duplicates,
+        };
+        keep(store, ambient, scope, &unit, &analyzed, on_stored).await?;
+        Ok(analyzed)
+    };
+    let outcome = attempt.await;
+    if outcome.is_err() {
+        let mut tx = store.begin_release(scope).await?;
+        release(&mut tx, unit.hold).await?;
+        tx.commit().await?;
+    }
+    outcome
+}
+
+/// A unit that is held for a photo.
+struct Unit {
+    hold: HoldId,
+    charge: Charge,
+    photo: Photo,
+    format: PixelFormat,
+}
+
+/// The first transaction: the photo is there and fit, and the limit admits one more analysis.
+async fn reserve<S: UploadStore<Tx: AnalysisTx>>(
+    store: &S,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    photo: PhotoId,
+) -> Result<Unit, AnalysisError> {
+    let mut tx = store.begin(scope).await?;
+    let photo = tx.photo(photo).await?.ok_or(AnalysisError::NoPhoto)?;
+    if !shown(&mut tx, photo.gallery).await? {
+        return Err(AnalysisError::NoPhoto);
+    }
+    let format = fitness(&photo)?;
+    let anchor = tx.standing().await?.billing_anchor;
+    // It counts in the period in which it began, whenever it ends.
+    let period = Period::containing(ambient.now(), anchor);
+    let unit = Unit {
+        hold: ambient.id(),
+        charge: Charge {
+            key: QuotaKey::flow(Metric::ai_analysis(), period),
+            amount: 1,
+        },
+        photo,
+        format,
+    };
+    let charges = vec![unit.charge.clone()];
+    hold(&mut tx, ambient, unit.hold, HoldPurpose::Analysis, charges).await?;
+    tx.commit().await?;
+    Ok(unit)
+}
+
+async fn shown(tx: &mut impl GalleryTx, gallery: GalleryId) -> Result<bool, StoreError> {
+    let gallery = tx.gallery(gallery).await?;
+    Ok(gallery.is_some_and(|gallery| gallery.deleted_at.is_none()))
+}
+
+/// The last transaction: the unit, the result, the ledger line and whatever must stand with them.
+async fn keep<S: UploadStore<Tx: AnalysisTx>>(
+    store: &S,
+    ambient: &Ambient,
+    scope: &WorkspaceScope,
+    unit: &Unit,
+    analyzed: &Analyzed,
+    on_stored: impl OnStored<S::Tx, Analyzed>,
+) -> Result<(), AnalysisError> {
+    let mut tx = store.begin(scope).await?;
+    let actual = [(unit.charge.clone(), unit.photo.id.to_string())];
+    let lines = settle(&mut tx, ambient, unit.hold, &actual).await?;
+    // The photo or its gallery may have been deleted meanwhile.
+    if !shown(&mut tx, unit.photo.gallery).await? {
+        return Err(AnalysisError::NoPhoto);
+    }
+    match tx.put_analysis(&analyzed.analysis).await {
+        Err(StoreError::Dangling { .. }) => return Err(AnalysisError::NoPhoto),
+        put => put?,
+    }
+    on_stored.stored(&mut tx, analyzed).await?;
+    tx.append(&lines).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn whole(blobs: &Blobs, scope: &WorkspaceScope, photo: PhotoId) -> Result<Bytes, BlobError> {
+    let stream = blobs.read(scope, photo, None).await?;
+    let bytes = stream
+        .try_fold(BytesMut::new(), async |mut bytes, chunk| {
+            bytes.extend_from_slice(&chunk);
+            Ok(bytes)
+        })
+        .await?;
+    Ok(bytes.freeze())
+}
+
+/// Works, and renews at each beat until the work is done. A renewal that fails ends the work: what is not
+/// held any more cannot be settled.
+async fn renewing<T, E, Renewal: Future<Output = Result<(), E>>>(
+    every: Duration,
+    mut renew: impl FnMut() -> Renewal,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let mut work = pin!(work);
+    loop {
+        match tokio::time::timeout(every, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => renew().await?,
+        }
+    }
+}
+
+/// The photos of a gallery whose hash is near, nearest first, at most 50.
+///
+/// # Errors
+/// The database's failure.
+pub async fn near_duplicates(
+    read: &(impl AnalysisRead + Sync),
+    gallery: GalleryId,
+    photo: PhotoId,
+    hash: PerceptualHash,
+) -> Result<Vec<NearDuplicate>, StoreError> {
+    let mut near = Vec::new();
+    let mut after = None;
+    loop {
+        let hashes = read.hashes(gallery, after, HASHES_AT_ONCE).await?;
+        near.extend(
+            hashes
+                .iter()
+                .filter(|(other, _)| *other != photo)
+                .map(|(other, theirs)| NearDuplicate {
+                    distance: theirs.distance(hash),
+                    photo: *other,
+                })
+                .filter(|found| found.distance <= NEAR_DUPLICATE_DISTANCE),
+        );
+        near.sort_unstable();
+        near.truncate(MOST_NEAR);
+        if hashes.len() < HASHES_AT_ONCE as usize {
+            return Ok(near);
+        }
+        after = hashes.last().map(|(last, _)| *last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const BEAT: Duration = Duration::from_millis(10);
+
+    async fn work(duration: Duration) -> Result<&'static str, &'static str> {
+        tokio::time::sleep(duration).await;
+        Ok("done")
+    }
+
+    #[tokio::test]
+    async fn work_is_renewed_while_it_runs_and_not_before_its_first_beat() {
+        let renewals = Cell::new(0);
+        let renew = || async {
+            renewals.set(renewals.get() + 1);
+            Ok(())
+        };
+        let quick = renewing(Duration::from_secs(60), renew, work(BEAT)).await;
+        assert_eq!((quick, renewals.get()), (Ok("done"), 0));
+        let long = renewing(BEAT, renew, work(BEAT * 12)).await;
+        assert_eq!(long, Ok("done"));
+        assert!((2..=12).contains(&renewals.get()), "{}", renewals.get());
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_fails_ends_the_work() {
+        let ended = renewing(BEAT, || async { Err("not held") }, work(BEAT * 12)).await;
+        assert_eq!(ended, Err("not held"));
+    }
+
+    /// A gallery's hashes, in order of their photos.
+    struct Hashes(Vec<(PhotoId, PerceptualHash)>);
+
+    impl AnalysisRead for Hashes {
+        async fn analysis(&self, _: PhotoId) -> Result<Option<(GalleryId, Analysis)>, StoreError> {
+            Ok(None)
+        }
+        async fn hashes(
+            &self,
+            _: GalleryId,
+            after: Option<PhotoId>,
+            limit: u32,
+        ) -> Result<Vec<(PhotoId, PerceptualHash)>, StoreError> {
+            let later = self.0.iter().filter(|(id, _)| Some(*id) > after);
+            Ok(later.copied().take(limit as usize).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_nearest_are_found_in_a_gallery_of_any_size() {
+        let ambient = Ambient::system();
+        let mut ids: Vec<PhotoId> = (0..2 * HASHES_AT_ONCE + 7).map(|_| ambient.id()).collect();
+        ids.sort();
+        let far = |id: &PhotoId| (*id, PerceptualHash::from_bits(u64::MAX));
+        let mut hashes = Hashes(ids.iter().map(far).collect());
+        let own = PerceptualHash::from_bits(0b1111);
+        let last = ids.len() - 1;
+        // The photo itself, one beyond the threshold, and near ones at both ends.
+        let one_in_page_two = HASHES_AT_ONCE as usize + 3;
+        for (at, bits) in [
+            (1, 0b1111),
+            (2, 0b1111 | 0x7FF << 10),
+            (0, 0b1111 | 0x3FF << 10),
+            (one_in_page_two, 0b1111),
+            (last, 0b0111),
+        ] {
+            hashes.0[at].1 = PerceptualHash::from_bits(bits);
+        }
+        let gallery = ambient.id();
+        let found = near_duplicates(&hashes, gallery, ids[1], own)
+            .await
+            .unwrap();
+        let found: Vec<_> = found.iter().map(|n| (n.photo, n.distance)).collect();
+        assert_eq!(
+            found,
+            [(ids[one_in_page_two], 0), (ids[last], 1), (ids[0], 10)]
+        );
+        for hash in &mut hashes.0 {
+            hash.1 = own;
+        }
+        let found = near_duplicates(&hashes, gallery, ids[1], own)
+            .await
+            .unwrap();
+        assert_eq!(found.len(), MOST_NEAR);
+        assert_eq!((found[0].photo, found[1].photo), (ids[0], ids[2]));
+    }
+}
