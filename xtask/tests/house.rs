@@ -1,5 +1,5 @@
-//! The house stands as ARCHITECTURE.md draws it: who may import whom, who knows which technology, and a code
-//! map without gaps.
+//! The house stands as ARCHITECTURE.md draws it: who may import whom, who knows which technology, a code map
+//! without gaps, and no manifest that names what its sources do not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +21,22 @@ fn the_manifests_follow_architecture_md() {
 
     let violations = house.violations(&members);
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn what_a_manifest_names_its_sources_use() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let unused: Vec<_> = workspace_members(root)
+        .iter()
+        .flat_map(|member| {
+            let code = code_below(&root.join(&member.path).join("src"));
+            let unused = member.imports.iter().filter(|import| !uses(&code, import));
+            unused
+                .map(|import| format!("{} declares {import} and does not use it", member.name))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(unused.is_empty(), "{}", unused.join("\n"));
 }
 
 /// What ARCHITECTURE.md states, in its own short names: `plans` for the package `rawdrive-plans`.
@@ -193,6 +209,40 @@ fn workspace_members(root: &Path) -> Vec<Member> {
         .collect()
 }
 
+/// The sources below a folder, one after the other, less the lines that are comments.
+fn code_below(folder: &Path) -> String {
+    let mut code = String::new();
+    for entry in fs::read_dir(folder).expect("a package has sources") {
+        let path = entry.expect("a folder can be read").path();
+        if path.is_dir() {
+            code.push_str(&code_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("sources are text");
+            let lines = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            code.extend(lines.flat_map(|line| [line, "\n"]));
+        }
+    }
+    code
+}
+
+/// Whether code names a package as a path: `package::…`, or in a `use`.
+fn uses(code: &str, package: &str) -> bool {
+    // The one library whose name is not its package's.
+    let library = match package {
+        "kamadak-exif" => "exif".to_owned(),
+        other => other.replace('-', "_"),
+    };
+    let in_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(&library).any(|(at, _)| {
+        let rest = &code[at + library.len()..];
+        !code[..at].ends_with(in_name)
+            && (rest.starts_with("::")
+                || (code[..at].ends_with("use ") && !rest.starts_with(in_name)))
+    })
+}
+
 /// A drawing to break: two layers, one package aside, one technology.
 const DRAWING: &str = "
 ```layers
@@ -339,4 +389,24 @@ fn a_drawn_package_that_does_not_exist_is_a_violation() {
 #[test]
 fn a_drawing_without_its_line_is_refused() {
     assert_eq!(House::parse("").unwrap_err(), "there is no block `layers`");
+}
+
+#[test]
+fn only_a_path_is_a_use() {
+    for code in [
+        "use serde::Serialize;",
+        "#[derive(serde::Serialize)]",
+        "use serde;",
+    ] {
+        assert!(uses(code, "serde"), "{code}");
+    }
+    for code in [
+        "use serde_json::Value;",
+        "let serde = 1;",
+        "my_serde::run()",
+        "#[serde(flatten)]",
+    ] {
+        assert!(!uses(code, "serde"), "{code}");
+    }
+    assert!(uses("exif::Reader", "kamadak-exif"));
 }

@@ -163,6 +163,7 @@ impl<M: Mailer> Runner<M> {
         let scope = job_scope(job.workspace);
         match &job.work {
             Work::DeleteBlob { photo } => self.blobs.delete(&scope, *photo).await?,
+            Work::DeleteBlobs { photos } => self.blobs.delete_all(&scope, photos).await?,
             Work::SendMail { sealed } => {
                 let letter = self.mails.open(&job.workspace.to_string(), sealed)?;
                 let letter = Letter::parse(&letter).ok_or(JobError::NoLetter)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -187,6 +187,27 @@ impl Blobs {
         Ok(())
     }
 
+    /// Deletes the bytes of many photos whose upload was finished, in bulk where the store can. Deleting
+    /// what is not there succeeds.
+    ///
+    /// # Errors
+    /// The store is unavailable; some may be deleted.
+    pub async fn delete_all(
+        &self,
+        scope: &WorkspaceScope,
+        photos: &[PhotoId],
+    ) -> Result<(), BlobError> {
+        let keys: Vec<_> = photos.iter().map(|p| Ok(Self::key(scope, *p))).collect();
+        let mut deleted = self.store.delete_stream(stream::iter(keys).boxed());
+        while let Some(outcome) = deleted.next().await {
+            match outcome.map_err(BlobError::of("delete blobs")) {
+                Ok(_) | Err(BlobError::Missing) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Everything that lies under the scope's prefix.
     ///
     /// # Errors
@@ -311,5 +332,50 @@ impl BlobWriter {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.hash.finish().as_ref());
         Ok(sha256)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rawdrive_tenancy_core::SystemReason;
+    use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn scope(n: u128) -> WorkspaceScope {
+        #[expect(clippy::disallowed_methods, reason = "a test acts as the job runner")]
+        WorkspaceScope::for_system(
+            WorkspaceId::from_uuid(Uuid::from_u128(n)),
+            SystemReason::Job,
+        )
+    }
+
+    #[tokio::test]
+    async fn deleting_many_spares_the_others_and_does_not_miss_the_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        for blobs in [Blobs::in_memory(), Blobs::local(directory.path()).unwrap()] {
+            let (mine, foreign) = (scope(1), scope(2));
+            let photos: Vec<_> = (0..30)
+                .map(|n| PhotoId::from_uuid(Uuid::from_u128(n)))
+                .collect();
+            for (scope, photo) in [
+                (&mine, photos[0]),
+                (&mine, photos[2]),
+                (&mine, photos[29]),
+                (&foreign, photos[0]),
+            ] {
+                let mut writer = blobs.create(scope, photo).await.unwrap();
+                writer.write(Bytes::from_static(b"bytes")).await.unwrap();
+                writer.finish().await.unwrap();
+            }
+            blobs.delete_all(&mine, &photos[..20]).await.unwrap();
+            let left = blobs.list(&mine).await.unwrap();
+            assert_eq!(
+                left.iter().map(|b| b.photo).collect::<Vec<_>>(),
+                [Some(photos[29])]
+            );
+            assert_eq!(blobs.list(&foreign).await.unwrap().len(), 1);
+        }
     }
 }

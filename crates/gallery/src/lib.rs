@@ -16,6 +16,7 @@
 pub mod analysis;
 mod blobs;
 mod clients;
+mod companion;
 mod inspect;
 mod model;
 mod ports;
@@ -27,6 +28,7 @@ pub use clients::{
     Client, ClientError, ClientLinks, ClientsRead, ClientsTx, NewLink, OpenLink, SharedRead,
     add_client, delete_client, invite_client, revoke_link, set_clients, update_client,
 };
+pub use companion::Companion;
 pub use inspect::{ImageFacts, InspectError, Inspector, MediaType};
 pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,
@@ -35,5 +37,5 @@ pub use model::{
 pub use ports::{
     AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
 };
-pub use upload::{BodyError, Incoming, Length, OnStored, UploadError, receive};
+pub use upload::{BodyError, Incoming, Length, UploadError, receive};
 pub use verbs::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};

@@ -1,12 +1,10 @@
 //! The upload protocol: hold, stream, settle; or give everything back.
 
-use std::future::Future;
-use std::time::{Duration, Instant};
-
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rawdrive_plans::{BeginError, Metric, ReadOnly};
 use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
+use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{
     Charge, Exceeded, Hold, HoldPurpose, QuotaKey, TakeError, UsageTx, extend, hold, release,
@@ -14,14 +12,13 @@ use rawdrive_usage::{
 };
 
 use crate::blobs::BlobWriter;
+use crate::companion::{RENEW_EVERY, renew, renewing};
 use crate::verbs::charges;
 use crate::{
-    BlobError, Blobs, FileName, GalleryTx, ImageFacts, InspectError, Inspector, MediaType, Photo,
-    UploadStore,
+    BlobError, Blobs, Companion, FileName, GalleryTx, ImageFacts, InspectError, Inspector,
+    MediaType, Photo, UploadStore,
 };
 
-/// A hold lasts 60 s; a streaming upload renews it three times as often.
-const RENEW_EVERY: Duration = Duration::from_secs(20);
 /// The first and the largest step by which a hold of unknown length grows, in bytes.
 const FIRST_STEP: u64 = 1 << 20;
 const LARGEST_STEP: u64 = 64 << 20;
@@ -131,20 +128,6 @@ impl From<BeginError> for UploadError {
     }
 }
 
-/// Something that must stand in the same transaction as what a protocol stores (a photo, an analysis),
-/// such as the answer under an idempotency key.
-pub trait OnStored<Tx, T>: Send {
-    /// Called last before the commit.
-    fn stored(self, tx: &mut Tx, stored: &T)
-    -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
-impl<Tx: Send, T: Sync> OnStored<Tx, T> for () {
-    async fn stored(self, _: &mut Tx, _: &T) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
-
 /// Receives a photo. When this returns an error, row and hold are gone and the bytes are deleted, now or by
 /// the durable job that the hold's end leaves behind. Run it in a task of its own: a caller that is dropped
 /// must not drop the protocol with it.
@@ -158,24 +141,50 @@ pub async fn receive<S: UploadStore>(
     scope: &WorkspaceScope,
     incoming: Incoming,
     body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
-    on_stored: impl OnStored<S::Tx, Photo>,
+    companion: impl Companion<S::Tx, Photo>,
 ) -> Result<Photo, UploadError> {
     let held_bytes = open(store, ambient, scope, &incoming).await?;
     let id = incoming.id;
     let attempt = async {
         let writer = blobs.create(scope, id).await?;
-        let received = stream(store, ambient, scope, &incoming, held_bytes, body, writer).await?;
-        finish(store, ambient, scope, incoming, received, on_stored).await
+        let renew = || renew(store, ambient, scope, Hold::id_of_upload(id), &companion);
+        let receiving = stream(store, ambient, scope, &incoming, held_bytes, body, writer);
+        let received = renewing(RENEW_EVERY, renew, receiving).await?;
+        // Without renewals from here on: one that met the commit would take it for the hold's end.
+        finish(store, ambient, scope, incoming, received, companion).await
     };
-    let outcome = attempt.await;
-    if outcome.is_err() {
-        // Gone at once where possible; the release leaves a job behind for where it is not.
-        let _ = blobs.delete(scope, id).await;
-        let mut tx = store.begin_release(scope).await?;
-        release(&mut tx, Hold::id_of_upload(id)).await?;
-        tx.commit().await?;
+    let error = match attempt.await {
+        Ok(photo) => return Ok(photo),
+        Err(error) => error,
+    };
+    match give_up(store, scope, id).await {
+        Ok(Some(photo)) => return Ok(photo),
+        // Gone at once where possible; the job is for where it is not.
+        Ok(None) => drop(blobs.delete(scope, id).await),
+        // The hold expires by itself, and the job that its expiry leaves deletes the bytes.
+        Err(_) => {}
     }
-    outcome
+    Err(error)
+}
+
+/// Ends an upload that failed. Answers its photo where it did not fail after all: the last commit may have
+/// taken effect although its answer was lost, and bytes that have a row must stay.
+async fn give_up<S: UploadStore>(
+    store: &S,
+    scope: &WorkspaceScope,
+    id: PhotoId,
+) -> Result<Option<Photo>, StoreError> {
+    let mut tx = store.begin_release(scope).await?;
+    if !release(&mut tx, Hold::id_of_upload(id)).await? {
+        let photo = tx.photo(id).await?;
+        if photo.is_some() {
+            return Ok(photo);
+        }
+        // The hold expired, and the job of its expiry may have run before all bytes were there.
+        tx.enqueue(Work::DeleteBlob { photo: id }, None).await?;
+    }
+    tx.commit().await?;
+    Ok(None)
 }
 
 /// The first transaction: the gallery is there, and both limits admit the photo.
@@ -234,19 +243,13 @@ async fn stream<S: UploadStore>(
     let mut inspector = Inspector::new(incoming.media);
     let mut size = 0_u64;
     let mut step = FIRST_STEP;
-    let mut renewed = Instant::now();
     let cap = match incoming.length {
         Length::Exactly(n) => n,
         Length::AtMost(bound) => bound.unwrap_or(u64::MAX).min(incoming.max_bytes),
     };
-    loop {
-        // A client that stalls keeps its hold until the transport gives up on it.
-        let chunk = match tokio::time::timeout(RENEW_EVERY, body.next()).await {
-            Ok(None) => break,
-            Ok(Some(chunk)) => Some(chunk?),
-            Err(_) => None,
-        };
-        let arrived = size + chunk.as_ref().map_or(0, |c| c.len() as u64);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        let arrived = size + chunk.len() as u64;
         if arrived > incoming.max_bytes {
             return Err(UploadError::TooLarge {
                 limit: incoming.max_bytes,
@@ -264,18 +267,10 @@ async fn stream<S: UploadStore>(
                 cap,
             )
             .await?;
-            renewed = Instant::now();
-        } else if renewed.elapsed() >= RENEW_EVERY {
-            let mut tx = store.begin_release(scope).await?;
-            extend(&mut tx, ambient, Hold::id_of_upload(incoming.id), None).await?;
-            tx.commit().await?;
-            renewed = Instant::now();
         }
-        if let Some(chunk) = chunk {
-            inspector.push(&chunk)?;
-            size = arrived;
-            writer.write(chunk).await?;
-        }
+        inspector.push(&chunk)?;
+        size = arrived;
+        writer.write(chunk).await?;
     }
     if size == 0 {
         return Err(UploadError::Empty);
@@ -324,14 +319,14 @@ async fn grow<S: UploadStore>(
     }
 }
 
-/// The last transaction: hold, row, ledger and whatever must stand with them.
+/// The last transaction: hold, row, companion and ledger.
 async fn finish<S: UploadStore>(
     store: &S,
     ambient: &Ambient,
     scope: &WorkspaceScope,
     incoming: Incoming,
     received: Received,
-    on_stored: impl OnStored<S::Tx, Photo>,
+    companion: impl Companion<S::Tx, Photo>,
 ) -> Result<Photo, UploadError> {
     let photo = Photo {
         id: incoming.id,
@@ -358,7 +353,7 @@ async fn finish<S: UploadStore>(
         return Err(UploadError::NoGallery);
     }
     tx.insert_photo(&photo).await?;
-    on_stored.stored(&mut tx, &photo).await?;
+    companion.stored(&mut tx, &photo).await?;
     tx.append(&lines).await?;
     tx.commit().await?;
     Ok(photo)

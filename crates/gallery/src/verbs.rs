@@ -6,7 +6,7 @@ use rawdrive_plans::{Feature, Metric, PlansTx, Slug};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::{BLOBS_PER_JOB, JobsTx, Work};
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, subtract};
 
@@ -69,8 +69,9 @@ pub async fn delete_gallery_permanently(
             lines.push(subtract(tx, ambient, charge, id.to_string()).await?);
         }
     }
-    for (photo, _) in photos {
-        tx.enqueue(Work::DeleteBlob { photo }, None).await?;
+    for some in photos.chunks(BLOBS_PER_JOB) {
+        let photos = some.iter().map(|(photo, _)| *photo).collect();
+        tx.enqueue(Work::DeleteBlobs { photos }, None).await?;
     }
     set_clients(tx, id, &BTreeSet::new()).await?;
     if !tx.delete_gallery(id).await? {

@@ -302,10 +302,10 @@ impl Snapshot {
         }
         for row in query(&self.tx, "list jobs", JOBS, [workspace.into()]).await? {
             let work = serde_json::from_str(&column::<String>(&row, "work")?);
-            if let Work::DeleteBlob { photo } =
-                work.map_err(|e| corrupt("jobs", "work", workspace, e))?
-            {
-                found.insert(photo);
+            match work.map_err(|e| corrupt("jobs", "work", workspace, e))? {
+                Work::DeleteBlob { photo } => found.extend([photo]),
+                Work::DeleteBlobs { photos } => found.extend(photos),
+                _ => {}
             }
         }
         Ok(found)

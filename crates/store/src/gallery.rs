@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect
 use uuid::Uuid;
 
 use crate::entity::{branding, galleries, libraries, photos, quotas};
-use crate::scope::{Tenant, amount, corrupt, count, execute, failed};
+use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, query};
 use crate::store::{Reader, Release, Store, WriteTx, exists};
 
 fn version(table: &'static str, value: i64) -> Result<u32, StoreError> {
@@ -317,23 +317,17 @@ impl GalleryTx for WriteTx {
         const FORGET_LOGO: &str =
             "UPDATE branding SET logo_photo_id = NULL WHERE workspace_id = $1 AND logo_photo_id IN
             (SELECT id FROM photos WHERE workspace_id = $1 AND gallery_id = $2)";
+        const TAKE: &str = "DELETE FROM photos WHERE workspace_id = $1 AND gallery_id = $2
+            RETURNING id, size_bytes";
         let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
         execute(&self.tx, "forget a logo", FORGET_LOGO, values).await?;
-        let rows: Vec<(Uuid, i64)> = photos::Entity::scoped(&self.scope)
-            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
-            .select_only()
-            .columns([photos::Column::Id, photos::Column::SizeBytes])
-            .into_tuple()
-            .all(&self.tx)
-            .await
-            .map_err(failed("list a gallery's photos"))?;
-        photos::Entity::scoped_delete(&self.scope)
-            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
-            .exec(&self.tx)
-            .await
-            .map_err(failed("delete a gallery's photos"))?;
-        rows.into_iter()
-            .map(|(id, size)| Ok((PhotoId::from_uuid(id), count("photos", "size_bytes", size)?)))
+        let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
+        let rows = query(&self.tx, "delete a gallery's photos", TAKE, values).await?;
+        rows.iter()
+            .map(|row| {
+                let size = count("photos", "size_bytes", column(row, "size_bytes")?)?;
+                Ok((PhotoId::from_uuid(column(row, "id")?), size))
+            })
             .collect()
     }
 

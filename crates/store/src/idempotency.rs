@@ -17,7 +17,8 @@ const LEASE_SECONDS: i64 = 60;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     key: String,
-    lease: DateTime<Utc>,
+    /// Tells this claim from a later one of the same key; its lease moves, this does not.
+    claimed_at: DateTime<Utc>,
     /// The id that the effect must have, also on a second attempt after a crash.
     pub effect_id: Uuid,
 }
@@ -64,7 +65,7 @@ impl Store {
     ) -> Result<Claimed, StoreError> {
         let tx = self.begin_immediate("claim a key").await?;
         let real = self.0.ambient.lease_now();
-        let lease = real + TimeDelta::seconds(LEASE_SECONDS);
+        let lease = lease_end(real);
         let actor = scope.actor().to_string();
         let row = idempotency_keys::Entity::scoped(scope)
             .filter(idempotency_keys::Column::Actor.eq(actor.as_str()))
@@ -93,14 +94,15 @@ impl Store {
                     });
                 }
                 None => {
-                    own(scope, key)
+                    unanswered(scope, key)
                         .col_expr(idempotency_keys::Column::LeasedUntil, Expr::value(lease))
+                        .col_expr(idempotency_keys::Column::CreatedAt, Expr::value(real))
                         .exec(&tx)
                         .await
                         .map_err(failed("claim a key"))?;
                     Claim {
                         key: key.to_owned(),
-                        lease,
+                        claimed_at: real,
                         effect_id: row.effect_id,
                     }
                 }
@@ -123,7 +125,7 @@ impl Store {
                     .map_err(failed("claim a key"))?;
                 Claim {
                     key: key.to_owned(),
-                    lease,
+                    claimed_at: real,
                     effect_id,
                 }
             }
@@ -157,7 +159,7 @@ impl Store {
         idempotency_keys::Entity::scoped_delete(scope)
             .filter(idempotency_keys::Column::Actor.eq(scope.actor().to_string()))
             .filter(idempotency_keys::Column::Key.eq(claim.key.as_str()))
-            .filter(idempotency_keys::Column::LeasedUntil.eq(claim.lease))
+            .filter(idempotency_keys::Column::CreatedAt.eq(claim.claimed_at))
             .filter(idempotency_keys::Column::Status.is_null())
             .exec(&self.0.writer)
             .await
@@ -167,20 +169,40 @@ impl Store {
 }
 
 impl WriteTx {
+    /// Moves the end of a claim's lease, for a request that takes longer than one.
+    ///
+    /// # Errors
+    /// The claim was lost to another request ([`StoreError::Taken`]), or the database failed.
+    pub async fn renew_key(&mut self, claim: &Claim) -> Result<(), StoreError> {
+        let lease = lease_end(self.ambient().lease_now());
+        let renewed = own(&self.scope, claim)
+            .col_expr(idempotency_keys::Column::LeasedUntil, Expr::value(lease));
+        write(renewed, "renew a key", &self.tx).await
+    }
+
     /// Stores the answer in the effect's own transaction.
     ///
     /// # Errors
-    /// The claim's lease was lost to another request ([`StoreError::Taken`]), or the database failed; drop the transaction.
+    /// The claim was lost to another request ([`StoreError::Taken`]), or the database failed; drop the transaction.
     pub async fn complete_key(&mut self, claim: &Claim, answer: &Replay) -> Result<(), StoreError> {
         complete(&self.scope, claim, answer, &self.tx).await
     }
 }
 
-fn own(scope: &WorkspaceScope, key: &str) -> UpdateMany<idempotency_keys::Entity> {
+fn lease_end(real: DateTime<Utc>) -> DateTime<Utc> {
+    real + TimeDelta::seconds(LEASE_SECONDS)
+}
+
+fn unanswered(scope: &WorkspaceScope, key: &str) -> UpdateMany<idempotency_keys::Entity> {
     idempotency_keys::Entity::scoped_update(scope)
         .filter(idempotency_keys::Column::Actor.eq(scope.actor().to_string()))
         .filter(idempotency_keys::Column::Key.eq(key))
         .filter(idempotency_keys::Column::Status.is_null())
+}
+
+/// The row of a claim that is still this request's.
+fn own(scope: &WorkspaceScope, claim: &Claim) -> UpdateMany<idempotency_keys::Entity> {
+    unanswered(scope, &claim.key).filter(idempotency_keys::Column::CreatedAt.eq(claim.claimed_at))
 }
 
 async fn complete(
@@ -189,7 +211,7 @@ async fn complete(
     answer: &Replay,
     on: &impl ConnectionTrait,
 ) -> Result<(), StoreError> {
-    let done = own(scope, &claim.key)
+    let completed = own(scope, claim)
         .col_expr(
             idempotency_keys::Column::Status,
             Expr::value(i64::from(answer.status)),
@@ -205,16 +227,20 @@ async fn complete(
         .col_expr(
             idempotency_keys::Column::BodyDigest,
             Expr::value(answer.body_digest.clone()),
-        )
-        .filter(idempotency_keys::Column::LeasedUntil.eq(claim.lease))
-        .exec(on)
-        .await
-        .map_err(failed("complete a key"))?;
+        );
+    write(completed, "complete a key", on).await
+}
+
+/// Writes to a claim's row, or says that it is another request's now.
+async fn write(
+    update: UpdateMany<idempotency_keys::Entity>,
+    operation: &'static str,
+    on: &impl ConnectionTrait,
+) -> Result<(), StoreError> {
+    let done = update.exec(on).await.map_err(failed(operation))?;
     if done.rows_affected == 1 {
         Ok(())
     } else {
-        Err(StoreError::Taken {
-            operation: "complete a key",
-        })
+        Err(StoreError::Taken { operation })
     }
 }

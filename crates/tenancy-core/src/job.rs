@@ -9,6 +9,9 @@ use crate::StoreError;
 use crate::event::DomainEvent;
 use crate::id::{JobId, PhotoId, WorkspaceId};
 
+/// The most blobs that one job deletes: well within a lease, and one request to stores that delete in bulk.
+pub const BLOBS_PER_JOB: usize = 500;
+
 /// What is to be done. Every kind is idempotent: the runner may carry it out twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -17,6 +20,11 @@ pub enum Work {
     DeleteBlob {
         /// The photo's id, which names its blob.
         photo: PhotoId,
+    },
+    /// Delete the blobs of many photos, at most [`BLOBS_PER_JOB`].
+    DeleteBlobs {
+        /// The photos' ids.
+        photos: Vec<PhotoId>,
     },
     /// Tell a domain event to its consumers.
     DeliverEvent {

@@ -1,27 +1,21 @@
 //! The analysis of one photo: hold, look, settle; or give everything back.
 
-use std::future::Future;
-use std::pin::pin;
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, TryStreamExt as _};
 use rawdrive_plans::{BeginError, Metric, PlansTx as _, ReadOnly};
 use rawdrive_tenancy_core::id::{GalleryId, HoldId, PhotoId};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{
-    Charge, Exceeded, HoldPurpose, Period, QuotaKey, TakeError, UsageTx, extend, hold, release,
-    settle,
+    Charge, Exceeded, HoldPurpose, Period, QuotaKey, TakeError, UsageTx, hold, release, settle,
 };
 
 use super::{
     Analysis, AnalyzeError, Analyzer, NEAR_DUPLICATE_DISTANCE, PerceptualHash, PixelFormat,
     Subject, Unfit, fitness, pixels,
 };
-use crate::{AnalysisRead, AnalysisTx, BlobError, Blobs, GalleryTx, OnStored, Photo, UploadStore};
+use crate::companion::{RENEW_EVERY, renew, renewing};
+use crate::{AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo, UploadStore};
 
-/// A hold lasts 60 s; it is renewed three times as often.
-const RENEW_EVERY: Duration = Duration::from_secs(20);
 /// The most near duplicates that are told, nearest first.
 const MOST_NEAR: usize = 50;
 /// Hashes that are compared at a time: memory does not grow with the gallery.
@@ -108,22 +102,17 @@ pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
     ambient: &Ambient,
     scope: &WorkspaceScope,
     photo: PhotoId,
-    on_stored: impl OnStored<S::Tx, Analyzed>,
+    companion: impl Companion<S::Tx, Analyzed>,
 ) -> Result<Analyzed, AnalysisError> {
     let unit = reserve(store, ambient, scope, photo).await?;
     let attempt = async {
-        let renew = || async {
-            let mut tx = store.begin_release(scope).await?;
-            extend(&mut tx, ambient, unit.hold, None).await?;
-            tx.commit().await?;
-            Ok::<_, AnalysisError>(())
-        };
+        let renew = || renew(store, ambient, scope, unit.hold, &companion);
         let subject = Subject {
             format: unit.format,
             pixels: pixels(&unit.photo),
             bytes: whole(blobs, scope, photo).boxed(),
         };
-        let look = async { Ok(analyzer.analyze(subject).await?) };
+        let look = async { Ok::<_, AnalysisError>(analyzer.analyze(subject).await?) };
         let findings = renewing(RENEW_EVERY, renew, look).await?;
         let analysis = Analysis {
             photo,
@@ -138,7 +127,7 @@ pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
             analysis,
             near_duplicates,
         };
-        keep(store, ambient, scope, &unit, &analyzed, on_stored).await?;
+        keep(store, ambient, scope, &unit, &analyzed, companion).await?;
         Ok(analyzed)
     };
     let outcome = attempt.await;
@@ -201,7 +190,7 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
     scope: &WorkspaceScope,
     unit: &Unit,
     analyzed: &Analyzed,
-    on_stored: impl OnStored<S::Tx, Analyzed>,
+    companion: impl Companion<S::Tx, Analyzed>,
 ) -> Result<(), AnalysisError> {
     let mut tx = store.begin(scope).await?;
     let actual = [(unit.charge.clone(), unit.photo.id.to_string())];
@@ -214,7 +203,7 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
         Err(StoreError::Dangling { .. }) => return Err(AnalysisError::NoPhoto),
         put => put?,
     }
-    on_stored.stored(&mut tx, analyzed).await?;
+    companion.stored(&mut tx, analyzed).await?;
     tx.append(&lines).await?;
     tx.commit().await?;
     Ok(())
@@ -229,22 +218,6 @@ async fn whole(blobs: &Blobs, scope: &WorkspaceScope, photo: PhotoId) -> Result<
         })
         .await?;
     Ok(bytes.freeze())
-}
-
-/// Works, and renews at each beat until the work is done. A renewal that fails ends the work: what is not
-/// held any more cannot be settled.
-async fn renewing<T, E, Renewal: Future<Output = Result<(), E>>>(
-    every: Duration,
-    mut renew: impl FnMut() -> Renewal,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let mut work = pin!(work);
-    loop {
-        match tokio::time::timeout(every, &mut work).await {
-            Ok(done) => return done,
-            Err(_) => renew().await?,
-        }
-    }
 }
 
 /// The photos of a gallery whose hash is near, nearest first, at most 50.
@@ -282,36 +255,7 @@ pub async fn near_duplicates(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
-
-    const BEAT: Duration = Duration::from_millis(10);
-
-    async fn work(duration: Duration) -> Result<&'static str, &'static str> {
-        tokio::time::sleep(duration).await;
-        Ok("done")
-    }
-
-    #[tokio::test]
-    async fn work_is_renewed_while_it_runs_and_not_before_its_first_beat() {
-        let renewals = Cell::new(0);
-        let renew = || async {
-            renewals.set(renewals.get() + 1);
-            Ok(())
-        };
-        let quick = renewing(Duration::from_secs(60), renew, work(BEAT)).await;
-        assert_eq!((quick, renewals.get()), (Ok("done"), 0));
-        let long = renewing(BEAT, renew, work(BEAT * 12)).await;
-        assert_eq!(long, Ok("done"));
-        assert!((2..=12).contains(&renewals.get()), "{}", renewals.get());
-    }
-
-    #[tokio::test]
-    async fn a_renewal_that_fails_ends_the_work() {
-        let ended = renewing(BEAT, || async { Err("not held") }, work(BEAT * 12)).await;
-        assert_eq!(ended, Err("not held"));
-    }
 
     /// A gallery's hashes, in order of their photos.
     struct Hashes(Vec<(PhotoId, PerceptualHash)>);

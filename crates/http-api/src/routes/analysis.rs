@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use rawdrive_gallery::analysis::{Analyzed, NearDuplicate, analyze, near_duplicates};
-use rawdrive_gallery::{AnalysisRead as _, OnStored};
+use rawdrive_gallery::{AnalysisRead as _, Companion};
 use rawdrive_store::{Claim, WriteTx};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::PhotoId;
@@ -101,10 +101,18 @@ impl From<&Analyzed> for AnalysisView {
     }
 }
 
-/// Puts the answer under the idempotency key into the analysis' own transaction.
+/// Holds on to the idempotency key while the model looks, and puts the answer under it into the analysis' own
+/// transaction.
 struct KeepAnswer(Option<Claim>);
 
-impl OnStored<WriteTx, Analyzed> for KeepAnswer {
+impl Companion<WriteTx, Analyzed> for KeepAnswer {
+    async fn renew(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        match &self.0 {
+            Some(claim) => tx.renew_key(claim).await,
+            None => Ok(()),
+        }
+    }
+
     async fn stored(self, tx: &mut WriteTx, analyzed: &Analyzed) -> Result<(), StoreError> {
         let Some(claim) = self.0 else { return Ok(()) };
         // A view of plain fields always has a JSON text.

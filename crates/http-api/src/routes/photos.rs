@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use rawdrive_gallery::{
-    BodyError, Branding, Color, FileName, GalleryRead, Incoming, Length, MediaType, OnStored,
+    BodyError, Branding, Color, Companion, FileName, GalleryRead, Incoming, Length, MediaType,
     Photo, Title, Website, receive,
 };
 use rawdrive_store::{Claim, Release, WriteTx};
@@ -90,10 +90,18 @@ pub(crate) struct UploadParams {
     filename: Option<String>,
 }
 
-/// Puts the answer under the idempotency key into the photo's own transaction.
+/// Holds on to the idempotency key while the bytes come, and puts the answer under it into the photo's own
+/// transaction.
 struct KeepAnswer(Option<Claim>);
 
-impl OnStored<WriteTx, Photo> for KeepAnswer {
+impl Companion<WriteTx, Photo> for KeepAnswer {
+    async fn renew(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
+        match &self.0 {
+            Some(claim) => tx.renew_key(claim).await,
+            None => Ok(()),
+        }
+    }
+
     async fn stored(self, tx: &mut WriteTx, photo: &Photo) -> Result<(), StoreError> {
         let Some(claim) = self.0 else { return Ok(()) };
         // A view of plain fields always has a JSON text.

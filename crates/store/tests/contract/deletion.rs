@@ -1,0 +1,107 @@
+//! A gallery of many photos is deleted by the set.
+
+use chrono::TimeDelta;
+use rawdrive_gallery::{Download, Gallery, GalleryTx, Library, Photo, delete_gallery_permanently};
+use rawdrive_plans::Metric;
+use rawdrive_tenancy_core::Commit;
+use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
+use rawdrive_tenancy_core::job::Work;
+use rawdrive_usage::{Charge, QuotaKey, QuotaRow, UsageTx, add};
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out() {
+    let stage = Stage::set().await;
+    let photos = 1_201;
+    let gallery = fill(&stage, photos).await;
+
+    let mut tx = stage.begin().await;
+    let deleted = delete_gallery_permanently(&mut tx, stage.store.ambient(), gallery).await;
+    assert!(deleted.unwrap());
+    tx.commit().await.unwrap();
+
+    let reader = stage.store.read(&stage.scope);
+    for key in keys(gallery) {
+        assert_eq!(reader.quota(&key).await.unwrap(), QuotaRow::default());
+    }
+    let jobs = stage.store.lease_jobs(100, TimeDelta::seconds(60)).await;
+    let mut sizes = Vec::new();
+    let mut to_delete: Vec<PhotoId> = Vec::new();
+    for job in jobs.unwrap() {
+        match job.work {
+            Work::DeleteBlobs { photos } => {
+                sizes.push(photos.len());
+                to_delete.extend(photos);
+            }
+            other => panic!("only blobs are left: {other:?}"),
+        }
+    }
+    assert_eq!(sizes, [500, 500, 201]);
+    to_delete.sort_unstable();
+    to_delete.dedup();
+    assert_eq!(to_delete.len(), photos);
+}
+
+fn keys(gallery: GalleryId) -> [QuotaKey; 2] {
+    [
+        QuotaKey::level_of(Metric::photos(), gallery),
+        QuotaKey::level(Metric::storage_bytes()),
+    ]
+}
+
+/// A gallery with rows of that many photos of one byte each, counted as uploads count them.
+async fn fill(stage: &Stage, photos: usize) -> GalleryId {
+    let ambient = stage.store.ambient();
+    let now = ambient.now();
+    let library = Library {
+        id: ambient.id(),
+        name: "Weddings".parse().unwrap(),
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    let gallery = Gallery {
+        id: ambient.id(),
+        library: library.id,
+        name: "Summer".parse().unwrap(),
+        download: Download::None,
+        deleted_at: None,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    let mut tx = stage.begin().await;
+    let mut lines = Vec::new();
+    for key in keys(gallery.id) {
+        let amount = photos as u64;
+        let line = add(
+            &mut tx,
+            ambient,
+            Charge { key, amount },
+            gallery.id.to_string(),
+        )
+        .await;
+        lines.push(line.unwrap());
+    }
+    tx.insert_library(&library).await.unwrap();
+    tx.insert_gallery(&gallery).await.unwrap();
+    for _ in 0..photos {
+        let photo = Photo {
+            id: ambient.id(),
+            gallery: gallery.id,
+            filename: "a.jpg".parse().unwrap(),
+            content_type: "image/jpeg".to_owned(),
+            size_bytes: 1,
+            sha256: [0; 32],
+            width: None,
+            height: None,
+            taken_at: None,
+            created_at: now,
+        };
+        tx.insert_photo(&photo).await.unwrap();
+    }
+    tx.append(&lines).await.unwrap();
+    tx.commit().await.unwrap();
+    gallery.id
+}
