@@ -369,6 +369,11 @@ async fn what_cannot_be_analysed_is_refused_and_costs_nothing() {
         assert_eq!(problem["errors"][0]["field"], "photo");
         analysis(&ada, &photo).await.problem(404, "not_found");
     }
+    let whole = coffee(&ada).await;
+    let path = format!("/v1/photos/{whole}/analysis");
+    let smuggled = json!({ "workspace_id": free.workspace_id });
+    let smuggled = ada.post(&path, &smuggled).await;
+    smuggled.problem(422, "validation_failed");
     analyze(&ada, &unknown_id("pho"))
         .await
         .problem(404, "not_found");
@@ -521,5 +526,40 @@ async fn what_a_killed_server_was_analysing_is_given_back() {
         .await
         .is(200);
     assert_eq!(content.body, image::COFFEE_JPEG);
+    server.assert_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_queue_one_is_told_to_come_back_and_nothing_is_held() {
+    const WAITING: usize = 64;
+    const TOO_MANY: usize = 10;
+    let (url, _) = endpoint(None).await;
+    let server = with_endpoint(&url);
+    let ada = server.sign_up_on("queue", "enterprise").await;
+    let photo = coffee(&ada).await;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (send, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..WAITING + cores + TOO_MANY {
+        let (ada, photo, send) = (ada.clone(), photo.clone(), send.clone());
+        // Those who are admitted wait until the server is gone.
+        tokio::spawn(async move {
+            let path = format!("/v1/photos/{photo}/analysis");
+            if let Ok(answer) = ada.try_send(ada.request(Method::POST, &path)).await {
+                let _ = send.send(answer);
+            }
+        });
+    }
+    for _ in 0..TOO_MANY {
+        let refused = tokio::time::timeout(Duration::from_secs(60), answers.recv()).await;
+        let refused = refused.expect("in time").expect("an answer");
+        refused.problem(503, "dependency_unavailable");
+        assert_eq!(refused.header("retry-after"), "5");
+    }
+    let admitted = u64::try_from(WAITING + cores).expect("a small number");
+    until(30, "only the admitted hold a unit", async || {
+        usage(&ada).await == (0, admitted)
+    })
+    .await;
+    assert!(answers.try_recv().is_err(), "one too many was refused");
     server.assert_healthy().await;
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
 use crate::edge::{Body, Problem, body_digest, path_id};
-use crate::mutation::{Answer, KeyOutcome, claim, replay, settle_refusal};
+use crate::mutation::{Answer, KeyOutcome, claim, nothing, replay, settle_refusal};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ExposureView {
@@ -146,7 +146,11 @@ pub(crate) async fn analyze_photo(
         KeyOutcome::Go(claim) => claim,
         KeyOutcome::Replay(stored) => return Ok(replay(stored)),
     };
-    match run(&app, &scoped, &id, claim.clone()).await {
+    let outcome = async {
+        nothing(&bytes)?;
+        run(&app, &scoped, &id, claim.clone()).await
+    };
+    match outcome.await {
         Ok(analyzed) => Ok(Answer::created(&AnalysisView::from(&analyzed))?.send()),
         Err(problem) => {
             settle_refusal(&app, &scoped.scope, claim.as_ref(), &problem).await;
