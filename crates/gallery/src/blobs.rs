@@ -337,6 +337,7 @@ impl BlobWriter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rawdrive_tenancy_core::SystemReason;
     use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
     use uuid::Uuid;
@@ -376,6 +377,30 @@ mod tests {
                 [Some(photos[29])]
             );
             assert_eq!(blobs.list(&foreign).await.unwrap().len(), 1);
+        }
+    }
+
+    fn key(workspace: u128, photo: u128) -> String {
+        Blobs::key(
+            &scope(workspace),
+            PhotoId::from_uuid(Uuid::from_u128(photo)),
+        )
+        .to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_lies_under_its_workspace_and_no_two_photos_share_one(
+            (a, b, p, q) in any::<(u128, u128, u128, u128)>(), same_workspace: bool, same_photo: bool
+        ) {
+            let b = if same_workspace { a } else { b };
+            let q = if same_photo { p } else { q };
+            let (one, other) = (key(a, p), key(b, q));
+            prop_assert_eq!(one == other, (a, p) == (b, q));
+            let prefix = format!("workspaces/{}/", WorkspaceId::from_uuid(Uuid::from_u128(a)));
+            prop_assert!(one.starts_with(&prefix), "{}", one);
+            prop_assert!(!one.contains(".."));
+            prop_assert_eq!(other.starts_with(&prefix), a == b);
         }
     }
 }

@@ -291,3 +291,69 @@ async fn a_refused_body_is_drained_so_that_the_answer_can_be_read() {
     let usage: Value = ada.usage("storage_bytes").await;
     assert_eq!((&usage["used"], &usage["reserved"]), (&json!(0), &json!(0)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_name_is_a_name_and_leads_nowhere() {
+    let server = Server::start();
+    let ada = server.sign_up("names").await;
+    let gallery = ada.gallery("Names").await;
+    let before = server.all_files().len();
+    let long = "n".repeat(4_096);
+    // What stands in the address, after its decoding by the server; `None`: refused.
+    let table: [(&str, Option<&str>); 15] = [
+        ("..", None),
+        ("%2e%2e", None),
+        ("..%2f..%2frawdrive.db", None),
+        ("..%5c..%5crawdrive.db", None),
+        ("%2fetc%2fpasswd", None),
+        ("a%00.jpg", None),
+        ("a%0ab.jpg", None),
+        ("%ff%fe", None),
+        (&long, None),
+        ("", None),
+        ("%252e%252e%252fup.jpg", Some("%2e%2e%2fup.jpg")),
+        ("..jpg", Some("..jpg")),
+        ("CON", Some("CON")),
+        // One letter, written in two ways: two names, two photos.
+        ("Zo%C3%AB.jpg", Some("Zo\u{eb}.jpg")),
+        ("Zoe%CC%88.jpg", Some("Zoe\u{308}.jpg")),
+    ];
+    let mut stored = 0;
+    for (seed, (name, kept)) in table.into_iter().enumerate() {
+        let path = format!("/v1/galleries/{gallery}/photos?filename={name}");
+        let request = ada
+            .request(Method::POST, &path)
+            .header("content-type", "image/jpeg")
+            .body(image::jpeg(2_000, seed as u64));
+        let answer = ada.send(request).await;
+        match kept {
+            Some(kept) => {
+                assert_eq!(answer.is(201).text("filename"), kept, "{name}");
+                stored += 1;
+            }
+            None => assert!([400, 422].contains(&answer.status), "{name}: {answer:?}"),
+        }
+    }
+    let own = server.files_of(&ada.workspace_id);
+    assert_eq!(own.len(), stored, "{own:?}");
+    assert_eq!(server.all_files().len(), before + stored);
+    let prefix = server
+        .data_dir()
+        .join("blobs")
+        .join("workspaces")
+        .join(&ada.workspace_id);
+    for file in own {
+        assert!(
+            file.starts_with(&prefix),
+            "{file:?} lies outside {prefix:?}"
+        );
+        let name = file
+            .file_name()
+            .expect("a file has a name")
+            .to_string_lossy();
+        assert!(
+            name.starts_with("pho_"),
+            "{name}: the client chose a file's name"
+        );
+    }
+}
