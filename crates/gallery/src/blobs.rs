@@ -92,10 +92,13 @@ impl Blobs {
     /// Memory, for tests.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self {
-            store: Arc::new(object_store::memory::InMemory::new()),
-            root: None,
-        }
+        Self::over(Arc::new(object_store::memory::InMemory::new()))
+    }
+
+    /// Any object store: what an embedder brings along, or a test that lets one fail.
+    #[must_use]
+    pub fn over(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, root: None }
     }
 
     fn prefix(scope: &WorkspaceScope) -> Path {

@@ -5,7 +5,7 @@ use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{HoldId, TypedId};
 use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Set, Value};
 
 use crate::entity::{hold_charges, holds, ledger, quotas, threshold_episodes};
@@ -24,6 +24,13 @@ const APPLY: &str =
     WHERE workspace_id = $1 AND metric = $2 AND subject = $3 AND period_start = $4
       AND ($6 <= 0 OR $6 <= $7 - used)
     RETURNING used, reserved, fired";
+
+// What a hold did not hold so far it holds from now on.
+const GROW: &str =
+    "INSERT INTO hold_charges (workspace_id, hold_id, metric, subject, period_start, amount)
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (workspace_id, hold_id, metric, subject, period_start) DO UPDATE
+    SET amount = hold_charges.amount + $6";
 
 fn key_values(scope: &rawdrive_tenancy_core::WorkspaceScope, key: &QuotaKey) -> [Value; 4] {
     [
@@ -220,18 +227,16 @@ impl UsageTx for WriteTx {
             return Ok(false);
         }
         if let Some(charge) = more {
-            hold_charges::Entity::scoped_update(&self.scope)
-                .col_expr(
-                    hold_charges::Column::Amount,
-                    Expr::col(hold_charges::Column::Amount).add(amount(charge.amount)),
-                )
-                .filter(hold_charges::Column::HoldId.eq(id.uuid()))
-                .filter(hold_charges::Column::Metric.eq(charge.key.metric.as_str()))
-                .filter(hold_charges::Column::Subject.eq(charge.key.subject.as_str()))
-                .filter(hold_charges::Column::PeriodStart.eq(charge.key.period_start))
-                .exec(&self.tx)
-                .await
-                .map_err(failed("grow a hold"))?;
+            let [workspace, metric, subject, period_start] = key_values(&self.scope, &charge.key);
+            let values = [
+                workspace,
+                id.uuid().into(),
+                metric,
+                subject,
+                period_start,
+                amount(charge.amount).into(),
+            ];
+            execute(&self.tx, "grow a hold", GROW, values).await?;
         }
         Ok(true)
     }

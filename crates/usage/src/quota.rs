@@ -402,8 +402,8 @@ async fn give_back(
 }
 
 /// Turns a hold into usage: every actual amount is a conditional take against the limit in force now,
-/// so that a plan changed meanwhile is kept to as well. Returns the ledger lines to append at the end of
-/// the transaction.
+/// so that a plan changed meanwhile is kept to as well, and what goes beyond the hold must fit beside what
+/// others hold. Returns the ledger lines to append at the end of the transaction.
 ///
 /// # Errors
 /// [`TakeError::NotHeld`] when it has expired; [`TakeError::Exceeded`] when the limit in force now does not admit it.
@@ -418,13 +418,32 @@ pub async fn settle(
         return Err(TakeError::NotHeld);
     };
     let mut lines = Vec::with_capacity(actual.len());
-    for held in &hold.charges {
-        let Some((charge, subject)) = actual.iter().find(|(c, _)| c.key == held.key) else {
-            tx.apply(&held.key, held.amount, 0, Limit::Unlimited)
-                .await?;
+    let used = actual.iter().map(|(charge, _)| charge);
+    let mut keys: Vec<_> = hold.charges.iter().chain(used).map(|c| &c.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        let held = hold.charges.iter().find(|c| c.key == *key);
+        let held = held.map_or(0, |c| c.amount);
+        let Some((charge, subject)) = actual.iter().find(|(c, _)| c.key == *key) else {
+            tx.apply(key, held, 0, Limit::Unlimited).await?;
             continue;
         };
-        lines.push(grow(tx, ambient, &standing, charge, held.amount, subject).await?);
+        if charge.amount == 0 && held == 0 {
+            continue;
+        }
+        let beyond = Charge {
+            key: key.clone(),
+            amount: charge.amount.saturating_sub(held),
+        };
+        let limit = standing.limit(&key.metric, ambient.now()).value;
+        if beyond.amount > 0 && !tx.reserve(&beyond, limit).await? {
+            let row = tx.quota(key).await?;
+            let others = row.reserved.saturating_sub(held);
+            return Err(refusal(charge, row.used + others, limit));
+        }
+        let reserved = held.max(charge.amount);
+        lines.push(grow(tx, ambient, &standing, charge, reserved, subject).await?);
     }
     if !tx.close_hold(id, HoldState::Committed).await? {
         return Err(TakeError::NotHeld);
@@ -501,7 +520,8 @@ async fn grow(
     let quantity = to_signed(charge.amount);
     let Some(row) = tx.apply(&charge.key, released, quantity, limit).await? else {
         let row = tx.quota(&charge.key).await?;
-        return Err(refusal(charge, row.used, limit));
+        let others = row.reserved.saturating_sub(released);
+        return Err(refusal(charge, row.used + others, limit));
     };
     mark(tx, &charge.key, row, limit).await?;
     Ok(LedgerLine {

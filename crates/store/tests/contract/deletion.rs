@@ -1,31 +1,37 @@
 //! A gallery of many photos is deleted by the set.
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{Download, Gallery, GalleryTx, Library, Photo, delete_gallery_permanently};
+use rawdrive_gallery::{GalleryTx, delete_gallery_permanently};
 use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
 use rawdrive_tenancy_core::job::Work;
+use rawdrive_testkit::contract::Stage;
+use rawdrive_testkit::{gallery, library, photo};
 use rawdrive_usage::{Charge, QuotaKey, QuotaRow, UsageTx, add};
 
-use crate::stage::Stage;
+use crate::sqlite::{Sqlite, stage};
 
 #[tokio::test]
 async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out() {
-    let stage = Stage::set().await;
+    let stage = stage().await;
     let photos = 1_201;
     let gallery = fill(&stage, photos).await;
 
     let mut tx = stage.begin().await;
-    let deleted = delete_gallery_permanently(&mut tx, stage.store.ambient(), gallery).await;
+    let deleted = delete_gallery_permanently(&mut tx, stage.ambient(), gallery).await;
     assert!(deleted.unwrap());
     tx.commit().await.unwrap();
 
-    let reader = stage.store.read(&stage.scope);
+    let reader = stage.store.store.read(&stage.scope);
     for key in keys(gallery) {
         assert_eq!(reader.quota(&key).await.unwrap(), QuotaRow::default());
     }
-    let jobs = stage.store.lease_jobs(100, TimeDelta::seconds(60)).await;
+    let jobs = stage
+        .store
+        .store
+        .lease_jobs(100, TimeDelta::seconds(60))
+        .await;
     let mut sizes = Vec::new();
     let mut to_delete: Vec<PhotoId> = Vec::new();
     for job in jobs.unwrap() {
@@ -51,26 +57,10 @@ fn keys(gallery: GalleryId) -> [QuotaKey; 2] {
 }
 
 /// A gallery with rows of that many photos of one byte each, counted as uploads count them.
-async fn fill(stage: &Stage, photos: usize) -> GalleryId {
-    let ambient = stage.store.ambient();
-    let now = ambient.now();
-    let library = Library {
-        id: ambient.id(),
-        name: "Weddings".parse().unwrap(),
-        created_at: now,
-        updated_at: now,
-        version: 1,
-    };
-    let gallery = Gallery {
-        id: ambient.id(),
-        library: library.id,
-        name: "Summer".parse().unwrap(),
-        download: Download::None,
-        deleted_at: None,
-        created_at: now,
-        updated_at: now,
-        version: 1,
-    };
+async fn fill(stage: &Stage<Sqlite>, photos: usize) -> GalleryId {
+    let ambient = stage.ambient();
+    let library = library(ambient);
+    let gallery = gallery(ambient, library.id);
     let mut tx = stage.begin().await;
     let mut lines = Vec::new();
     for key in keys(gallery.id) {
@@ -87,18 +77,7 @@ async fn fill(stage: &Stage, photos: usize) -> GalleryId {
     tx.insert_library(&library).await.unwrap();
     tx.insert_gallery(&gallery).await.unwrap();
     for _ in 0..photos {
-        let photo = Photo {
-            id: ambient.id(),
-            gallery: gallery.id,
-            filename: "a.jpg".parse().unwrap(),
-            content_type: "image/jpeg".to_owned(),
-            size_bytes: 1,
-            sha256: [0; 32],
-            width: None,
-            height: None,
-            taken_at: None,
-            created_at: now,
-        };
+        let photo = photo(ambient, gallery.id, 1);
         tx.insert_photo(&photo).await.unwrap();
     }
     tx.append(&lines).await.unwrap();

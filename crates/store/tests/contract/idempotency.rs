@@ -1,34 +1,43 @@
 //! A key is one request's for as long as that lives, and anybody's afterwards.
 
+use chrono::TimeDelta;
 use rawdrive_store::{Claim, Claimed, Replay};
 use rawdrive_tenancy_core::{Commit, StoreError};
+use rawdrive_testkit::contract::Stage;
 
-use crate::stage::Stage;
+use crate::sqlite::{Sqlite, stage};
 
 const PRINT: [u8; 32] = [7; 32];
 
-async fn claim(stage: &Stage) -> Claimed {
-    let claimed = stage.store.claim_key(&stage.scope, "k", PRINT).await;
+async fn claim(stage: &Stage<Sqlite>) -> Claimed {
+    let claimed = stage.store.store.claim_key(&stage.scope, "k", PRINT).await;
     claimed.unwrap()
 }
 
-async fn mine(stage: &Stage) -> Claim {
+async fn mine(stage: &Stage<Sqlite>) -> Claim {
     match claim(stage).await {
         Claimed::Mine(claim) => claim,
         other => panic!("the key is free: {other:?}"),
     }
 }
 
-async fn renew(stage: &Stage, claim: &Claim) -> Result<(), StoreError> {
+async fn renew(stage: &Stage<Sqlite>, claim: &Claim) -> Result<(), StoreError> {
     let mut tx = stage.begin().await;
     tx.renew_key(claim).await?;
     tx.commit().await
 }
 
-async fn complete(stage: &Stage, claim: &Claim) -> Result<(), StoreError> {
+async fn complete(stage: &Stage<Sqlite>, claim: &Claim) -> Result<(), StoreError> {
     let mut tx = stage.begin().await;
     tx.complete_key(claim, &answer()).await?;
     tx.commit().await
+}
+
+/// Lets real time pass: that of leases.
+fn pass(stage: &Stage<Sqlite>, seconds: i64) {
+    stage
+        .surroundings
+        .advance_leases(TimeDelta::seconds(seconds));
 }
 
 fn answer() -> Replay {
@@ -46,10 +55,10 @@ fn is_in_flight(claimed: &Claimed) -> bool {
 
 #[tokio::test]
 async fn a_renewed_claim_is_in_flight_for_as_long_as_its_request_lives() {
-    let stage = Stage::set().await;
+    let stage = stage().await;
     let first = mine(&stage).await;
     for _ in 0..15 {
-        stage.pass(20);
+        pass(&stage, 20);
         renew(&stage, &first).await.unwrap();
         let second = claim(&stage).await;
         assert!(is_in_flight(&second), "{second:?}");
@@ -60,11 +69,11 @@ async fn a_renewed_claim_is_in_flight_for_as_long_as_its_request_lives() {
 
 #[tokio::test]
 async fn a_request_that_is_not_heard_of_loses_its_key_for_good() {
-    let stage = Stage::set().await;
+    let stage = stage().await;
     let dead = mine(&stage).await;
-    stage.pass(59);
+    pass(&stage, 59);
     assert!(is_in_flight(&claim(&stage).await));
-    stage.pass(1);
+    pass(&stage, 1);
     let heir = mine(&stage).await;
     assert_eq!(heir.effect_id, dead.effect_id, "one key has one effect");
 
@@ -75,7 +84,12 @@ async fn a_request_that_is_not_heard_of_loses_its_key_for_good() {
             "{outcome:?}"
         );
     }
-    stage.store.abandon_key(&stage.scope, &dead).await.unwrap();
+    stage
+        .store
+        .store
+        .abandon_key(&stage.scope, &dead)
+        .await
+        .unwrap();
     assert!(
         is_in_flight(&claim(&stage).await),
         "the heir's claim stands"
@@ -86,21 +100,26 @@ async fn a_request_that_is_not_heard_of_loses_its_key_for_good() {
 
 #[tokio::test]
 async fn a_renewal_that_is_rolled_back_renews_nothing() {
-    let stage = Stage::set().await;
+    let stage = stage().await;
     let first = mine(&stage).await;
-    stage.pass(30);
+    pass(&stage, 30);
     stage.begin().await.renew_key(&first).await.unwrap();
-    stage.pass(30);
+    pass(&stage, 30);
     mine(&stage).await;
 }
 
 #[tokio::test]
 async fn a_request_that_came_to_nothing_gives_its_key_back_also_after_renewals() {
-    let stage = Stage::set().await;
+    let stage = stage().await;
     let first = mine(&stage).await;
-    stage.pass(20);
+    pass(&stage, 20);
     renew(&stage, &first).await.unwrap();
-    stage.store.abandon_key(&stage.scope, &first).await.unwrap();
+    stage
+        .store
+        .store
+        .abandon_key(&stage.scope, &first)
+        .await
+        .unwrap();
     let second = mine(&stage).await;
     assert_ne!(second.effect_id, first.effect_id);
 }

@@ -1,4 +1,5 @@
-//! What the store promises to those who call it, on a database of its own for each test.
+//! What the store promises to those who call it: the contract of the domain's ports, and what the ports do
+//! not cover. Each test has a database of its own.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,5 +7,13 @@
 )]
 
 mod deletion;
+mod holds;
 mod idempotency;
-mod stage;
+mod sqlite;
+
+/// A backend keeps the contract when it is listed here.
+mod contract {
+    mod sqlite {
+        rawdrive_testkit::store_contract!(crate::sqlite::open);
+    }
+}

@@ -1,0 +1,111 @@
+//! The store on a SQLite file that goes with it.
+
+use chrono::TimeDelta;
+use rawdrive_gallery::UploadStore;
+use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
+use rawdrive_identity::{Currency, WorkspaceName};
+use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
+use rawdrive_store::{Release, Store, Url, WriteTx};
+use rawdrive_tenancy_core::audit::{Entry, Hash};
+use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::page::PageRequest;
+use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
+use rawdrive_testkit::contract::{Stage, Subject};
+use rawdrive_testkit::{Surroundings, scope};
+use rawdrive_usage::LedgerEntry;
+use tempfile::TempDir;
+
+/// More than any test writes.
+const ALL: PageRequest = PageRequest {
+    limit: 200,
+    after: None,
+};
+
+pub(crate) struct Sqlite {
+    pub(crate) store: Store,
+    _directory: TempDir,
+}
+
+/// Opens a store on a fresh file.
+pub(crate) async fn open(surroundings: &Surroundings, catalogue: &Catalogue) -> Sqlite {
+    let directory = tempfile::tempdir().unwrap();
+    let url = Url::sqlite(directory.path().join("rawdrive.db"));
+    let store = Store::open(&url, surroundings.ambient().clone(), catalogue).await;
+    Sqlite {
+        store: store.unwrap(),
+        _directory: directory,
+    }
+}
+
+/// A stage on a fresh file.
+pub(crate) async fn stage() -> Stage<Sqlite> {
+    Stage::set(open).await
+}
+
+impl UploadStore for Sqlite {
+    type Tx = WriteTx;
+
+    async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
+        self.store.begin(scope).await
+    }
+
+    async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
+        UploadStore::begin_release(&self.store, scope).await
+    }
+}
+
+impl Subject for Sqlite {
+    async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
+        let ambient = self.store.ambient();
+        let scope = scope(ambient.id());
+        let begun = self.store.begin_despite_read_only(&scope, Release::System);
+        let mut tx = begun.await.unwrap();
+        let workspace = NewWorkspace {
+            name: WorkspaceName::parse("Studio").unwrap(),
+            slug: "studio".to_owned(),
+            billing_email: None,
+            currency: Currency::parse("usd").unwrap(),
+            created_at: ambient.now(),
+        };
+        tx.insert_workspace(&workspace).await.unwrap();
+        tx.insert_standing(plan).await.unwrap();
+        tx.commit().await.unwrap();
+        scope
+    }
+
+    async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Work> {
+        // A lease of no time leaves the jobs as they are.
+        let leased = self.store.lease_jobs(10_000, TimeDelta::zero()).await;
+        let jobs = leased.unwrap().into_iter();
+        jobs.filter(|job| job.workspace == scope.workspace())
+            .map(|job| job.work)
+            .collect()
+    }
+
+    async fn ledger(&self, scope: &WorkspaceScope) -> Vec<LedgerEntry> {
+        let page = self.store.read(scope).ledger(ALL).await.unwrap();
+        page.items.into_iter().rev().collect()
+    }
+
+    async fn audit(&self, scope: &WorkspaceScope) -> (Vec<Entry>, (u64, Hash)) {
+        let reader = self.store.read(scope);
+        let page = reader.audit(ALL).await.unwrap();
+        let head = reader.audit_head().await.unwrap();
+        (page.items.into_iter().rev().collect(), head)
+    }
+
+    async fn discrepancies(&self, scope: &WorkspaceScope) -> Vec<String> {
+        // The others speak of members and of photos, which these tests do without.
+        const OF_COUNTERS: [&str; 3] = [
+            "used_equals_ledger",
+            "reserved_equals_holds",
+            "ledger_without_gaps",
+        ];
+        let snapshot = self.store.snapshot().await.unwrap();
+        let findings = snapshot.check(scope).await.unwrap().into_iter();
+        findings
+            .filter(|finding| OF_COUNTERS.contains(&finding.invariant))
+            .map(|finding| finding.detail)
+            .collect()
+    }
+}

@@ -1,0 +1,88 @@
+//! Things to start from. Each is the plainest of its kind; a test changes the fields that matter to it.
+
+use std::sync::Arc;
+
+use rawdrive_gallery::{Download, Gallery, Library, Photo};
+use rawdrive_plans::{Limit, Metric, Plan};
+use rawdrive_tenancy_core::id::{GalleryId, LibraryId, WorkspaceId};
+use rawdrive_tenancy_core::{Ambient, SystemReason, WorkspaceScope};
+use serde_json::json;
+
+/// The scope of the job runner in a workspace.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests act in workspaces that have no members"
+)]
+pub fn scope(workspace: WorkspaceId) -> WorkspaceScope {
+    WorkspaceScope::for_system(workspace, SystemReason::Job)
+}
+
+/// A plan with these limits, and none but these.
+///
+/// # Panics
+/// When a plan is no longer what it serializes to.
+#[must_use]
+pub fn plan(limits: &[(Metric, Limit)]) -> Arc<Plan> {
+    let limits: serde_json::Map<_, _> = limits
+        .iter()
+        .map(|(metric, limit)| (metric.to_string(), json!(limit.bound())))
+        .collect();
+    let plan =
+        json!({ "slug": "test", "version": 1, "name": "Test", "limits": limits, "features": {} });
+    let plan: Plan = serde_json::from_value(plan).expect("a plan has these fields");
+    Arc::new(plan)
+}
+
+/// A library.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn library(ambient: &Ambient) -> Library {
+    Library {
+        id: ambient.id(),
+        name: "Weddings".parse().expect("a title"),
+        created_at: ambient.now(),
+        updated_at: ambient.now(),
+        version: 1,
+    }
+}
+
+/// A gallery of a library.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn gallery(ambient: &Ambient, library: LibraryId) -> Gallery {
+    Gallery {
+        id: ambient.id(),
+        library,
+        name: "Summer".parse().expect("a title"),
+        download: Download::None,
+        deleted_at: None,
+        created_at: ambient.now(),
+        updated_at: ambient.now(),
+        version: 1,
+    }
+}
+
+/// A photo of a gallery.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn photo(ambient: &Ambient, gallery: GalleryId, size_bytes: u64) -> Photo {
+    Photo {
+        id: ambient.id(),
+        gallery,
+        filename: "a.jpg".parse().expect("a file name"),
+        content_type: "image/jpeg".to_owned(),
+        size_bytes,
+        sha256: [0; 32],
+        width: None,
+        height: None,
+        taken_at: None,
+        created_at: ambient.now(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Libraries, galleries, photos and branding.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "each function is a test, and a failing store is its failure"
+)]
+
+use chrono::TimeDelta;
+use rawdrive_gallery::{Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Photo};
+use rawdrive_tenancy_core::id::PhotoId;
+use rawdrive_tenancy_core::{Commit, StoreError};
+
+use super::{Stage, Subject};
+use crate::{gallery, library, photo};
+
+pub(crate) fn is_dangling<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Dangling { .. }))
+}
+
+/// A gallery in its library, committed.
+async fn furnished<S: Subject>(stage: &Stage<S>) -> Gallery {
+    let library = library(stage.ambient());
+    let gallery = gallery(stage.ambient(), library.id);
+    let mut tx = stage.begin().await;
+    tx.insert_library(&library).await.unwrap();
+    tx.insert_gallery(&gallery).await.unwrap();
+    tx.commit().await.unwrap();
+    gallery
+}
+
+/// A library is what was written last; one that holds a gallery, deleted or not, stays.
+pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(stage: &Stage<S>) {
+    let mut gallery = furnished(stage).await;
+    let mut tx = stage.begin().await;
+    let before = tx.library(gallery.library).await.unwrap().unwrap();
+    let changed = Library {
+        name: "Portraits".parse().unwrap(),
+        updated_at: before.updated_at + TimeDelta::seconds(1),
+        version: 2,
+        ..before
+    };
+    tx.update_library(&changed).await.unwrap();
+    assert_eq!(tx.library(changed.id).await.unwrap(), Some(changed.clone()));
+    let outcome = tx.delete_library(changed.id).await.unwrap();
+    assert_eq!(outcome, LibraryDeletion::NotEmpty);
+    gallery.deleted_at = Some(stage.ambient().now());
+    tx.update_gallery(&gallery).await.unwrap();
+    let outcome = tx.delete_library(changed.id).await.unwrap();
+    assert_eq!(outcome, LibraryDeletion::NotEmpty, "it can come back");
+    assert!(tx.delete_gallery(gallery.id).await.unwrap());
+    let outcome = tx.delete_library(changed.id).await.unwrap();
+    assert_eq!(outcome, LibraryDeletion::Deleted);
+    let outcome = tx.delete_library(changed.id).await.unwrap();
+    assert_eq!(outcome, LibraryDeletion::Missing);
+    assert_eq!(tx.library(changed.id).await.unwrap(), None);
+}
+
+/// A gallery is what was written last, deleted or not.
+pub async fn a_gallery_is_read_as_written<S: Subject>(stage: &Stage<S>) {
+    let before = furnished(stage).await;
+    let shelf = library(stage.ambient());
+    let changed = Gallery {
+        library: shelf.id,
+        name: "Autumn".parse().unwrap(),
+        download: Download::Original,
+        deleted_at: Some(before.created_at + TimeDelta::days(1)),
+        updated_at: before.updated_at + TimeDelta::days(1),
+        version: 2,
+        ..before.clone()
+    };
+    let mut tx = stage.begin().await;
+    assert_eq!(tx.gallery(before.id).await.unwrap(), Some(before));
+    tx.insert_library(&shelf).await.unwrap();
+    tx.update_gallery(&changed).await.unwrap();
+    assert_eq!(tx.gallery(changed.id).await.unwrap(), Some(changed));
+    assert_eq!(tx.gallery(stage.id()).await.unwrap(), None);
+}
+
+/// No gallery without its library, no photo without its gallery.
+pub async fn nothing_stands_in_what_is_not_there<S: Subject>(stage: &Stage<S>) {
+    let nowhere = gallery(stage.ambient(), stage.id());
+    let outcome = stage.begin().await.insert_gallery(&nowhere).await;
+    assert!(is_dangling(&outcome), "{outcome:?}");
+    let lost = photo(stage.ambient(), stage.id(), 1);
+    let outcome = stage.begin().await.insert_photo(&lost).await;
+    assert!(is_dangling(&outcome), "{outcome:?}");
+}
+
+/// A gallery's row stays while photos stand in it; they are taken together, and no other gallery's.
+pub async fn a_gallery_goes_after_its_photos<S: Subject>(stage: &Stage<S>) {
+    let (one, two) = (furnished(stage).await, furnished(stage).await);
+    let photos = [3, 4, 5].map(|size| photo(stage.ambient(), one.id, size));
+    let elsewhere = photo(stage.ambient(), two.id, 6);
+    let mut tx = stage.begin().await;
+    for photo in photos.iter().chain([&elsewhere]) {
+        tx.insert_photo(photo).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let outcome = stage.begin().await.delete_gallery(one.id).await;
+    assert!(is_dangling(&outcome), "{outcome:?}");
+
+    let mut tx = stage.begin().await;
+    let mut taken = tx.take_photos_of(one.id).await.unwrap();
+    taken.sort_unstable();
+    let mut expected = photos.map(|p| (p.id, p.size_bytes));
+    expected.sort_unstable();
+    assert_eq!(taken, expected);
+    assert_eq!(tx.take_photos_of(one.id).await.unwrap(), []);
+    assert!(tx.delete_gallery(one.id).await.unwrap());
+    assert!(!tx.delete_gallery(one.id).await.unwrap());
+    assert_eq!(tx.photo(elsewhere.id).await.unwrap(), Some(elsewhere));
+}
+
+/// A photo is what was written, until it is deleted, and with it its use as a logo.
+pub async fn a_photo_goes_with_its_use_as_a_logo<S: Subject>(stage: &Stage<S>) {
+    let gallery = furnished(stage).await;
+    let full = Photo {
+        width: Some(6000),
+        height: Some(4000),
+        taken_at: Some(gallery.created_at - TimeDelta::days(3)),
+        sha256: [9; 32],
+        ..photo(stage.ambient(), gallery.id, 7)
+    };
+    let plain = photo(stage.ambient(), gallery.id, 8);
+    let mut tx = stage.begin().await;
+    for photo in [&full, &plain] {
+        tx.insert_photo(photo).await.unwrap();
+        assert_eq!(tx.photo(photo.id).await.unwrap().as_ref(), Some(photo));
+    }
+    tx.put_branding(&brand(Some(full.id))).await.unwrap();
+    assert!(tx.delete_photo(plain.id).await.unwrap());
+    assert_eq!(tx.branding().await.unwrap(), Some(brand(Some(full.id))));
+    assert!(tx.delete_photo(full.id).await.unwrap());
+    assert_eq!(tx.branding().await.unwrap(), Some(brand(None)));
+    assert!(!tx.delete_photo(full.id).await.unwrap());
+    assert_eq!(tx.photo(full.id).await.unwrap(), None);
+
+    tx.insert_photo(&plain).await.unwrap();
+    tx.put_branding(&brand(Some(plain.id))).await.unwrap();
+    tx.take_photos_of(gallery.id).await.unwrap();
+    assert_eq!(tx.branding().await.unwrap(), Some(brand(None)));
+}
+
+fn brand(logo_photo: Option<PhotoId>) -> Branding {
+    Branding {
+        display_name: "Studio".parse().unwrap(),
+        primary_color: "#102030".parse().unwrap(),
+        logo_photo,
+        website: None,
+    }
+}
+
+/// There is one branding, and the last one stands.
+pub async fn branding_is_replaced<S: Subject>(stage: &Stage<S>) {
+    let mut tx = stage.begin().await;
+    assert_eq!(tx.branding().await.unwrap(), None);
+    tx.put_branding(&brand(None)).await.unwrap();
+    let other = Branding {
+        display_name: "Atelier".parse().unwrap(),
+        website: Some("https://example.com".parse().unwrap()),
+        ..brand(None)
+    };
+    tx.put_branding(&other).await.unwrap();
+    assert_eq!(tx.branding().await.unwrap(), Some(other));
+}

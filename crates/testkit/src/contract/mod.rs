@@ -1,0 +1,215 @@
+//! What the domain's ports promise, said once and put to every store that implements them.
+//!
+//! ```
+//! use rawdrive_plans::Catalogue;
+//! use rawdrive_testkit::{MemoryStore, Surroundings};
+//!
+//! async fn memory(surroundings: &Surroundings, _: &Catalogue) -> MemoryStore {
+//!     MemoryStore::new(surroundings.ambient().clone())
+//! }
+//!
+//! rawdrive_testkit::store_contract!(crate::memory);
+//! # fn main() {}
+//! ```
+
+pub mod gallery;
+pub mod quota;
+pub mod records;
+pub mod transactions;
+
+use std::future::Future;
+
+use rawdrive_gallery::UploadStore;
+use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting};
+use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
+use rawdrive_tenancy_core::id::TypedId;
+use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::{Ambient, Commit, WorkspaceScope};
+use rawdrive_usage::{Charge, LedgerEntry, QuotaKey};
+
+use crate::{MemoryStore, Surroundings};
+
+/// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
+/// panic where the database fails.
+pub trait Subject: UploadStore<Tx: AuditTx> {
+    /// Makes a workspace on a plan of the catalogue that the store was opened with.
+    fn workspace(&self, plan: &Plan) -> impl Future<Output = WorkspaceScope> + Send;
+    /// The workspace's jobs that are due, in any order.
+    fn due_jobs(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<Work>> + Send;
+    /// The workspace's ledger, oldest line first.
+    fn ledger(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<LedgerEntry>> + Send;
+    /// The workspace's audit chain, oldest entry first, and its head.
+    fn audit(
+        &self,
+        scope: &WorkspaceScope,
+    ) -> impl Future<Output = (Vec<Entry>, (u64, Hash))> + Send;
+    /// Where usage is not the ledger's sum, or reserved not the sum of what is held; empty when all is well.
+    fn discrepancies(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<String>> + Send;
+}
+
+impl Subject for MemoryStore {
+    async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
+        let made = Self::workspace(self, plan).await;
+        made.expect("no fault was asked for")
+    }
+
+    async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Work> {
+        let now = self.ambient().now();
+        let rows = self.rows(scope);
+        let due = rows
+            .jobs
+            .iter()
+            .filter(|(_, at)| at.is_none_or(|at| at <= now));
+        due.map(|(work, _)| work.clone()).collect()
+    }
+
+    async fn ledger(&self, scope: &WorkspaceScope) -> Vec<LedgerEntry> {
+        let rows = self.rows(scope);
+        rows.ledger.iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    async fn audit(&self, scope: &WorkspaceScope) -> (Vec<Entry>, (u64, Hash)) {
+        let chain = self.rows(scope).audit.clone();
+        let head = chain
+            .last()
+            .map_or((0, Hash::default()), |e| (e.seq, e.hash));
+        (chain, head)
+    }
+
+    async fn discrepancies(&self, scope: &WorkspaceScope) -> Vec<String> {
+        self.rows(scope).discrepancies()
+    }
+}
+
+/// A store with two workspaces in it, both on a plan that limits nothing.
+#[derive(Debug)]
+pub struct Stage<S> {
+    /// The store.
+    pub store: S,
+    /// What it was opened with.
+    pub surroundings: Surroundings,
+    /// The workspace in which things happen.
+    pub scope: WorkspaceScope,
+    /// A workspace to which nothing of that may be seen.
+    pub other: WorkspaceScope,
+}
+
+impl<S: Subject> Stage<S> {
+    /// Opens a store and makes its workspaces.
+    pub async fn set(make: impl AsyncFnOnce(&Surroundings, &Catalogue) -> S) -> Self {
+        let surroundings = Surroundings::seeded(1);
+        let catalogue = Catalogue::built_in();
+        let store = make(&surroundings, &catalogue).await;
+        let unlimited: Vec<_> = catalogue
+            .current()
+            .filter(|plan| plan.limits().all(|(_, limit)| limit == Limit::Unlimited))
+            .collect();
+        let plan = unlimited
+            .first()
+            .expect("the built-in catalogue has a plan without limits");
+        Self {
+            scope: store.workspace(plan).await,
+            other: store.workspace(plan).await,
+            store,
+            surroundings,
+        }
+    }
+
+    /// Time, ids and bytes.
+    #[must_use]
+    pub fn ambient(&self) -> &Ambient {
+        self.surroundings.ambient()
+    }
+
+    /// Begins a write in the first workspace.
+    pub async fn begin(&self) -> S::Tx {
+        begin(&self.store, &self.scope).await
+    }
+
+    /// Limits a metric of the first workspace.
+    pub async fn limit(&self, metric: Metric, limit: Limit) {
+        let mut tx = self.begin().await;
+        let new = Override {
+            id: self.ambient().id(),
+            setting: Setting::Limit(metric, limit),
+            reason: "test".to_owned(),
+            until: None,
+        };
+        tx.add_override(&new).await.expect("the store works");
+        tx.commit().await.expect("the store works");
+    }
+
+    /// A fresh id.
+    #[must_use]
+    pub fn id<I: TypedId>(&self) -> I {
+        self.ambient().id()
+    }
+}
+
+/// Begins a write.
+pub(crate) async fn begin<S: UploadStore>(store: &S, scope: &WorkspaceScope) -> S::Tx {
+    let begun = store.begin(scope).await;
+    begun.unwrap_or_else(|error| panic!("the workspace takes writes: {error}"))
+}
+
+/// An amount of stored bytes.
+pub(crate) fn bytes(amount: u64) -> Charge {
+    Charge {
+        key: QuotaKey::level(Metric::storage_bytes()),
+        amount,
+    }
+}
+
+/// Makes a test of each promise, for the store that a function makes: an `async fn(&Surroundings,
+/// &Catalogue) -> S` that is named by a path from the crate's root.
+#[macro_export]
+macro_rules! store_contract {
+    ($make:path) => {
+        $crate::store_contract! { $make =>
+            quota {
+                reserving_stops_at_the_limit,
+                no_interleaving_passes_the_limit,
+                growth_is_bounded_and_shrinking_never,
+                settling_more_than_was_held_takes_the_rest,
+                what_takes_below_zero_is_an_error,
+                a_hold_ends_once,
+                a_hold_grows_by_what_it_did_not_hold_as_well,
+                expiry_is_final,
+                overdue_holds_make_room_for_others,
+                a_refused_take_leaves_nothing_behind,
+                an_episode_fires_once_and_again_after_a_real_fall,
+                settling_counts_what_was_not_held,
+            }
+            gallery {
+                a_library_is_read_as_written_and_deleted_when_empty,
+                a_gallery_is_read_as_written,
+                nothing_stands_in_what_is_not_there,
+                a_gallery_goes_after_its_photos,
+                a_photo_goes_with_its_use_as_a_logo,
+                branding_is_replaced,
+            }
+            transactions {
+                what_is_dropped_never_was,
+                workspaces_do_not_see_each_others_rows,
+                one_id_may_stand_in_two_workspaces,
+                an_unseen_row_is_not_written,
+            }
+            records {
+                ledger_lines_are_numbered_without_gaps,
+                jobs_become_due,
+                events_are_delivered_by_jobs,
+                the_audit_chain_verifies,
+                a_later_override_stands_above,
+            }
+        }
+    };
+    ($make:path => $($module:ident { $($name:ident,)+ })+) => {$(
+        mod $module {$(
+            #[tokio::test]
+            async fn $name() {
+                let stage = $crate::contract::Stage::set($make).await;
+                $crate::contract::$module::$name(&stage).await;
+            }
+        )+}
+    )+};
+}

@@ -1,0 +1,209 @@
+//! What stands, and who sees it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "each function is a test, and a failing store is its failure"
+)]
+
+use chrono::TimeDelta;
+use rawdrive_gallery::{Branding, GalleryTx};
+use rawdrive_plans::{Limit, Metric, Override, PlansTx, Setting};
+use rawdrive_tenancy_core::Commit;
+use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::id::{GalleryId, HoldId, LibraryId, PhotoId};
+use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_usage::{HoldPurpose, HoldState, QuotaKey, QuotaRow, UsageTx, add, hold};
+use serde_json::Value;
+
+use super::gallery::is_dangling;
+use super::{Stage, Subject, begin, bytes};
+use crate::{gallery, library, photo};
+
+struct Written {
+    library: LibraryId,
+    gallery: GalleryId,
+    photo: PhotoId,
+    hold: HoldId,
+}
+
+fn brand() -> Branding {
+    Branding {
+        display_name: "Studio".parse().unwrap(),
+        primary_color: "#102030".parse().unwrap(),
+        logo_photo: None,
+        website: None,
+    }
+}
+
+/// One row of everything, not yet committed.
+async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
+    let ambient = stage.ambient();
+    let library = library(ambient);
+    let gallery = gallery(ambient, library.id);
+    let photo = photo(ambient, gallery.id, 5);
+    let written = Written {
+        library: library.id,
+        gallery: gallery.id,
+        photo: photo.id,
+        hold: ambient.id(),
+    };
+    hold(
+        tx,
+        ambient,
+        written.hold,
+        HoldPurpose::Upload,
+        vec![bytes(3)],
+    )
+    .await
+    .unwrap();
+    let line = add(tx, ambient, bytes(5), photo.id.to_string()).await;
+    tx.insert_library(&library).await.unwrap();
+    tx.insert_gallery(&gallery).await.unwrap();
+    tx.insert_photo(&photo).await.unwrap();
+    tx.put_branding(&brand()).await.unwrap();
+    tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
+    tx.add_override(&Override {
+        id: ambient.id(),
+        setting: Setting::Limit(Metric::storage_bytes(), Limit::AtMost(100)),
+        reason: "test".to_owned(),
+        until: None,
+    })
+    .await
+    .unwrap();
+    let change = Change {
+        action: "branding.changed",
+        subject: "ws".to_owned(),
+        before: Value::Null,
+        after: Value::Null,
+    };
+    tx.record(change).await.unwrap();
+    tx.append(&[line.unwrap()]).await.unwrap();
+    written
+}
+
+/// Sees nothing of what was written, by a handle of a workspace that it is not in.
+async fn sees_nothing<S: Subject>(stage: &Stage<S>, mut tx: S::Tx, written: &Written) {
+    let key = bytes(0).key;
+    assert_eq!(tx.quota(&key).await.unwrap(), QuotaRow::default());
+    assert_eq!(tx.quotas().await.unwrap(), []);
+    assert_eq!(tx.held(written.hold).await.unwrap(), None);
+    let much_later = stage.ambient().lease_now() + TimeDelta::days(1);
+    assert_eq!(tx.overdue(much_later).await.unwrap(), []);
+    assert_eq!(tx.library(written.library).await.unwrap(), None);
+    assert_eq!(tx.gallery(written.gallery).await.unwrap(), None);
+    assert_eq!(tx.photo(written.photo).await.unwrap(), None);
+    assert_eq!(tx.take_photos_of(written.gallery).await.unwrap(), []);
+    assert_eq!(tx.branding().await.unwrap(), None);
+    let standing = tx.standing().await.unwrap();
+    assert!(standing.overrides.is_empty());
+}
+
+async fn recorded_nothing<S: Subject>(
+    stage: &Stage<S>,
+    scope: &rawdrive_tenancy_core::WorkspaceScope,
+) {
+    assert_eq!(stage.store.ledger(scope).await, []);
+    assert_eq!(stage.store.audit(scope).await, (Vec::new(), (0, [0; 32])));
+    assert_eq!(stage.store.due_jobs(scope).await, []);
+}
+
+/// A transaction that is dropped leaves no trace of any kind.
+pub async fn what_is_dropped_never_was<S: Subject>(stage: &Stage<S>) {
+    let mut tx = stage.begin().await;
+    let written = write(stage, &mut tx).await;
+    drop(tx);
+    sees_nothing(stage, stage.begin().await, &written).await;
+    recorded_nothing(stage, &stage.scope).await;
+}
+
+/// What one workspace commits another does not see, count or record.
+pub async fn workspaces_do_not_see_each_others_rows<S: Subject>(stage: &Stage<S>) {
+    let mut tx = stage.begin().await;
+    let written = write(stage, &mut tx).await;
+    tx.commit().await.unwrap();
+    let theirs = begin(&stage.store, &stage.other).await;
+    sees_nothing(stage, theirs, &written).await;
+    recorded_nothing(stage, &stage.other).await;
+
+    let mut tx = stage.begin().await;
+    assert!(tx.photo(written.photo).await.unwrap().is_some());
+    assert!(tx.held(written.hold).await.unwrap().is_some());
+    assert_eq!(tx.branding().await.unwrap(), Some(brand()));
+    let row = tx.quota(&bytes(0).key).await.unwrap();
+    assert_eq!((row.used, row.reserved), (5, 3));
+    drop(tx);
+    assert_eq!(stage.store.ledger(&stage.scope).await.len(), 1);
+    assert_eq!(stage.store.audit(&stage.scope).await.0.len(), 1);
+    assert_eq!(
+        stage.store.due_jobs(&stage.scope).await,
+        [Work::ReviewThresholds]
+    );
+}
+
+/// A name taken in one workspace says nothing in another.
+pub async fn one_id_may_stand_in_two_workspaces<S: Subject>(stage: &Stage<S>) {
+    let shelf = library(stage.ambient());
+    let id: HoldId = stage.id();
+    for scope in [&stage.scope, &stage.other] {
+        let mut tx = begin(&stage.store, scope).await;
+        tx.insert_library(&shelf).await.unwrap();
+        hold(
+            &mut tx,
+            stage.ambient(),
+            id,
+            HoldPurpose::Upload,
+            vec![bytes(1)],
+        )
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+    }
+    let mut tx = begin(&stage.store, &stage.other).await;
+    assert!(tx.close_hold(id, HoldState::Released).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(stage.begin().await.held(id).await.unwrap().is_some());
+}
+
+/// By its id alone a row of another workspace is neither changed nor pointed at nor deleted.
+pub async fn an_unseen_row_is_not_written<S: Subject>(stage: &Stage<S>) {
+    let mut tx = stage.begin().await;
+    let written = write(stage, &mut tx).await;
+    tx.commit().await.unwrap();
+    let mine = stage
+        .begin()
+        .await
+        .gallery(written.gallery)
+        .await
+        .unwrap()
+        .unwrap();
+    let later = stage.ambient().lease_now() + TimeDelta::days(1);
+
+    let mut tx = begin(&stage.store, &stage.other).await;
+    let mut renamed = mine.clone();
+    renamed.name = "Theirs".parse().unwrap();
+    tx.update_gallery(&renamed).await.unwrap();
+    assert!(!tx.delete_photo(written.photo).await.unwrap());
+    assert!(!tx.delete_gallery(written.gallery).await.unwrap());
+    assert!(
+        !tx.close_hold(written.hold, HoldState::Released)
+            .await
+            .unwrap()
+    );
+    assert!(!tx.grow_hold(written.hold, None, later).await.unwrap());
+    let bytes_of_all = QuotaKey::level(Metric::storage_bytes());
+    let applied = tx.apply(&bytes_of_all, 0, -1, Limit::Unlimited).await;
+    assert_eq!(applied.unwrap(), None);
+    tx.commit().await.unwrap();
+    let abroad = gallery(stage.ambient(), written.library);
+    let mut tx = begin(&stage.store, &stage.other).await;
+    let outcome = tx.insert_gallery(&abroad).await;
+    assert!(is_dangling(&outcome), "{outcome:?}");
+    drop(tx);
+
+    let mut tx = stage.begin().await;
+    assert_eq!(tx.gallery(written.gallery).await.unwrap(), Some(mine));
+    assert!(tx.photo(written.photo).await.unwrap().is_some());
+    let row = tx.quota(&bytes(0).key).await.unwrap();
+    assert_eq!((row.used, row.reserved), (5, 3));
+    assert_eq!(tx.overdue(stage.ambient().lease_now()).await.unwrap(), []);
+}

@@ -1,0 +1,24 @@
+//! The store in memory keeps the contract, and the model's word.
+
+use proptest::prelude::*;
+use rawdrive_plans::Catalogue;
+use rawdrive_testkit::holds::{operations, play};
+use rawdrive_testkit::{MemoryStore, Surroundings, plan};
+
+async fn memory(surroundings: &Surroundings, _: &Catalogue) -> MemoryStore {
+    MemoryStore::new(surroundings.ambient().clone())
+}
+
+rawdrive_testkit::store_contract!(crate::memory);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn counters_and_holds_are_what_the_model_says(operations in operations(40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let surroundings = Surroundings::seeded(1);
+        let store = MemoryStore::new(surroundings.ambient().clone());
+        runtime.block_on(play(&store, &surroundings, &plan(&[]), &operations));
+    }
+}
