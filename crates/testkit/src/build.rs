@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rawdrive_gallery::{Download, Gallery, Library, Photo};
+use rawdrive_gallery::{Client, Download, Gallery, Library, Photo};
+use rawdrive_identity::{EmailAddress, PersonName};
 use rawdrive_plans::{Limit, Metric, Plan};
 use rawdrive_tenancy_core::id::{GalleryId, LibraryId, WorkspaceId};
 use rawdrive_tenancy_core::{Ambient, SystemReason, WorkspaceScope};
@@ -84,5 +85,23 @@ pub fn photo(ambient: &Ambient, gallery: GalleryId, size_bytes: u64) -> Photo {
         height: None,
         taken_at: None,
         created_at: ambient.now(),
+    }
+}
+
+/// A client who was not invited yet.
+///
+/// # Panics
+/// The text is no address.
+#[must_use]
+pub fn client(ambient: &Ambient, email: &str) -> Client {
+    Client {
+        id: ambient.id(),
+        name: PersonName::parse("Ada").expect("a name"),
+        email: EmailAddress::parse(email).expect("an address"),
+        invited_at: None,
+        last_seen_at: None,
+        created_at: ambient.now(),
+        updated_at: ambient.now(),
+        version: 1,
     }
 }

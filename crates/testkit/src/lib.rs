@@ -37,7 +37,7 @@ pub mod holds;
 mod memory;
 mod surroundings;
 
-pub use build::{gallery, library, photo, plan, scope};
+pub use build::{client, gallery, library, photo, plan, scope};
 pub use fault::{Fault, Faults};
 pub use memory::{HoldRow, MemoryStore, MemoryTx, Rows};
 pub use surroundings::Surroundings;

@@ -55,7 +55,8 @@ async fn perform(acts: &[Act]) {
                     .galleries
                     .get(&id)
                     .is_some_and(|g| g.deleted_at.is_none());
-                let upload = studio.upload(id, &[Step::Bytes(*bytes)], true, Faults::default(), ());
+                let steps = [Step::Bytes(*bytes)];
+                let upload = studio.upload(id, &steps, true, Faults::default(), ());
                 let outcome = upload.await;
                 assert_eq!(outcome.is_ok(), living, "{outcome:?}");
                 uploaded.extend(outcome.ok());

@@ -9,7 +9,7 @@ use crate::studio::{MAX_BYTES, Step, Studio, content};
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (1..400_000_usize).prop_map(Step::Bytes),
+        8 => (1..200_000_usize).prop_map(Step::Bytes),
         2 => (1..12_u32).prop_map(Step::Stall),
         1 => Just(Step::Break),
         1 => any::<bool>().prop_map(|permanent| Step::DeleteGallery { permanent }),
@@ -23,8 +23,6 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
     #[test]
     fn a_photo_is_whole_or_nothing_of_it_remains(
         steps in vec(step(), 1..8),

@@ -12,6 +12,7 @@
 //! # fn main() {}
 //! ```
 
+pub mod clients;
 pub mod gallery;
 pub mod quota;
 pub mod records;
@@ -19,7 +20,7 @@ pub mod transactions;
 
 use std::future::Future;
 
-use rawdrive_gallery::UploadStore;
+use rawdrive_gallery::{ClientsTx, UploadStore};
 use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting};
 use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
 use rawdrive_tenancy_core::id::TypedId;
@@ -31,7 +32,7 @@ use crate::{MemoryStore, Surroundings};
 
 /// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
 /// panic where the database fails.
-pub trait Subject: UploadStore<Tx: AuditTx> {
+pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx> {
     /// Makes a workspace on a plan of the catalogue that the store was opened with.
     fn workspace(&self, plan: &Plan) -> impl Future<Output = WorkspaceScope> + Send;
     /// The workspace's jobs that are due, in any order.
@@ -187,6 +188,12 @@ macro_rules! store_contract {
                 a_gallery_goes_after_its_photos,
                 a_photo_goes_with_its_use_as_a_logo,
                 branding_is_replaced,
+            }
+            clients {
+                a_client_is_read_as_written_and_an_address_is_taken_once,
+                a_link_is_replaced_and_revoked_once,
+                a_deleted_client_is_taken_off_its_galleries,
+                none_but_the_workspaces_clients_see_a_gallery,
             }
             transactions {
                 what_is_dropped_never_was,

@@ -1,0 +1,153 @@
+//! Libraries, galleries, photos and branding.
+
+use std::collections::BTreeMap;
+
+use rawdrive_gallery::{Branding, Gallery, GalleryTx, Library, LibraryDeletion, Photo};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
+
+use super::{MemoryTx, Rows};
+
+impl GalleryTx for MemoryTx {
+    async fn insert_library(&mut self, library: &Library) -> Result<(), StoreError> {
+        const OPERATION: &str = "insert a library";
+        insert(
+            &mut self.write(OPERATION)?.libraries,
+            library.id,
+            library,
+            OPERATION,
+        )
+    }
+
+    async fn library(&mut self, id: LibraryId) -> Result<Option<Library>, StoreError> {
+        Ok(self.read("read a library")?.libraries.get(&id).cloned())
+    }
+
+    async fn update_library(&mut self, library: &Library) -> Result<(), StoreError> {
+        let rows = self.write("update a library")?;
+        if let Some(row) = rows.libraries.get_mut(&library.id) {
+            // When it was made never changes.
+            *row = Library {
+                created_at: row.created_at,
+                ..library.clone()
+            };
+        }
+        Ok(())
+    }
+
+    async fn delete_library(&mut self, id: LibraryId) -> Result<LibraryDeletion, StoreError> {
+        let rows = self.write("delete a library")?;
+        if rows.galleries.values().any(|g| g.library == id) {
+            return Ok(LibraryDeletion::NotEmpty);
+        }
+        Ok(match rows.libraries.remove(&id) {
+            Some(_) => LibraryDeletion::Deleted,
+            None => LibraryDeletion::Missing,
+        })
+    }
+
+    async fn insert_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
+        const OPERATION: &str = "insert a gallery";
+        let rows = self.write(OPERATION)?;
+        if !rows.libraries.contains_key(&gallery.library) {
+            return Err(StoreError::Dangling {
+                operation: OPERATION,
+            });
+        }
+        insert(&mut rows.galleries, gallery.id, gallery, OPERATION)
+    }
+
+    async fn gallery(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
+        Ok(self.read("read a gallery")?.galleries.get(&id).cloned())
+    }
+
+    async fn update_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
+        const OPERATION: &str = "update a gallery";
+        let rows = self.write(OPERATION)?;
+        let Some(row) = rows.galleries.get_mut(&gallery.id) else {
+            return Ok(());
+        };
+        if !rows.libraries.contains_key(&gallery.library) {
+            return Err(StoreError::Dangling {
+                operation: OPERATION,
+            });
+        }
+        *row = Gallery {
+            created_at: row.created_at,
+            ..gallery.clone()
+        };
+        Ok(())
+    }
+
+    async fn delete_gallery(&mut self, id: GalleryId) -> Result<bool, StoreError> {
+        const OPERATION: &str = "delete a gallery";
+        let rows = self.write(OPERATION)?;
+        if rows.photos.values().any(|p| p.gallery == id) {
+            return Err(StoreError::Dangling {
+                operation: OPERATION,
+            });
+        }
+        rows.seen_by.retain(|(gallery, _)| *gallery != id);
+        Ok(rows.galleries.remove(&id).is_some())
+    }
+
+    async fn insert_photo(&mut self, photo: &Photo) -> Result<(), StoreError> {
+        const OPERATION: &str = "insert a photo";
+        let rows = self.write(OPERATION)?;
+        if !rows.galleries.contains_key(&photo.gallery) {
+            return Err(StoreError::Dangling {
+                operation: OPERATION,
+            });
+        }
+        insert(&mut rows.photos, photo.id, photo, OPERATION)
+    }
+
+    async fn photo(&mut self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
+        Ok(self.read("read a photo")?.photos.get(&id).cloned())
+    }
+
+    async fn delete_photo(&mut self, id: PhotoId) -> Result<bool, StoreError> {
+        let rows = self.write("delete a photo")?;
+        forget_logo(rows, |logo| logo == id);
+        Ok(rows.photos.remove(&id).is_some())
+    }
+
+    async fn take_photos_of(
+        &mut self,
+        gallery: GalleryId,
+    ) -> Result<Vec<(PhotoId, u64)>, StoreError> {
+        let rows = self.write("delete a gallery's photos")?;
+        let inside = rows.photos.values().filter(|p| p.gallery == gallery);
+        let taken: Vec<_> = inside.map(|p| (p.id, p.size_bytes)).collect();
+        forget_logo(rows, |logo| taken.iter().any(|(id, _)| *id == logo));
+        rows.photos.retain(|_, photo| photo.gallery != gallery);
+        Ok(taken)
+    }
+
+    async fn branding(&mut self) -> Result<Option<Branding>, StoreError> {
+        Ok(self.read("read the branding")?.branding.clone())
+    }
+
+    async fn put_branding(&mut self, branding: &Branding) -> Result<(), StoreError> {
+        self.write("save the branding")?.branding = Some(branding.clone());
+        Ok(())
+    }
+}
+
+pub(super) fn insert<K: Ord, V: Clone>(
+    rows: &mut BTreeMap<K, V>,
+    id: K,
+    row: &V,
+    operation: &'static str,
+) -> Result<(), StoreError> {
+    match rows.insert(id, row.clone()) {
+        None => Ok(()),
+        Some(_) => Err(StoreError::Taken { operation }),
+    }
+}
+
+fn forget_logo(rows: &mut Rows, gone: impl Fn(PhotoId) -> bool) {
+    if let Some(branding) = &mut rows.branding {
+        branding.logo_photo = branding.logo_photo.filter(|logo| !gone(*logo));
+    }
+}

@@ -1,0 +1,250 @@
+//! The ports in memory: a transaction works on a copy, a commit puts it back, a drop forgets it.
+
+mod clients;
+mod gallery;
+mod records;
+mod usage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use rawdrive_gallery::{Branding, Client, Gallery, Library, Photo, UploadStore};
+use rawdrive_plans::{Access, BeginError, Plan, PlansTx, ReadOnly, Standing};
+use rawdrive_tenancy_core::audit::Entry;
+use rawdrive_tenancy_core::id::{ClientId, GalleryId, HoldId, LibraryId, PhotoId, WorkspaceId};
+use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::{Hold, HoldState, LedgerEntry, QuotaKey, QuotaRow};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::build::scope;
+use crate::fault::{Fault, Faults, unavailable};
+
+/// A hold and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRow {
+    /// Its id and amounts.
+    pub hold: Hold,
+    /// Held, or how it ended.
+    pub state: HoldState,
+    /// When it ends by itself.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Everything that one workspace holds.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Plan, overrides and access.
+    pub standing: Standing,
+    /// The counters that were ever taken from.
+    pub quotas: BTreeMap<QuotaKey, QuotaRow>,
+    /// Holds, ended ones too.
+    pub holds: BTreeMap<HoldId, HoldRow>,
+    /// Threshold episodes that are open.
+    pub episodes: Vec<(QuotaKey, u8)>,
+    /// The ledger, oldest line first.
+    pub ledger: Vec<(QuotaKey, LedgerEntry)>,
+    /// The audit chain, oldest entry first.
+    pub audit: Vec<Entry>,
+    /// Jobs with the time at which they become due, in the order in which they were enqueued.
+    pub jobs: Vec<(Work, Option<DateTime<Utc>>)>,
+    /// Libraries.
+    pub libraries: BTreeMap<LibraryId, Library>,
+    /// Galleries, deleted ones too.
+    pub galleries: BTreeMap<GalleryId, Gallery>,
+    /// Photos.
+    pub photos: BTreeMap<PhotoId, Photo>,
+    /// The branding, if it was ever saved.
+    pub branding: Option<Branding>,
+    /// Clients.
+    pub clients: BTreeMap<ClientId, Client>,
+    /// Who sees which gallery.
+    pub seen_by: BTreeSet<(GalleryId, ClientId)>,
+}
+
+impl Rows {
+    /// In which counters usage is not the ledger's sum, or reserved not the sum of what is held.
+    #[must_use]
+    pub fn discrepancies(&self) -> Vec<String> {
+        let mut sums: BTreeMap<&QuotaKey, (i64, u64)> = BTreeMap::new();
+        for (key, line) in &self.ledger {
+            sums.entry(key).or_default().0 += line.quantity;
+        }
+        let held = self.holds.values().filter(|h| h.state == HoldState::Held);
+        for charge in held.flat_map(|h| &h.hold.charges) {
+            sums.entry(&charge.key).or_default().1 += charge.amount;
+        }
+        for key in self.quotas.keys() {
+            sums.entry(key).or_default();
+        }
+        let mut found = Vec::new();
+        for (key, (ledger, held)) in sums {
+            let row = self.quotas.get(key).copied().unwrap_or_default();
+            if i64::try_from(row.used) != Ok(ledger) || row.reserved != held {
+                found.push(format!(
+                    "{} {}: {row:?}, ledger {ledger}, held {held}",
+                    key.metric, key.subject
+                ));
+            }
+        }
+        found
+    }
+}
+
+type State = BTreeMap<WorkspaceId, Arc<Rows>>;
+
+/// A store in memory. Cheap to clone; all clones are the one store.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    ambient: Ambient,
+    /// Who holds it writes: one at a time, in the order of asking.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    committed: Arc<Mutex<State>>,
+    faults: Faults,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(ambient: Ambient) -> Self {
+        Self {
+            ambient,
+            turn: Arc::default(),
+            committed: Arc::default(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// The same store, whose calls by this handle fail as the faults say: every beginning, every method of a
+    /// port and every commit counts as one.
+    #[must_use]
+    pub fn failing(&self, faults: Faults) -> Self {
+        Self {
+            faults,
+            ..self.clone()
+        }
+    }
+
+    /// Makes a workspace on a plan.
+    ///
+    /// # Errors
+    /// As the faults say.
+    pub async fn workspace(&self, plan: &Plan) -> Result<WorkspaceScope, StoreError> {
+        let scope = scope(self.ambient.id());
+        let mut tx = self.begin_despite_read_only(&scope).await;
+        tx.insert_standing(plan).await?;
+        tx.commit().await?;
+        Ok(scope)
+    }
+
+    /// Begins a write that is right also while the workspace takes no writes.
+    pub async fn begin_despite_read_only(&self, scope: &WorkspaceScope) -> MemoryTx {
+        let turn = self.turn.clone().lock_owned().await;
+        MemoryTx {
+            state: self.state().clone(),
+            store: self.clone(),
+            scope: *scope,
+            _turn: turn,
+        }
+    }
+
+    /// What is committed of a workspace.
+    ///
+    /// # Panics
+    /// There is no such workspace.
+    #[must_use]
+    pub fn rows(&self, scope: &WorkspaceScope) -> Arc<Rows> {
+        let rows = self.state().get(&scope.workspace()).cloned();
+        rows.expect("the workspace was made")
+    }
+
+    /// Lets a workspace take no writes, or take them again: what billing does.
+    pub async fn set_read_only(&self, scope: &WorkspaceScope, read_only: Option<ReadOnly>) {
+        let _turn = self.turn.lock().await;
+        if let Some(rows) = self.state().get_mut(&scope.workspace()) {
+            Arc::make_mut(rows).standing.read_only = read_only;
+        }
+    }
+
+    /// The surroundings that the store works in.
+    #[must_use]
+    pub fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self, operation: &'static str) -> Result<(), StoreError> {
+        match self.faults.strike() {
+            None => Ok(()),
+            Some(_) => Err(unavailable(operation, "a fault was asked for")),
+        }
+    }
+}
+
+impl UploadStore for MemoryStore {
+    type Tx = MemoryTx;
+
+    async fn begin(&self, scope: &WorkspaceScope) -> Result<MemoryTx, BeginError> {
+        self.call("begin")?;
+        let tx = self.begin_despite_read_only(scope).await;
+        match tx.rows("begin")?.standing.access(self.ambient.now()) {
+            Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),
+            Access::Full | Access::Grace { .. } => Ok(tx),
+        }
+    }
+
+    async fn begin_release(&self, scope: &WorkspaceScope) -> Result<MemoryTx, StoreError> {
+        self.call("begin")?;
+        Ok(self.begin_despite_read_only(scope).await)
+    }
+}
+
+/// A transaction in one workspace.
+#[derive(Debug)]
+pub struct MemoryTx {
+    store: MemoryStore,
+    scope: WorkspaceScope,
+    state: State,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl MemoryTx {
+    fn rows(&self, operation: &'static str) -> Result<&Rows, StoreError> {
+        let rows = self.state.get(&self.scope.workspace());
+        rows.map(Arc::as_ref)
+            .ok_or(StoreError::Dangling { operation })
+    }
+
+    /// A call that reads.
+    fn read(&self, operation: &'static str) -> Result<&Rows, StoreError> {
+        self.store.call(operation)?;
+        self.rows(operation)
+    }
+
+    /// A call that writes.
+    fn write(&mut self, operation: &'static str) -> Result<&mut Rows, StoreError> {
+        self.store.call(operation)?;
+        let rows = self.state.get_mut(&self.scope.workspace());
+        rows.map(Arc::make_mut)
+            .ok_or(StoreError::Dangling { operation })
+    }
+}
+
+impl Commit for MemoryTx {
+    async fn commit(self) -> Result<(), StoreError> {
+        let fault = self.store.faults.strike();
+        if fault != Some(Fault::Refused) {
+            *self.store.state() = self.state;
+        }
+        match fault {
+            None => Ok(()),
+            Some(_) => Err(unavailable("commit", "a fault was asked for")),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Plans, jobs, events and the audit chain.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rawdrive_plans::{Override, Plan, PlansTx, Standing};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, chain_hash};
+use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
+use rawdrive_tenancy_core::job::{JobsTx, Work};
+
+use super::{MemoryTx, Rows};
+
+impl PlansTx for MemoryTx {
+    async fn standing(&mut self) -> Result<Arc<Standing>, StoreError> {
+        Ok(Arc::new(self.read("read the standing")?.standing.clone()))
+    }
+
+    async fn insert_standing(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        const OPERATION: &str = "insert the standing";
+        self.store.call(OPERATION)?;
+        let workspace = self.scope.workspace();
+        let rows = Rows {
+            standing: Standing {
+                workspace,
+                plan: Arc::new(plan.clone()),
+                overrides: Vec::new(),
+                billing_anchor: None,
+                grace_until: None,
+                read_only: None,
+            },
+            quotas: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            episodes: Vec::new(),
+            ledger: Vec::new(),
+            audit: Vec::new(),
+            jobs: Vec::new(),
+            libraries: BTreeMap::new(),
+            galleries: BTreeMap::new(),
+            photos: BTreeMap::new(),
+            branding: None,
+            clients: BTreeMap::new(),
+            seen_by: BTreeSet::new(),
+        };
+        match self.state.insert(workspace, Arc::new(rows)) {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Taken {
+                operation: OPERATION,
+            }),
+        }
+    }
+
+    async fn move_to_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        self.write("move to a plan")?.standing.plan = Arc::new(plan.clone());
+        Ok(())
+    }
+
+    async fn add_override(&mut self, new: &Override) -> Result<(), StoreError> {
+        let rows = self.write("add an override")?;
+        rows.standing.overrides.push(new.clone());
+        Ok(())
+    }
+}
+
+impl JobsTx for MemoryTx {
+    async fn enqueue(&mut self, work: Work, due: Option<DateTime<Utc>>) -> Result<(), StoreError> {
+        self.write("enqueue a job")?.jobs.push((work, due));
+        Ok(())
+    }
+}
+
+impl EventsTx for MemoryTx {
+    async fn emit(&mut self, event: DomainEvent) -> Result<(), StoreError> {
+        self.enqueue(Work::DeliverEvent { event }, None).await
+    }
+}
+
+impl AuditTx for MemoryTx {
+    async fn record(&mut self, change: Change) -> Result<(), StoreError> {
+        let payload = Payload::of(&change, self.store.ambient.bytes());
+        let (at, actor) = (self.store.ambient.now(), self.scope.actor().to_string());
+        let chain = &mut self.write("append to the audit chain")?.audit;
+        let previous = chain.last().map_or(GENESIS, |entry| entry.hash);
+        let mut entry = Entry {
+            seq: chain.len() as u64 + 1,
+            at,
+            actor,
+            action: change.action.to_owned(),
+            subject: change.subject,
+            payload_hash: payload.hash(),
+            hash: GENESIS,
+            payload: Some(payload),
+        };
+        entry.hash = chain_hash(&previous, &entry);
+        chain.push(entry);
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Counters, holds, ledger and thresholds.
+
+use chrono::{DateTime, Utc};
+use rawdrive_plans::{Decision, Limit, decide};
+use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::HoldId;
+use rawdrive_usage::{
+    Charge, Edges, Hold, HoldState, LedgerEntry, LedgerLine, QuotaKey, QuotaRow, UsageTx,
+};
+
+use super::{HoldRow, MemoryTx, Rows};
+use crate::fault::unavailable;
+
+impl UsageTx for MemoryTx {
+    async fn reserve(&mut self, charge: &Charge, limit: Limit) -> Result<bool, StoreError> {
+        let rows = self.write("reserve")?;
+        let row = rows.quotas.get(&charge.key).copied().unwrap_or_default();
+        if decide(row.used + row.reserved, charge.amount, limit) != Decision::Allow {
+            return Ok(false);
+        }
+        rows.quotas.entry(charge.key.clone()).or_default().reserved += charge.amount;
+        Ok(true)
+    }
+
+    async fn apply(
+        &mut self,
+        key: &QuotaKey,
+        released: u64,
+        delta: i64,
+        limit: Limit,
+    ) -> Result<Option<QuotaRow>, StoreError> {
+        const OPERATION: &str = "apply to a quota";
+        let Some(row) = self.write(OPERATION)?.quotas.get_mut(key) else {
+            return Ok(None);
+        };
+        if delta > 0 && !limit.admits(row.used.saturating_add_signed(delta)) {
+            return Ok(None);
+        }
+        let (Some(used), Some(reserved)) = (
+            row.used.checked_add_signed(delta),
+            row.reserved.checked_sub(released),
+        ) else {
+            return Err(unavailable(OPERATION, "a counter would fall below zero"));
+        };
+        (row.used, row.reserved) = (used, reserved);
+        Ok(Some(*row))
+    }
+
+    async fn quota(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
+        let rows = self.read("read a quota")?;
+        Ok(rows.quotas.get(key).copied().unwrap_or_default())
+    }
+
+    async fn quotas(&mut self) -> Result<Vec<(QuotaKey, QuotaRow)>, StoreError> {
+        let rows = self.read("read quotas")?;
+        Ok(rows.quotas.iter().map(|(k, r)| (k.clone(), *r)).collect())
+    }
+
+    async fn insert_hold(
+        &mut self,
+        hold: &Hold,
+        expires_at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "insert a hold";
+        let row = HoldRow {
+            hold: hold.clone(),
+            state: HoldState::Held,
+            expires_at,
+        };
+        match self.write(OPERATION)?.holds.insert(hold.id, row) {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Taken {
+                operation: OPERATION,
+            }),
+        }
+    }
+
+    async fn held(&mut self, id: HoldId) -> Result<Option<Hold>, StoreError> {
+        let row = self.read("read a hold")?.holds.get(&id);
+        Ok(row
+            .filter(|row| row.state == HoldState::Held)
+            .map(|row| row.hold.clone()))
+    }
+
+    async fn grow_hold(
+        &mut self,
+        id: HoldId,
+        more: Option<&Charge>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let Some(row) = held_row(self.write("grow a hold")?, id) else {
+            return Ok(false);
+        };
+        row.expires_at = expires_at;
+        if let Some(more) = more {
+            let charges = &mut row.hold.charges;
+            match charges.binary_search_by(|charge| charge.key.cmp(&more.key)) {
+                Ok(at) => charges[at].amount += more.amount,
+                Err(at) => charges.insert(at, more.clone()),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn close_hold(&mut self, id: HoldId, state: HoldState) -> Result<bool, StoreError> {
+        let row = held_row(self.write("close a hold")?, id);
+        Ok(row.map(|row| row.state = state).is_some())
+    }
+
+    async fn overdue(&mut self, lease_now: DateTime<Utc>) -> Result<Vec<Hold>, StoreError> {
+        let holds = self.read("read overdue holds")?.holds.values();
+        let overdue = holds.filter(|h| h.state == HoldState::Held && h.expires_at <= lease_now);
+        Ok(overdue.map(|h| h.hold.clone()).take(1000).collect())
+    }
+
+    async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
+        let actor = self.scope.actor().to_string();
+        let ledger = &mut self.write("append to the ledger")?.ledger;
+        for line in lines {
+            let entry = LedgerEntry {
+                seq: ledger.len() as u64 + 1,
+                metric: line.key.metric.clone(),
+                quantity: line.quantity,
+                occurred_at: line.occurred_at,
+                subject: line.subject.clone(),
+                actor: actor.clone(),
+            };
+            ledger.push((line.key.clone(), entry));
+        }
+        Ok(())
+    }
+
+    async fn mark_thresholds(&mut self, key: &QuotaKey, edges: &Edges) -> Result<(), StoreError> {
+        const OPERATION: &str = "mark thresholds";
+        let rows = self.write(OPERATION)?;
+        if let Some(row) = rows.quotas.get_mut(key) {
+            row.fired = edges.fired;
+        }
+        rows.episodes
+            .retain(|(of, threshold)| of != key || !edges.rearm.contains(threshold));
+        for threshold in &edges.fire {
+            let episode = (key.clone(), *threshold);
+            if rows.episodes.contains(&episode) {
+                return Err(StoreError::Taken {
+                    operation: OPERATION,
+                });
+            }
+            rows.episodes.push(episode);
+        }
+        Ok(())
+    }
+}
+
+fn held_row(rows: &mut Rows, id: HoldId) -> Option<&mut HoldRow> {
+    let row = rows.holds.get_mut(&id)?;
+    (row.state == HoldState::Held).then_some(row)
+}
