@@ -1,5 +1,6 @@
 //! A workspace with a gallery, and bodies in which things happen.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -132,12 +133,13 @@ impl Studio {
     fn body(&self, steps: &[Step]) -> BoxStream<'static, Result<Bytes, BodyError>> {
         let studio = self.clone();
         let content = Bytes::from(content(steps));
-        let steps = steps.to_vec().into_iter();
+        // They outlive the slice: the body is a stream of its own.
+        let steps = VecDeque::from(steps.to_vec());
         let body = stream::unfold(
             (studio, content, steps),
             |(studio, mut content, mut steps)| async {
                 loop {
-                    match steps.next()? {
+                    match steps.pop_front()? {
                         Step::Bytes(n) => {
                             let chunk = content.split_to(n.max(MAGIC.len()).min(content.len()));
                             return Some((Ok(chunk), (studio, content, steps)));

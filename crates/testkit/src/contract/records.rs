@@ -74,7 +74,10 @@ pub async fn jobs_become_due<S: Subject>(stage: &Stage<S>) {
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(stage.store.due_jobs(&stage.scope).await, [at_once.clone()]);
+    assert_eq!(
+        stage.store.due_jobs(&stage.scope).await,
+        std::slice::from_ref(&at_once)
+    );
     stage
         .surroundings
         .advance(TimeDelta::days(1) - TimeDelta::seconds(1));
