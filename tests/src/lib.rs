@@ -15,14 +15,17 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `RAWDRIVE_BIN` | the binary; otherwise the one built beside the tests |
+//! | `RAWDRIVE_E2E_BACKEND` | what the servers stand on: `sqlite` (otherwise), `postgres`, `postgres-redis`, `pgbouncer-redis` |
 //! | `RAWDRIVE_E2E_ROUNDS` | rounds of the races and of the kills; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_UPLOADS` | uploads per round of the kills; otherwise the size for CI |
 
 mod api;
+mod backend;
 pub mod image;
 mod server;
 
 pub use api::{Actor, Answer, Api};
+pub use backend::Backend;
 pub use server::{Output, Server};
 
 use std::env;

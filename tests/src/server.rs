@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::backend::{Backend, Provided};
 use crate::{Actor, Api};
 
 const READY_POLLS: u32 = 200;
@@ -48,6 +49,8 @@ pub struct Server {
     port: u16,
     extra: BTreeMap<String, String>,
     process: Mutex<Option<Process>>,
+    // Last, so that it is removed after the process that uses it has ended.
+    provided: Provided,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl Server {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             process: Mutex::new(None),
+            provided: Backend::chosen().provide(&binary()),
         };
         for attempt in 0.. {
             // Another process may take the port between our asking and the server's binding.
@@ -208,8 +212,13 @@ impl Server {
 
     /// Runs a subcommand with the server's own configuration.
     pub async fn admin(&self, arguments: &[&str]) -> Output {
+        self.admin_with(&[], arguments).await
+    }
+
+    /// As [`Server::admin`], with other values for some variables.
+    pub async fn admin_with(&self, other: &[(&str, &str)], arguments: &[&str]) -> Output {
         let mut command = self.command();
-        command.args(arguments);
+        command.envs(other.iter().copied()).args(arguments);
         run(command).await
     }
 
@@ -442,6 +451,7 @@ impl Server {
         command
             .env("RAWDRIVE_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("RAWDRIVE_DATA_DIR", self.data_dir())
+            .envs(self.provided.settings.iter().map(|(name, value)| (name, value)))
             .envs(&self.extra);
         command
     }

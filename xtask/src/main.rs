@@ -1,6 +1,7 @@
 //! The workspace's own commands.
 //!
-//! - `cargo xtask test` starts a real PostgreSQL and a real Redis and runs every test against them.
+//! - `cargo xtask test` starts a real PostgreSQL, a `PgBouncer` and a real Redis and runs every test against
+//!   them; the black-box tests once on each of [`BACKENDS`].
 //! - `cargo xtask ci` runs everything that a change must pass, `test` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.
@@ -21,7 +22,8 @@ use std::time::Instant;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test [ARGS]   start PostgreSQL and Redis, build the server, run all tests;
+  test [ARGS]   start PostgreSQL, PgBouncer and Redis, build the server, run all tests, the black-box
+                tests four ways (RAWDRIVE_E2E_BACKEND names one of them);
                 ARGS go to `cargo test` (with -p, only those packages are tested)
   ci            formatting, clippy, dependency rules, documentation, then test";
 
@@ -85,22 +87,71 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
     step("build the server", || {
         run(cargo().args(["build", "--package", "rawdrive"]))
     })?;
-    step("tests", || {
+    let packages: Vec<String> = named_packages(args);
+    let cargo_test = |select: &[&str]| {
         let mut command = cargo();
-        command.arg("test");
-        if !args.iter().any(names_package) {
-            command.arg("--workspace");
-        }
+        command.arg("test").args(select);
         command.arg("--no-fail-fast").args(args);
         command.env("RAWDRIVE_TEST_POSTGRES_URL", servers.postgres_url());
+        command.env("RAWDRIVE_TEST_PGBOUNCER_URL", servers.pgbouncer_url());
         command.env("RAWDRIVE_TEST_REDIS_URL", servers.redis_url());
-        run(&mut command)
-    })
+        command
+    };
+    let black_box = packages.is_empty() || packages.iter().any(|name| name == BLACK_BOX);
+    let mut failed = Vec::new();
+    if packages.is_empty() {
+        let select = ["--workspace", "--exclude", BLACK_BOX];
+        if step("tests", || run(&mut cargo_test(&select))).is_err() {
+            failed.push("tests".to_owned());
+        }
+    } else if packages.iter().any(|name| name != BLACK_BOX) {
+        return step("tests", || run(&mut cargo_test(&[])));
+    }
+    let select: &[&str] = if packages.is_empty() {
+        &["--package", BLACK_BOX]
+    } else {
+        &[]
+    };
+    let only = std::env::var("RAWDRIVE_E2E_BACKEND").ok();
+    let chosen = |backend: &&str| only.as_deref().is_none_or(|only| only == *backend);
+    for backend in BACKENDS.iter().filter(chosen).filter(|_| black_box) {
+        let name = format!("black-box tests on {backend}");
+        let mut command = cargo_test(select);
+        command.env("RAWDRIVE_E2E_BACKEND", backend);
+        if step(&name, || run(&mut command)).is_err() {
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("failed: {}", failed.join(", "))))
+    }
 }
 
-fn names_package(arg: &OsString) -> bool {
-    arg.to_str()
-        .is_some_and(|a| a == "--package" || a.starts_with("--package=") || a.starts_with("-p"))
+/// The package of the black-box tests.
+const BLACK_BOX: &str = "e2e";
+
+/// What the product runs on, as `tests/src/backend.rs` reads it.
+const BACKENDS: [&str; 4] = ["sqlite", "postgres", "postgres-redis", "pgbouncer-redis"];
+
+/// The packages that arguments of `cargo test` select.
+fn named_packages(args: &[OsString]) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut args = args.iter().filter_map(|arg| arg.to_str());
+    while let Some(arg) = args.next() {
+        let joined = arg
+            .strip_prefix("--package=")
+            .or_else(|| arg.strip_prefix("-p").filter(|name| !name.is_empty()));
+        match joined {
+            Some(name) => names.push(name.to_owned()),
+            None if arg == "-p" || arg == "--package" => {
+                names.extend(args.next().map(str::to_owned));
+            }
+            None => {}
+        }
+    }
+    names
 }
 
 /// The cargo that runs us, at the workspace's root.

@@ -1,4 +1,5 @@
-//! A real PostgreSQL and a real Redis for one test run, on private sockets in a directory of their own.
+//! A real PostgreSQL, a `PgBouncer` in front of it and a real Redis for one test run, on private sockets in a
+//! directory of their own.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,22 +15,50 @@ use crate::{Failure, run};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Runs both servers and stops them when its standard input ends. The other end of that pipe is ours alone,
+/// The role that owns the schema in tests: it may make databases and is no superuser.
+const OWNER_ROLE: &str = "rawdrive_owner";
+/// The role that servers work as in tests: it owns nothing and row-level security binds it.
+const SERVER_ROLE: &str = "rawdrive_server";
+
+/// `PgBouncer` as its own defaults have it, but for what a test needs: transaction mode, any database, and the
+/// two roles by name. Nothing is told to ignore a start-up parameter: the server must not send one that
+/// `PgBouncer` does not know.
+fn bouncer_ini(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "[databases]
+* = host={dir}
+[pgbouncer]
+unix_socket_dir = {dir}
+listen_port = 6432
+auth_type = trust
+auth_file = {dir}/users
+pool_mode = transaction
+default_pool_size = 8
+max_client_conn = 2000
+pidfile = {dir}/bouncer.pid
+"
+    )
+}
+
+/// Runs the servers and stops them when its standard input ends. The other end of that pipe is ours alone,
 /// so it ends when we drop it, and just as well when we panic, are interrupted or are killed: no signal
 /// handler could promise the last of these. Its own process group keeps a terminal's Ctrl+C from reaching
 /// the servers before the tests have ended.
 const GUARD: &str = r#"
-dir=$1 postgres=$2 redis=$3
+dir=$1 postgres=$2 redis=$3 bouncer=$4
 "$postgres" -D "$dir/pg" -k "$dir" -c listen_addresses= -c max_connections=300 \
     -c fsync=off -c full_page_writes=off >"$dir/postgres.log" 2>&1 &
 postgres_pid=$!
 "$redis" --port 0 --unixsocket "$dir/redis" --dir "$dir" --save "" --appendonly no \
     >"$dir/redis.log" 2>&1 &
 redis_pid=$!
+"$bouncer" -q "$dir/bouncer.ini" >"$dir/bouncer.log" 2>&1 &
+bouncer_pid=$!
 cat >/dev/null
 # SIGINT is PostgreSQL's fast shutdown: SIGTERM would wait for the last client.
+kill -TERM "$bouncer_pid" "$redis_pid" 2>/dev/null
 kill -INT "$postgres_pid" 2>/dev/null
-kill -TERM "$redis_pid" 2>/dev/null
 wait
 rm -rf "$dir"
 "#;
@@ -50,7 +79,15 @@ impl Servers {
         let redis =
             in_path("redis-server").ok_or_else(|| Failure::new("failed to find redis-server"))?;
 
+        let bouncer =
+            in_path("pgbouncer").ok_or_else(|| Failure::new("failed to find pgbouncer"))?;
+
         let dir = make_directory()?;
+        write(&dir.join("bouncer.ini"), &bouncer_ini(&dir))?;
+        write(
+            &dir.join("users"),
+            &format!("\"{OWNER_ROLE}\" \"\"\n\"{SERVER_ROLE}\" \"\"\n"),
+        )?;
         let owner = server_user(&dir)?;
         let mut initdb = Command::new(postgres.join("initdb"));
         initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
@@ -58,7 +95,7 @@ impl Servers {
         initdb.stdin(Stdio::null()).stdout(Stdio::null());
         let mut guard = Command::new("/bin/sh");
         guard.args(["-c", GUARD, "guard"]).arg(&dir);
-        guard.arg(postgres.join("postgres")).arg(redis);
+        guard.arg(postgres.join("postgres")).arg(redis).arg(bouncer);
         guard.stdin(Stdio::piped()).process_group(0);
         for command in [&mut initdb, &mut guard] {
             command.current_dir(&dir);
@@ -79,6 +116,10 @@ impl Servers {
         let servers = Self { dir, guard };
         servers.await_ready("postgres", Self::postgres_is_ready)?;
         servers.await_ready("redis", Self::redis_is_ready)?;
+        servers.await_ready("bouncer", |servers| {
+            UnixStream::connect(servers.dir.join(".s.PGSQL.6432")).is_ok()
+        })?;
+        servers.make_roles()?;
         Ok(servers)
     }
 
@@ -88,6 +129,26 @@ impl Servers {
             "postgres:///postgres?host={}&user=postgres",
             self.dir.display()
         )
+    }
+
+    /// As [`Servers::postgres_url`], through `PgBouncer` in transaction mode; for the two roles of tests alone.
+    pub(crate) fn pgbouncer_url(&self) -> String {
+        format!(
+            "postgres:///postgres?host={}&port=6432&user={SERVER_ROLE}&pgbouncer=1",
+            self.dir.display()
+        )
+    }
+
+    fn make_roles(&self) -> Result<(), Failure> {
+        let psql = in_path("psql").ok_or_else(|| Failure::new("failed to find psql"))?;
+        let mut psql = Command::new(psql);
+        psql.args(["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"])
+            .arg(format!("--host={}", self.dir.display()))
+            .args(["--username=postgres", "--dbname=postgres"])
+            .arg(format!(
+                "--command=CREATE ROLE {OWNER_ROLE} LOGIN CREATEDB; CREATE ROLE {SERVER_ROLE} LOGIN"
+            ));
+        run(psql.stdin(Stdio::null()))
     }
 
     /// The URL of a Redis that keeps nothing on disk.
@@ -143,6 +204,11 @@ impl Drop for Servers {
     }
 }
 
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text)
+        .map_err(|e| Failure::new(format!("failed to write {}: {e}", path.display())))
+}
+
 /// A new directory, always below /tmp: a socket's path has at most 107 bytes.
 fn make_directory() -> Result<PathBuf, Failure> {
     let output = Command::new("mktemp")
@@ -157,7 +223,7 @@ fn make_directory() -> Result<PathBuf, Failure> {
     ))
 }
 
-/// PostgreSQL refuses root: then both servers run as `postgres` or `nobody`, to whom the directory is given.
+/// PostgreSQL refuses root: then the servers run as `postgres` or `nobody`, to whom the directory is given.
 fn server_user(dir: &Path) -> Result<Option<(u32, u32)>, Failure> {
     if !is_root() {
         return Ok(None);
@@ -184,14 +250,16 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
-/// Does nothing when both are there.
+/// Does nothing when all are there.
 fn install_missing() -> Result<(), Failure> {
     let mut missing = Vec::new();
     if postgres_bin().is_none() {
         missing.push("postgresql");
     }
-    if in_path("redis-server").is_none() {
-        missing.push("redis-server");
+    for program in ["redis-server", "pgbouncer"] {
+        if in_path(program).is_none() {
+            missing.push(program);
+        }
     }
     if missing.is_empty() {
         return Ok(());
