@@ -113,8 +113,8 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
         &[]
     };
     let only = std::env::var("RAWDRIVE_E2E_BACKEND").ok();
-    let chosen = |backend: &&str| only.as_deref().is_none_or(|only| only == *backend);
-    for backend in BACKENDS.iter().filter(chosen).filter(|_| black_box) {
+    let is_chosen = |backend: &str| black_box && only.as_deref().is_none_or(|only| only == backend);
+    for backend in BACKENDS.into_iter().filter(|name| is_chosen(name)) {
         let name = format!("black-box tests on {backend}");
         let mut command = cargo_test(select);
         command.env("RAWDRIVE_E2E_BACKEND", backend);
