@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures_util::future::try_join_all;
 use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_http_api::edge::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 use rawdrive_identity::{
@@ -102,31 +103,37 @@ impl<M: Mailer> Runner<M> {
             tx.commit().await?;
             tracing::info!(%workspace, expired, "gave back the seats of expired invitations");
         }
+        // A whole batch at once: were it one after the other, a mail server that hangs would outlast the lease of
+        // what waits behind it.
         let requests = self.store.lease_requests(BATCH, LEASE).await?;
-        for request in &requests {
-            match self.answer(request).await {
-                Ok(()) => self.store.finish_request(request).await?,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, purpose = %request.purpose, attempts = request.attempts, "a mailed proof is tried again");
-                    self.store.retry_request(request).await?;
-                }
-            }
-        }
+        try_join_all(requests.iter().map(|request| self.see_to_request(request))).await?;
         let jobs = self.store.lease_jobs(BATCH, LEASE).await?;
-        for job in &jobs {
-            match self.carry_out(job).await {
-                Ok(()) => self.store.finish_job(job).await?,
-                Err(JobError::Mail(error)) if job.attempts >= MAIL_ATTEMPTS => {
-                    tracing::error!(error = &error as &dyn std::error::Error, job = %job.id, "a mail is given up");
-                    self.store.finish_job(job).await?;
-                }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, job = %job.id, attempts = job.attempts, "a job failed and is tried again");
-                    self.store.retry_job(job).await?;
-                }
+        try_join_all(jobs.iter().map(|job| self.see_to_job(job))).await?;
+        Ok(!jobs.is_empty() || !requests.is_empty())
+    }
+
+    async fn see_to_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
+        match self.answer(request).await {
+            Ok(()) => self.store.finish_request(request).await,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, purpose = %request.purpose, attempts = request.attempts, "a mailed proof is tried again");
+                self.store.retry_request(request).await
             }
         }
-        Ok(!jobs.is_empty() || !requests.is_empty())
+    }
+
+    async fn see_to_job(&self, job: &LeasedJob) -> Result<(), StoreError> {
+        match self.carry_out(job).await {
+            Ok(()) => self.store.finish_job(job).await,
+            Err(JobError::Mail(error)) if job.attempts >= MAIL_ATTEMPTS => {
+                tracing::error!(error = &error as &dyn std::error::Error, job = %job.id, "a mail is given up");
+                self.store.finish_job(job).await
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, job = %job.id, attempts = job.attempts, "a job failed and is tried again");
+                self.store.retry_job(job).await
+            }
+        }
     }
 
     /// Issues and mails what somebody asked for. A second time, should it come to that, with another link.
