@@ -11,10 +11,12 @@
 //!
 //! Invariant: a migration that has been released never changes.
 
+pub use deploy::{deploy, names};
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
 mod ddl;
+mod deploy;
 mod m0001_first;
 mod m0002_team;
 mod m0003_credentials;
@@ -22,6 +24,7 @@ mod m0004_clients;
 mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
+mod m0009_capabilities;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -61,6 +64,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_onboarding::Migration),
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
+            Box::new(m0009_capabilities::Migration),
         ]
     }
 }

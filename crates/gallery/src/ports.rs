@@ -24,7 +24,9 @@ pub enum LibraryDeletion {
     Missing,
 }
 
-/// Writes; the rows that a lookup returns are locked until the transaction ends.
+/// Writes. The rows that a lookup returns are locked until the transaction ends, but for galleries and photos:
+/// those are looked at before counters are taken, which are locked before rows. A gallery is written where
+/// nobody else has written it meanwhile; a photo goes with its gallery's counter in hand.
 pub trait GalleryTx {
     /// Adds a library.
     fn insert_library(
@@ -56,7 +58,8 @@ pub trait GalleryTx {
         &mut self,
         id: GalleryId,
     ) -> impl Future<Output = Result<Option<Gallery>, StoreError>> + Send;
-    /// Writes a gallery that was looked up in this transaction.
+    /// Writes a gallery that was looked up in this transaction, under a greater version;
+    /// [`StoreError::Taken`] when another transaction has written it meanwhile.
     fn update_gallery(
         &mut self,
         gallery: &Gallery,
@@ -81,7 +84,8 @@ pub trait GalleryTx {
         &mut self,
         id: PhotoId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// Deletes all rows of a gallery's photos and returns ids and sizes in bytes.
+    /// Deletes all rows of a gallery's photos and returns ids and sizes in bytes. The counter of its photos is
+    /// locked first, so that none comes in meanwhile.
     fn take_photos_of(
         &mut self,
         gallery: GalleryId,

@@ -38,8 +38,14 @@ pub async fn delete_photo(
     let Some(photo) = tx.photo(id).await? else {
         return Ok(false);
     };
+    let charges = charges(photo.gallery, photo.size_bytes);
+    // Whoever else deletes it holds its counter. Once that is ours they have finished, and it may be gone.
+    tx.quota(&charges[0].key).await?;
+    if tx.photo(id).await?.is_none() {
+        return Ok(false);
+    }
     let mut lines = Vec::with_capacity(2);
-    for charge in charges(photo.gallery, photo.size_bytes) {
+    for charge in charges {
         lines.push(subtract(tx, ambient, charge, id.to_string()).await?);
     }
     if !tx.delete_photo(id).await? {

@@ -10,6 +10,7 @@ use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
+use crate::connection::Reach;
 use crate::entity::api_keys::{ActiveModel, Column, Entity, Model};
 use crate::gallery::after;
 use crate::scope::{Tenant, column, corrupt, failed, query};
@@ -41,7 +42,13 @@ impl ApiKeyRead for Store {
             WHERE k.workspace_id = $1 AND k.id = $2";
         let id = token.id();
         let values = [token.workspace().uuid().into(), id.uuid().into()];
-        let rows = query(&self.0.reader, "read an API key", PRESENTED, values).await?;
+        let rows = query(
+            &self.reads(Reach::Workspace(token.workspace())),
+            "read an API key",
+            PRESENTED,
+            values,
+        )
+        .await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };

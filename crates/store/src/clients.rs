@@ -19,10 +19,11 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use crate::connection::Reach;
 use crate::entity::{client_links, clients, galleries, gallery_clients, photos};
 use crate::gallery::{after, photo_of};
 use crate::identity::status_of;
-use crate::scope::{Tenant, column, corrupt, execute, failed, query};
+use crate::scope::{Tenant, column, corrupt, execute, failed, locks_rows, query};
 use crate::store::{Reader, Store, WriteTx, exists};
 
 fn name_of(id: ClientId, text: &str) -> Result<PersonName, StoreError> {
@@ -91,7 +92,13 @@ impl ClientsTx for WriteTx {
     }
 
     async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
-        one(&self.scope, id, &self.tx).await
+        let values = [self.scope.workspace().uuid().into(), id.uuid().into()];
+        let lock = if locks_rows(&self.tx) {
+            "c.id = $2 FOR NO KEY UPDATE OF c"
+        } else {
+            "c.id = $2"
+        };
+        Ok(select(&self.tx, lock, values).await?.pop())
     }
 
     async fn update_client(&mut self, client: &Client) -> Result<(), StoreError> {
@@ -328,7 +335,8 @@ impl ClientLinks for Store {
             JOIN workspaces w ON w.workspace_id = l.workspace_id
             WHERE l.workspace_id = $1 AND l.id = $2";
         let values = [token.workspace().uuid().into(), token.id().uuid().into()];
-        let rows = query(&self.0.reader, "open a link", OPEN, values).await?;
+        let within = self.reads(Reach::Workspace(token.workspace()));
+        let rows = query(&within, "open a link", OPEN, values).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -367,7 +375,8 @@ impl ClientLinks for Store {
             at.into(),
             unless_after.into(),
         ];
-        execute(&self.0.writer, "note that a client was seen", SEEN, values).await?;
+        let within = self.writes(Reach::of(scope));
+        execute(&within, "note that a client was seen", SEEN, values).await?;
         Ok(())
     }
 }

@@ -6,9 +6,10 @@ use rawdrive_tenancy_core::audit::{Entry, GENESIS, Payload, verify};
 use rawdrive_tenancy_core::id::{PhotoId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
-use sea_orm::{DatabaseTransaction, TransactionTrait};
+use sea_orm::QueryResult;
 
-use crate::scope::{column, corrupt, failed, query};
+use crate::connection::{Reach, Tx};
+use crate::scope::{column, corrupt, locks_rows, query};
 use crate::store::Store;
 
 /// An invariant that does not hold.
@@ -22,7 +23,7 @@ pub struct Finding {
 
 /// One consistent state of the database.
 pub struct Snapshot {
-    tx: DatabaseTransaction,
+    tx: Tx,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -37,13 +38,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let tx = self
-            .0
-            .reader
-            .begin()
-            .await
-            .map_err(failed("open a snapshot"))?;
-        // SQLite takes the snapshot at the first read.
+        let tx = self.begin_snapshot("open a snapshot").await?;
+        // The snapshot is taken at the first read.
         query(
             &tx,
             "open a snapshot",
@@ -122,11 +118,26 @@ const CHECKS: &[(&str, &str)] = &[
 ];
 
 impl Snapshot {
-    /// Whether SQLite itself finds its file whole, and every row that is pointed at is there.
+    /// Reads in the workspace of a scope.
+    async fn query(
+        &self,
+        scope: &WorkspaceScope,
+        operation: &'static str,
+        sql: &str,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        self.tx.enter(Reach::of(scope), operation).await?;
+        query(&self.tx, operation, sql, [scope.workspace().uuid().into()]).await
+    }
+
+    /// Whether SQLite itself finds its file whole, and every row that is pointed at is there. PostgreSQL is asked
+    /// for indexes and constraints that it does not vouch for.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn integrity(&self) -> Result<Vec<Finding>, StoreError> {
+        if locks_rows(&self.tx) {
+            return self.postgres_integrity().await;
+        }
         let mut findings = Vec::new();
         for row in query(&self.tx, "check integrity", "PRAGMA integrity_check", []).await? {
             let detail: String = column(&row, "integrity_check")?;
@@ -153,12 +164,29 @@ impl Snapshot {
         Ok(findings)
     }
 
+    async fn postgres_integrity(&self) -> Result<Vec<Finding>, StoreError> {
+        const UNSURE: &str = "SELECT 'index ' || indexrelid::regclass::text AS detail FROM pg_index
+                WHERE NOT indisvalid AND indrelid::regclass::text NOT LIKE 'pg_%'
+            UNION ALL SELECT 'constraint ' || conname || ' of ' || conrelid::regclass::text
+                FROM pg_constraint WHERE NOT convalidated";
+        let rows = query(&self.tx, "check integrity", UNSURE, []).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Finding {
+                    invariant: "database_integrity",
+                    detail: format!("{} is not valid", column::<String>(row, "detail")?),
+                })
+            })
+            .collect()
+    }
+
     /// Every workspace of this state: one that signs up meanwhile is not in it.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, StoreError> {
         const ALL: &str = "SELECT workspace_id FROM workspaces ORDER BY workspace_id";
+        self.tx.enter(Reach::Worker, "list workspaces").await?;
         let rows = query(&self.tx, "list workspaces", ALL, []).await?;
         rows.iter()
             .map(|row| Ok(WorkspaceId::from_uuid(column(row, "workspace_id")?)))
@@ -173,13 +201,7 @@ impl Snapshot {
         let workspace = scope.workspace();
         let mut findings = Vec::new();
         for (invariant, sql) in CHECKS {
-            for row in query(
-                &self.tx,
-                "check an invariant",
-                sql,
-                [workspace.uuid().into()],
-            )
-            .await?
+            for row in self.query(scope, "check an invariant", sql).await?
             {
                 findings.push(Finding {
                     invariant,
@@ -187,7 +209,7 @@ impl Snapshot {
                 });
             }
         }
-        if let Err(broken) = self.audit(workspace).await? {
+        if let Err(broken) = self.audit(scope).await? {
             findings.push(Finding {
                 invariant: "audit_chain",
                 detail: format!("{workspace}: {broken}"),
@@ -198,25 +220,20 @@ impl Snapshot {
 
     async fn audit(
         &self,
-        workspace: WorkspaceId,
+        scope: &WorkspaceScope,
     ) -> Result<Result<(), rawdrive_tenancy_core::audit::ChainBreak>, StoreError> {
         const CHAIN: &str = "SELECT e.seq, e.at, e.actor, e.action, e.subject, e.payload_hash, e.hash, p.salt, p.payload
             FROM audit_entries e LEFT JOIN audit_payloads p ON p.workspace_id = e.workspace_id AND p.seq = e.seq
             WHERE e.workspace_id = $1 ORDER BY e.seq";
         const HEAD: &str = "SELECT seq, hash FROM audit_heads WHERE workspace_id = $1";
+        let workspace = scope.workspace();
         let fixed = |bytes: Vec<u8>| {
             bytes
                 .try_into()
                 .map_err(|_| corrupt("audit_entries", "hash", workspace, "is not 32 bytes"))
         };
         let mut entries = Vec::new();
-        for row in query(
-            &self.tx,
-            "read the audit chain",
-            CHAIN,
-            [workspace.uuid().into()],
-        )
-        .await?
+        for row in self.query(scope, "read the audit chain", CHAIN).await?
         {
             let payload = match (
                 column::<Option<Vec<u8>>>(&row, "salt")?,
@@ -241,13 +258,7 @@ impl Snapshot {
                 payload,
             });
         }
-        let head = match query(
-            &self.tx,
-            "read the audit head",
-            HEAD,
-            [workspace.uuid().into()],
-        )
-        .await?
+        let head = match self.query(scope, "read the audit head", HEAD).await?
         .first()
         {
             Some(row) => (
@@ -268,13 +279,7 @@ impl Snapshot {
         scope: &WorkspaceScope,
     ) -> Result<HashMap<PhotoId, u64>, StoreError> {
         const PHOTOS: &str = "SELECT id, size_bytes FROM photos WHERE workspace_id = $1";
-        let rows = query(
-            &self.tx,
-            "list photos",
-            PHOTOS,
-            [scope.workspace().uuid().into()],
-        )
-        .await?;
+        let rows = self.query(scope, "list photos", PHOTOS).await?;
         rows.iter()
             .map(|row| {
                 Ok((
@@ -297,10 +302,10 @@ impl Snapshot {
         const JOBS: &str = "SELECT id, work FROM jobs WHERE workspace_id = $1";
         let workspace = scope.workspace().uuid();
         let mut found = HashSet::new();
-        for row in query(&self.tx, "list holds", HELD, [workspace.into()]).await? {
+        for row in self.query(scope, "list holds", HELD).await? {
             found.insert(PhotoId::from_uuid(column(&row, "id")?));
         }
-        for row in query(&self.tx, "list jobs", JOBS, [workspace.into()]).await? {
+        for row in self.query(scope, "list jobs", JOBS).await? {
             let work = serde_json::from_str(&column::<String>(&row, "work")?);
             match work.map_err(|e| corrupt("jobs", "work", workspace, e))? {
                 Work::DeleteBlob { photo } => found.extend([photo]),

@@ -9,8 +9,9 @@ use rawdrive_plans::{BeginError, Metric};
 use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId, TypedId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use rawdrive_usage::{QuotaKey, UsageTx};
+use sea_orm::sea_query::{Expr, LockType};
+use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set};
 use uuid::Uuid;
 
 use crate::entity::{branding, galleries, libraries, photos, quotas};
@@ -102,11 +103,11 @@ fn branding_of(row: branding::Model) -> Result<Branding, StoreError> {
 }
 
 async fn one_library(
-    scope: &WorkspaceScope,
+    select: Select<libraries::Entity>,
     id: LibraryId,
     on: &impl ConnectionTrait,
 ) -> Result<Option<Library>, StoreError> {
-    let row = libraries::Entity::scoped(scope)
+    let row = select
         .filter(libraries::Column::Id.eq(id.uuid()))
         .one(on)
         .await;
@@ -130,10 +131,10 @@ async fn one_gallery(
 }
 
 async fn one_branding(
-    scope: &WorkspaceScope,
+    select: Select<branding::Entity>,
     on: &impl ConnectionTrait,
 ) -> Result<Option<Branding>, StoreError> {
-    let row = branding::Entity::scoped(scope).one(on).await;
+    let row = select.one(on).await;
     row.map_err(failed("read the branding"))?
         .map(branding_of)
         .transpose()
@@ -158,7 +159,8 @@ impl GalleryTx for WriteTx {
     }
 
     async fn library(&mut self, id: LibraryId) -> Result<Option<Library>, StoreError> {
-        one_library(&self.scope, id, &self.tx).await
+        let select = libraries::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
+        one_library(select, id, &self.tx).await
     }
 
     async fn update_library(&mut self, library: &Library) -> Result<(), StoreError> {
@@ -180,6 +182,11 @@ impl GalleryTx for WriteTx {
     }
 
     async fn delete_library(&mut self, id: LibraryId) -> Result<LibraryDeletion, StoreError> {
+        // A gallery that is being added to it holds the row; afterwards it is seen here.
+        let select = libraries::Entity::scoped(&self.scope).lock(LockType::Update);
+        if one_library(select, id, &self.tx).await?.is_none() {
+            return Ok(LibraryDeletion::Missing);
+        }
         let inside = galleries::Entity::scoped(&self.scope)
             .filter(galleries::Column::LibraryId.eq(id.uuid()));
         if exists(inside, &self.tx).await? {
@@ -222,7 +229,8 @@ impl GalleryTx for WriteTx {
     }
 
     async fn update_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
-        galleries::Entity::scoped_update(&self.scope)
+        const OPERATION: &str = "update a gallery";
+        let updated = galleries::Entity::scoped_update(&self.scope)
             .col_expr(
                 galleries::Column::LibraryId,
                 Expr::value(gallery.library.uuid()),
@@ -245,9 +253,18 @@ impl GalleryTx for WriteTx {
                 Expr::value(i64::from(gallery.version)),
             )
             .filter(galleries::Column::Id.eq(gallery.id.uuid()))
+            .filter(galleries::Column::Version.lt(i64::from(gallery.version)))
             .exec(&self.tx)
             .await
-            .map_err(failed("update a gallery"))?;
+            .map_err(failed(OPERATION))?;
+        let id = galleries::Column::Id.eq(gallery.id.uuid());
+        let met = updated.rows_affected == 0
+            && exists(galleries::Entity::scoped(&self.scope).filter(id), &self.tx).await?;
+        if met {
+            return Err(StoreError::Taken {
+                operation: OPERATION,
+            });
+        }
         Ok(())
     }
 
@@ -319,6 +336,8 @@ impl GalleryTx for WriteTx {
             (SELECT id FROM photos WHERE workspace_id = $1 AND gallery_id = $2)";
         const TAKE: &str = "DELETE FROM photos WHERE workspace_id = $1 AND gallery_id = $2
             RETURNING id, size_bytes";
+        self.quota(&QuotaKey::level_of(Metric::photos(), gallery))
+            .await?;
         let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
         execute(&self.tx, "forget a logo", FORGET_LOGO, values).await?;
         let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
@@ -332,7 +351,8 @@ impl GalleryTx for WriteTx {
     }
 
     async fn branding(&mut self) -> Result<Option<Branding>, StoreError> {
-        one_branding(&self.scope, &self.tx).await
+        let select = branding::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
+        one_branding(select, &self.tx).await
     }
 
     async fn put_branding(&mut self, new: &Branding) -> Result<(), StoreError> {
@@ -418,7 +438,7 @@ impl Reader {
 
 impl GalleryRead for Reader {
     async fn library(&self, id: LibraryId) -> Result<Option<Library>, StoreError> {
-        one_library(&self.scope, id, self.db()).await
+        one_library(libraries::Entity::scoped(&self.scope), id, self.db()).await
     }
 
     async fn libraries(&self, page: PageRequest) -> Result<Page<Library>, StoreError> {
@@ -501,7 +521,7 @@ impl GalleryRead for Reader {
     }
 
     async fn branding(&self) -> Result<Option<Branding>, StoreError> {
-        one_branding(&self.scope, self.db()).await
+        one_branding(branding::Entity::scoped(&self.scope), self.db()).await
     }
 }
 

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, Set, UpdateMany};
+use sea_orm::sea_query::{Expr, LockType, OnConflict};
+use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QuerySelect, Set, UpdateMany};
 use uuid::Uuid;
 
+use crate::connection::Reach;
 use crate::entity::idempotency_keys;
 use crate::scope::{Tenant, corrupt, failed};
 use crate::store::{Store, WriteTx};
@@ -63,75 +64,52 @@ impl Store {
         key: &str,
         fingerprint: [u8; 32],
     ) -> Result<Claimed, StoreError> {
-        let tx = self.begin_immediate("claim a key").await?;
-        let real = self.0.ambient.lease_now();
-        let lease = lease_end(real);
-        let actor = scope.actor().to_string();
-        let row = idempotency_keys::Entity::scoped(scope)
-            .filter(idempotency_keys::Column::Actor.eq(actor.as_str()))
-            .filter(idempotency_keys::Column::Key.eq(key))
-            .one(&tx)
-            .await
-            .map_err(failed("claim a key"))?;
-        let claimed = match row {
-            Some(row) if row.fingerprint != fingerprint => return Ok(Claimed::Reused),
-            Some(row) => match row.status {
-                Some(status) => {
-                    let status = u16::try_from(status)
-                        .map_err(|e| corrupt("idempotency_keys", "status", status, e))?;
-                    let body = row.body.unwrap_or_default();
-                    return Ok(Claimed::Replay(Replay {
-                        status,
-                        etag: row.etag,
-                        body,
-                        body_digest: row.body_digest,
-                    }));
-                }
-                None if row.leased_until > real => {
-                    let seconds = (row.leased_until - real).num_seconds();
-                    return Ok(Claimed::InFlight {
-                        retry_after: u32::try_from(seconds).unwrap_or(1).max(1),
-                    });
-                }
-                None => {
-                    unanswered(scope, key)
-                        .col_expr(idempotency_keys::Column::LeasedUntil, Expr::value(lease))
-                        .col_expr(idempotency_keys::Column::CreatedAt, Expr::value(real))
-                        .exec(&tx)
-                        .await
-                        .map_err(failed("claim a key"))?;
-                    Claim {
-                        key: key.to_owned(),
-                        claimed_at: real,
-                        effect_id: row.effect_id,
-                    }
-                }
-            },
-            None => {
-                let effect_id = self.0.ambient.uuid();
-                let row = idempotency_keys::ActiveModel {
-                    actor: Set(actor),
-                    key: Set(key.to_owned()),
-                    fingerprint: Set(fingerprint.to_vec()),
-                    effect_id: Set(effect_id),
-                    leased_until: Set(lease),
-                    created_at: Set(real),
-                    ..Default::default()
-                };
-                let insert = idempotency_keys::Entity::scoped_insert(scope, [row]);
-                insert
-                    .exec_without_returning(&tx)
-                    .await
-                    .map_err(failed("claim a key"))?;
-                Claim {
-                    key: key.to_owned(),
-                    claimed_at: real,
-                    effect_id,
-                }
+        const OPERATION: &str = "claim a key";
+        let tx = self.begin_in(Reach::of(scope), OPERATION).await?;
+        let now = self.0.ambient.lease_now();
+        // Twice: between the attempt to write the row and the look at it, its request may have given it back.
+        for _ in 0..2 {
+            let new = Claim {
+                key: key.to_owned(),
+                claimed_at: now,
+                effect_id: self.0.ambient.uuid(),
+            };
+            if insert(scope, &new, fingerprint, &tx).await? {
+                tx.commit().await.map_err(failed(OPERATION))?;
+                return Ok(Claimed::Mine(new));
             }
-        };
-        tx.commit().await.map_err(failed("claim a key"))?;
-        Ok(Claimed::Mine(claimed))
+            let Some(row) = present(scope, key, &tx).await? else {
+                continue;
+            };
+            if row.fingerprint != fingerprint {
+                return Ok(Claimed::Reused);
+            }
+            if let Some(status) = row.status {
+                return replay_of(row, status).map(Claimed::Replay);
+            }
+            if row.leased_until > now {
+                let seconds = (row.leased_until - now).num_seconds();
+                return Ok(Claimed::InFlight {
+                    retry_after: u32::try_from(seconds).unwrap_or(1).max(1),
+                });
+            }
+            unanswered(scope, key)
+                .col_expr(
+                    idempotency_keys::Column::LeasedUntil,
+                    Expr::value(lease_end(now)),
+                )
+                .col_expr(idempotency_keys::Column::CreatedAt, Expr::value(now))
+                .exec(&tx)
+                .await
+                .map_err(failed(OPERATION))?;
+            tx.commit().await.map_err(failed(OPERATION))?;
+            return Ok(Claimed::Mine(Claim {
+                effect_id: row.effect_id,
+                ..new
+            }));
+        }
+        // Others keep taking it and giving it back: one of them is at work.
+        Ok(Claimed::InFlight { retry_after: 1 })
     }
 
     /// Stores an answer that had no effect (a 422), so that it replays.
@@ -144,7 +122,7 @@ impl Store {
         claim: &Claim,
         answer: &Replay,
     ) -> Result<(), StoreError> {
-        complete(scope, claim, answer, &self.0.writer).await
+        complete(scope, claim, answer, &self.writes(Reach::of(scope))).await
     }
 
     /// Gives a claim up: the request came to nothing, and may be tried again at once.
@@ -161,7 +139,7 @@ impl Store {
             .filter(idempotency_keys::Column::Key.eq(claim.key.as_str()))
             .filter(idempotency_keys::Column::CreatedAt.eq(claim.claimed_at))
             .filter(idempotency_keys::Column::Status.is_null())
-            .exec(&self.0.writer)
+            .exec(&self.writes(Reach::of(scope)))
             .await
             .map_err(failed("abandon a key"))?;
         Ok(())
@@ -187,6 +165,59 @@ impl WriteTx {
     pub async fn complete_key(&mut self, claim: &Claim, answer: &Replay) -> Result<(), StoreError> {
         complete(&self.scope, claim, answer, &self.tx).await
     }
+}
+
+/// Writes a new claim; false when the key has a row.
+async fn insert(
+    scope: &WorkspaceScope,
+    claim: &Claim,
+    fingerprint: [u8; 32],
+    on: &impl ConnectionTrait,
+) -> Result<bool, StoreError> {
+    use idempotency_keys::Column;
+    let row = idempotency_keys::ActiveModel {
+        actor: Set(scope.actor().to_string()),
+        key: Set(claim.key.clone()),
+        fingerprint: Set(fingerprint.to_vec()),
+        effect_id: Set(claim.effect_id),
+        leased_until: Set(lease_end(claim.claimed_at)),
+        created_at: Set(claim.claimed_at),
+        ..Default::default()
+    };
+    let unless_there = OnConflict::columns([Column::WorkspaceId, Column::Actor, Column::Key])
+        .do_nothing()
+        .to_owned();
+    let inserted = idempotency_keys::Entity::scoped_insert(scope, [row])
+        .on_conflict(unless_there)
+        .exec_without_returning(on)
+        .await
+        .map_err(failed("claim a key"))?;
+    Ok(inserted == 1)
+}
+
+/// The key's row, locked until the transaction ends.
+async fn present(
+    scope: &WorkspaceScope,
+    key: &str,
+    on: &impl ConnectionTrait,
+) -> Result<Option<idempotency_keys::Model>, StoreError> {
+    idempotency_keys::Entity::scoped(scope)
+        .filter(idempotency_keys::Column::Actor.eq(scope.actor().to_string()))
+        .filter(idempotency_keys::Column::Key.eq(key))
+        .lock(LockType::NoKeyUpdate)
+        .one(on)
+        .await
+        .map_err(failed("claim a key"))
+}
+
+fn replay_of(row: idempotency_keys::Model, status: i64) -> Result<Replay, StoreError> {
+    Ok(Replay {
+        status: u16::try_from(status)
+            .map_err(|e| corrupt("idempotency_keys", "status", status, e))?,
+        etag: row.etag,
+        body: row.body.unwrap_or_default(),
+        body_digest: row.body_digest,
+    })
 }
 
 fn lease_end(real: DateTime<Utc>) -> DateTime<Utc> {

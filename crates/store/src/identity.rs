@@ -11,11 +11,14 @@ use rawdrive_identity::{
 };
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryResult, Set};
 
+use crate::connection::{Reach, Tx};
 use crate::entity::{memberships, refresh_tokens, sessions, signing_keys, users, workspaces};
-use crate::scope::{Tenant, column, corrupt, execute, failed, global, global_insert, query};
+use crate::scope::{
+    Tenant, column, corrupt, execute, failed, global, global_insert, locks_rows, query,
+};
 use crate::store::{Store, WriteTx};
 
 fn user_of(row: users::Model) -> Result<User, StoreError> {
@@ -85,14 +88,19 @@ impl IdentityTx for WriteTx {
             created_at: Set(user.created_at),
             email_verified_at: Set(user.email_verified_at),
         };
-        match global_insert(row)
+        // A failed insert would end the transaction, where the caller may have more to say in it.
+        let unless_taken = OnConflict::column(users::Column::EmailFolded)
+            .do_nothing()
+            .to_owned();
+        let inserted = global_insert(row)
+            .on_conflict(unless_taken)
             .exec_without_returning(&self.tx)
             .await
-            .map_err(failed("insert a user"))
-        {
-            Ok(_) => Ok(()),
-            Err(StoreError::Taken { .. }) => Err(InsertUserError::EmailTaken),
-            Err(error) => Err(error.into()),
+            .map_err(failed("insert a user"))?;
+        if inserted == 1 {
+            Ok(())
+        } else {
+            Err(InsertUserError::EmailTaken)
         }
     }
 
@@ -291,13 +299,13 @@ impl IdentityRead for Store {
     async fn user_by_email(&self, folded: &str) -> Result<Option<User>, StoreError> {
         let row = global::<users::Entity>()
             .filter(users::Column::EmailFolded.eq(folded))
-            .one(&self.0.reader)
+            .one(&self.reads(Reach::Installation))
             .await;
         row.map_err(failed("read a user"))?.map(user_of).transpose()
     }
 
     async fn user(&self, user: UserId) -> Result<Option<User>, StoreError> {
-        user_by_id(user, &self.0.reader).await
+        user_by_id(user, &self.reads(Reach::Installation)).await
     }
 
     async fn workspaces_of(&self, user: UserId) -> Result<Vec<Belonging>, StoreError> {
@@ -306,7 +314,7 @@ impl IdentityRead for Store {
             WHERE m.user_id = $1
             ORDER BY CASE WHEN u.last_workspace_id = w.workspace_id THEN 0 ELSE 1 END, m.joined_at, w.workspace_id";
         let rows = query(
-            &self.0.reader,
+            &self.reads(Reach::User(user)),
             "list a user's workspaces",
             MINE,
             [user.uuid().into()],
@@ -343,7 +351,8 @@ impl IdentityRead for Store {
             claims.user.uuid().into(),
             claims.session.uuid().into(),
         ];
-        let rows = query(&self.0.reader, "authenticate", AUTHENTICATE, values).await?;
+        let within = self.reads(Reach::Workspace(claims.workspace));
+        let rows = query(&within, "authenticate", AUTHENTICATE, values).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -372,8 +381,10 @@ impl PasswordAttempts for Store {
         const TAKE: &str =
             "INSERT INTO password_attempts (key_hash, attempts, window_ends_at) VALUES ($1, 1, $4)
             ON CONFLICT (key_hash) DO UPDATE SET
-                attempts = CASE WHEN window_ends_at <= $3 THEN 1 ELSE attempts + 1 END,
-                window_ends_at = CASE WHEN window_ends_at <= $3 THEN $4 ELSE window_ends_at END
+                attempts = CASE WHEN password_attempts.window_ends_at <= $3 THEN 1
+                    ELSE password_attempts.attempts + 1 END,
+                window_ends_at = CASE WHEN password_attempts.window_ends_at <= $3 THEN $4
+                    ELSE password_attempts.window_ends_at END
             WHERE password_attempts.window_ends_at <= $3 OR password_attempts.attempts < $2";
         const ENDS: &str = "SELECT window_ends_at FROM password_attempts WHERE key_hash = $1";
         let key = key.to_vec();
@@ -383,10 +394,12 @@ impl PasswordAttempts for Store {
             now.into(),
             (now + window).into(),
         ];
-        if execute(&self.0.writer, "count an attempt", TAKE, values).await? == 1 {
+        let on = self.writes(Reach::Installation);
+        if execute(&on, "count an attempt", TAKE, values).await? == 1 {
             return Ok(Attempt::Allowed);
         }
-        let rows = query(&self.0.writer, "read an attempt window", ENDS, [key.into()]).await?;
+        let on = self.reads(Reach::Installation);
+        let rows = query(&on, "read an attempt window", ENDS, [key.into()]).await?;
         let seconds = match rows.first() {
             Some(row) => (column::<DateTime<Utc>>(row, "window_ends_at")? - now).num_seconds(),
             None => 1,
@@ -399,7 +412,7 @@ impl PasswordAttempts for Store {
     async fn give_back(&self, key: [u8; 32]) -> Result<(), StoreError> {
         const GIVE_BACK: &str = "UPDATE password_attempts SET attempts = attempts - 1 WHERE key_hash = $1 AND attempts > 0";
         execute(
-            &self.0.writer,
+            &self.writes(Reach::Installation),
             "give an attempt back",
             GIVE_BACK,
             [key.to_vec().into()],
@@ -411,7 +424,7 @@ impl PasswordAttempts for Store {
     async fn forget(&self, key: [u8; 32]) -> Result<(), StoreError> {
         const FORGET: &str = "DELETE FROM password_attempts WHERE key_hash = $1";
         execute(
-            &self.0.writer,
+            &self.writes(Reach::Installation),
             "forget attempts",
             FORGET,
             [key.to_vec().into()],
@@ -431,10 +444,24 @@ fn key_row(key: &SealedKey) -> signing_keys::ActiveModel {
     }
 }
 
+impl Store {
+    /// Whoever makes keys does so alone: of two servers that start at once one makes the first.
+    async fn begin_for_signing_keys(&self, operation: &'static str) -> Result<Tx, StoreError> {
+        /// Any number that nothing else of this product uses.
+        const KEY_MAKING: i64 = 0x5244_6B65_7973;
+        let tx = self.begin_in(Reach::Installation, operation).await?;
+        if locks_rows(&tx) {
+            const LOCK: &str = "SELECT pg_advisory_xact_lock($1)";
+            query(&tx, operation, LOCK, [KEY_MAKING.into()]).await?;
+        }
+        Ok(tx)
+    }
+}
+
 impl SigningKeys for Store {
     async fn signing_keys(&self) -> Result<Vec<SealedKey>, StoreError> {
         let rows = global::<signing_keys::Entity>()
-            .all(&self.0.reader)
+            .all(&self.reads(Reach::Installation))
             .await
             .map_err(failed("read signing keys"))?;
         rows.into_iter()
@@ -452,7 +479,7 @@ impl SigningKeys for Store {
     }
 
     async fn insert_first_signing_key(&self, key: &SealedKey) -> Result<(), StoreError> {
-        let tx = self.begin_immediate("make a signing key").await?;
+        let tx = self.begin_for_signing_keys("make a signing key").await?;
         if crate::store::exists(global::<signing_keys::Entity>(), &tx).await? {
             return Ok(());
         }
@@ -470,7 +497,7 @@ impl SigningKeys for Store {
         retire_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         const RETIRE: &str = "UPDATE signing_keys SET retire_at = $1 WHERE retire_at IS NULL";
-        let tx = self.begin_immediate("rotate signing keys").await?;
+        let tx = self.begin_for_signing_keys("rotate signing keys").await?;
         execute(&tx, "rotate signing keys", RETIRE, [retire_at.into()]).await?;
         let insert = global_insert(key_row(new));
         insert

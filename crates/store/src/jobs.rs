@@ -6,10 +6,13 @@ use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::id::{JobId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::job::{JobsTx, LeasedJob, Work, backoff};
 use sea_orm::{QueryResult, Set};
+use uuid::Uuid;
 
+use crate::connection::Reach;
 use crate::entity::jobs;
-use crate::scope::{Tenant, column, corrupt, execute, failed, query};
+use crate::scope::{Tenant, column, corrupt, execute, failed, query, to_change_if_free};
 use crate::store::{Store, WriteTx};
+use crate::url::Backend;
 
 impl JobsTx for WriteTx {
     async fn enqueue(&mut self, work: Work, due: Option<DateTime<Utc>>) -> Result<(), StoreError> {
@@ -61,27 +64,65 @@ impl Store {
     /// # Errors
     /// The database does not answer, or a row is corrupt.
     pub async fn lease_jobs(&self, n: u32, lease: TimeDelta) -> Result<Vec<LeasedJob>, StoreError> {
-        const DUE: &str = "SELECT 1 AS one FROM jobs WHERE due_at <= $1 AND retry_at <= $2 AND leased_until <= $2 LIMIT 1";
-        const LEASE: &str = "UPDATE jobs SET leased_until = $3, attempts = attempts + 1
-            WHERE (workspace_id, id) IN (SELECT workspace_id, id FROM jobs
-                WHERE due_at <= $1 AND retry_at <= $2 AND leased_until <= $2 ORDER BY id LIMIT $4)
-            RETURNING workspace_id, id, work, attempts";
+        const OPERATION: &str = "lease jobs";
         let (now, real) = (self.0.ambient.now(), self.0.ambient.lease_now());
         // An idle runner only reads: a write transaction would wait in the writers' queue for nothing.
-        if query(
-            &self.0.reader,
-            "look for jobs",
-            DUE,
-            [now.into(), real.into()],
-        )
-        .await?
-        .is_empty()
-        {
+        let waiting = self.workspaces_with_due_jobs(n, now, real).await?;
+        let Some(first) = waiting.first() else {
             return Ok(Vec::new());
+        };
+        let tx = self.begin_in(Reach::Workspace(*first), OPERATION).await?;
+        // What another server leases just now is left to it.
+        let lock = to_change_if_free(&tx);
+        let sql = format!(
+            "UPDATE jobs SET leased_until = $4, attempts = attempts + 1
+            WHERE workspace_id = $1 AND id IN (SELECT id FROM jobs
+                WHERE workspace_id = $1 AND due_at <= $2 AND retry_at <= $3 AND leased_until <= $3
+                ORDER BY id LIMIT $5{lock})
+            RETURNING workspace_id, id, work, attempts"
+        );
+        let mut leased = Vec::new();
+        for workspace in waiting {
+            let room = i64::from(n) - leased.len() as i64;
+            if room <= 0 {
+                break;
+            }
+            tx.enter(Reach::Workspace(workspace), OPERATION).await?;
+            let values = [
+                workspace.uuid().into(),
+                now.into(),
+                real.into(),
+                (real + lease).into(),
+                room.into(),
+            ];
+            for row in query(&tx, OPERATION, &sql, values).await? {
+                leased.push(leased_of(&row)?);
+            }
         }
-        let values = [now.into(), real.into(), (real + lease).into(), n.into()];
-        let rows = query(&self.0.writer, "lease jobs", LEASE, values).await?;
-        rows.iter().map(leased_of).collect()
+        tx.commit().await.map_err(failed(OPERATION))?;
+        leased.sort_unstable_by_key(|job| job.id);
+        Ok(leased)
+    }
+
+    /// The workspaces of the oldest due jobs. More than one runner can lease: others may be at the first ones.
+    async fn workspaces_with_due_jobs(
+        &self,
+        n: u32,
+        now: DateTime<Utc>,
+        real: DateTime<Utc>,
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
+        const DUE: &str = "SELECT workspace_id FROM jobs
+            WHERE due_at <= $1 AND retry_at <= $2 AND leased_until <= $2 ORDER BY id LIMIT $3";
+        let values = [now.into(), real.into(), (4 * i64::from(n)).into()];
+        let rows = query(&self.reads(Reach::Worker), "look for jobs", DUE, values).await?;
+        let mut workspaces = Vec::new();
+        for row in &rows {
+            let workspace = WorkspaceId::from_uuid(column(row, "workspace_id")?);
+            if !workspaces.contains(&workspace) {
+                workspaces.push(workspace);
+            }
+        }
+        Ok(workspaces)
     }
 
     /// A job is done.
@@ -96,7 +137,8 @@ impl Store {
             job.id.uuid().into(),
             i64::from(job.attempts).into(),
         ];
-        execute(&self.0.writer, "finish a job", FINISH, values).await?;
+        let within = self.writes(Reach::Workspace(job.workspace));
+        execute(&within, "finish a job", FINISH, values).await?;
         Ok(())
     }
 
@@ -114,7 +156,8 @@ impl Store {
             i64::from(job.attempts).into(),
             at.into(),
         ];
-        execute(&self.0.writer, "retry a job", RETRY, values).await?;
+        let within = self.writes(Reach::Workspace(job.workspace));
+        execute(&within, "retry a job", RETRY, values).await?;
         Ok(())
     }
 
@@ -125,7 +168,7 @@ impl Store {
     pub async fn workspaces_with_overdue_holds(&self) -> Result<Vec<WorkspaceId>, StoreError> {
         const OVERDUE: &str = "SELECT DISTINCT workspace_id FROM holds WHERE state = 'held' AND expires_at <= $1 LIMIT 1000";
         let rows = query(
-            &self.0.reader,
+            &self.reads(Reach::Worker),
             "look for overdue holds",
             OVERDUE,
             [self.0.ambient.lease_now().into()],
@@ -136,16 +179,20 @@ impl Store {
             .collect()
     }
 
-    /// Ends the hold time of every operation under way. Right only for the one server of this database, before
-    /// it takes its first request: whoever held them is dead.
+    /// Ends the hold time of every operation under way, on SQLite alone: there the one server of the database,
+    /// before it takes its first request, knows that whoever held them is dead. On PostgreSQL others may be at
+    /// work; holds of the dead expire by themselves.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn expire_holds_of_dead_server(&self) -> Result<u64, StoreError> {
         const EXPIRE: &str =
             "UPDATE holds SET expires_at = $1 WHERE state = 'held' AND expires_at > $1";
+        if self.backend() == Backend::Postgres {
+            return Ok(0);
+        }
         execute(
-            &self.0.writer,
+            &self.writes(Reach::Installation),
             "expire holds",
             EXPIRE,
             [self.0.ambient.lease_now().into()],
@@ -160,7 +207,7 @@ impl Store {
     pub async fn has_workspace(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
         const ONE: &str = "SELECT 1 AS one FROM workspaces WHERE workspace_id = $1";
         Ok(!query(
-            &self.0.reader,
+            &self.reads(Reach::Workspace(workspace)),
             "look for a workspace",
             ONE,
             [workspace.uuid().into()],
@@ -175,19 +222,52 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn sweep(&self) -> Result<(), StoreError> {
-        const SWEEPS: [&str; 6] = [
-            "DELETE FROM idempotency_keys WHERE created_at < $2 AND leased_until < $1",
-            "DELETE FROM sessions WHERE expires_at < $1",
-            "DELETE FROM refresh_tokens WHERE expires_at < $1",
+        const OF_ALL: [&str; 2] = [
             "DELETE FROM password_attempts WHERE window_ends_at < $1",
             "DELETE FROM proofs WHERE expires_at < $1",
-            "DELETE FROM holds WHERE state <> 'held' AND expires_at < $2",
+        ];
+        const OF_ONE: [&str; 4] = [
+            "DELETE FROM idempotency_keys WHERE workspace_id = $1 AND created_at < $3 AND leased_until < $2",
+            "DELETE FROM sessions WHERE workspace_id = $1 AND expires_at < $2",
+            "DELETE FROM refresh_tokens WHERE workspace_id = $1 AND expires_at < $2",
+            "DELETE FROM holds WHERE workspace_id = $1 AND state <> 'held' AND expires_at < $3",
         ];
         let now = self.0.ambient.lease_now().min(self.0.ambient.now());
-        for sql in SWEEPS {
-            let values = [now.into(), (now - TimeDelta::days(1)).into()];
-            execute(&self.0.writer, "sweep", sql, values).await?;
+        let a_day_ago = now - TimeDelta::days(1);
+        let on = self.writes(Reach::Installation);
+        for sql in OF_ALL {
+            execute(&on, "sweep", sql, [now.into()]).await?;
         }
-        Ok(())
+        let mut after = None;
+        loop {
+            let page = self.workspaces_after(after).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(*last);
+            for workspace in page {
+                let tx = self.begin_in(Reach::Workspace(workspace), "sweep").await?;
+                for sql in OF_ONE {
+                    let values = [workspace.uuid().into(), now.into(), a_day_ago.into()];
+                    execute(&tx, "sweep", sql, values).await?;
+                }
+                tx.commit().await.map_err(failed("sweep"))?;
+            }
+        }
+    }
+
+    /// Workspaces by id, some at a time.
+    async fn workspaces_after(
+        &self,
+        after: Option<WorkspaceId>,
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
+        const NEXT: &str = "SELECT workspace_id FROM workspaces WHERE workspace_id > $1
+            ORDER BY workspace_id LIMIT 1000";
+        let after = after.map_or(Uuid::nil(), TypedId::uuid);
+        let on = self.reads(Reach::Worker);
+        let rows = query(&on, "list workspaces", NEXT, [after.into()]).await?;
+        rows.iter()
+            .map(|row| Ok(WorkspaceId::from_uuid(column(row, "workspace_id")?)))
+            .collect()
     }
 }

@@ -8,7 +8,7 @@ use rawdrive_usage::LedgerEntry;
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
 use crate::entity::{audit_entries, audit_heads, audit_payloads, ledger};
-use crate::scope::{Tenant, corrupt, count, execute, failed};
+use crate::scope::{Tenant, column, corrupt, count, execute, failed, query};
 use crate::store::{Reader, WriteTx};
 
 fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreError> {
@@ -19,17 +19,7 @@ fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreEr
 
 impl AuditTx for WriteTx {
     async fn record(&mut self, change: Change) -> Result<(), StoreError> {
-        let head = audit_heads::Entity::scoped(&self.scope)
-            .one(&self.tx)
-            .await
-            .map_err(failed("read the audit head"))?;
-        let (seq, previous) = match &head {
-            Some(head) => (
-                count("audit_heads", "seq", head.seq)?,
-                hash_of("hash", head.seq, &head.hash)?,
-            ),
-            None => (0, GENESIS),
-        };
+        let (seq, previous) = self.lock_audit_head().await?;
         let payload = Payload::of(&change, self.ambient().bytes());
         let mut entry = Entry {
             seq: seq + 1,
@@ -79,6 +69,29 @@ impl AuditTx for WriteTx {
         ];
         execute(&self.tx, "advance the audit head", ADVANCE, values).await?;
         Ok(())
+    }
+}
+
+impl WriteTx {
+    /// The head of the audit chain, its row locked until the transaction ends; made where there is none, so that
+    /// the first entry has something to lock too.
+    async fn lock_audit_head(&mut self) -> Result<(u64, Hash), StoreError> {
+        const LOCK: &str = "INSERT INTO audit_heads (workspace_id, seq, hash) VALUES ($1, 0, $2)
+            ON CONFLICT (workspace_id) DO UPDATE SET seq = audit_heads.seq RETURNING seq, hash";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            GENESIS.to_vec().into(),
+        ];
+        let rows = query(&self.tx, "lock the audit head", LOCK, values).await?;
+        let row = rows.first().ok_or(StoreError::Dangling {
+            operation: "lock the audit head",
+        })?;
+        let seq = column(row, "seq")?;
+        let hash: Vec<u8> = column(row, "hash")?;
+        Ok((
+            count("audit_heads", "seq", seq)?,
+            hash_of("hash", seq, &hash)?,
+        ))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one SeaORM adapter: every port of the domain crates on SQLite.
+//! The one SeaORM adapter: every port of the domain crates, on SQLite and on PostgreSQL.
 //!
 //! ```no_run
 //! use rawdrive_plans::Catalogue;
@@ -16,6 +16,7 @@
 mod analysis;
 mod api_keys;
 mod clients;
+mod connection;
 mod doctor;
 mod entity;
 mod gallery;
@@ -24,15 +25,20 @@ mod identity;
 mod jobs;
 mod ledger;
 mod onboarding;
+mod postgres;
 mod proofs;
+mod remarks;
 mod scope;
 mod standing;
 mod store;
 mod team;
+mod url;
 mod usage;
 mod workspace;
 
 pub use doctor::{Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
-pub use store::{OpenError, Reader, Release, Store, Url, WriteTx};
+pub use remarks::{Remark, Severity};
+pub use store::{OpenError, Reader, Release, Store, WriteTx};
+pub use url::{Backend, Url, UrlError};
 pub use workspace::WorkspaceRow;

@@ -7,7 +7,8 @@ use rawdrive_tenancy_core::id::{ProofId, TypedId, UserId};
 use rawdrive_tenancy_core::job::backoff;
 use sea_orm::QueryResult;
 
-use crate::scope::{column, corrupt, execute, failed, query};
+use crate::connection::Reach;
+use crate::scope::{column, corrupt, execute, failed, query, to_change_if_free};
 use crate::store::Store;
 
 fn request_of(row: &QueryResult) -> Result<ProofRequest, StoreError> {
@@ -36,7 +37,7 @@ impl ProofRequests for Store {
             DateTime::<Utc>::UNIX_EPOCH.into(),
             request.created_at.into(),
         ];
-        execute(&self.0.writer, "write a request down", INSERT, values).await?;
+        execute(&self.writes(Reach::Installation), "write a request down", INSERT, values).await?;
         self.0.jobs.notify_one();
         Ok(())
     }
@@ -47,27 +48,30 @@ impl ProofRequests for Store {
         lease: TimeDelta,
     ) -> Result<Vec<ProofRequest>, StoreError> {
         const DUE: &str = "SELECT 1 AS one FROM proof_requests WHERE leased_until <= $1 LIMIT 1";
-        const LEASE: &str =
-            "UPDATE proof_requests SET leased_until = $2, attempts = attempts + 1
-            WHERE id IN (SELECT id FROM proof_requests WHERE leased_until <= $1 ORDER BY id LIMIT $3)
-            RETURNING id, purpose, email_folded, attempts, created_at";
         let now = self.0.ambient.lease_now();
         // As with jobs: an idle runner only reads.
-        if query(&self.0.reader, "look for requests", DUE, [now.into()])
+        if query(&self.reads(Reach::Installation), "look for requests", DUE, [now.into()])
             .await?
             .is_empty()
         {
             return Ok(Vec::new());
         }
+        let on = self.writes(Reach::Installation);
+        let lock = to_change_if_free(&on);
+        let sql = format!(
+            "UPDATE proof_requests SET leased_until = $2, attempts = attempts + 1
+            WHERE id IN (SELECT id FROM proof_requests WHERE leased_until <= $1 ORDER BY id LIMIT $3{lock})
+            RETURNING id, purpose, email_folded, attempts, created_at"
+        );
         let values = [now.into(), (now + lease).into(), n.into()];
-        let rows = query(&self.0.writer, "lease requests", LEASE, values).await?;
+        let rows = query(&on, "lease requests", &sql, values).await?;
         rows.iter().map(request_of).collect()
     }
 
     async fn finish_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
         const FINISH: &str = "DELETE FROM proof_requests WHERE id = $1 AND attempts = $2";
         let values = [request.id.uuid().into(), i64::from(request.attempts).into()];
-        execute(&self.0.writer, "finish a request", FINISH, values).await?;
+        execute(&self.writes(Reach::Installation), "finish a request", FINISH, values).await?;
         Ok(())
     }
 
@@ -80,7 +84,7 @@ impl ProofRequests for Store {
             i64::from(request.attempts).into(),
             at.into(),
         ];
-        execute(&self.0.writer, "retry a request", RETRY, values).await?;
+        execute(&self.writes(Reach::Installation), "retry a request", RETRY, values).await?;
         Ok(())
     }
 }
@@ -115,14 +119,14 @@ impl Proofs for Store {
             proof.created_at.into(),
             proof.expires_at.into(),
         ];
-        execute(&self.0.writer, "insert a proof", INSERT, values).await?;
+        execute(&self.writes(Reach::Installation), "insert a proof", INSERT, values).await?;
         Ok(())
     }
 
     async fn proof(&self, id: ProofId) -> Result<Option<ProofRow>, StoreError> {
         const PROOF: &str = "SELECT purpose, user_id, secret_hash, created_at, expires_at
             FROM proofs WHERE id = $1";
-        let rows = query(&self.0.reader, "read a proof", PROOF, [id.uuid().into()]).await?;
+        let rows = query(&self.reads(Reach::Installation), "read a proof", PROOF, [id.uuid().into()]).await?;
         rows.first().map(|row| proof_of(id, row)).transpose()
     }
 
@@ -139,7 +143,7 @@ impl Proofs for Store {
             WHERE id = $1";
         let operation = "reset a password";
         let user = proof.user.uuid();
-        let tx = self.begin_immediate(operation).await?;
+        let tx = self.begin_in(Reach::Installation, operation).await?;
         if execute(&tx, operation, SPEND, [proof.id.uuid().into()]).await? == 0 {
             return Ok(false);
         }
@@ -160,7 +164,7 @@ impl Proofs for Store {
             WHERE id = $1 AND email_verified_at IS NULL";
         let operation = "verify an address";
         let user = proof.user.uuid();
-        let tx = self.begin_immediate(operation).await?;
+        let tx = self.begin_in(Reach::Installation, operation).await?;
         if execute(&tx, operation, SPEND, [proof.id.uuid().into()]).await? == 0 {
             return Ok(false);
         }

@@ -48,6 +48,30 @@ pub(crate) trait Tenant: EntityTrait {
     }
 }
 
+/// Whether the database locks rows that are read to be changed. SQLite has one writer at a time.
+pub(crate) fn locks_rows(on: &impl ConnectionTrait) -> bool {
+    on.get_database_backend() == DatabaseBackend::Postgres
+}
+
+/// What ends a statement of this crate's own SQL that reads rows to change them. It keeps nobody from pointing
+/// at them.
+pub(crate) fn to_change(on: &impl ConnectionTrait) -> &'static str {
+    if locks_rows(on) {
+        " FOR NO KEY UPDATE"
+    } else {
+        ""
+    }
+}
+
+/// As [`to_change`], for those that others work on just now to be left out.
+pub(crate) fn to_change_if_free(on: &impl ConnectionTrait) -> &'static str {
+    if locks_rows(on) {
+        " FOR NO KEY UPDATE SKIP LOCKED"
+    } else {
+        ""
+    }
+}
+
 /// Reads of a global table.
 pub(crate) fn global<E: EntityTrait>() -> Select<E> {
     E::find()

@@ -9,8 +9,8 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ConnectionTrait, QueryResult, Set};
 
 use crate::entity::{overrides, standings};
-use crate::scope::{Tenant, amount, column, corrupt, failed, query};
-use crate::store::{Reader, Store, WriteTx};
+use crate::scope::{Tenant, amount, column, corrupt, failed, locks_rows, query};
+use crate::store::{Reader, StandingLock, Store, WriteTx};
 
 // One round trip for the whole standing: a row for each override, one with nulls where there is none.
 const SELECT: &str = "SELECT s.plan_slug, s.plan_version, s.billing_anchor, s.grace_until, s.read_only_reason, s.read_only_since,
@@ -21,10 +21,19 @@ const SELECT: &str = "SELECT s.plan_slug, s.plan_version, s.billing_anchor, s.gr
 async fn load(
     store: &Store,
     scope: &WorkspaceScope,
+    lock: Option<StandingLock>,
     on: &impl ConnectionTrait,
 ) -> Result<Arc<Standing>, StoreError> {
     let workspace = scope.workspace();
-    let rows = query(on, "read the standing", SELECT, [workspace.uuid().into()]).await?;
+    let mut sql = SELECT.to_owned();
+    if locks_rows(on) {
+        sql.push_str(match lock {
+            None => "",
+            Some(StandingLock::Shared) => " FOR SHARE OF s",
+            Some(StandingLock::Own) => " FOR NO KEY UPDATE OF s",
+        });
+    }
+    let rows = query(on, "read the standing", &sql, [workspace.uuid().into()]).await?;
     let first = rows
         .first()
         .ok_or_else(|| corrupt("standings", "workspace_id", workspace, "has no standing"))?;
@@ -32,6 +41,7 @@ async fn load(
         .plan(
             &column::<String>(first, "plan_slug")?,
             column(first, "plan_version")?,
+            on,
         )
         .await?;
     let read_only = match (
@@ -93,7 +103,7 @@ impl Reader {
     /// # Errors
     /// The database does not answer, or the row is corrupt.
     pub async fn standing(&self) -> Result<Arc<Standing>, StoreError> {
-        load(&self.store, &self.scope, self.db()).await
+        load(&self.store, &self.scope, None, self.db()).await
     }
 }
 
@@ -102,9 +112,21 @@ impl WriteTx {
         if let Some(standing) = &self.standing {
             return Ok(standing.clone());
         }
-        let standing = load(&self.store, &self.scope, &self.tx).await?;
+        let lock = Some(self.standing_lock);
+        let standing = load(&self.store, &self.scope, lock, &self.tx).await?;
         self.standing = Some(standing.clone());
         Ok(standing)
+    }
+
+    /// The standing, held as one who is about to change it, or what hangs on it: a take under way ends first,
+    /// and later ones see the change.
+    pub(crate) async fn own_standing(&mut self) -> Result<Arc<Standing>, StoreError> {
+        if self.standing_lock != StandingLock::Own {
+            self.standing_lock = StandingLock::Own;
+            // It may have changed before the row was ours.
+            self.standing = None;
+        }
+        self.load_standing().await
     }
 }
 
@@ -129,6 +151,7 @@ impl PlansTx for WriteTx {
     }
 
     async fn move_to_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
+        self.own_standing().await?;
         standings::Entity::scoped_update(&self.scope)
             .col_expr(standings::Column::PlanSlug, Expr::value(plan.slug.as_str()))
             .col_expr(
@@ -154,7 +177,7 @@ impl PlansTx for WriteTx {
             Setting::Feature(name, on) => ("feature", name.as_str(), None, Some(*on)),
         };
         // Ended ones stay, so that their number is the place in the order.
-        let seq = self.standing().await?.overrides.len() + 1;
+        let seq = self.own_standing().await?.overrides.len() + 1;
         let row = overrides::ActiveModel {
             seq: Set(i64::try_from(seq).unwrap_or(i64::MAX)),
             id: Set(new.id.uuid()),

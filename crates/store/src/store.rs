@@ -1,36 +1,18 @@
 //! Opening the database, and the two handles.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
-use rawdrive_migrations::{Migrator, MigratorTrait};
 use rawdrive_plans::{Access, BeginError, Catalogue, Plan, Slug, Standing};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
-use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
-use sea_orm::{
-    DatabaseTransaction, EntityTrait, Set, SqliteTransactionMode, SqlxSqliteConnector,
-    TransactionOptions, TransactionTrait,
-};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ConnectionTrait, EntityTrait, Set};
 use tokio::sync::Notify;
 
+use crate::connection::{Conn, Database, Reach, Tx};
 use crate::entity::plan_versions;
 use crate::scope::{failed, global, global_insert};
-
-/// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url(PathBuf);
-
-impl Url {
-    /// A SQLite file; it is made when it is not there.
-    #[must_use]
-    pub fn sqlite(path: impl AsRef<Path>) -> Self {
-        Self(path.as_ref().to_owned())
-    }
-}
+use crate::url::{Backend, Url};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +20,32 @@ pub enum OpenError {
     /// The database does not open or does not take the schema.
     #[error("failed to open the database")]
     Database(#[source] sea_orm::DbErr),
+    /// The server is too old.
+    #[error("the database is PostgreSQL {found}; {wanted} or newer is needed")]
+    TooOld {
+        /// Its version.
+        found: String,
+        /// The oldest that will do.
+        wanted: u32,
+    },
+    /// Row-level security would not bind the server.
+    #[error(
+        "the role `{role}` is a superuser or has BYPASSRLS, so that row-level security does not bind it: let the \
+         server connect as a role that is neither"
+    )]
+    Unbound {
+        /// The role that the URL names.
+        role: String,
+    },
+    /// The schema is older than this release.
+    #[error(
+        "the schema lacks {}: run `rawdrive migrate` with the URL of the role that owns it",
+        .missing.join(", ")
+    )]
+    Behind {
+        /// The migrations that have not run.
+        missing: Vec<String>,
+    },
     /// The catalogue contradicts what was published.
     #[error(
         "plan `{slug}` version {version} was published with another definition: a published version never \
@@ -55,16 +63,9 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-#[expect(
-    clippy::disallowed_types,
-    reason = "the store owns the connections; nothing outside can name them"
-)]
-type Connection = sea_orm::DatabaseConnection;
-
 pub(crate) struct Inner {
-    /// One connection: one writer at a time is SQLite's nature, and a fair queue beats busy-polling.
-    pub(crate) writer: Connection,
-    pub(crate) reader: Connection,
+    database: Arc<Database>,
+    backend: Backend,
     pub(crate) ambient: Ambient,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     pub(crate) jobs: Notify,
@@ -92,7 +93,8 @@ pub enum Release {
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date and publishes the catalogue's new plan versions.
+    /// Opens the database and publishes the catalogue's new plan versions. A SQLite file's schema is brought up
+    /// to date first; PostgreSQL's must be ([`Store::migrate`]), since the server's role owns nothing.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -101,52 +103,43 @@ impl Store {
         ambient: Ambient,
         catalogue: &Catalogue,
     ) -> Result<Self, OpenError> {
-        let options = SqliteConnectOptions::new()
-            .filename(&url.0)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10))
-            .pragma("secure_delete", "on")
-            .pragma("recursive_triggers", "on");
-        let pool = |size: u32| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .min_connections(1)
-                .test_before_acquire(false)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .acquire_timeout(Duration::from_secs(30))
-        };
-        let database = |e: sea_orm::sqlx::Error| {
-            OpenError::Database(sea_orm::DbErr::Conn(sea_orm::RuntimeErr::SqlxError(
-                e.into(),
-            )))
-        };
-        let writer = pool(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(database)?;
-        let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
-        Migrator::up(&writer, None)
-            .await
-            .map_err(OpenError::Database)?;
-        let reader = pool(4).connect_with(options).await.map_err(database)?;
-        let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
+        let database = Database::connect(&url.0).await.map_err(OpenError::Database)?;
         let store = Self(Arc::new(Inner {
-            writer,
-            reader,
+            database: Arc::new(database),
+            backend: url.backend(),
             ambient,
             plans: RwLock::default(),
             jobs: Notify::new(),
         }));
+        store.require_fit_database().await?;
         store.publish(catalogue).await?;
         Ok(store)
     }
 
+    /// Which kind of database it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.0.backend
+    }
+
     async fn publish(&self, catalogue: &Catalogue) -> Result<(), OpenError> {
-        let tx = self.begin_immediate("publish plans").await?;
+        let tx = self.begin_in(Reach::Installation, "publish plans").await?;
+        for plan in catalogue.versions() {
+            let row = plan_versions::ActiveModel {
+                slug: Set(plan.slug.to_string()),
+                version: Set(i64::from(plan.version)),
+                definition: Set(plan.canonical()),
+                digest: Set(plan.digest()),
+                published_at: Set(self.0.ambient.now()),
+            };
+            // Other servers may be publishing the same.
+            let known = [plan_versions::Column::Slug, plan_versions::Column::Version];
+            global_insert(row)
+                .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
+                .exec_without_returning(&tx)
+                .await
+                .map_err(failed("publish a plan"))?;
+        }
         let published = global::<plan_versions::Entity>()
             .all(&tx)
             .await
@@ -155,37 +148,25 @@ impl Store {
             let same = |row: &&plan_versions::Model| {
                 row.slug == plan.slug.as_str() && row.version == i64::from(plan.version)
             };
-            match published.iter().find(same) {
-                Some(row) if row.digest == plan.digest() => {}
-                Some(_) => {
-                    return Err(OpenError::PlanChanged {
-                        slug: plan.slug.clone(),
-                        version: plan.version,
-                    });
-                }
-                None => {
-                    let row = plan_versions::ActiveModel {
-                        slug: Set(plan.slug.to_string()),
-                        version: Set(i64::from(plan.version)),
-                        definition: Set(plan.canonical()),
-                        digest: Set(plan.digest()),
-                        published_at: Set(self.0.ambient.now()),
-                    };
-                    global_insert(row)
-                        .exec_without_returning(&tx)
-                        .await
-                        .map_err(failed("publish a plan"))?;
-                }
+            if published
+                .iter()
+                .find(same)
+                .is_none_or(|row| row.digest != plan.digest())
+            {
+                return Err(OpenError::PlanChanged {
+                    slug: plan.slug.clone(),
+                    version: plan.version,
+                });
             }
         }
         tx.commit().await.map_err(failed("publish plans"))?;
-        self.load_plans().await?;
+        self.load_plans(&self.reads(Reach::Installation)).await?;
         Ok(())
     }
 
-    async fn load_plans(&self) -> Result<(), StoreError> {
+    async fn load_plans(&self, on: &impl ConnectionTrait) -> Result<(), StoreError> {
         let rows = global::<plan_versions::Entity>()
-            .all(&self.0.reader)
+            .all(on)
             .await
             .map_err(failed("read plans"))?;
         let mut plans = HashMap::new();
@@ -200,7 +181,12 @@ impl Store {
 
     /// A published plan version; another process may have published it since this one started. An unknown
     /// one is an error that stops, never a silent "free".
-    pub(crate) async fn plan(&self, slug: &str, version: i64) -> Result<Arc<Plan>, StoreError> {
+    pub(crate) async fn plan(
+        &self,
+        slug: &str,
+        version: i64,
+        on: &impl ConnectionTrait,
+    ) -> Result<Arc<Plan>, StoreError> {
         let unknown = || {
             crate::scope::corrupt(
                 "standings",
@@ -224,7 +210,7 @@ impl Store {
         if let Some(plan) = find() {
             return Ok(plan);
         }
-        self.load_plans().await?;
+        self.load_plans(on).await?;
         find().ok_or_else(unknown)
     }
 
@@ -233,7 +219,7 @@ impl Store {
     /// # Errors
     /// The workspace is read-only, or the database does not answer.
     pub async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
-        let mut tx = self.begin_despite_read_only(scope, Release::System).await?;
+        let mut tx = self.begin_despite_read_only(scope, Release::Freeing).await?;
         let standing = tx.load_standing().await?;
         match standing.access(self.0.ambient.now()) {
             Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),
@@ -248,14 +234,20 @@ impl Store {
     pub async fn begin_despite_read_only(
         &self,
         scope: &WorkspaceScope,
-        _reason: Release,
+        reason: Release,
     ) -> Result<WriteTx, StoreError> {
-        let tx = self.begin_immediate("begin").await?;
+        let tx = self.begin_in(Reach::of(scope), "begin").await?;
         Ok(WriteTx {
             tx,
             store: self.clone(),
             scope: *scope,
             standing: None,
+            standing_lock: match reason {
+                // These change it, or what hangs on it. Two that both held it shared, to change it then, would
+                // wait for each other.
+                Release::System => StandingLock::Own,
+                Release::Freeing | Release::Identity => StandingLock::Shared,
+            },
             wakes_jobs: false,
         })
     }
@@ -264,24 +256,34 @@ impl Store {
     #[must_use]
     pub fn read(&self, scope: &WorkspaceScope) -> Reader {
         Reader {
+            db: self.reads(Reach::of(scope)),
             store: self.clone(),
             scope: *scope,
         }
     }
 
-    pub(crate) async fn begin_immediate(
+    /// Where statements go that read, each a transaction of its own.
+    pub(crate) fn reads(&self, reach: Reach) -> Conn {
+        Conn::new(self.0.database.clone(), reach, false)
+    }
+
+    /// Where statements go that write, each a transaction of its own.
+    pub(crate) fn writes(&self, reach: Reach) -> Conn {
+        Conn::new(self.0.database.clone(), reach, true)
+    }
+
+    /// Begins a transaction that writes within reach.
+    pub(crate) async fn begin_in(
         &self,
+        reach: Reach,
         operation: &'static str,
-    ) -> Result<DatabaseTransaction, StoreError> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..Default::default()
-        };
-        self.0
-            .writer
-            .begin_with_options(options)
-            .await
-            .map_err(failed(operation))
+    ) -> Result<Tx, StoreError> {
+        self.0.database.begin(reach, operation).await
+    }
+
+    /// Begins a transaction that sees one state of the database and learns which workspaces there are.
+    pub(crate) async fn begin_snapshot(&self, operation: &'static str) -> Result<Tx, StoreError> {
+        self.0.database.snapshot(operation).await
     }
 
     /// Whether the database answers.
@@ -289,11 +291,9 @@ impl Store {
     /// # Errors
     /// It does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.0
-            .reader
-            .ping()
-            .await
-            .map_err(failed("reach the database"))
+        let on = self.reads(Reach::Installation);
+        crate::scope::query(&on, "reach the database", "SELECT 1 AS one", []).await?;
+        Ok(())
     }
 
     /// Waits until a commit has left jobs behind.
@@ -312,21 +312,26 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.0
-            .reader
-            .close_by_ref()
-            .await
-            .map_err(failed("close"))?;
-        self.0.writer.close_by_ref().await.map_err(failed("close"))
+        self.0.database.close().await.map_err(failed("close"))
     }
+}
+
+/// How a transaction holds the standing that it has read, until it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StandingLock {
+    /// As everyone does who acts under it: nobody changes it meanwhile.
+    Shared,
+    /// As one who may change it.
+    Own,
 }
 
 /// The write handle: one transaction in one workspace, implementing every tenant port.
 pub struct WriteTx {
-    pub(crate) tx: DatabaseTransaction,
+    pub(crate) tx: Tx,
     pub(crate) store: Store,
     pub(crate) scope: WorkspaceScope,
     pub(crate) standing: Option<Arc<Standing>>,
+    pub(crate) standing_lock: StandingLock,
     pub(crate) wakes_jobs: bool,
 }
 
@@ -363,13 +368,14 @@ impl Commit for WriteTx {
 /// The read handle: single statements, each of which sees one committed state.
 #[derive(Debug, Clone)]
 pub struct Reader {
+    db: Conn,
     pub(crate) store: Store,
     pub(crate) scope: WorkspaceScope,
 }
 
 impl Reader {
-    pub(crate) fn db(&self) -> &Connection {
-        &self.store.0.reader
+    pub(crate) fn db(&self) -> &Conn {
+        &self.db
     }
 
     /// The scope that this handle reads in.
@@ -382,7 +388,7 @@ impl Reader {
 /// Counts rows of an entity's select.
 pub(crate) async fn exists<E: EntityTrait>(
     select: sea_orm::Select<E>,
-    on: &impl sea_orm::ConnectionTrait,
+    on: &impl ConnectionTrait,
 ) -> Result<bool, StoreError> {
     use sea_orm::QuerySelect;
     let one = select

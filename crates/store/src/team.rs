@@ -9,10 +9,11 @@ use rawdrive_identity::{
 use rawdrive_tenancy_core::id::{InvitationId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use rawdrive_tenancy_core::{Actor, Role, StoreError};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set};
 use uuid::Uuid;
 
+use crate::connection::Reach;
 use crate::entity::{invitations, memberships, sessions};
 use crate::scope::{Tenant, column, corrupt, count, failed, query};
 use crate::store::{Reader, Store, WriteTx};
@@ -132,15 +133,16 @@ impl InvitationTx for WriteTx {
             ..Default::default()
         };
         let insert = invitations::Entity::scoped_insert(&self.scope, [row]);
-        match insert
+        let address = [
+            invitations::Column::WorkspaceId,
+            invitations::Column::EmailFolded,
+        ];
+        let inserted = insert
+            .on_conflict(OnConflict::columns(address).do_nothing().to_owned())
             .exec_without_returning(&self.tx)
             .await
-            .map_err(failed("insert an invitation"))
-        {
-            Ok(_) => Ok(true),
-            Err(StoreError::Taken { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+            .map_err(failed("insert an invitation"))?;
+        Ok(inserted == 1)
     }
 
     async fn take_invitation(
@@ -188,7 +190,8 @@ impl InvitationRead for Store {
             FROM invitations i JOIN workspaces w ON w.workspace_id = i.workspace_id
             WHERE i.workspace_id = $1 AND i.id = $2";
         let values = [token.workspace().uuid().into(), token.id().uuid().into()];
-        let rows = query(&self.0.reader, "find an invitation", FIND, values).await?;
+        let within = self.reads(Reach::Workspace(token.workspace()));
+        let rows = query(&within, "find an invitation", FIND, values).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -279,7 +282,7 @@ impl Store {
             "SELECT DISTINCT workspace_id FROM invitations WHERE expires_at <= $1 LIMIT 1000";
         let values = [self.0.ambient.now().into()];
         let rows = query(
-            &self.0.reader,
+            &self.reads(Reach::Worker),
             "look for expired invitations",
             EXPIRED,
             values,

@@ -5,8 +5,10 @@ use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{HoldId, TypedId};
 use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Set, Value};
+use sea_orm::sea_query::{Expr, LockBehavior, LockType};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set, Value,
+};
 
 use crate::entity::{hold_charges, holds, ledger, quotas, threshold_episodes};
 use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, query};
@@ -77,11 +79,11 @@ fn quota_of(row: quotas::Model) -> Result<(QuotaKey, QuotaRow), StoreError> {
 }
 
 async fn one_quota(
-    scope: &rawdrive_tenancy_core::WorkspaceScope,
+    select: Select<quotas::Entity>,
     key: &QuotaKey,
     on: &impl ConnectionTrait,
 ) -> Result<QuotaRow, StoreError> {
-    let row = quotas::Entity::scoped(scope)
+    let row = select
         .filter(quotas::Column::Metric.eq(key.metric.as_str()))
         .filter(quotas::Column::Subject.eq(key.subject.as_str()))
         .filter(quotas::Column::PeriodStart.eq(key.period_start))
@@ -126,13 +128,24 @@ impl UsageTx for WriteTx {
     }
 
     async fn quota(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
-        one_quota(&self.scope, key, &self.tx).await
+        let select = quotas::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
+        one_quota(select, key, &self.tx).await
+    }
+
+    async fn begin_attempt(&mut self) -> Result<(), StoreError> {
+        self.tx.mark().await.map_err(failed("begin an attempt"))
+    }
+
+    async fn undo_attempt(&mut self) -> Result<(), StoreError> {
+        self.tx.rewind().await.map_err(failed("undo an attempt"))
     }
 
     async fn quotas(&mut self) -> Result<Vec<(QuotaKey, QuotaRow)>, StoreError> {
         let rows = quotas::Entity::scoped(&self.scope)
             .order_by_asc(quotas::Column::Metric)
             .order_by_asc(quotas::Column::Subject)
+            .order_by_asc(quotas::Column::PeriodStart)
+            .lock(LockType::NoKeyUpdate)
             .all(&self.tx)
             .await
             .map_err(failed("read quotas"))?;
@@ -177,6 +190,7 @@ impl UsageTx for WriteTx {
         let held = holds::Entity::scoped(&self.scope)
             .filter(holds::Column::Id.eq(id.uuid()))
             .filter(holds::Column::State.eq(HoldState::Held.as_str()))
+            .lock(LockType::NoKeyUpdate)
             .one(&self.tx)
             .await
             .map_err(failed("read a hold"))?;
@@ -256,7 +270,9 @@ impl UsageTx for WriteTx {
         let rows = holds::Entity::scoped(&self.scope)
             .filter(holds::Column::State.eq(HoldState::Held.as_str()))
             .filter(holds::Column::ExpiresAt.lte(lease_now))
+            .order_by_asc(holds::Column::Id)
             .limit(1000)
+            .lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked)
             .all(&self.tx)
             .await
             .map_err(failed("read overdue holds"))?;
@@ -367,7 +383,7 @@ impl Reader {
     /// # Errors
     /// The database does not answer.
     pub async fn quota(&self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
-        one_quota(&self.scope, key, self.db()).await
+        one_quota(quotas::Entity::scoped(&self.scope), key, self.db()).await
     }
 
     /// The workspace's own counters (those without a subject).

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use rawdrive_identity::ports::WorkspaceStatus;
 use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
-use sea_orm::ConnectionTrait;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockType};
+use sea_orm::{ConnectionTrait, QuerySelect, Select};
 
 use crate::entity::workspaces;
 use crate::scope::{Tenant, column, corrupt, failed, query};
@@ -34,10 +34,11 @@ pub struct WorkspaceRow {
 
 async fn one(
     scope: &WorkspaceScope,
+    select: Select<workspaces::Entity>,
     on: &impl ConnectionTrait,
 ) -> Result<WorkspaceRow, StoreError> {
     let id = scope.workspace();
-    let row = workspaces::Entity::scoped(scope)
+    let row = select
         .one(on)
         .await
         .map_err(failed("read the workspace"))?;
@@ -65,7 +66,8 @@ impl Reader {
     /// # Errors
     /// The database does not answer, or the workspace is gone.
     pub async fn workspace(&self) -> Result<WorkspaceRow, StoreError> {
-        one(&self.scope, self.db()).await
+        let select = workspaces::Entity::scoped(&self.scope);
+        one(&self.scope, select, self.db()).await
     }
 
     /// E-mail addresses of the workspace's owners: who is told of thresholds.
@@ -92,7 +94,8 @@ impl WriteTx {
     /// # Errors
     /// The database does not answer, or the workspace is gone.
     pub async fn workspace_row(&mut self) -> Result<WorkspaceRow, StoreError> {
-        one(&self.scope, &self.tx).await
+        let select = workspaces::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
+        one(&self.scope, select, &self.tx).await
     }
 
     /// Writes name, billing address and version of a workspace that was looked up in this transaction.

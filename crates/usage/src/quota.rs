@@ -1,5 +1,6 @@
 //! Take, hold, settle, release: the only ways in which a quota row changes.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::str::FromStr;
 
@@ -220,12 +221,16 @@ pub trait UsageTx {
         delta: i64,
         limit: Limit,
     ) -> impl Future<Output = Result<Option<QuotaRow>, StoreError>> + Send;
-    /// The counter; zero when there is no row.
+    /// The counter, locked until the transaction ends; zero when there is no row.
     fn quota(
         &mut self,
         key: &QuotaKey,
     ) -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
-    /// Every counter of a metric that warns: for review.
+    /// Begins what [`Self::undo_attempt`] undoes. There is one attempt at a time; a later one takes its place.
+    fn begin_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Undoes what was done since the attempt began, and lets go of the rows that were locked since.
+    fn undo_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Every counter, locked until the transaction ends: for review.
     fn quotas(
         &mut self,
     ) -> impl Future<Output = Result<Vec<(QuotaKey, QuotaRow)>, StoreError>> + Send;
@@ -235,7 +240,7 @@ pub trait UsageTx {
         hold: &Hold,
         expires_at: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The hold, if it is still held.
+    /// The hold, if it is still held; locked until the transaction ends. Holds are locked before counters.
     fn held(&mut self, id: HoldId)
     -> impl Future<Output = Result<Option<Hold>, StoreError>> + Send;
     /// Adds to what a held hold holds and moves its expiry; false when it is not held any more.
@@ -251,7 +256,8 @@ pub trait UsageTx {
         id: HoldId,
         state: HoldState,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// Holds whose expiry is past, at most 1,000.
+    /// Holds whose expiry is past, at most 1,000, locked until the transaction ends. Those that another
+    /// transaction works on are left out: waiting for it, it might wait for us.
     fn overdue(
         &mut self,
         lease_now: DateTime<Utc>,
@@ -282,9 +288,7 @@ pub async fn hold(
 ) -> Result<(), TakeError> {
     charges.sort_by(|a, b| a.key.cmp(&b.key));
     let standing = tx.standing().await?;
-    for charge in &charges {
-        take(tx, ambient, &standing, charge).await?;
-    }
+    take(tx, ambient, &standing, &charges).await?;
     let hold = Hold {
         id,
         purpose,
@@ -306,7 +310,11 @@ pub async fn extend(
 ) -> Result<(), TakeError> {
     if let Some(charge) = &more {
         let standing = tx.standing().await?;
-        take(tx, ambient, &standing, charge).await?;
+        // The hold before the counter, in the order of those who end it.
+        if tx.held(id).await?.is_none() {
+            return Err(TakeError::NotHeld);
+        }
+        take(tx, ambient, &standing, std::slice::from_ref(charge)).await?;
     }
     if tx.grow_hold(id, more.as_ref(), expiry(ambient)).await? {
         Ok(())
@@ -319,22 +327,46 @@ fn expiry(ambient: &Ambient) -> DateTime<Utc> {
     ambient.lease_now() + TimeDelta::seconds(HOLD_SECONDS)
 }
 
+/// Reserves every charge, in the order of their keys, or says which is in the way.
 async fn take(
     tx: &mut (impl UsageTx + JobsTx + Send),
     ambient: &Ambient,
     standing: &Standing,
-    charge: &Charge,
+    charges: &[Charge],
 ) -> Result<(), TakeError> {
-    let limit = standing.limit(&charge.key.metric, ambient.now()).value;
-    if tx.reserve(charge, limit).await? {
+    tx.begin_attempt().await?;
+    let Some(mut refused) = reserve_all(tx, ambient, standing, charges).await? else {
         return Ok(());
+    };
+    // Only a refusal is worth the look at holds that nobody renews any more. Expiring them locks counters in
+    // their order, so the attempt first lets go of its own: with some of them in hand it could wait for
+    // somebody who waits for us.
+    tx.undo_attempt().await?;
+    if expire_overdue(tx, ambient).await? > 0 {
+        match reserve_all(tx, ambient, standing, charges).await? {
+            None => return Ok(()),
+            Some(again) => refused = again,
+        }
     }
-    // Only a refusal is worth the look at holds that nobody renews any more.
-    if expire_overdue(tx, ambient).await? > 0 && tx.reserve(charge, limit).await? {
-        return Ok(());
+    let row = tx.quota(&refused.key).await?;
+    let limit = standing.limit(&refused.key.metric, ambient.now()).value;
+    Err(refusal(refused, row.used + row.reserved, limit))
+}
+
+/// The first charge that does not fit, if one does not; those before it are reserved.
+async fn reserve_all<'a>(
+    tx: &mut (impl UsageTx + Send),
+    ambient: &Ambient,
+    standing: &Standing,
+    charges: &'a [Charge],
+) -> Result<Option<&'a Charge>, StoreError> {
+    for charge in charges {
+        let limit = standing.limit(&charge.key.metric, ambient.now()).value;
+        if !tx.reserve(charge, limit).await? {
+            return Ok(Some(charge));
+        }
     }
-    let row = tx.quota(&charge.key).await?;
-    Err(refusal(charge, row.used + row.reserved, limit))
+    Ok(None)
 }
 
 fn refusal(charge: &Charge, current: u64, limit: Limit) -> TakeError {
@@ -361,13 +393,18 @@ pub async fn expire_overdue(
     tx: &mut (impl UsageTx + JobsTx + Send),
     ambient: &Ambient,
 ) -> Result<usize, StoreError> {
-    let mut expired = 0;
-    for hold in tx.overdue(ambient.lease_now()).await? {
-        if give_back(tx, &hold, HoldState::Expired).await? {
-            expired += 1;
-        }
+    let overdue = tx.overdue(ambient.lease_now()).await?;
+    let mut amounts = BTreeMap::<_, u64>::new();
+    for charge in overdue.iter().flat_map(|hold| &hold.charges) {
+        *amounts.entry(&charge.key).or_default() += charge.amount;
     }
-    Ok(expired)
+    for (key, amount) in amounts {
+        tx.apply(key, amount, 0, Limit::Unlimited).await?;
+    }
+    for hold in &overdue {
+        close(tx, hold, HoldState::Expired).await?;
+    }
+    Ok(overdue.len())
 }
 
 /// Gives a hold's amounts back; what it leaves behind becomes a job. Does nothing when it is not held any
@@ -380,25 +417,33 @@ pub async fn release(
     id: HoldId,
 ) -> Result<bool, StoreError> {
     match tx.held(id).await? {
-        Some(hold) => give_back(tx, &hold, HoldState::Released).await,
+        Some(hold) => {
+            for charge in &hold.charges {
+                tx.apply(&charge.key, charge.amount, 0, Limit::Unlimited)
+                    .await?;
+            }
+            close(tx, &hold, HoldState::Released).await?;
+            Ok(true)
+        }
         None => Ok(false),
     }
 }
 
-async fn give_back(
+/// Ends a hold that this transaction has locked, and whose amounts it has given back.
+async fn close(
     tx: &mut (impl UsageTx + JobsTx + Send),
     hold: &Hold,
     state: HoldState,
-) -> Result<bool, StoreError> {
-    for charge in &hold.charges {
-        tx.apply(&charge.key, charge.amount, 0, Limit::Unlimited)
-            .await?;
+) -> Result<(), StoreError> {
+    if !tx.close_hold(hold.id, state).await? {
+        return Err(StoreError::Taken {
+            operation: "close a hold",
+        });
     }
-    let closed = tx.close_hold(hold.id, state).await?;
-    if closed && let Some(work) = hold.left_behind() {
+    if let Some(work) = hold.left_behind() {
         tx.enqueue(work, None).await?;
     }
-    Ok(closed)
+    Ok(())
 }
 
 /// Turns a hold into usage: every actual amount is a conditional take against the limit in force now,
@@ -462,7 +507,7 @@ pub async fn reserve(
     charge: &Charge,
 ) -> Result<(), TakeError> {
     let standing = tx.standing().await?;
-    take(tx, ambient, &standing, charge).await
+    take(tx, ambient, &standing, std::slice::from_ref(charge)).await
 }
 
 /// Gives back what [`reserve`] took.
@@ -504,7 +549,7 @@ pub async fn add(
     subject: String,
 ) -> Result<LedgerLine, TakeError> {
     let standing = tx.standing().await?;
-    take(tx, ambient, &standing, &charge).await?;
+    take(tx, ambient, &standing, std::slice::from_ref(&charge)).await?;
     grow(tx, ambient, &standing, &charge, charge.amount, &subject).await
 }
 

@@ -145,6 +145,7 @@ impl MemoryStore {
             state: self.state().clone(),
             store: self.clone(),
             scope: *scope,
+            attempt: None,
             _turn: turn,
         }
     }
@@ -211,6 +212,8 @@ pub struct MemoryTx {
     store: MemoryStore,
     scope: WorkspaceScope,
     state: State,
+    /// What an attempt that is undone goes back to.
+    attempt: Option<State>,
     _turn: OwnedMutexGuard<()>,
 }
 

@@ -51,6 +51,21 @@ impl UsageTx for MemoryTx {
         Ok(rows.quotas.get(key).copied().unwrap_or_default())
     }
 
+    async fn begin_attempt(&mut self) -> Result<(), StoreError> {
+        self.write("begin an attempt")?;
+        self.attempt = Some(self.state.clone());
+        Ok(())
+    }
+
+    async fn undo_attempt(&mut self) -> Result<(), StoreError> {
+        self.write("undo an attempt")?;
+        match &self.attempt {
+            Some(before) => self.state = before.clone(),
+            None => panic!("an attempt is begun before it is undone"),
+        }
+        Ok(())
+    }
+
     async fn quotas(&mut self) -> Result<Vec<(QuotaKey, QuotaRow)>, StoreError> {
         let rows = self.read("read quotas")?;
         Ok(rows.quotas.iter().map(|(k, r)| (k.clone(), *r)).collect())

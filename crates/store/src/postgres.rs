@@ -1,0 +1,350 @@
+//! PostgreSQL: the pools, and the forms in which a statement is told how far it may see.
+//!
+//! Every setting is transaction-local, so that it ends with the transaction whoever uses the session next. A
+//! read is one statement that makes the setting and reads under it; behind PgBouncer, whose sessions remember
+//! no statements, it is a transaction. Whoever says nothing sees nothing: row-level security compares with
+//! a setting that is not there.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "with the scope module this is what everything else is forbidden"
+)]
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sea_orm::sqlx::pool::PoolConnection;
+use sea_orm::sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, Executor, Postgres as Driver, Transaction};
+use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value, Values};
+use sea_query_sqlx::SqlxValues;
+use tokio::sync::Mutex;
+
+use crate::connection::Reach;
+use crate::url::Server;
+
+/// The longest that a statement may take in the database.
+const STATEMENT_TIMEOUT: &str = "30s";
+/// The longest that a statement waits for a row that another transaction holds.
+const LOCK_TIMEOUT: &str = "15s";
+/// The longest that a transaction may stand idle before the database ends it.
+const IDLE_TIMEOUT: &str = "60s";
+/// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+/// The longest that a request waits for a connection.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A PostgreSQL server's connections. Reading and transactions have pools of their own: a transaction that
+/// reads outside itself never waits for a connection that another such transaction holds.
+pub(crate) struct Postgres {
+    reads: PgPool,
+    writes: PgPool,
+    pgbouncer: bool,
+}
+
+impl Postgres {
+    pub(crate) async fn connect(server: &Server) -> Result<Self, DbErr> {
+        let options = if server.pgbouncer {
+            // It refuses start-up parameters that it does not track.
+            let options = server.options.clone().statement_cache_capacity(0);
+            options.extra_float_digits(None)
+        } else {
+            server.options.clone().options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("lock_timeout", LOCK_TIMEOUT),
+                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
+            ])
+        };
+        let pool = || {
+            PgPoolOptions::new()
+                .max_connections(server.pool_size)
+                // A ping for each statement would double its way; a connection that was lost is noticed by its
+                // first use, and replaced.
+                .test_before_acquire(false)
+                .acquire_timeout(ACQUIRE_WITHIN)
+        };
+        let writes = pool().connect_with(options.clone()).await.map_err(lost)?;
+        Ok(Self {
+            reads: pool().connect_lazy_with(options),
+            writes,
+            pgbouncer: server.pgbouncer,
+        })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.reads.close().await;
+        self.writes.close().await;
+    }
+
+    /// Reads within reach: one statement, one round trip; or a transaction where PgBouncer stands between.
+    pub(crate) async fn read(
+        &self,
+        reach: Reach,
+        statement: Statement,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        if self.pgbouncer {
+            let tx = self.begin_in(&self.reads, reach, "").await?;
+            let rows = tx.query(statement).await?;
+            tx.commit().await?;
+            return Ok(rows);
+        }
+        let statement = within(reach, statement)?;
+        let mut stale = self.reads.size();
+        loop {
+            let mut connection = acquire(&self.reads).await?;
+            match bounded(fetch(&mut connection, &statement, true)).await {
+                // Nothing was changed, so that reading again is right.
+                Err(error) if stale > 0 && is_lost(&error) => stale -= 1,
+                read => return answers(read),
+            }
+        }
+    }
+
+    /// Writes within reach, in a transaction of its own.
+    pub(crate) async fn write(
+        &self,
+        reach: Reach,
+        statement: Statement,
+    ) -> Result<ExecResult, DbErr> {
+        if reach == Reach::Installation && !self.pgbouncer {
+            let mut connection = acquire(&self.writes).await?;
+            return done(bounded(bind(&statement, true).execute(&mut *connection)).await);
+        }
+        let tx = self.begin(reach).await?;
+        let done = tx.execute(statement).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    /// As [`Self::write`], for a statement that answers rows.
+    pub(crate) async fn write_returning(
+        &self,
+        reach: Reach,
+        statement: Statement,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let tx = self.begin(reach).await?;
+        let rows = tx.query(statement).await?;
+        tx.commit().await?;
+        Ok(rows)
+    }
+
+    /// Begins a transaction within reach.
+    pub(crate) async fn begin(&self, reach: Reach) -> Result<PgTx, DbErr> {
+        self.begin_in(&self.writes, reach, "").await
+    }
+
+    /// Begins a transaction that sees one state of the database.
+    pub(crate) async fn snapshot(&self, reach: Reach) -> Result<PgTx, DbErr> {
+        let mode = " ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        self.begin_in(&self.reads, reach, mode).await
+    }
+
+    async fn begin_in(&self, pool: &PgPool, reach: Reach, mode: &str) -> Result<PgTx, DbErr> {
+        let mut opening = format!("BEGIN{mode}");
+        if self.pgbouncer {
+            for (name, value) in [
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("lock_timeout", LOCK_TIMEOUT),
+                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
+            ] {
+                opening.push_str(&format!("; SET LOCAL {name} = '{value}'"));
+            }
+        }
+        if let Some((name, value)) = reach.setting() {
+            // An id or a word of ours: nothing in it needs quoting.
+            opening.push_str(&format!("; SET LOCAL {name} = '{value}'"));
+        }
+        // In a task of its own. The driver takes no note of a BEGIN whose caller is gone before the answer: the
+        // session would return to the pool in an open transaction.
+        let begun = tokio::spawn(begin_fresh(pool.clone(), opening));
+        let begun = tokio::time::timeout(ANSWER_WITHIN + ACQUIRE_WITHIN, begun).await;
+        let begun = begun.map_err(|_| late())?;
+        let tx = begun.map_err(|e| DbErr::Custom(e.to_string()))?;
+        Ok(PgTx {
+            tx: Mutex::new(tx.map_err(lost)?),
+            persistent: !self.pgbouncer,
+            is_aborted: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Begins on a connection that lives: as many may be stale as there are.
+async fn begin_fresh(
+    pool: PgPool,
+    opening: String,
+) -> Result<Transaction<'static, Driver>, sqlx::Error> {
+    let mut stale = pool.size();
+    loop {
+        match pool.begin_with(AssertSqlSafe(opening.clone())).await {
+            Err(error) if stale > 0 && is_lost(&error) => stale -= 1,
+            begun => return begun,
+        }
+    }
+}
+
+/// A transaction. Dropping it rolls back.
+pub(crate) struct PgTx {
+    tx: Mutex<Transaction<'static, Driver>>,
+    persistent: bool,
+    /// A statement failed, and the database takes no further one.
+    is_aborted: AtomicBool,
+}
+
+/// The one savepoint that a transaction has at a time.
+const SAVEPOINT: &str = "attempt";
+
+impl PgTx {
+    pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let mut tx = self.tx.lock().await;
+        let read = bounded(fetch(&mut tx, &statement, self.persistent)).await;
+        answers(self.noted(read))
+    }
+
+    pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let mut tx = self.tx.lock().await;
+        let query = bind(&statement, self.persistent);
+        done(self.noted(bounded(query.execute(&mut **tx)).await))
+    }
+
+    /// Runs statements without parameters, by the protocol that needs no preparing.
+    pub(crate) async fn command(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let mut tx = self.tx.lock().await;
+        let ran = bounded(tx.execute(AssertSqlSafe(sql.to_owned()))).await;
+        done(self.noted(ran))
+    }
+
+    /// Turns the transaction to another reach.
+    pub(crate) async fn enter(&self, reach: Reach) -> Result<(), DbErr> {
+        let mut sql = Reach::SETTINGS
+            .map(|name| format!("SET LOCAL {name} = ''"))
+            .join("; ");
+        if let Some((name, value)) = reach.setting() {
+            sql.push_str(&format!("; SET LOCAL {name} = '{value}'"));
+        }
+        self.command(&sql).await.map(drop)
+    }
+
+    /// Marks where [`Self::rewind`] goes back to.
+    pub(crate) async fn mark(&self) -> Result<(), DbErr> {
+        self.command(&format!("SAVEPOINT {SAVEPOINT}")).await.map(drop)
+    }
+
+    /// Undoes what was done since [`Self::mark`], and lets go of the rows that were locked since.
+    pub(crate) async fn rewind(&self) -> Result<(), DbErr> {
+        let sql = format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}");
+        self.command(&sql).await?;
+        self.is_aborted.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Commits; an error when a statement had failed, since the database would answer such a COMMIT by rolling
+    /// back, without an error.
+    pub(crate) async fn commit(self) -> Result<(), DbErr> {
+        if self.is_aborted.into_inner() {
+            return Err(DbErr::Custom("a statement of the transaction failed".to_owned()));
+        }
+        bounded(self.tx.into_inner().commit()).await.map_err(lost)
+    }
+
+    fn noted<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        if outcome.is_err() {
+            self.is_aborted.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+/// The statement that makes the setting and reads under it.
+///
+/// The order is forced, not hoped for: what depends on `scope.id` by LATERAL can only be the inner side of a
+/// nested loop over `scope`, and OFFSET 0 keeps the planner from taking it apart. So the setting is made before
+/// the first row is looked at. Were it otherwise, row-level security would answer nothing.
+fn within(reach: Reach, statement: Statement) -> Result<Statement, DbErr> {
+    let Some((name, value)) = reach.setting() else {
+        return Ok(statement);
+    };
+    let Statement { sql, values, .. } = statement;
+    let word = sql.split_whitespace().next().unwrap_or_default();
+    if !word.eq_ignore_ascii_case("SELECT") && !word.eq_ignore_ascii_case("WITH") {
+        return Err(DbErr::Custom("a read handle reads".to_owned()));
+    }
+    let mut values = values.map_or_else(Vec::new, |values| values.0);
+    values.push(Value::from(value));
+    let sql = format!(
+        "WITH scope AS MATERIALIZED (SELECT set_config('{name}', ${}, true) AS id)
+         SELECT r.* FROM scope CROSS JOIN LATERAL
+             (SELECT q.* FROM ({sql}) q WHERE scope.id IS NOT NULL OFFSET 0) r",
+        values.len()
+    );
+    Ok(Statement {
+        sql,
+        values: Some(Values(values)),
+        db_backend: statement.db_backend,
+    })
+}
+
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<Driver>, DbErr> {
+    pool.acquire().await.map_err(lost)
+}
+
+fn bind(
+    statement: &Statement,
+    persistent: bool,
+) -> sqlx::query::Query<'_, Driver, SqlxValues> {
+    let values = statement.values.clone().unwrap_or_else(|| Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+        .persistent(persistent)
+}
+
+async fn fetch(
+    connection: &mut PgConnection,
+    statement: &Statement,
+    persistent: bool,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    bind(statement, persistent).fetch_all(connection).await
+}
+
+fn answers(read: Result<Vec<PgRow>, sqlx::Error>) -> Result<Vec<QueryResult>, DbErr> {
+    match read {
+        Ok(rows) => Ok(rows.into_iter().map(QueryResult::from).collect()),
+        Err(error) => Err(DbErr::Query(RuntimeErr::SqlxError(error.into()))),
+    }
+}
+
+fn done(
+    ran: Result<sqlx::postgres::PgQueryResult, sqlx::Error>,
+) -> Result<ExecResult, DbErr> {
+    ran.map(ExecResult::from)
+        .map_err(|e| DbErr::Exec(RuntimeErr::SqlxError(e.into())))
+}
+
+/// Waits for an answer, but not for ever.
+async fn bounded<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Whether the connection, and not the statement, is what failed.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
+        // The server was told to stop, or is about to start.
+        sqlx::Error::Database(error) => {
+            matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P03"))
+        }
+        _ => false,
+    }
+}
+
+pub(crate) fn lost(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+}
+
+fn late() -> DbErr {
+    lost(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+}

@@ -1,0 +1,210 @@
+//! What an operator should know of the database's set-up, and what a server refuses to work with.
+
+use std::fmt;
+
+use rawdrive_migrations::{deploy, names};
+use rawdrive_tenancy_core::StoreError;
+use sea_orm::sqlx::postgres::PgPoolOptions;
+use sea_orm::{SqlxPostgresConnector, TransactionTrait};
+
+use crate::connection::{Database, Reach};
+use crate::postgres::lost;
+use crate::scope::{column, query};
+use crate::store::{OpenError, Store};
+use crate::url::{Backend, Target, Url};
+
+/// The oldest PostgreSQL that will do: it is the oldest that is still maintained.
+const OLDEST: u32 = 14;
+
+/// How much a remark matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// A wall is missing.
+    Finding,
+}
+
+/// Something about the database's set-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// The server works as the role that owns the tables: it could lift what binds it.
+    OwnsTables {
+        /// The role.
+        role: String,
+    },
+    /// A table with a `workspace_id` has no row-level security, or not all of it.
+    Unprotected {
+        /// The table.
+        table: String,
+        /// What it lacks.
+        lacks: &'static str,
+    },
+    /// A policy lets more be done than this release knows of.
+    UnknownPolicy {
+        /// The table.
+        table: String,
+        /// The policy.
+        policy: String,
+    },
+}
+
+impl Remark {
+    /// How much it matters.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::OwnsTables { .. } => Severity::Note,
+            Self::Unprotected { .. } | Self::UnknownPolicy { .. } => Severity::Finding,
+        }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnsTables { role } => write!(
+                f,
+                "the server connects as `{role}`, which owns the tables and could lift their row-level security: \
+                 give it a role of its own, and that role's name to `rawdrive migrate`"
+            ),
+            Self::Unprotected { table, lacks } => {
+                write!(f, "table `{table}` lacks {lacks}: rows of one workspace could reach another")
+            }
+            Self::UnknownPolicy { table, policy } => {
+                write!(f, "table `{table}` has a policy `{policy}` that this release does not know")
+            }
+        }
+    }
+}
+
+/// Tenant tables, with what holds their rows apart.
+const PROTECTION: &str = "SELECT c.relname::text AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
+        EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant' AND p.polcmd = '*'
+            AND pg_get_expr(p.polqual, p.polrelid) = pg_get_expr(p.polwithcheck, p.polrelid)
+            AND pg_get_expr(p.polqual, p.polrelid) =
+                '(workspace_id = (NULLIF(current_setting(''app.workspace_id''::text, true), ''''::text))::uuid)'
+        ) AS has_policy
+    FROM pg_class c
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+      AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped)
+    ORDER BY c.relname";
+
+/// Policies beside `tenant`: ours let a capability read, and no more.
+const OTHERS: &str = "SELECT c.relname::text AS name, p.polname::text AS policy
+    FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+    WHERE c.relnamespace = current_schema()::regnamespace AND p.polpermissive AND p.polname <> 'tenant'
+      AND NOT (p.polname IN ('own', 'worker') AND p.polcmd = 'r')
+    ORDER BY c.relname, p.polname";
+
+impl Store {
+    /// Brings a database's schema up to date, as the role that owns it; on PostgreSQL the role that the server
+    /// connects as is granted what it needs. Several may do so at once.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn migrate(owner: &Url, server_role: Option<&str>) -> Result<(), OpenError> {
+        let server = match &owner.0 {
+            Target::Sqlite(_) => {
+                let database = Database::connect(&owner.0).await.map_err(OpenError::Database)?;
+                return database.close().await.map_err(OpenError::Database);
+            }
+            Target::Postgres(server) => server,
+        };
+        let mut options = server.options.clone();
+        if server.pgbouncer {
+            options = options.statement_cache_capacity(0).extra_float_digits(None);
+        }
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(options);
+        let pool = pool.await.map_err(|e| OpenError::Database(lost(e)))?;
+        let owner = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+        let tx = owner.begin().await.map_err(OpenError::Database)?;
+        deploy(&tx, server_role).await.map_err(OpenError::Database)?;
+        tx.commit().await.map_err(OpenError::Database)?;
+        owner.close().await.map_err(OpenError::Database)
+    }
+
+    /// What an operator should know of the database's set-up, the gravest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn remarks(&self) -> Result<Vec<Remark>, StoreError> {
+        const OWNER: &str = "SELECT current_user::text AS role FROM pg_class
+            WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+              AND pg_has_role(current_user, relowner, 'USAGE') LIMIT 1";
+        const OPERATION: &str = "look at the database's set-up";
+        if self.backend() == Backend::Sqlite {
+            return Ok(Vec::new());
+        }
+        let on = self.reads(Reach::Installation);
+        let mut remarks = Vec::new();
+        for row in query(&on, OPERATION, PROTECTION, []).await? {
+            for (has, lacks) in [
+                ("enabled", "row-level security"),
+                ("forced", "FORCE ROW LEVEL SECURITY"),
+                ("has_policy", "the policy `tenant`"),
+            ] {
+                if !column::<bool>(&row, has)? {
+                    let table = column(&row, "name")?;
+                    remarks.push(Remark::Unprotected { table, lacks });
+                }
+            }
+        }
+        for row in query(&on, OPERATION, OTHERS, []).await? {
+            remarks.push(Remark::UnknownPolicy {
+                table: column(&row, "name")?,
+                policy: column(&row, "policy")?,
+            });
+        }
+        for row in query(&on, OPERATION, OWNER, []).await? {
+            let role = column(&row, "role")?;
+            remarks.push(Remark::OwnsTables { role });
+        }
+        Ok(remarks)
+    }
+
+    /// Refuses a database that is too old, that would not bind the server, or whose schema is behind.
+    pub(crate) async fn require_fit_database(&self) -> Result<(), OpenError> {
+        const SERVER: &str = "SELECT current_setting('server_version') AS version,
+                current_setting('server_version_num')::int / 10000 AS major, current_user::text AS role,
+                (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user) AS unbound,
+                to_regclass('seaql_migrations') IS NOT NULL AS has_schema";
+        const APPLIED: &str = "SELECT version FROM seaql_migrations";
+        const OPERATION: &str = "look at the database";
+        if self.backend() == Backend::Sqlite {
+            return Ok(());
+        }
+        let on = self.reads(Reach::Installation);
+        let rows = query(&on, OPERATION, SERVER, []).await?;
+        let row = rows.first().ok_or(StoreError::Dangling {
+            operation: OPERATION,
+        })?;
+        if i64::from(column::<i32>(row, "major")?) < i64::from(OLDEST) {
+            return Err(OpenError::TooOld {
+                found: column(row, "version")?,
+                wanted: OLDEST,
+            });
+        }
+        if column(row, "unbound")? {
+            return Err(OpenError::Unbound {
+                role: column(row, "role")?,
+            });
+        }
+        let mut applied: Vec<String> = Vec::new();
+        if column(row, "has_schema")? {
+            for row in query(&on, OPERATION, APPLIED, []).await? {
+                applied.push(column(&row, "version")?);
+            }
+        }
+        // More than this release knows is a newer one's, and expands only.
+        let missing: Vec<_> = names()
+            .into_iter()
+            .filter(|name| !applied.contains(name))
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(OpenError::Behind { missing })
+        }
+    }
+}
