@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_identity::{MasterKey, MasterKeyTooShort};
 use rawdrive_plans::{Catalogue, CatalogueError};
-use rawdrive_store::{Store, Url};
+use rawdrive_store::Store;
 use rawdrive_tenancy_core::ambient::{FileClock, FileClockError};
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -110,13 +110,31 @@ impl Installation {
 }
 
 impl Installation {
-    /// Opens database and photos; brings the schema up to date.
+    /// Brings the schema up to date, as the role that owns it.
     ///
     /// # Errors
     /// See [`OpenError`].
+    pub(crate) async fn migrate(&self) -> Result<(), OpenError> {
+        let config = &self.config;
+        let owner = config.database_owner.as_ref().unwrap_or(&config.database);
+        Ok(Store::migrate(owner, config.database.user()).await?)
+    }
+
+    /// Opens database and photos. Where the server's role owns the schema it is brought up to date first; where
+    /// another one does, that is for `migrate` alone.
+    ///    ///
+    /// # Errors
+    /// See [`OpenError`].
     pub(crate) async fn open_stores(&self) -> Result<(Store, Blobs), OpenError> {
-        let url = Url::sqlite(&self.config.database);
-        let store = Store::open(&url, self.ambient.clone(), &self.catalogue).await?;
+        if self.config.database_owner.is_none() {
+            self.migrate().await?;
+        }
+        let store = Store::open(
+            &self.config.database,
+            self.ambient.clone(),
+            &self.catalogue,
+        )
+        .await?;
         Ok((store, Blobs::local(&self.config.blobs)?))
     }
 

@@ -17,6 +17,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use rawdrive_gallery::analysis::VisionSettings;
 use rawdrive_notices::SmtpUrl;
+use rawdrive_store::{Backend, Url};
 use secrecy::SecretString;
 
 use keys::{KEYS, Key, Standing};
@@ -47,8 +48,10 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// A `plans.toml` instead of the built-in catalogue.
     pub(crate) plans: Option<PathBuf>,
-    /// The SQLite file.
-    pub(crate) database: PathBuf,
+    /// Where the server's data are, and as whom it works there.
+    pub(crate) database: Url,
+    /// PostgreSQL: the role that owns the schema, where it is another than the server's.
+    pub(crate) database_owner: Option<Url>,
     /// The directory of the photos.
     pub(crate) blobs: PathBuf,
     /// What seals secrets at rest, instead of the data directory's `secret.key`.
@@ -218,8 +221,9 @@ impl Config {
             public_url: sources.optional("public_url", PublicUrl::parse)?,
             plans: sources.optional("plans", values::path)?,
             database: sources
-                .optional("database_url", values::sqlite_path)?
-                .unwrap_or_else(|| data_dir.join("rawdrive.db")),
+                .optional("database_url", values::database_url)?
+                .unwrap_or_else(|| Url::sqlite(data_dir.join("rawdrive.db"))),
+            database_owner: sources.optional("database_owner_url", values::postgres_url)?,
             blobs: sources
                 .optional("blob_url", values::file_url_path)?
                 .unwrap_or_else(|| data_dir.join("blobs")),
@@ -239,6 +243,19 @@ impl Config {
             dev_clock,
             warnings: Vec::new(),
         };
+        let on_postgres = config.database.backend() == Backend::Postgres;
+        if on_postgres && config.secret_key.is_none() {
+            return Err(sources.refuse(
+                "secret_key",
+                "is required with PostgreSQL, where servers share what it seals: any text of at least 32 bytes",
+            ));
+        }
+        if !on_postgres && config.database_owner.is_some() {
+            return Err(sources.refuse(
+                "database_owner_url",
+                "needs a DATABASE_URL of PostgreSQL: set it as well, or unset this",
+            ));
+        }
         config.warnings = sources.without_effect();
         if config.public_url.is_none() && config.listen.ip().is_unspecified() {
             config.warnings.push(format!(

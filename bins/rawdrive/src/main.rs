@@ -77,12 +77,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Migrate => {
             let installation = open(false)?;
             block_on(async {
+                installation.migrate().await?;
+                // As the server will: what it would stumble over is said now.
                 let (store, _) = installation.open_stores().await?;
                 store.close().await.map_err(commands::OpenError::Store)?;
                 writeln!(
                     std::io::stdout(),
-                    "the schema of {} is up to date",
-                    installation.config.database.display()
+                    "the schema of {:?} is up to date",
+                    installation.config.database
                 )?;
                 Ok(())
             })
@@ -168,8 +170,8 @@ fn open(dev: bool) -> Result<Installation, Failure> {
 /// than be given a new installation.
 fn open_served() -> Result<Installation, Failure> {
     let config = configured(false)?;
-    if !config.database.exists() {
-        return Err(Failure::NoDatabase(config.database.display().to_string()));
+    if let Some(file) = config.database.file().filter(|file| !file.exists()) {
+        return Err(Failure::NoDatabase(file.display().to_string()));
     }
     Ok(Installation::open(config)?)
 }

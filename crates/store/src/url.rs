@@ -117,6 +117,15 @@ impl Url {
         }
     }
 
+    /// The file of a SQLite URL.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Target::Sqlite(path) => Some(path),
+            Target::Postgres(_) => None,
+        }
+    }
+
     /// The role that a PostgreSQL URL connects as.
     #[must_use]
     pub fn user(&self) -> Option<&str> {

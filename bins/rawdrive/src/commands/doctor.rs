@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use rawdrive_gallery::{BlobError, Blobs};
-use rawdrive_store::{Finding, Store};
+use rawdrive_store::{Finding, Severity, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
 use serde_json::json;
@@ -33,8 +33,17 @@ pub(crate) enum DoctorError {
 /// The database or the photos' store does not answer.
 pub(crate) async fn examine(store: &Store, blobs: &Blobs) -> Result<Report, DoctorError> {
     let mut report = Report::default();
+    for remark in store.remarks().await? {
+        match remark.severity() {
+            Severity::Note => report.notes.push(remark.to_string()),
+            Severity::Finding => report.findings.push(Finding {
+                invariant: "the_database_isolates",
+                detail: remark.to_string(),
+            }),
+        }
+    }
     let snapshot = store.snapshot().await?;
-    report.findings = snapshot.integrity().await?;
+    report.findings.extend(snapshot.integrity().await?);
     for workspace in snapshot.workspaces().await? {
         let scope = doctor_scope(workspace);
         report.workspaces += 1;

@@ -16,7 +16,7 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
-use rawdrive_store::Store;
+use rawdrive_store::{Backend, Store};
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::page::CursorCodec;
 use tokio::task::JoinHandle;
@@ -71,7 +71,11 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
     actix_web::rt::System::new().block_on(async move {
         let only_server = installation.data_dir.lock()?;
         let (store, blobs) = installation.open_stores().await?;
-        if only_server.is_some() {
+        for remark in store.remarks().await.map_err(OpenError::Store)? {
+            tracing::warn!("{remark}");
+        }
+        // Of a file this is the only server; of PostgreSQL others may be at work.
+        if only_server.is_some() && store.backend() == Backend::Sqlite {
             // Whoever held quota for an operation under way was a server that is dead now.
             let dead = store
                 .expire_holds_of_dead_server()

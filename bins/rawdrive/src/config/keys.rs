@@ -71,7 +71,7 @@ pub(super) const KEYS: &[Key] = &[
     key("RAWDRIVE_DATA_DIR", "data_dir", Some("./data")),
     key("RAWDRIVE_PLANS", "plans", None),
     key("DATABASE_URL", "database_url", None),
-    key("DATABASE_OWNER_URL", "database_owner_url", None).later(),
+    key("DATABASE_OWNER_URL", "database_owner_url", None),
     key("REDIS_URL", "redis_url", None).later(),
     key("BLOB_URL", "blob_url", None),
     key("STRIPE_SECRET_KEY", "stripe_secret_key", None).later(),

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
@@ -26,7 +28,7 @@ fn nothing_set_is_the_embedded_default() {
         "http://127.0.0.1:8080"
     );
     assert_eq!(config.data_dir.to_str(), Some("./data"));
-    assert_eq!(config.database.to_str(), Some("./data/rawdrive.db"));
+    assert_eq!(config.database.file().and_then(Path::to_str), Some("./data/rawdrive.db"));
     assert_eq!(config.blobs.to_str(), Some("./data/blobs"));
     assert_eq!(config.currency, "usd");
     assert_eq!((config.grace_days, config.retention_days), (14, 30));
@@ -48,6 +50,21 @@ fn the_environment_stands_above_the_file_and_the_file_above_the_defaults() {
     assert_eq!(config.currency, "eur");
     assert_eq!(config.max_upload_bytes, 7);
     assert!(!config.rate_limits);
+}
+
+#[test]
+fn postgresql_wants_a_secret_key_that_its_servers_share() {
+    let url = ("DATABASE_URL", "postgres://app:s3cret@db/rd?pgbouncer=1");
+    let secret = ("RAWDRIVE_SECRET_KEY", "a text of at least thirty-two bytes");
+    let owner = ("DATABASE_OWNER_URL", "postgres://owner@db/rd");
+    let config = load(&[url, secret, owner], "").unwrap();
+    assert_eq!(config.database.backend(), Backend::Postgres);
+    assert_eq!(config.database_owner.as_ref().and_then(Url::user), Some("owner"));
+    assert!(!format!("{config:?}").contains("s3cret"));
+    let error = load(&[url], "").unwrap_err().to_string();
+    assert!(error.contains("required with PostgreSQL"), "{error}");
+    let error = load(&[owner], "").unwrap_err().to_string();
+    assert!(error.starts_with("DATABASE_OWNER_URL") && error.contains("DATABASE_URL of PostgreSQL"), "{error}");
 }
 
 #[test]
@@ -74,7 +91,7 @@ fn good_values_are_read() {
         "",
     )
     .unwrap();
-    assert_eq!(config.database.to_str(), Some("/var/db/rd.db"));
+    assert_eq!(config.database.file().and_then(Path::to_str), Some("/var/db/rd.db"));
     assert_eq!(config.blobs.to_str(), Some("/var/photos"));
     assert_eq!(
         config.public_url(config.listen).as_str(),
@@ -89,7 +106,7 @@ fn good_values_are_read() {
         ("sqlite:/a/b", "/a/b"),
     ] {
         let config = load(&[("DATABASE_URL", url)], "").unwrap();
-        assert_eq!(config.database.to_str(), Some(path), "{url}");
+        assert_eq!(config.database.file().and_then(Path::to_str), Some(path), "{url}");
     }
     for (text, on) in [
         ("1", true),
@@ -159,13 +176,13 @@ fn an_unreadable_value_names_its_key_and_what_would_be_right() {
         ("DATABASE_URL", "mysql://h/d", "expected sqlite://"),
         (
             "DATABASE_URL",
-            "postgres://u:p@h/d",
-            "not part of this release: unset it",
+            "postgres://u:s3cret@h/d?colour=red",
+            "has an unknown parameter `colour`",
         ),
         (
-            "DATABASE_URL",
-            "postgresql://h/d",
-            "not part of this release: unset it",
+            "DATABASE_OWNER_URL",
+            "sqlite://rd.db",
+            "must begin with postgres://",
         ),
         ("BLOB_URL", "/var/photos", "expected file://"),
         ("BLOB_URL", "file://", "expected file://"),

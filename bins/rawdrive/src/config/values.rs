@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use actix_web::http::Uri;
 use rawdrive_notices::SmtpUrl;
+use rawdrive_store::{Backend, Url};
 use secrecy::SecretString;
 
 use crate::telemetry;
@@ -87,10 +88,24 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-pub(super) fn sqlite_path(text: &str) -> Result<PathBuf, String> {
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Err("PostgreSQL is not part of this release: unset it".to_owned());
+pub(super) fn database_url(text: &str) -> Result<Url, String> {
+    if text.starts_with("postgres") {
+        postgres_url(text)
+    } else {
+        sqlite_path(text).map(Url::sqlite)
     }
+}
+
+pub(super) fn postgres_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if url.backend() == Backend::Postgres {
+        Ok(url)
+    } else {
+        Err("must begin with postgres://".to_owned())
+    }
+}
+
+fn sqlite_path(text: &str) -> Result<PathBuf, String> {
     let path = text
         .strip_prefix("sqlite://")
         .or_else(|| text.strip_prefix("sqlite:"));
@@ -99,7 +114,9 @@ pub(super) fn sqlite_path(text: &str) -> Result<PathBuf, String> {
         Some(path) if !path.contains(['?', '#']) && !path.contains(":memory:") => file_path(path),
         _ => None,
     }
-    .ok_or_else(|| "expected sqlite:// and the path of a file, without options".to_owned())
+    .ok_or_else(|| {
+        "expected sqlite:// and the path of a file, without options, or postgres:// and a server".to_owned()
+    })
 }
 
 pub(super) fn file_url_path(text: &str) -> Result<PathBuf, String> {
