@@ -36,6 +36,17 @@ mod url;
 mod usage;
 mod workspace;
 
+#[cfg(test)]
+extern crate self as rawdrive_store;
+#[cfg(test)]
+mod second_wall;
+#[cfg(test)]
+#[path = "../tests/contract/subject.rs"]
+mod subject;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 pub use doctor::{Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
 pub use remarks::{Remark, Severity};

@@ -260,7 +260,7 @@ impl PgTx {
 /// The order is forced, not hoped for: what depends on `scope.id` by LATERAL can only be the inner side of a
 /// nested loop over `scope`, and OFFSET 0 keeps the planner from taking it apart. So the setting is made before
 /// the first row is looked at. Were it otherwise, row-level security would answer nothing.
-fn within(reach: Reach, statement: Statement) -> Result<Statement, DbErr> {
+pub(crate) fn within(reach: Reach, statement: Statement) -> Result<Statement, DbErr> {
     let Some((name, value)) = reach.setting() else {
         return Ok(statement);
     };

@@ -23,17 +23,17 @@ pub(crate) trait Tenant: EntityTrait {
 
     /// Reads of the scope's own rows.
     fn scoped(scope: &WorkspaceScope) -> Select<Self> {
-        Self::find().filter(Self::WORKSPACE.eq(scope.workspace().uuid()))
+        filtered(Self::find(), Self::WORKSPACE, scope)
     }
 
     /// Updates of the scope's own rows.
     fn scoped_update(scope: &WorkspaceScope) -> UpdateMany<Self> {
-        Self::update_many().filter(Self::WORKSPACE.eq(scope.workspace().uuid()))
+        filtered(Self::update_many(), Self::WORKSPACE, scope)
     }
 
     /// Deletes of the scope's own rows.
     fn scoped_delete(scope: &WorkspaceScope) -> DeleteMany<Self> {
-        Self::delete_many().filter(Self::WORKSPACE.eq(scope.workspace().uuid()))
+        filtered(Self::delete_many(), Self::WORKSPACE, scope)
     }
 
     /// An insert, stamped with the scope's workspace whatever the row said.
@@ -48,22 +48,67 @@ pub(crate) trait Tenant: EntityTrait {
     }
 }
 
+/// The scope's own rows of what a statement is about.
+fn filtered<Q: QueryFilter>(statement: Q, workspace: impl ColumnTrait, scope: &WorkspaceScope) -> Q {
+    if mutant::has_no_filter() {
+        return statement;
+    }
+    statement.filter(workspace.eq(scope.workspace().uuid()))
+}
+
+/// The store without its own filter: what row-level security must hold against alone. In this crate's unit
+/// tests only; nothing that is shipped knows of it.
+#[cfg(test)]
+pub(crate) mod mutant {
+    use std::cell::Cell;
+
+    thread_local! {
+        static ON: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// From now on, in this thread.
+    pub(crate) fn drop_the_filter() {
+        ON.set(true);
+    }
+
+    pub(super) fn has_no_filter() -> bool {
+        ON.get()
+    }
+
+    /// A statement of this crate's own SQL without its condition on the workspace.
+    pub(super) fn unfiltered(sql: &str) -> String {
+        const CONDITION: &str = "workspace_id = $1";
+        let mut rest = sql;
+        let mut unfiltered = String::new();
+        while let Some(at) = rest.find(CONDITION) {
+            // With the table's name before it.
+            let start = rest[..at].rfind([' ', '(', '\n']).map_or(0, |space| space + 1);
+            unfiltered.push_str(&rest[..start]);
+            unfiltered.push_str("$1 IS NOT NULL");
+            rest = &rest[at + CONDITION.len()..];
+        }
+        unfiltered + rest
+    }
+}
+
+#[cfg(not(test))]
+mod mutant {
+    pub(super) const fn has_no_filter() -> bool {
+        false
+    }
+
+    pub(super) fn unfiltered(sql: &str) -> String {
+        sql.to_owned()
+    }
+}
+
 /// Whether the database locks rows that are read to be changed. SQLite has one writer at a time.
 pub(crate) fn locks_rows(on: &impl ConnectionTrait) -> bool {
     on.get_database_backend() == DatabaseBackend::Postgres
 }
 
-/// What ends a statement of this crate's own SQL that reads rows to change them. It keeps nobody from pointing
-/// at them.
-pub(crate) fn to_change(on: &impl ConnectionTrait) -> &'static str {
-    if locks_rows(on) {
-        " FOR NO KEY UPDATE"
-    } else {
-        ""
-    }
-}
-
-/// As [`to_change`], for those that others work on just now to be left out.
+/// What ends a statement of this crate's own SQL that reads rows to change them, where those that others work
+/// on just now are to be left out. It keeps nobody from pointing at them.
 pub(crate) fn to_change_if_free(on: &impl ConnectionTrait) -> &'static str {
     if locks_rows(on) {
         " FOR NO KEY UPDATE SKIP LOCKED"
@@ -114,6 +159,9 @@ fn statement(
     sql: &str,
     values: impl IntoIterator<Item = Value>,
 ) -> Statement {
+    if mutant::has_no_filter() {
+        return Statement::from_sql_and_values(backend, mutant::unfiltered(sql), values);
+    }
     Statement::from_sql_and_values(backend, sql, values)
 }
 

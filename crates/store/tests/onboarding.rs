@@ -20,11 +20,16 @@ use rawdrive_onboarding::{
     Facts, ONBOARDING_COMPLETED, OnboardingRead, OnboardingTx, STEPS, checklist, review,
 };
 use rawdrive_plans::{Catalogue, PlansTx, Slug, set_plan};
-use rawdrive_store::{Release, Store, Url, WriteTx};
+use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::id::{ClientId, LibraryId};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{Ambient, Commit as _, SystemReason, WorkspaceScope};
 use tokio::runtime::Runtime;
+
+#[macro_use]
+mod support;
+
+use support::{Database, Engine};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -65,13 +70,6 @@ struct Model {
 }
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-
-async fn open(folder: &tempfile::TempDir) -> Store {
-    let url = Url::sqlite(folder.path().join("rawdrive.db"));
-    Store::open(&url, Ambient::system(), &Catalogue::built_in())
-        .await
-        .unwrap()
-}
 
 #[expect(
     clippy::disallowed_methods,
@@ -212,9 +210,9 @@ async fn told(store: &Store) -> usize {
         .count()
 }
 
-async fn walk(steps: Vec<(Step, bool)>) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder).await;
+async fn walk(engine: Engine, steps: Vec<(Step, bool)>) {
+    let database = Database::new(engine).await;
+    let store = database.open(Ambient::system(), &Catalogue::built_in()).await;
     let ambient = store.ambient().clone();
     let scope = workspace(&store).await;
     let mut model = Model {
@@ -253,12 +251,16 @@ proptest! {
 
     #[test]
     fn completion_is_told_once_by_whatever_completes_the_facts(steps in proptest::collection::vec(step(), 1..40)) {
-        RUNTIME.block_on(walk(steps));
+        RUNTIME.block_on(walk(Engine::Sqlite, steps));
+    }
+
+    #[test]
+    fn completion_is_told_once_on_postgres_too(steps in proptest::collection::vec(step(), 1..40)) {
+        RUNTIME.block_on(walk(Engine::Postgres, steps));
     }
 }
 
-#[test]
-fn a_list_that_is_completed_twice_is_told_once() {
+async fn a_list_that_is_completed_twice_is_told_once(engine: Engine) {
     let all = [
         Step::BillingEmail(true),
         Step::Library(true),
@@ -269,13 +271,12 @@ fn a_list_that_is_completed_twice_is_told_once() {
         Step::Branding,
         Step::Plan("free"),
     ];
-    RUNTIME.block_on(walk(all.map(|step| (step, true)).into()));
+    walk(engine, all.map(|step| (step, true)).into()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn steps_completed_at_the_same_time_are_told_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder).await;
+async fn steps_completed_at_the_same_time_are_told_once(engine: Engine) {
+    let database = Database::new(engine).await;
+    let store = database.open(Ambient::system(), &Catalogue::built_in()).await;
     let scope = workspace(&store).await;
     let skips = STEPS.map(|step| {
         let store = store.clone();
@@ -295,3 +296,8 @@ async fn steps_completed_at_the_same_time_are_told_once() {
     assert_eq!(facts.skipped, skipped);
     assert_eq!(told(&store).await, 1);
 }
+
+on_every_database![
+    a_list_that_is_completed_twice_is_told_once,
+    steps_completed_at_the_same_time_are_told_once,
+];

@@ -19,13 +19,18 @@ use rawdrive_identity::{
     remove_member, revoke_invitation, role_to_change, sign_up, sweep_invitations,
 };
 use rawdrive_plans::{Catalogue, Limit, Metric, PlansTx, Setting, Slug, override_setting};
-use rawdrive_store::{Release, Store, Url, WriteTx};
+use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::ambient::{ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Ambient, Commit as _, Role, SystemReason, WorkspaceScope};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, add};
 use tokio::runtime::Runtime;
+
+#[macro_use]
+mod support;
+
+use support::{Database, Engine};
 
 const PEOPLE: usize = 5;
 const PASSWORD: &str = "correct horse battery staple";
@@ -100,7 +105,7 @@ impl Model {
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 struct House {
-    _folder: tempfile::TempDir,
+    _database: Database,
     store: Store,
     clock: Arc<ManualClock>,
     scope: WorkspaceScope,
@@ -118,15 +123,12 @@ fn name(person: usize) -> PersonName {
 }
 
 impl House {
-    async fn open(model: &mut Model) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    async fn open(engine: Engine, model: &mut Model) -> Self {
+        let database = Database::new(engine).await;
         let clock = Arc::new(ManualClock::at("2027-01-31T12:00:00Z".parse().unwrap()));
         let ambient = Ambient::new(clock.clone(), clock.clone(), Arc::new(SystemEntropy));
-        let url = Url::sqlite(folder.path().join("rawdrive.db"));
         let catalogue = Catalogue::built_in();
-        let store = Store::open(&url, ambient.clone(), &catalogue)
-            .await
-            .unwrap();
+        let store = database.open(ambient.clone(), &catalogue).await;
         let keyring = Keyring::new(vec![SigningKey::generate(&ambient)]).unwrap();
         #[expect(
             clippy::disallowed_methods,
@@ -134,7 +136,7 @@ impl House {
         )]
         let scope = WorkspaceScope::for_system(ambient.id(), SystemReason::SignUp);
         let house = Self {
-            _folder: folder,
+            _database: database,
             store,
             clock,
             scope,
@@ -368,19 +370,29 @@ impl House {
     }
 }
 
+async fn live(engine: Engine, steps: Vec<Step>) {
+    let mut model = Model::default();
+    let house = House::open(engine, &mut model).await;
+    for step in steps {
+        house.act(&mut model, step).await;
+        house.check(&model).await;
+    }
+    let snapshot = house.store.snapshot().await.unwrap();
+    assert_eq!(snapshot.check(&house.scope).await.unwrap(), []);
+    drop(snapshot);
+    house.store.close().await.unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn a_team_is_what_its_history_makes_it(steps in prop::collection::vec(step(), 1..40)) {
-        RUNTIME.block_on(async {
-            let mut model = Model::default();
-            let house = House::open(&mut model).await;
-            for step in steps {
-                house.act(&mut model, step).await;
-                house.check(&model).await;
-            }
-            let snapshot = house.store.snapshot().await.unwrap();
-            assert_eq!(snapshot.check(&house.scope).await.unwrap(), []);
-        });
+        RUNTIME.block_on(live(Engine::Sqlite, steps));
+    }
+
+    #[test]
+    fn a_team_is_what_its_history_makes_it_on_postgres(steps in prop::collection::vec(step(), 1..40)) {
+        RUNTIME.block_on(live(Engine::Postgres, steps));
     }
 }

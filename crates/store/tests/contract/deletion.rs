@@ -10,11 +10,11 @@ use rawdrive_testkit::contract::Stage;
 use rawdrive_testkit::{gallery, library, photo};
 use rawdrive_usage::{Charge, QuotaKey, QuotaRow, UsageTx, add};
 
-use crate::sqlite::{Sqlite, stage};
+use crate::subject::{Opened, stage};
+use crate::support::Engine;
 
-#[tokio::test]
-async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out() {
-    let stage = stage().await;
+async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out(engine: Engine) {
+    let stage = stage(engine).await;
     let photos = 1_201;
     let gallery = fill(&stage, photos).await;
 
@@ -57,7 +57,7 @@ fn keys(gallery: GalleryId) -> [QuotaKey; 2] {
 }
 
 /// A gallery with rows of that many photos of one byte each, counted as uploads count them.
-async fn fill(stage: &Stage<Sqlite>, photos: usize) -> GalleryId {
+async fn fill(stage: &Stage<Opened>, photos: usize) -> GalleryId {
     let ambient = stage.ambient();
     let library = library(ambient);
     let gallery = gallery(ambient, library.id);
@@ -84,3 +84,7 @@ async fn fill(stage: &Stage<Sqlite>, photos: usize) -> GalleryId {
     tx.commit().await.unwrap();
     gallery.id
 }
+
+on_every_database![
+    deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out,
+];

@@ -5,36 +5,37 @@ use rawdrive_store::{Claim, Claimed, Replay};
 use rawdrive_tenancy_core::{Commit, StoreError};
 use rawdrive_testkit::contract::Stage;
 
-use crate::sqlite::{Sqlite, stage};
+use crate::subject::{Opened, stage};
+use crate::support::Engine;
 
 const PRINT: [u8; 32] = [7; 32];
 
-async fn claim(stage: &Stage<Sqlite>) -> Claimed {
+async fn claim(stage: &Stage<Opened>) -> Claimed {
     let claimed = stage.store.store.claim_key(&stage.scope, "k", PRINT).await;
     claimed.unwrap()
 }
 
-async fn mine(stage: &Stage<Sqlite>) -> Claim {
+async fn mine(stage: &Stage<Opened>) -> Claim {
     match claim(stage).await {
         Claimed::Mine(claim) => claim,
         other => panic!("the key is free: {other:?}"),
     }
 }
 
-async fn renew(stage: &Stage<Sqlite>, claim: &Claim) -> Result<(), StoreError> {
+async fn renew(stage: &Stage<Opened>, claim: &Claim) -> Result<(), StoreError> {
     let mut tx = stage.begin().await;
     tx.renew_key(claim).await?;
     tx.commit().await
 }
 
-async fn complete(stage: &Stage<Sqlite>, claim: &Claim) -> Result<(), StoreError> {
+async fn complete(stage: &Stage<Opened>, claim: &Claim) -> Result<(), StoreError> {
     let mut tx = stage.begin().await;
     tx.complete_key(claim, &answer()).await?;
     tx.commit().await
 }
 
 /// Lets real time pass: that of leases.
-fn pass(stage: &Stage<Sqlite>, seconds: i64) {
+fn pass(stage: &Stage<Opened>, seconds: i64) {
     stage
         .surroundings
         .advance_leases(TimeDelta::seconds(seconds));
@@ -53,9 +54,8 @@ fn is_in_flight(claimed: &Claimed) -> bool {
     matches!(claimed, Claimed::InFlight { retry_after } if (1..=60).contains(retry_after))
 }
 
-#[tokio::test]
-async fn a_renewed_claim_is_in_flight_for_as_long_as_its_request_lives() {
-    let stage = stage().await;
+async fn a_renewed_claim_is_in_flight_for_as_long_as_its_request_lives(engine: Engine) {
+    let stage = stage(engine).await;
     let first = mine(&stage).await;
     for _ in 0..15 {
         pass(&stage, 20);
@@ -67,9 +67,8 @@ async fn a_renewed_claim_is_in_flight_for_as_long_as_its_request_lives() {
     assert_eq!(claim(&stage).await, Claimed::Replay(answer()));
 }
 
-#[tokio::test]
-async fn a_request_that_is_not_heard_of_loses_its_key_for_good() {
-    let stage = stage().await;
+async fn a_request_that_is_not_heard_of_loses_its_key_for_good(engine: Engine) {
+    let stage = stage(engine).await;
     let dead = mine(&stage).await;
     pass(&stage, 59);
     assert!(is_in_flight(&claim(&stage).await));
@@ -98,9 +97,8 @@ async fn a_request_that_is_not_heard_of_loses_its_key_for_good() {
     assert_eq!(claim(&stage).await, Claimed::Replay(answer()));
 }
 
-#[tokio::test]
-async fn a_renewal_that_is_rolled_back_renews_nothing() {
-    let stage = stage().await;
+async fn a_renewal_that_is_rolled_back_renews_nothing(engine: Engine) {
+    let stage = stage(engine).await;
     let first = mine(&stage).await;
     pass(&stage, 30);
     stage.begin().await.renew_key(&first).await.unwrap();
@@ -108,9 +106,8 @@ async fn a_renewal_that_is_rolled_back_renews_nothing() {
     mine(&stage).await;
 }
 
-#[tokio::test]
-async fn a_request_that_came_to_nothing_gives_its_key_back_also_after_renewals() {
-    let stage = stage().await;
+async fn a_request_that_came_to_nothing_gives_its_key_back_also_after_renewals(engine: Engine) {
+    let stage = stage(engine).await;
     let first = mine(&stage).await;
     pass(&stage, 20);
     renew(&stage, &first).await.unwrap();
@@ -123,3 +120,10 @@ async fn a_request_that_came_to_nothing_gives_its_key_back_also_after_renewals()
     let second = mine(&stage).await;
     assert_ne!(second.effect_id, first.effect_id);
 }
+
+on_every_database![
+    a_renewed_claim_is_in_flight_for_as_long_as_its_request_lives,
+    a_request_that_is_not_heard_of_loses_its_key_for_good,
+    a_renewal_that_is_rolled_back_renews_nothing,
+    a_request_that_came_to_nothing_gives_its_key_back_also_after_renewals,
+];

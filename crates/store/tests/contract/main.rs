@@ -6,14 +6,24 @@
     reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
 )]
 
+#[path = "../support/mod.rs"]
+#[macro_use]
+mod support;
+
 mod deletion;
 mod holds;
 mod idempotency;
-mod sqlite;
+mod subject;
 
 /// A backend keeps the contract when it is listed here.
 mod contract {
     mod sqlite {
-        rawdrive_testkit::store_contract!(crate::sqlite::open);
+        rawdrive_testkit::store_contract!(crate::subject::sqlite);
+    }
+    mod postgres {
+        rawdrive_testkit::store_contract!(crate::subject::postgres);
+    }
+    mod pgbouncer {
+        rawdrive_testkit::store_contract!(crate::subject::pgbouncer);
     }
 }

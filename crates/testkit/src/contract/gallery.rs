@@ -44,6 +44,7 @@ pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(sta
     let outcome = tx.delete_library(changed.id).await.unwrap();
     assert_eq!(outcome, LibraryDeletion::NotEmpty);
     gallery.deleted_at = Some(stage.ambient().now());
+    gallery.version += 1;
     tx.update_gallery(&gallery).await.unwrap();
     let outcome = tx.delete_library(changed.id).await.unwrap();
     assert_eq!(outcome, LibraryDeletion::NotEmpty, "it can come back");
@@ -74,6 +75,30 @@ pub async fn a_gallery_is_read_as_written<S: Subject>(stage: &Stage<S>) {
     tx.update_gallery(&changed).await.unwrap();
     assert_eq!(tx.gallery(changed.id).await.unwrap(), Some(changed));
     assert_eq!(tx.gallery(stage.id()).await.unwrap(), None);
+}
+
+/// Who looked at a gallery before another wrote it writes nothing over that.
+pub async fn a_gallery_is_written_over_by_a_later_version_alone<S: Subject>(stage: &Stage<S>) {
+    let seen = furnished(stage).await;
+    let mut mine = seen.clone();
+    (mine.name, mine.version) = ("Mine".parse().unwrap(), seen.version + 1);
+    let mut tx = stage.begin().await;
+    tx.update_gallery(&mine).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = stage.begin().await;
+    let theirs = Gallery {
+        name: "Theirs".parse().unwrap(),
+        version: seen.version + 1,
+        ..seen
+    };
+    let outcome = tx.update_gallery(&theirs).await;
+    assert!(
+        matches!(outcome, Err(StoreError::Taken { .. })),
+        "{outcome:?}"
+    );
+    drop(tx);
+    let kept = stage.begin().await.gallery(mine.id).await.unwrap();
+    assert_eq!(kept, Some(mine));
 }
 
 /// No gallery without its library, no photo without its gallery.

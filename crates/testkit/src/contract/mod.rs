@@ -184,6 +184,7 @@ macro_rules! store_contract {
             gallery {
                 a_library_is_read_as_written_and_deleted_when_empty,
                 a_gallery_is_read_as_written,
+                a_gallery_is_written_over_by_a_later_version_alone,
                 nothing_stands_in_what_is_not_there,
                 a_gallery_goes_after_its_photos,
                 a_photo_goes_with_its_use_as_a_logo,

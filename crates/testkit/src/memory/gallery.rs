@@ -72,6 +72,11 @@ impl GalleryTx for MemoryTx {
                 operation: OPERATION,
             });
         }
+        if row.version >= gallery.version {
+            return Err(StoreError::Taken {
+                operation: OPERATION,
+            });
+        }
         *row = Gallery {
             created_at: row.created_at,
             ..gallery.clone()

@@ -1,11 +1,11 @@
-//! The store on a SQLite file that goes with it.
+//! The store on a database that goes with it.
 
 use chrono::TimeDelta;
 use rawdrive_gallery::UploadStore;
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
 use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
-use rawdrive_store::{Release, Store, Url, WriteTx};
+use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::page::PageRequest;
@@ -13,7 +13,8 @@ use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
 use rawdrive_testkit::{Surroundings, scope};
 use rawdrive_usage::LedgerEntry;
-use tempfile::TempDir;
+
+use crate::support::{Database, Engine};
 
 /// More than any test writes.
 const ALL: PageRequest = PageRequest {
@@ -21,28 +22,54 @@ const ALL: PageRequest = PageRequest {
     after: None,
 };
 
-pub(crate) struct Sqlite {
+pub(crate) struct Opened {
     pub(crate) store: Store,
-    _directory: TempDir,
+    _database: Option<Database>,
 }
 
-/// Opens a store on a fresh file.
-pub(crate) async fn open(surroundings: &Surroundings, catalogue: &Catalogue) -> Sqlite {
-    let directory = tempfile::tempdir().unwrap();
-    let url = Url::sqlite(directory.path().join("rawdrive.db"));
-    let store = Store::open(&url, surroundings.ambient().clone(), catalogue).await;
-    Sqlite {
-        store: store.unwrap(),
-        _directory: directory,
+impl Opened {
+    /// A store on a database that somebody else keeps.
+    #[allow(dead_code, clippy::allow_attributes, reason = "one of the two that use this file")]
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            _database: None,
+        }
     }
 }
 
-/// A stage on a fresh file.
-pub(crate) async fn stage() -> Stage<Sqlite> {
-    Stage::set(open).await
+/// Opens a store on a fresh database.
+pub(crate) async fn open(
+    engine: Engine,
+    surroundings: &Surroundings,
+    catalogue: &Catalogue,
+) -> Opened {
+    let database = Database::new(engine).await;
+    let store = database.open(surroundings.ambient().clone(), catalogue).await;
+    Opened {
+        store,
+        _database: Some(database),
+    }
 }
 
-impl UploadStore for Sqlite {
+pub(crate) async fn sqlite(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
+    open(Engine::Sqlite, surroundings, catalogue).await
+}
+
+pub(crate) async fn postgres(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
+    open(Engine::Postgres, surroundings, catalogue).await
+}
+
+pub(crate) async fn pgbouncer(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
+    open(Engine::PgBouncer, surroundings, catalogue).await
+}
+
+/// A stage on a fresh database.
+pub(crate) async fn stage(engine: Engine) -> Stage<Opened> {
+    Stage::set(async |surroundings, catalogue| open(engine, surroundings, catalogue).await).await
+}
+
+impl UploadStore for Opened {
     type Tx = WriteTx;
 
     async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
@@ -54,7 +81,7 @@ impl UploadStore for Sqlite {
     }
 }
 
-impl Subject for Sqlite {
+impl Subject for Opened {
     async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
         let ambient = self.store.ambient();
         let scope = scope(ambient.id());
