@@ -19,6 +19,7 @@ mod clients;
 mod companion;
 mod inspect;
 mod model;
+mod opening;
 mod ports;
 mod upload;
 mod verbs;
@@ -34,6 +35,7 @@ pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,
     Title, Website,
 };
+pub use opening::{Opened, Opening, open_together};
 pub use ports::{
     AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
 };

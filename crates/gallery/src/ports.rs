@@ -7,11 +7,13 @@ use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
-use crate::{Branding, Gallery, GalleryOverview, Library, Photo};
+use crate::{
+    Branding, Gallery, GalleryOverview, Library, Opened, Opening, Photo, open_together,
+};
 
 /// What became of a library that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,4 +185,20 @@ pub trait UploadStore: Send + Sync {
         &self,
         scope: &WorkspaceScope,
     ) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
+    /// Opens an upload as [`open_together`] does; a store may do so together with others.
+    fn open(
+        &self,
+        scope: &WorkspaceScope,
+        ambient: &Ambient,
+        opening: Opening,
+    ) -> impl Future<Output = Result<Opened, BeginError>> + Send
+    where
+        Self: Sized,
+    {
+        async move {
+            let opened = open_together(self, ambient, scope, &[opening]).await?;
+            // One was asked for, and each is answered.
+            Ok(opened.into_iter().next().unwrap_or(Opened::NoGallery))
+        }
+    }
 }

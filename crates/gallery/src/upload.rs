@@ -7,8 +7,7 @@ use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{
-    Charge, Exceeded, Hold, HoldPurpose, QuotaKey, TakeError, UsageTx, extend, hold, release,
-    settle,
+    Charge, Exceeded, Hold, QuotaKey, TakeError, UsageTx, extend, release, settle,
 };
 
 use crate::blobs::BlobWriter;
@@ -16,7 +15,7 @@ use crate::companion::{RENEW_EVERY, renew, renewing};
 use crate::verbs::charges;
 use crate::{
     BlobError, Blobs, Companion, FileName, GalleryTx, ImageFacts, InspectError, Inspector,
-    MediaType, Photo, UploadStore,
+    MediaType, Opened, Opening, Photo, UploadStore,
 };
 
 /// The first and the largest step by which a hold of unknown length grows, in bytes.
@@ -187,42 +186,33 @@ async fn give_up<S: UploadStore>(
     Ok(None)
 }
 
-/// The first transaction: the gallery is there, and both limits admit the photo.
+/// The first transaction; answers the bytes that are held from then on.
 async fn open<S: UploadStore>(
     store: &S,
     ambient: &Ambient,
     scope: &WorkspaceScope,
     incoming: &Incoming,
 ) -> Result<u64, UploadError> {
-    let mut tx = store.begin(scope).await?;
-    if tx
-        .gallery(incoming.gallery)
-        .await?
-        .is_none_or(|g| g.deleted_at.is_some())
-    {
-        return Err(UploadError::NoGallery);
-    }
+    let opening = |bytes| Opening {
+        photo: incoming.id,
+        gallery: incoming.gallery,
+        bytes,
+    };
     let bytes = match incoming.length {
         Length::Exactly(0) => return Err(UploadError::Empty),
         Length::Exactly(bytes) if bytes > incoming.max_bytes => {
-            return Err(UploadError::TooLarge {
-                limit: incoming.max_bytes,
-            });
+            let limit = incoming.max_bytes;
+            return Err(UploadError::TooLarge { limit });
         }
         Length::Exactly(bytes) => bytes,
         // The hold grows as bytes come: an envelope's length would refuse a file that just fits.
         Length::AtMost(_) => 0,
     };
-    hold(
-        &mut tx,
-        ambient,
-        Hold::id_of_upload(incoming.id),
-        HoldPurpose::Upload,
-        charges(incoming.gallery, bytes).into(),
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(bytes)
+    match store.open(scope, ambient, opening(bytes)).await? {
+        Opened::Held => Ok(bytes),
+        Opened::NoGallery => Err(UploadError::NoGallery),
+        Opened::Exceeded(exceeded) => Err(UploadError::Exceeded(exceeded)),
+    }
 }
 
 struct Received {

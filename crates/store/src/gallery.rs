@@ -1,14 +1,16 @@
 //! Libraries, galleries, photos, branding.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
-    Library, LibraryDeletion, Photo, Title, UploadStore, Website,
+    Library, LibraryDeletion, Opened, Opening, Photo, Title, UploadStore, Website, open_together,
 };
 use rawdrive_plans::{BeginError, Metric};
 use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId, TypedId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
 use rawdrive_usage::{QuotaKey, UsageTx};
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set};
@@ -534,5 +536,40 @@ impl UploadStore for Store {
 
     async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
         self.begin_despite_read_only(scope, Release::Freeing).await
+    }
+
+    async fn open(
+        &self,
+        scope: &WorkspaceScope,
+        _: &Ambient,
+        opening: Opening,
+    ) -> Result<Opened, BeginError> {
+        const OPERATION: &str = "open an upload";
+        let (store, leader) = (self.clone(), *scope);
+        let work = move |openings: Vec<Opening>| {
+            let store = store.clone();
+            async move {
+                let opened = open_together(&store, store.ambient(), &leader, &openings).await;
+                match opened {
+                    Ok(opened) => opened.into_iter().map(Ok).collect(),
+                    Err(error) => {
+                        let error = Arc::new(error);
+                        openings.iter().map(|_| Err(error.clone())).collect()
+                    }
+                }
+            }
+        };
+        let opened = self
+            .0
+            .openings
+            .submit(scope.workspace(), opening, OPERATION, work)
+            .await?;
+        opened.map_err(|error| match &*error {
+            BeginError::ReadOnly(read_only) => BeginError::ReadOnly(read_only.clone()),
+            BeginError::Store(_) => BeginError::Store(StoreError::Unavailable {
+                operation: OPERATION,
+                source: error.into(),
+            }),
+        })
     }
 }

@@ -32,6 +32,7 @@ mod scope;
 mod standing;
 mod store;
 mod team;
+mod together;
 mod url;
 mod usage;
 mod workspace;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rawdrive_gallery::{Opened, Opening};
 use rawdrive_plans::{Access, BeginError, Catalogue, Plan, Slug, Standing};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use sea_orm::sea_query::OnConflict;
@@ -12,6 +13,7 @@ use tokio::sync::Notify;
 use crate::connection::{Conn, Database, Reach, Tx};
 use crate::entity::plan_versions;
 use crate::scope::{failed, global, global_insert};
+use crate::together::Together;
 use crate::url::{Backend, Url};
 
 /// Why a store cannot be opened.
@@ -69,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) ambient: Ambient,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     pub(crate) jobs: Notify,
+    pub(crate) openings: Together<Opening, Result<Opened, Arc<BeginError>>>,
 }
 
 /// The database. Cheap to clone.
@@ -110,6 +113,7 @@ impl Store {
             ambient,
             plans: RwLock::default(),
             jobs: Notify::new(),
+            openings: Together::default(),
         }));
         store.require_fit_database().await?;
         store.publish(catalogue).await?;

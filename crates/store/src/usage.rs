@@ -152,37 +152,41 @@ impl UsageTx for WriteTx {
         rows.into_iter().map(quota_of).collect()
     }
 
-    async fn insert_hold(
+    async fn insert_holds(
         &mut self,
-        hold: &Hold,
+        holds: &[Hold],
         expires_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let row = holds::ActiveModel {
+        let created_at = self.ambient().now();
+        let rows = holds.iter().map(|hold| holds::ActiveModel {
             id: Set(hold.id.uuid()),
             state: Set(HoldState::Held.as_str().to_owned()),
             purpose: Set(hold.purpose.as_str().to_owned()),
             expires_at: Set(expires_at),
-            created_at: Set(self.ambient().now()),
+            created_at: Set(created_at),
             ..Default::default()
-        };
-        let insert = holds::Entity::scoped_insert(&self.scope, [row]);
+        });
+        let insert = holds::Entity::scoped_insert(&self.scope, rows);
         insert
             .exec_without_returning(&self.tx)
             .await
-            .map_err(failed("insert a hold"))?;
-        let charges = hold.charges.iter().map(|charge| hold_charges::ActiveModel {
-            hold_id: Set(hold.id.uuid()),
-            metric: Set(charge.key.metric.to_string()),
-            subject: Set(charge.key.subject.clone()),
-            period_start: Set(charge.key.period_start),
-            amount: Set(amount(charge.amount)),
-            ..Default::default()
+            .map_err(failed("insert holds"))?;
+        let charges = holds.iter().flat_map(|hold| {
+            let of_hold = |charge: &Charge| hold_charges::ActiveModel {
+                hold_id: Set(hold.id.uuid()),
+                metric: Set(charge.key.metric.to_string()),
+                subject: Set(charge.key.subject.clone()),
+                period_start: Set(charge.key.period_start),
+                amount: Set(amount(charge.amount)),
+                ..Default::default()
+            };
+            hold.charges.iter().map(of_hold)
         });
         let insert = hold_charges::Entity::scoped_insert(&self.scope, charges);
         insert
             .exec_without_returning(&self.tx)
             .await
-            .map_err(failed("insert a hold"))?;
+            .map_err(failed("insert holds"))?;
         Ok(())
     }
 

@@ -26,6 +26,6 @@ pub use period::Period;
 pub use quota::{
     Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow, SettleError,
     TakeError, UnknownPurpose, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
-    release, reserve, review, settle, settle_reserved, subtract,
+    hold_all, hold_each, release, reserve, review, settle, settle_reserved, subtract,
 };
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};

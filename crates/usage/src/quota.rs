@@ -234,10 +234,10 @@ pub trait UsageTx {
     fn quotas(
         &mut self,
     ) -> impl Future<Output = Result<Vec<(QuotaKey, QuotaRow)>, StoreError>> + Send;
-    /// Writes a new hold.
-    fn insert_hold(
+    /// Writes new holds, in as many statements for many as for one.
+    fn insert_holds(
         &mut self,
-        hold: &Hold,
+        holds: &[Hold],
         expires_at: DateTime<Utc>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// The hold, if it is still held; locked until the transaction ends. Holds are locked before counters.
@@ -294,8 +294,97 @@ pub async fn hold(
         purpose,
         charges,
     };
-    tx.insert_hold(&hold, expiry(ambient)).await?;
+    tx.insert_holds(&[hold], expiry(ambient)).await?;
     Ok(())
+}
+
+/// As [`hold`], for several at once: one update a counter, however many they are. False where not all of them
+/// fit: drop the transaction then, and decide each by [`hold_each`] in a new one.
+///
+/// # Errors
+/// The database's failure.
+pub async fn hold_all(
+    tx: &mut (impl UsageTx + PlansTx + Send),
+    ambient: &Ambient,
+    holds: &[Hold],
+) -> Result<bool, StoreError> {
+    let standing = tx.standing().await?;
+    for (key, amount) in sums(holds) {
+        let charge = Charge {
+            key: key.clone(),
+            amount,
+        };
+        let limit = standing.limit(&key.metric, ambient.now()).value;
+        if !tx.reserve(&charge, limit).await? {
+            return Ok(false);
+        }
+    }
+    if !holds.is_empty() {
+        tx.insert_holds(holds, expiry(ambient)).await?;
+    }
+    Ok(true)
+}
+
+/// As [`hold`], for several in their order, each of which is held or refused by itself. To be the first in its
+/// transaction that touches counters.
+///
+/// # Errors
+/// The database's failure.
+pub async fn hold_each(
+    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    ambient: &Ambient,
+    holds: Vec<Hold>,
+) -> Result<Vec<Result<(), Exceeded>>, StoreError> {
+    let standing = tx.standing().await?;
+    expire_overdue(tx, ambient).await?;
+    let mut counters = BTreeMap::new();
+    for (key, _) in sums(&holds) {
+        let row = tx.quota(key).await?;
+        let limit = standing.limit(&key.metric, ambient.now()).value;
+        counters.insert(key.clone(), (row.used + row.reserved, limit));
+    }
+    let (mut outcomes, mut admitted) = (Vec::with_capacity(holds.len()), Vec::new());
+    for hold in holds {
+        let refused = hold.charges.iter().find_map(|charge| {
+            let (current, limit) = counters[&charge.key];
+            match decide(current, charge.amount, limit) {
+                Decision::Allow => None,
+                Decision::Deny(denied) => Some(Exceeded {
+                    metric: charge.key.metric.clone(),
+                    denied,
+                }),
+            }
+        });
+        if let Some(exceeded) = refused {
+            outcomes.push(Err(exceeded));
+            continue;
+        }
+        for charge in &hold.charges {
+            if let Some((current, _)) = counters.get_mut(&charge.key) {
+                *current += charge.amount;
+            }
+        }
+        outcomes.push(Ok(()));
+        admitted.push(hold);
+    }
+    if hold_all(tx, ambient, &admitted).await? {
+        Ok(outcomes)
+    } else {
+        // A counter that was not there when it was looked at has been made since, and filled.
+        Err(StoreError::Taken {
+            operation: "hold several",
+        })
+    }
+}
+
+/// What several holds hold of each counter together, in the order in which counters are locked.
+fn sums(holds: &[Hold]) -> BTreeMap<&QuotaKey, u64> {
+    let mut sums = BTreeMap::<_, u64>::new();
+    for charge in holds.iter().flat_map(|hold| &hold.charges) {
+        let sum = sums.entry(&charge.key).or_default();
+        *sum = sum.saturating_add(charge.amount);
+    }
+    sums
 }
 
 /// Keeps a hold alive, and reserves `more` for it where given.
@@ -394,11 +483,7 @@ pub async fn expire_overdue(
     ambient: &Ambient,
 ) -> Result<usize, StoreError> {
     let overdue = tx.overdue(ambient.lease_now()).await?;
-    let mut amounts = BTreeMap::<_, u64>::new();
-    for charge in overdue.iter().flat_map(|hold| &hold.charges) {
-        *amounts.entry(&charge.key).or_default() += charge.amount;
-    }
-    for (key, amount) in amounts {
+    for (key, amount) in sums(&overdue) {
         tx.apply(key, amount, 0, Limit::Unlimited).await?;
     }
     for hold in &overdue {

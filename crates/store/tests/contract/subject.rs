@@ -1,7 +1,7 @@
 //! The store on a database that goes with it.
 
 use chrono::TimeDelta;
-use rawdrive_gallery::UploadStore;
+use rawdrive_gallery::{self as gallery, Opening, UploadStore};
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
 use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
@@ -9,7 +9,7 @@ use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
 use rawdrive_testkit::{Surroundings, scope};
 use rawdrive_usage::LedgerEntry;
@@ -78,6 +78,15 @@ impl UploadStore for Opened {
 
     async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
         UploadStore::begin_release(&self.store, scope).await
+    }
+
+    async fn open(
+        &self,
+        scope: &WorkspaceScope,
+        ambient: &Ambient,
+        opening: Opening,
+    ) -> Result<gallery::Opened, BeginError> {
+        self.store.open(scope, ambient, opening).await
     }
 }
 

@@ -6,7 +6,11 @@
 )]
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Photo};
+use futures_util::future::join_all;
+use rawdrive_gallery::{
+    Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Photo,
+};
+use rawdrive_plans::{Limit, Metric};
 use rawdrive_tenancy_core::id::PhotoId;
 use rawdrive_tenancy_core::{Commit, StoreError};
 
@@ -26,6 +30,46 @@ async fn furnished<S: Subject>(stage: &Stage<S>) -> Gallery {
     tx.insert_gallery(&gallery).await.unwrap();
     tx.commit().await.unwrap();
     gallery
+}
+
+/// Uploads that begin at once are held within both limits, as many as fit, whether they go together or not; one
+/// to a gallery that is not there is refused by itself.
+pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
+    let gallery = furnished(stage).await;
+    stage.limit(Metric::photos(), Limit::AtMost(7)).await;
+    stage
+        .limit(Metric::storage_bytes(), Limit::AtMost(60))
+        .await;
+    let open = |gallery, bytes| {
+        let opening = Opening {
+            photo: stage.id(),
+            gallery,
+            bytes,
+        };
+        stage.store.open(&stage.scope, stage.ambient(), opening)
+    };
+    let nowhere = stage.id();
+    let outcomes = join_all((0..40).map(|n| {
+        if n % 10 == 3 {
+            open(nowhere, 1)
+        } else {
+            open(gallery.id, 10)
+        }
+    }))
+    .await;
+    let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+    let count = |wanted: fn(&Opened) -> bool| outcomes.iter().filter(|o| wanted(o)).count();
+    assert_eq!(count(|o| *o == Opened::NoGallery), 4);
+    assert_eq!(count(|o| *o == Opened::Held), 6, "bytes are the nearer limit");
+    assert_eq!(count(|o| matches!(o, Opened::Exceeded(_))), 30);
+    assert_eq!(stage.store.discrepancies(&stage.scope).await, [""; 0]);
+    let last = open(gallery.id, 0).await.unwrap();
+    assert_eq!(last, Opened::Held);
+    let full = open(gallery.id, 0).await.unwrap();
+    assert!(
+        matches!(&full, Opened::Exceeded(e) if e.metric == Metric::photos() && e.denied.current == 7),
+        "{full:?}"
+    );
 }
 
 /// A library is what was written last; one that holds a gallery, deleted or not, stays.

@@ -170,6 +170,7 @@ macro_rules! store_contract {
             quota {
                 reserving_stops_at_the_limit,
                 no_interleaving_passes_the_limit,
+                several_holds_are_decided_as_one_after_the_other,
                 growth_is_bounded_and_shrinking_never,
                 settling_more_than_was_held_takes_the_rest,
                 what_takes_below_zero_is_an_error,
@@ -183,6 +184,7 @@ macro_rules! store_contract {
             }
             gallery {
                 a_library_is_read_as_written_and_deleted_when_empty,
+                of_many_uploads_as_many_open_as_fit,
                 a_gallery_is_read_as_written,
                 a_gallery_is_written_over_by_a_later_version_alone,
                 nothing_stands_in_what_is_not_there,

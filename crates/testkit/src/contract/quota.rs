@@ -7,13 +7,14 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::{Denied, Limit, Metric};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::id::{HoldId, PhotoId, TypedId};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_usage::{
-    Charge, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow, THRESHOLD_CROSSED,
-    TakeError, UsageTx, add, expire_overdue, extend, hold, release, settle, subtract,
+    Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow,
+    THRESHOLD_CROSSED, TakeError, UsageTx, add, expire_overdue, extend, hold, hold_all, hold_each,
+    release, settle, subtract,
 };
 
 use super::{Stage, Subject, begin, bytes};
@@ -95,6 +96,53 @@ pub async fn no_interleaving_passes_the_limit<S: Subject>(stage: &Stage<S>) {
     assert_eq!(row(stage).await, counted(0, 70));
 }
 
+/// Several holds are all held where all fit; otherwise each is held or refused as if it came alone.
+pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage: &Stage<S>) {
+    stage
+        .limit(Metric::storage_bytes(), Limit::AtMost(100))
+        .await;
+    let holds = |amounts: &[u64]| -> Vec<Hold> {
+        let hold = |amount: &u64| Hold {
+            id: stage.id(),
+            purpose: HoldPurpose::Analysis,
+            charges: vec![bytes(*amount)],
+        };
+        amounts.iter().map(hold).collect()
+    };
+    let ambient = stage.ambient();
+    let mut tx = stage.begin().await;
+    assert!(hold_all(&mut tx, ambient, &holds(&[30, 40])).await.unwrap());
+    tx.commit().await.unwrap();
+    let mut tx = stage.begin().await;
+    let several = holds(&[40, 30, 1, 0]);
+    assert!(!hold_all(&mut tx, ambient, &several).await.unwrap());
+    drop(tx);
+    let mut tx = stage.begin().await;
+    let outcomes = hold_each(&mut tx, ambient, several.clone()).await.unwrap();
+    tx.commit().await.unwrap();
+    let refused = |requested, current| {
+        let exceeded = Exceeded {
+            metric: Metric::storage_bytes(),
+            denied: Denied {
+                current,
+                requested,
+                limit: 100,
+            },
+        };
+        Err(exceeded)
+    };
+    assert_eq!(
+        outcomes,
+        [refused(40, 70), Ok(()), refused(1, 100), Ok(())]
+    );
+    assert_eq!(row(stage).await, counted(0, 100));
+    let mut tx = stage.begin().await;
+    for (hold, outcome) in several.iter().zip(&outcomes) {
+        let held = tx.held(hold.id).await.unwrap();
+        assert_eq!(held.is_some(), outcome.is_ok());
+    }
+}
+
 /// Usage grows within the limit alone, and shrinks also above it; where there is no row nothing is applied.
 pub async fn growth_is_bounded_and_shrinking_never<S: Subject>(stage: &Stage<S>) {
     let mut tx = stage.begin().await;
@@ -156,7 +204,9 @@ pub async fn a_hold_ends_once<S: Subject>(stage: &Stage<S>) {
             charges,
         };
         let mut tx = stage.begin().await;
-        tx.insert_hold(&hold, later).await.unwrap();
+        tx.insert_holds(std::slice::from_ref(&hold), later)
+            .await
+            .unwrap();
         assert_eq!(tx.held(hold.id).await.unwrap().as_ref(), Some(&hold));
         assert!(tx.grow_hold(hold.id, Some(&bytes(4)), later).await.unwrap());
         let grown = tx.held(hold.id).await.unwrap().unwrap();

@@ -71,23 +71,26 @@ impl UsageTx for MemoryTx {
         Ok(rows.quotas.iter().map(|(k, r)| (k.clone(), *r)).collect())
     }
 
-    async fn insert_hold(
+    async fn insert_holds(
         &mut self,
-        hold: &Hold,
+        holds: &[Hold],
         expires_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        const OPERATION: &str = "insert a hold";
-        let row = HoldRow {
-            hold: hold.clone(),
-            state: HoldState::Held,
-            expires_at,
-        };
-        match self.write(OPERATION)?.holds.insert(hold.id, row) {
-            None => Ok(()),
-            Some(_) => Err(StoreError::Taken {
-                operation: OPERATION,
-            }),
+        const OPERATION: &str = "insert holds";
+        let rows = self.write(OPERATION)?;
+        for hold in holds {
+            let row = HoldRow {
+                hold: hold.clone(),
+                state: HoldState::Held,
+                expires_at,
+            };
+            if rows.holds.insert(hold.id, row).is_some() {
+                return Err(StoreError::Taken {
+                    operation: OPERATION,
+                });
+            }
         }
+        Ok(())
     }
 
     async fn held(&mut self, id: HoldId) -> Result<Option<Hold>, StoreError> {
