@@ -83,6 +83,7 @@ async fn a_reader_without_a_filter_reads_its_own_rows_alone() {
     }
     let page = stage.store.store.read(&stage.scope).libraries(ALL).await;
     let read: Vec<_> = page.unwrap().items.iter().map(|l| l.id).collect();
+    mine.sort_unstable();
     assert_eq!(read, mine);
     let theirs = stage.store.store.read(&stage.other);
     assert_eq!(theirs.library(mine[0]).await.unwrap(), None);
@@ -180,19 +181,19 @@ async fn a_read_in_one_statement_fails_closed_under_every_plan() {
         JOIN libraries l ON l.workspace_id = s.workspace_id LEFT JOIN jobs j ON j.workspace_id = w.workspace_id";
     let constant = |scope: &WorkspaceScope| {
         let id = scope.workspace().uuid();
-        format!("SELECT name FROM libraries WHERE workspace_id = '{id}' ORDER BY id")
+        format!("SELECT name FROM libraries WHERE workspace_id = '{id}' ORDER BY name")
     };
     for planner in PLANNERS {
         connection.execute("RESET ALL").await.unwrap();
         connection.execute(AssertSqlSafe(planner)).await.unwrap();
         for (sql, expected) in [
-            ("SELECT name FROM libraries ORDER BY id", &own[..]),
+            ("SELECT name FROM libraries ORDER BY name", &own[..]),
             (constant(&house.mine).as_str(), &own[..]),
             (constant(&house.theirs).as_str(), &[][..]),
-            (&format!("{joined} ORDER BY l.id"), &own[..]),
+            (&format!("{joined} ORDER BY l.name"), &own[..]),
             ("SELECT max(name) FROM libraries", &own[2..]),
-            ("SELECT name FROM libraries WHERE EXISTS (SELECT 1 FROM standings) ORDER BY id LIMIT 2", &own[..2]),
-            ("WITH all_of_them AS (SELECT * FROM libraries) SELECT name FROM all_of_them ORDER BY id", &own[..]),
+            ("SELECT name FROM libraries WHERE EXISTS (SELECT 1 FROM standings) ORDER BY name LIMIT 2", &own[..2]),
+            ("WITH all_of_them AS (SELECT * FROM libraries) SELECT name FROM all_of_them ORDER BY name", &own[..]),
         ] {
             let told = within(reach, statement(sql)).unwrap();
             // Often enough for a plan that serves every workspace.

@@ -112,6 +112,14 @@ impl Database {
         self.own().connect_as(&app_role()).await
     }
 
+    /// A connection as the server's role, through PgBouncer.
+    pub async fn connect_behind_pgbouncer(&self) -> PgConnection {
+        let url = server::pgbouncer_address(&app_role()).url(&self.own().name, &app_role());
+        let options: PgConnectOptions = url.parse().unwrap();
+        let options = options.extra_float_digits(None).disable_statement_logging();
+        PgConnection::connect_with(&options).await.unwrap()
+    }
+
     /// A connection as the role that owns the tables.
     pub async fn connect_as_owner(&self) -> PgConnection {
         self.own().connect_as(&owner_role()).await

@@ -1,0 +1,196 @@
+//! What a server refuses to work with, what an operator is told, and how the schema comes to be.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_gallery::{GalleryRead, GalleryTx};
+use rawdrive_plans::Catalogue;
+use rawdrive_store::{Backend, OpenError, Remark, Severity, Store, Url};
+use rawdrive_tenancy_core::{Ambient, Commit};
+use rawdrive_testkit::contract::Subject;
+use rawdrive_testkit::library;
+use sea_orm::sqlx::{AssertSqlSafe, Executor, Row};
+
+#[macro_use]
+mod support;
+#[path = "contract/subject.rs"]
+mod subject;
+
+use support::{Blank, Database, Engine, administer, app_role, owner_role, postgres_url};
+
+async fn open(url: &Url) -> Result<Store, OpenError> {
+    Store::open(url, Ambient::system(), &Catalogue::built_in()).await
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_bound_is_refused() {
+    let database = Database::new(Engine::Postgres).await;
+    let superuser: sea_orm::sqlx::postgres::PgConnectOptions = postgres_url().parse().unwrap();
+    let refused = open(&Url::parse(&database.url_for(superuser.get_username())).unwrap()).await;
+    assert!(matches!(refused, Err(OpenError::Unbound { .. })), "{refused:?}");
+
+    let role = format!("rd_bypass_{}", std::process::id());
+    administer(&format!("CREATE ROLE {role} LOGIN BYPASSRLS PASSWORD 'rawdrive'")).await;
+    let refused = open(&Url::parse(&database.url_for(&role)).unwrap()).await;
+    assert!(matches!(&refused, Err(OpenError::Unbound { role: named }) if *named == role), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_behind_is_refused_and_named() {
+    let blank = Blank::new().await;
+    let url = Url::parse(&blank.url_for(&owner_role())).unwrap();
+    let Err(OpenError::Behind { missing }) = open(&url).await else {
+        panic!("there is no schema");
+    };
+    assert_eq!(missing, rawdrive_migrations::names());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_start_together_migrate_once() {
+    let blank = Blank::new().await;
+    let owner = Url::parse(&blank.url_for(&owner_role())).unwrap();
+    let migrations = (0..6).map(|_| {
+        let owner = owner.clone();
+        tokio::spawn(async move { Store::migrate(&owner, Some(&app_role())).await })
+    });
+    for migration in migrations.collect::<Vec<_>>() {
+        migration.await.unwrap().unwrap();
+    }
+    let url = Url::parse(&blank.url_for(&app_role())).unwrap();
+    let stores = (0..4).map(|_| {
+        let url = url.clone();
+        tokio::spawn(async move { open(&url).await })
+    });
+    for store in stores.collect::<Vec<_>>() {
+        let store = store.await.unwrap().unwrap();
+        assert_eq!(store.remarks().await.unwrap(), []);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_role_for_everything_works_and_is_remarked_upon() {
+    let blank = Blank::new().await;
+    let owner = Url::parse(&blank.url_for(&owner_role())).unwrap();
+    Store::migrate(&owner, None).await.unwrap();
+    let store = open(&owner).await.unwrap();
+    let remarks = store.remarks().await.unwrap();
+    assert_eq!(remarks, [Remark::OwnsTables { role: owner_role() }]);
+    assert_eq!(remarks[0].severity(), Severity::Note);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wall_that_is_missing_is_found() {
+    let database = Database::new(Engine::Postgres).await;
+    let store = open(&database.url).await.unwrap();
+    assert_eq!(store.backend(), Backend::Postgres);
+    assert_eq!(store.remarks().await.unwrap(), []);
+    let mut owner = database.connect_as_owner().await;
+    for sql in [
+        "ALTER TABLE photos DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE jobs NO FORCE ROW LEVEL SECURITY",
+        "DROP POLICY tenant ON galleries",
+        "ALTER POLICY tenant ON clients USING (true)",
+        "CREATE POLICY everyone ON holds USING (true)",
+        "CREATE TABLE stray (workspace_id uuid)",
+    ] {
+        owner.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    let remarks = store.remarks().await.unwrap();
+    let found: Vec<_> = remarks.iter().map(ToString::to_string).collect();
+    let lacks = |table, what| {
+        format!("table `{table}` lacks {what}: rows of one workspace could reach another")
+    };
+    assert_eq!(
+        found,
+        [
+            lacks("clients", "the policy `tenant`"),
+            lacks("galleries", "the policy `tenant`"),
+            lacks("jobs", "FORCE ROW LEVEL SECURITY"),
+            lacks("photos", "row-level security"),
+            lacks("stray", "row-level security"),
+            lacks("stray", "FORCE ROW LEVEL SECURITY"),
+            lacks("stray", "the policy `tenant`"),
+            "table `holds` has a policy `everyone` that this release does not know".to_owned(),
+        ]
+    );
+    assert!(remarks.iter().all(|remark| remark.severity() == Severity::Finding));
+}
+
+/// PgBouncer hands each transaction another session: a statement that were prepared by name would be found by
+/// nobody, or by somebody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_pgbouncer_no_session_keeps_a_statement_or_a_setting() {
+    let database = Database::new(Engine::PgBouncer).await;
+    let opened = subject::Opened::new(open(&database.url).await.unwrap());
+    let plan = Catalogue::built_in().newest(&"enterprise".parse().unwrap()).unwrap();
+    let scopes = [opened.workspace(&plan).await, opened.workspace(&plan).await];
+    let tasks = (0..16).map(|n| {
+        let (store, scope) = (opened.store.clone(), scopes[n % 2]);
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                let mut tx = store.begin(&scope).await.unwrap();
+                let shelf = library(store.ambient());
+                tx.insert_library(&shelf).await.unwrap();
+                tx.commit().await.unwrap();
+                let read = store.read(&scope).library(shelf.id).await.unwrap();
+                assert_eq!(read, Some(shelf));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    // A client of the pooler that is handed the same sessions.
+    let mut connection = database.connect_behind_pgbouncer().await;
+    for _ in 0..6 {
+        let kept = "SELECT (SELECT count(*) FROM pg_prepared_statements)::text
+            || coalesce(current_setting('app.workspace_id', true), '')";
+        let rows = connection.fetch_all(kept).await.unwrap();
+        assert_eq!(rows[0].get::<String, _>(0), "0");
+    }
+}
+
+/// What is compared for equality is what was stored, however fine it came.
+async fn times_come_back_as_they_are_compared(engine: Engine) {
+    let database = Database::new(engine).await;
+    let opened = subject::Opened::new(open(&database.url).await.unwrap());
+    let plan = Catalogue::built_in().newest(&"enterprise".parse().unwrap()).unwrap();
+    let scope = opened.workspace(&plan).await;
+    let now = opened.store.ambient().now();
+    assert_eq!(now.timestamp_subsec_nanos() % 1_000, 0, "Ambient tells microseconds");
+
+    let finer: DateTime<Utc> = "2026-02-28T23:59:59.123456789Z".parse().unwrap();
+    let before_the_epoch: DateTime<Utc> = "1969-07-20T20:17:40.999999999Z".parse().unwrap();
+    for (given, kept) in [
+        (finer, "2026-02-28T23:59:59.123456Z"),
+        (before_the_epoch, "1969-07-20T20:17:40.999999Z"),
+        (finer + TimeDelta::nanoseconds(-123_456_789), "2026-02-28T23:59:59Z"),
+    ] {
+        use rawdrive_plans::{Limit, Metric};
+        use rawdrive_usage::{Charge, QuotaKey, UsageTx};
+        let key = |period_start| QuotaKey {
+            metric: Metric::ai_analysis(),
+            subject: String::new(),
+            period_start,
+        };
+        let kept: DateTime<Utc> = kept.parse().unwrap();
+        let mut tx = opened.store.begin(&scope).await.unwrap();
+        for period_start in [given, kept] {
+            let charge = Charge { key: key(period_start), amount: 1 };
+            assert!(tx.reserve(&charge, Limit::AtMost(2)).await.unwrap());
+        }
+        let full = Charge { key: key(given), amount: 1 };
+        assert!(!tx.reserve(&full, Limit::AtMost(2)).await.unwrap(), "one counter, not two");
+        let applied = tx.apply(&key(given), 2, 1, Limit::Unlimited).await.unwrap();
+        assert_eq!(applied.map(|row| (row.used, row.reserved)), Some((1, 0)));
+        let stored = tx.quotas().await.unwrap();
+        assert!(stored.iter().any(|(key, _)| key.period_start == kept), "{stored:?}");
+    }
+}
+
+on_every_database![times_come_back_as_they_are_compared];
