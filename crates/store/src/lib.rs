@@ -23,6 +23,7 @@ mod idempotency;
 mod identity;
 mod jobs;
 mod ledger;
+mod live;
 mod onboarding;
 mod proofs;
 mod scope;

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use rawdrive_migrations::{Migrator, MigratorTrait};
 use rawdrive_plans::{Access, BeginError, Catalogue, Plan, Slug, Standing};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::{LiveRow, LiveUsage};
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -68,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) ambient: Ambient,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     pub(crate) jobs: Notify,
+    /// Where usage is mirrored, if anywhere.
+    pub(crate) live: OnceLock<LiveUsage>,
 }
 
 /// The database. Cheap to clone.
@@ -140,6 +143,7 @@ impl Store {
             ambient,
             plans: RwLock::default(),
             jobs: Notify::new(),
+            live: OnceLock::new(),
         }));
         store.publish(catalogue).await?;
         Ok(store)
@@ -257,6 +261,7 @@ impl Store {
             scope: *scope,
             standing: None,
             wakes_jobs: false,
+            changed: Vec::new(),
         })
     }
 
@@ -328,6 +333,8 @@ pub struct WriteTx {
     pub(crate) scope: WorkspaceScope,
     pub(crate) standing: Option<Arc<Standing>>,
     pub(crate) wakes_jobs: bool,
+    /// What the transaction has made of counters, oldest first.
+    pub(crate) changed: Vec<LiveRow>,
 }
 
 impl std::fmt::Debug for WriteTx {
@@ -355,6 +362,9 @@ impl Commit for WriteTx {
         self.tx.commit().await.map_err(failed("commit"))?;
         if self.wakes_jobs {
             self.store.0.jobs.notify_one();
+        }
+        if let Some(live) = self.store.0.live.get() {
+            live.publish(self.scope.workspace(), self.changed).await;
         }
         Ok(())
     }
