@@ -17,6 +17,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use rawdrive_gallery::analysis::VisionSettings;
 use rawdrive_notices::SmtpUrl;
+use rawdrive_usage::RedisUrl;
 use secrecy::SecretString;
 
 use keys::{KEYS, Key, Standing};
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) plans: Option<PathBuf>,
     /// The SQLite file.
     pub(crate) database: PathBuf,
+    /// Where usage is mirrored, if anywhere.
+    pub(crate) redis: Option<RedisUrl>,
     /// The directory of the photos.
     pub(crate) blobs: PathBuf,
     /// What seals secrets at rest, instead of the data directory's `secret.key`.
@@ -220,6 +223,7 @@ impl Config {
             database: sources
                 .optional("database_url", values::sqlite_path)?
                 .unwrap_or_else(|| data_dir.join("rawdrive.db")),
+            redis: sources.optional("redis_url", values::redis_url)?,
             blobs: sources
                 .optional("blob_url", values::file_url_path)?
                 .unwrap_or_else(|| data_dir.join("blobs")),

@@ -42,7 +42,11 @@ fn live_row(key: QuotaKey, row: &QueryResult) -> Result<LiveRow, StoreError> {
 fn live_rows(rows: &[QueryResult]) -> Result<Vec<LiveRow>, StoreError> {
     let each = rows.iter().map(|row| {
         let metric: String = column(row, "metric")?;
-        let key = key_of(&metric, column(row, "subject")?, column(row, "period_start")?)?;
+        let key = key_of(
+            &metric,
+            column(row, "subject")?,
+            column(row, "period_start")?,
+        )?;
         live_row(key, row)
     });
     each.collect()
@@ -80,11 +84,12 @@ impl Reader {
         let rows = self.own_rows(keys).await?;
         let answer = keys.iter().map(|key| {
             let row = rows.iter().find(|row| row.key == *key);
-            row.cloned().unwrap_or_else(|| LiveRow::untouched(key.clone()))
+            row.cloned()
+                .unwrap_or_else(|| LiveRow::untouched(key.clone()))
         });
         let answer = answer.collect();
-        if let (Reading::Missing, Some(live)) = (reading, self.store.0.live.get()) {
-            live.fill_beside(workspace, periods(keys), rows);
+        if let (Reading::Missing(gap), Some(live)) = (reading, self.store.0.live.get()) {
+            live.fill_beside(gap, workspace, periods(keys), rows);
         }
         Ok(answer)
     }
@@ -93,10 +98,13 @@ impl Reader {
     async fn own_rows(&self, keys: &[QuotaKey]) -> Result<Vec<LiveRow>, StoreError> {
         let mut rows = Vec::new();
         for period in periods(keys) {
-            const OWN: &str = "SELECT metric, subject, period_start, version, used, reserved FROM quotas
+            const OWN: &str =
+                "SELECT metric, subject, period_start, version, used, reserved FROM quotas
                 WHERE workspace_id = $1 AND subject = '' AND period_start = $2";
             let values = [self.scope.workspace().uuid().into(), period.into()];
-            rows.extend(live_rows(&query(self.db(), "read live usage", OWN, values).await?)?);
+            rows.extend(live_rows(
+                &query(self.db(), "read live usage", OWN, values).await?,
+            )?);
         }
         Ok(rows)
     }
@@ -122,7 +130,8 @@ impl LiveSource for Store {
         after: Option<WorkspaceId>,
         limit: u32,
     ) -> Result<Vec<ChangedWorkspace>, StoreError> {
-        const CHANGED: &str = "SELECT workspace_id, count(*) AS n, CAST(sum(version) AS BIGINT) AS versions
+        const CHANGED: &str =
+            "SELECT workspace_id, count(*) AS n, CAST(sum(version) AS BIGINT) AS versions
             FROM quotas WHERE changed_at >= $1 AND workspace_id > $2
             GROUP BY workspace_id ORDER BY workspace_id LIMIT $3";
         let values = [since.into(), after_or_first(after), i64::from(limit).into()];
@@ -142,7 +151,8 @@ impl LiveSource for Store {
         workspace: WorkspaceId,
         since: DateTime<Utc>,
     ) -> Result<Vec<LiveRow>, StoreError> {
-        const ROWS: &str = "SELECT metric, subject, period_start, version, used, reserved FROM quotas
+        const ROWS: &str =
+            "SELECT metric, subject, period_start, version, used, reserved FROM quotas
             WHERE workspace_id = $1 AND changed_at >= $2";
         let values = [workspace.uuid().into(), since.into()];
         live_rows(&query(&self.0.reader, "read changed usage", ROWS, values).await?)
@@ -168,7 +178,8 @@ impl LiveSource for Store {
         workspace: WorkspaceId,
         from: DateTime<Utc>,
     ) -> Result<Vec<LiveRow>, StoreError> {
-        const ROWS: &str = "SELECT metric, subject, period_start, version, used, reserved FROM quotas
+        const ROWS: &str =
+            "SELECT metric, subject, period_start, version, used, reserved FROM quotas
             WHERE workspace_id = $1 AND (period_start >= $2 OR period_start = $3)";
         let levels = DateTime::<Utc>::UNIX_EPOCH;
         let values = [workspace.uuid().into(), from.into(), levels.into()];
@@ -178,5 +189,7 @@ impl LiveSource for Store {
 
 /// No workspace has the nil id.
 fn after_or_first(after: Option<WorkspaceId>) -> Value {
-    after.map_or(Uuid::nil(), |workspace| workspace.uuid()).into()
+    after
+        .map_or(Uuid::nil(), |workspace| workspace.uuid())
+        .into()
 }

@@ -32,7 +32,7 @@ mod republish;
 mod threshold;
 
 pub use ledger::{LedgerEntry, LedgerLine};
-pub use live::{LiveUsage, Reading};
+pub use live::{Gap, LiveUsage, Reading};
 pub use mirror::{
     LiveRow, MIRROR_DAYS, MIRROR_MAX, MIRROR_PATIENCE, MirrorCondition, MirrorError, Mirrored,
     UsageMirror, WorkspaceRows,
@@ -47,5 +47,5 @@ pub use quota::{
 pub use redis_mirror::RedisMirror;
 #[cfg(feature = "redis")]
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
-pub use republish::{ChangedWorkspace, LiveSource, Republisher};
+pub use republish::{ChangedWorkspace, LiveSource, Republisher, mirror_notes};
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};

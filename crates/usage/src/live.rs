@@ -9,14 +9,17 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::QuotaKey;
-use crate::mirror::{LiveRow, MIRROR_PATIENCE, MirrorCondition, MirrorError, UsageMirror, WorkspaceRows};
+use crate::mirror::{
+    LiveRow, MIRROR_PATIENCE, MirrorCondition, MirrorError, UsageMirror, WorkspaceRows,
+};
 
 /// How many rows wait for publication at most. A mirror that is that far behind has failed: what overflows is
 /// left to the republisher, which finds it in SQL.
@@ -24,15 +27,25 @@ const MOST_WAITING: usize = 4096;
 /// How many workspaces are filled beside their requests at once.
 const MOST_FILLING: usize = 4;
 
+/// How long a gap may be filled with what was read because of it: less than the republisher looks back.
+const GAP_LASTS: Duration = Duration::from_secs(1);
+
 /// What a mirror says of a workspace's counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     /// These, in the order in which they were asked for.
     Rows(Vec<LiveRow>),
-    /// It does not hold all of them: read SQL, and [fill](LiveUsage::fill_beside) it.
-    Missing,
+    /// It does not hold all of them: read SQL, and [fill](LiveUsage::fill_beside) the gap.
+    Missing(Gap),
     /// It cannot be asked, or may lag: read SQL.
     Unavailable,
+}
+
+/// Counters that a mirror did not hold when it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    losses: u64,
+    seen: Instant,
 }
 
 /// What is known of the mirror.
@@ -131,7 +144,7 @@ impl LiveUsage {
 
     /// What the mirror says of the workspace's own counters (without a subject).
     pub async fn read(&self, workspace: WorkspaceId, keys: &[QuotaKey]) -> Reading {
-        {
+        let losses = {
             let state = self.state();
             if state.link != Link::Live
                 || state.waiting.contains_key(&workspace)
@@ -139,10 +152,12 @@ impl LiveUsage {
             {
                 return Reading::Unavailable;
             }
-        }
+            state.losses
+        };
+        let seen = Instant::now();
         match within(self.0.mirror.read(workspace, keys)).await {
             Ok(Some(rows)) => Reading::Rows(rows),
-            Ok(None) => Reading::Missing,
+            Ok(None) => Reading::Missing(Gap { losses, seen }),
             Err(error) => {
                 self.fall(&error);
                 Reading::Unavailable
@@ -150,10 +165,12 @@ impl LiveUsage {
         }
     }
 
-    /// Fills a workspace's periods beside the request that has found them missing, with what SQL holds in them.
-    /// Where much is missing at once, the rest is left to the republisher and to later readers.
+    /// Fills a workspace's periods beside the request that has found them missing, with what SQL held in them
+    /// afterwards. Where much is missing at once, the rest is left to the republisher and to later readers. So is a
+    /// gap of another connection, or of a while ago: what was published meanwhile may be gone since.
     pub fn fill_beside(
         &self,
+        gap: Gap,
         workspace: WorkspaceId,
         periods: Vec<DateTime<Utc>>,
         rows: Vec<LiveRow>,
@@ -164,6 +181,9 @@ impl LiveUsage {
         let live = self.clone();
         tokio::spawn(async move {
             let _permit = permit;
+            if gap.seen.elapsed() > GAP_LASTS || live.losses() != gap.losses {
+                return;
+            }
             if let Err(error) = live.fill(workspace, &periods, &rows).await {
                 live.fall(&error);
             }
@@ -229,10 +249,7 @@ impl LiveUsage {
     }
 
     /// Sends rows now.
-    pub(crate) async fn send(
-        &self,
-        mut rows: Vec<WorkspaceRows>,
-    ) -> Result<(), MirrorError> {
+    pub(crate) async fn send(&self, mut rows: Vec<WorkspaceRows>) -> Result<(), MirrorError> {
         // What does not fit must not leave an older value behind either.
         let mut unfit = Vec::new();
         for (workspace, rows) in &mut rows {

@@ -175,7 +175,10 @@ mod tests {
         );
         let notes = condition(Some("allkeys-lru"), Some(false)).notes();
         assert_eq!(notes.len(), 2);
-        assert!(notes[0].contains("maxmemory-policy allkeys-lru"), "{notes:?}");
+        assert!(
+            notes[0].contains("maxmemory-policy allkeys-lru"),
+            "{notes:?}"
+        );
         assert!(notes[1].contains("keeps nothing on disk"), "{notes:?}");
     }
 }

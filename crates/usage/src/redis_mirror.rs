@@ -378,7 +378,9 @@ impl UsageMirror for RedisMirror {
                 Link::One(link) => {
                     let mut get = cmd("CONFIG");
                     let saves = get.arg("GET").arg("save").query_async(link).await;
-                    saves.ok().map(|(_, saves): (String, String)| !saves.is_empty())
+                    saves
+                        .ok()
+                        .map(|(_, saves): (String, String)| !saves.is_empty())
                 }
             };
             Ok(MirrorCondition {
@@ -441,9 +443,8 @@ mod tests {
 
     #[test]
     fn a_key_names_its_workspace_whole_and_in_braces() {
-        let workspace = WorkspaceId::from_uuid(
-            "0199f3a2-7b1c-7000-8000-000000000001".parse().unwrap(),
-        );
+        let workspace =
+            WorkspaceId::from_uuid("0199f3a2-7b1c-7000-8000-000000000001".parse().unwrap());
         assert_eq!(
             hash(workspace, DateTime::UNIX_EPOCH),
             "usage:{ws_0199f3a27b1c70008000000000000001}:1970-01-01T00:00:00Z"

@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::cluster::ClusterClient;
 use deadpool_redis::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use deadpool_redis::redis::{
-    Client, ConnectionInfo, IntoConnectionInfo as _, RedisError, TlsMode,
-};
+use deadpool_redis::redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisError, TlsMode};
 use url::Url;
 
 const SENTINEL_PORT: u16 = 26379;
@@ -108,7 +106,10 @@ impl RedisUrl {
                     return Err(InvalidRedisUrl::Form(form));
                 }
                 let info = url.into_connection_info();
-                Server::One(client(info.map_err(|_| InvalidRedisUrl::Form(form))?, form)?)
+                Server::One(client(
+                    info.map_err(|_| InvalidRedisUrl::Form(form))?,
+                    form,
+                )?)
             }
             "redis+cluster" => {
                 let form =
@@ -129,8 +130,7 @@ impl RedisUrl {
                 let form = plain(
                     "sentinels and a master's name, such as redis+sentinel://:password@a.example,b.example/mymaster/0",
                 )?;
-                const KNOWN: &str =
-                    "tls=true or tls=false, sentinel_user and sentinel_pass";
+                const KNOWN: &str = "tls=true or tls=false, sentinel_user and sentinel_pass";
                 let (rest, parameters) = split_once_or_all(rest, '?');
                 let known = ["tls", "sentinel_user", "sentinel_pass"];
                 let mut parameters = Parameters::read(parameters, &known)
@@ -138,7 +138,11 @@ impl RedisUrl {
                 let tls = parameters.tls().ok_or(InvalidRedisUrl::Parameter(KNOWN))?;
                 let (hosts, path) = split_once_or_all(rest, '/');
                 let (master, db) = split_once_or_all(path, '/');
-                let db = if db.is_empty() { Ok(0) } else { db.parse::<u16>() };
+                let db = if db.is_empty() {
+                    Ok(0)
+                } else {
+                    db.parse::<u16>()
+                };
                 let (Ok(db), false) = (db, master.is_empty()) else {
                     return Err(InvalidRedisUrl::Form(form));
                 };
@@ -163,7 +167,11 @@ impl RedisUrl {
 
 impl Sentinels {
     pub(crate) fn client(&self) -> Result<SentinelClient, RedisError> {
-        let tls = if self.tls { Some(TlsMode::Secure) } else { None };
+        let tls = if self.tls {
+            Some(TlsMode::Secure)
+        } else {
+            None
+        };
         let addresses = self.nodes.iter().map(|node| node.addr().clone());
         let mut builder =
             SentinelClientBuilder::new(addresses, &self.master, SentinelServerType::Master)?
@@ -288,11 +296,23 @@ mod tests {
             ("redis://user:s3cret@[::1]:6380", "one server"),
             ("rediss://redis.example", "one server"),
             ("redis+unix:///run/redis.sock", "one server"),
-            ("redis+unix:///run/redis.sock?db=1&user=u&pass=s3cret", "one server"),
-            ("redis+cluster://a.example:7000,b.example,[::1]:7001", "cluster"),
+            (
+                "redis+unix:///run/redis.sock?db=1&user=u&pass=s3cret",
+                "one server",
+            ),
+            (
+                "redis+cluster://a.example:7000,b.example,[::1]:7001",
+                "cluster",
+            ),
             ("redis+cluster://user:s3cret@a.example?tls=true", "cluster"),
-            ("redis+sentinel://a.example,b.example:26380/mymaster", "sentinels"),
-            ("redis+sentinel://:s3cret@a.example/mymaster/3?sentinel_pass=s3cret&tls=false", "sentinels"),
+            (
+                "redis+sentinel://a.example,b.example:26380/mymaster",
+                "sentinels",
+            ),
+            (
+                "redis+sentinel://:s3cret@a.example/mymaster/3?sentinel_pass=s3cret&tls=false",
+                "sentinels",
+            ),
         ] {
             let shown = format!("{:?}", parse(text));
             assert_eq!(shown, format!("RedisUrl({kind})"), "{text}");
@@ -307,7 +327,10 @@ mod tests {
         let info = client.get_connection_info();
         assert_eq!(info.addr().to_string(), "redis.example:6380");
         let redis = info.redis_settings();
-        assert_eq!((redis.username(), redis.password()), (Some("user"), Some("s/cret")));
+        assert_eq!(
+            (redis.username(), redis.password()),
+            (Some("user"), Some("s/cret"))
+        );
         assert_eq!(redis.db(), 2);
 
         let Server::Sentinels(sentinels) =
@@ -315,7 +338,11 @@ mod tests {
         else {
             panic!("sentinels")
         };
-        let addresses: Vec<_> = sentinels.nodes.iter().map(|n| n.addr().to_string()).collect();
+        let addresses: Vec<_> = sentinels
+            .nodes
+            .iter()
+            .map(|n| n.addr().to_string())
+            .collect();
         assert_eq!(addresses, ["a.example:26379", "b.example:1"]);
         assert_eq!((sentinels.master.as_str(), sentinels.db), ("m", 3));
         assert_eq!(sentinels.user.as_deref(), Some("u"));
@@ -326,7 +353,12 @@ mod tests {
             panic!("cluster")
         };
         assert_eq!(cluster.nodes.len(), 2);
-        assert!(cluster.nodes.iter().all(|n| n.redis_settings().password() == Some("p")));
+        assert!(
+            cluster
+                .nodes
+                .iter()
+                .all(|n| n.redis_settings().password() == Some("p"))
+        );
     }
 
     #[test]

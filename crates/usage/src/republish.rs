@@ -21,7 +21,7 @@ use rawdrive_tenancy_core::id::WorkspaceId;
 use tokio::time::Instant;
 
 use crate::live::LiveUsage;
-use crate::mirror::{LiveRow, MIRROR_DAYS, MirrorError, WorkspaceRows};
+use crate::mirror::{LiveRow, MIRROR_DAYS, MirrorError, UsageMirror, WorkspaceRows};
 
 /// How long the republisher rests between rounds. With what a round takes, well below the 5 s within which a
 /// missed publication is repeated.
@@ -182,6 +182,10 @@ impl<S: LiveSource> Republisher<S> {
             (None, Some(until)) => Some(until.min(began) - OVERLAP_AT_START),
             (None, None) => None,
         };
+        if covered.is_none() {
+            // It was emptied: what was published to it is gone.
+            self.published.clear();
+        }
         if let Some(since) = since {
             self.repeat(since).await?;
         }
@@ -308,6 +312,64 @@ impl<S: LiveSource> Republisher<S> {
     fn oldest_period(&self) -> DateTime<Utc> {
         self.source.now() - OLDEST_PERIOD
     }
+}
+
+/// What an operator should know of a mirror: that it cannot be reached, what is not as it should be with its server,
+/// and how many workspaces it does not hold as SQL does. It lags while a server is at work, and is emptied at
+/// times: none of that is wrong.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn mirror_notes(
+    mirror: &impl UsageMirror,
+    source: &impl LiveSource,
+) -> Result<Vec<String>, StoreError> {
+    match examine(mirror, source).await {
+        Ok(notes) => Ok(notes),
+        Err(RoundError::Store(error)) => Err(error),
+        Err(RoundError::Mirror(error)) => {
+            let cause = std::error::Error::source(&error);
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            Ok(vec![format!("Redis: {error}{cause}")])
+        }
+    }
+}
+
+async fn examine(
+    mirror: &impl UsageMirror,
+    source: &impl LiveSource,
+) -> Result<Vec<String>, RoundError> {
+    mirror.connect().await?;
+    let mut notes = mirror.inspect().await?.notes();
+    let (mut absent, mut lagging, mut after) = (0_u64, 0_u64, None);
+    loop {
+        let page = source.workspaces(after, PAGE).await?;
+        for workspace in &page {
+            let rows = source
+                .rows(*workspace, source.now() - OLDEST_PERIOD)
+                .await?;
+            let (own, _) = own_rows(rows);
+            let keys: Vec<_> = own.iter().map(|row| row.key.clone()).collect();
+            match mirror.read(*workspace, &keys).await? {
+                None => absent += 1,
+                Some(held) if held != own => lagging += 1,
+                Some(_) => {}
+            }
+        }
+        after = page.last().copied();
+        if page.len() < PAGE as usize {
+            break;
+        }
+    }
+    if absent > 0 {
+        notes.push(format!("Redis does not hold the usage of {absent} workspaces: it is read from the database until a server fills them"));
+    }
+    if lagging > 0 {
+        notes.push(format!(
+            "Redis holds other usage of {lagging} workspaces than the database: it lags"
+        ));
+    }
+    Ok(notes)
 }
 
 /// The workspace's own rows, and those of subjects.

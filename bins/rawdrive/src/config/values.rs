@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use actix_web::http::Uri;
 use rawdrive_notices::SmtpUrl;
+use rawdrive_usage::RedisUrl;
 use secrecy::SecretString;
 
 use crate::telemetry;
@@ -127,6 +128,10 @@ pub(super) fn secret_key(text: &str) -> Result<SecretString, String> {
 
 pub(super) fn smtp_url(text: &str) -> Result<SmtpUrl, String> {
     SmtpUrl::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn redis_url(text: &str) -> Result<RedisUrl, String> {
+    RedisUrl::parse(text).map_err(|error| error.to_string())
 }
 
 /// A key for another service: what a header can hold.
