@@ -25,6 +25,7 @@ mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
 mod m0009_capabilities;
+mod m0014_live_usage;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
             Box::new(m0009_capabilities::Migration),
+            Box::new(m0014_live_usage::Migration),
         ]
     }
 }

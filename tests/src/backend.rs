@@ -118,7 +118,10 @@ fn template(binary: &Path) -> &'static str {
             .env_clear()
             .env("DATABASE_URL", url(&name, SERVER_ROLE))
             .env("DATABASE_OWNER_URL", url(&name, OWNER_ROLE))
-            .env("RAWDRIVE_SECRET_KEY", "the template needs a key of 32 bytes")
+            .env(
+                "RAWDRIVE_SECRET_KEY",
+                "the template needs a key of 32 bytes",
+            )
             .current_dir(folder.path())
             .arg("migrate")
             .output()

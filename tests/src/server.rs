@@ -451,7 +451,12 @@ impl Server {
         command
             .env("RAWDRIVE_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("RAWDRIVE_DATA_DIR", self.data_dir())
-            .envs(self.provided.settings.iter().map(|(name, value)| (name, value)))
+            .envs(
+                self.provided
+                    .settings
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .envs(&self.extra);
         command
     }

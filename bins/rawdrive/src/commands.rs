@@ -16,6 +16,7 @@ use rawdrive_plans::{Catalogue, CatalogueError};
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::ambient::{FileClock, FileClockError};
 use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_usage::RedisMirror;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::Config;
@@ -129,13 +130,14 @@ impl Installation {
         if self.config.database_owner.is_none() {
             self.migrate().await?;
         }
-        let store = Store::open(
-            &self.config.database,
-            self.ambient.clone(),
-            &self.catalogue,
-        )
-        .await?;
+        let store =
+            Store::open(&self.config.database, self.ambient.clone(), &self.catalogue).await?;
         Ok((store, Blobs::local(&self.config.blobs)?))
+    }
+
+    /// Where usage is mirrored, if anywhere; it is not connected yet.
+    pub(crate) fn mirror(&self) -> Option<RedisMirror> {
+        self.config.redis.clone().map(RedisMirror::new)
     }
 
     /// What seals secrets at rest.

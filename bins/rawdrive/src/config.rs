@@ -18,6 +18,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use rawdrive_gallery::analysis::VisionSettings;
 use rawdrive_notices::SmtpUrl;
 use rawdrive_store::{Backend, Url};
+use rawdrive_usage::RedisUrl;
 use secrecy::SecretString;
 
 use keys::{KEYS, Key, Standing};
@@ -52,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) database: Url,
     /// PostgreSQL: the role that owns the schema, where it is another than the server's.
     pub(crate) database_owner: Option<Url>,
+    /// Where usage is mirrored, if anywhere.
+    pub(crate) redis: Option<RedisUrl>,
     /// The directory of the photos.
     pub(crate) blobs: PathBuf,
     /// What seals secrets at rest, instead of the data directory's `secret.key`.
@@ -224,6 +227,7 @@ impl Config {
                 .optional("database_url", values::database_url)?
                 .unwrap_or_else(|| Url::sqlite(data_dir.join("rawdrive.db"))),
             database_owner: sources.optional("database_owner_url", values::postgres_url)?,
+            redis: sources.optional("redis_url", values::redis_url)?,
             blobs: sources
                 .optional("blob_url", values::file_url_path)?
                 .unwrap_or_else(|| data_dir.join("blobs")),

@@ -54,6 +54,9 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
+    // Where a client leaves the choice open, two providers in one process would be a panic. It fails only where
+    // one is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(Cli::parse().into_command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -102,7 +105,8 @@ fn run(command: Command) -> Result<(), Failure> {
             let installation = open_served()?;
             block_on(async {
                 let (store, blobs) = installation.open_stores().await?;
-                let report = commands::doctor::examine(&store, &blobs).await?;
+                let mirror = installation.mirror();
+                let report = commands::doctor::examine(&store, &blobs, mirror.as_ref()).await?;
                 report.write(&mut std::io::stdout(), json)?;
                 if report.is_healthy() {
                     Ok(())

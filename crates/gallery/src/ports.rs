@@ -11,9 +11,7 @@ use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
-use crate::{
-    Branding, Gallery, GalleryOverview, Library, Opened, Opening, Photo, open_together,
-};
+use crate::{Branding, Gallery, GalleryOverview, Library, Opened, Opening, Photo, open_together};
 
 /// What became of a library that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

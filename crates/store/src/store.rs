@@ -1,11 +1,12 @@
 //! Opening the database, and the two handles.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
 use rawdrive_plans::{Access, BeginError, Catalogue, Plan, Slug, Standing};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::{LiveRow, LiveUsage};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, EntityTrait, Set};
 use tokio::sync::Notify;
@@ -72,6 +73,8 @@ pub(crate) struct Inner {
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     pub(crate) jobs: Notify,
     pub(crate) openings: Together<Opening, Result<Opened, Arc<BeginError>>>,
+    /// Where usage is mirrored, if anywhere.
+    pub(crate) live: OnceLock<LiveUsage>,
 }
 
 /// The database. Cheap to clone.
@@ -106,7 +109,9 @@ impl Store {
         ambient: Ambient,
         catalogue: &Catalogue,
     ) -> Result<Self, OpenError> {
-        let database = Database::connect(&url.0).await.map_err(OpenError::Database)?;
+        let database = Database::connect(&url.0)
+            .await
+            .map_err(OpenError::Database)?;
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
             backend: url.backend(),
@@ -114,6 +119,7 @@ impl Store {
             plans: RwLock::default(),
             jobs: Notify::new(),
             openings: Together::default(),
+            live: OnceLock::new(),
         }));
         store.require_fit_database().await?;
         store.publish(catalogue).await?;
@@ -223,7 +229,9 @@ impl Store {
     /// # Errors
     /// The workspace is read-only, or the database does not answer.
     pub async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
-        let mut tx = self.begin_despite_read_only(scope, Release::Freeing).await?;
+        let mut tx = self
+            .begin_despite_read_only(scope, Release::Freeing)
+            .await?;
         let standing = tx.load_standing().await?;
         match standing.access(self.0.ambient.now()) {
             Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),
@@ -253,6 +261,7 @@ impl Store {
                 Release::Freeing | Release::Identity => StandingLock::Shared,
             },
             wakes_jobs: false,
+            changed: Vec::new(),
         })
     }
 
@@ -337,6 +346,8 @@ pub struct WriteTx {
     pub(crate) standing: Option<Arc<Standing>>,
     pub(crate) standing_lock: StandingLock,
     pub(crate) wakes_jobs: bool,
+    /// What the transaction has made of counters, oldest first.
+    pub(crate) changed: Vec<LiveRow>,
 }
 
 impl std::fmt::Debug for WriteTx {
@@ -364,6 +375,9 @@ impl Commit for WriteTx {
         self.tx.commit().await.map_err(failed("commit"))?;
         if self.wakes_jobs {
             self.store.0.jobs.notify_one();
+        }
+        if let Some(live) = self.store.0.live.get() {
+            live.publish(self.scope.workspace(), self.changed).await;
         }
         Ok(())
     }

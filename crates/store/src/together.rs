@@ -81,7 +81,9 @@ impl<I: Send + 'static, O: Send + 'static> Together<I, O> {
                 }
             });
         }
-        answered.await.map_err(|_| unavailable("the work broke off"))
+        answered
+            .await
+            .map_err(|_| unavailable("the work broke off"))
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues<I, O>> {
@@ -176,9 +178,17 @@ mod tests {
         let broken = together.submit(workspace(1), false, "try", work).await;
         assert!(matches!(
             broken,
-            Err(StoreError::Unavailable { operation: "try", .. })
+            Err(StoreError::Unavailable {
+                operation: "try",
+                ..
+            })
         ));
-        assert!(together.submit(workspace(1), true, "try", work).await.unwrap());
+        assert!(
+            together
+                .submit(workspace(1), true, "try", work)
+                .await
+                .unwrap()
+        );
         assert!(together.queues().is_empty());
     }
 
@@ -197,7 +207,11 @@ mod tests {
             together.submit(workspace(1), (), "wait", work).await
         };
         let mut tasks = vec![tokio::spawn(submit(together.clone(), gate.clone()))];
-        while together.queues().get(&workspace(1)).is_none_or(|q| !q.is_empty()) {
+        while together
+            .queues()
+            .get(&workspace(1))
+            .is_none_or(|q| !q.is_empty())
+        {
             tokio::task::yield_now().await;
         }
         for _ in 0..WAITING {

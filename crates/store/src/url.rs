@@ -232,9 +232,13 @@ mod tests {
         let url = Url::parse("sqlite:///var/lib/rawdrive.db").unwrap();
         assert_eq!(format!("{url:?}"), "sqlite:///var/lib/rawdrive.db");
         assert_eq!((url.backend(), url.user()), (Backend::Sqlite, None));
-        let url = Url::parse("postgres://app:s3cret@db.example:6432/rd?pgbouncer=1&pool=7").unwrap();
+        let url =
+            Url::parse("postgres://app:s3cret@db.example:6432/rd?pgbouncer=1&pool=7").unwrap();
         assert_eq!(format!("{url:?}"), "postgres://app@db.example/rd");
-        assert_eq!((url.backend(), url.user()), (Backend::Postgres, Some("app")));
+        assert_eq!(
+            (url.backend(), url.user()),
+            (Backend::Postgres, Some("app"))
+        );
         let socket = server("postgres:///rd?host=/tmp/pg&user=app&pgbouncer=true&pool=2");
         assert!(socket.pgbouncer);
         assert_eq!(socket.pool_size, 2);
@@ -246,13 +250,31 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_without_repeating_it() {
         for (text, expected) in [
-            ("mysql://root:s3cret@x/y", "must begin with sqlite:// or postgres://"),
+            (
+                "mysql://root:s3cret@x/y",
+                "must begin with sqlite:// or postgres://",
+            ),
             ("s3cret", "must begin with sqlite:// or postgres://"),
-            ("sqlite://", "must name a file, such as sqlite://data/rawdrive.db"),
-            ("postgres://a:s3cret@x/y?sslmod=require", "has an unknown parameter `sslmod`"),
-            ("postgres://a:s3cret@x/y?pgbouncer=s3cret", "must give `pgbouncer` as 0 or 1"),
-            ("postgres://a:s3cret@x/y?pool=0", "must give `pool` as a number from 1 to 1000"),
-            ("postgres://a:s3cret@x:s3cret/y", "must look like postgres://user:password@host:5432/database"),
+            (
+                "sqlite://",
+                "must name a file, such as sqlite://data/rawdrive.db",
+            ),
+            (
+                "postgres://a:s3cret@x/y?sslmod=require",
+                "has an unknown parameter `sslmod`",
+            ),
+            (
+                "postgres://a:s3cret@x/y?pgbouncer=s3cret",
+                "must give `pgbouncer` as 0 or 1",
+            ),
+            (
+                "postgres://a:s3cret@x/y?pool=0",
+                "must give `pool` as a number from 1 to 1000",
+            ),
+            (
+                "postgres://a:s3cret@x:s3cret/y",
+                "must look like postgres://user:password@host:5432/database",
+            ),
         ] {
             assert_eq!(Url::parse(text).unwrap_err().to_string(), expected);
         }

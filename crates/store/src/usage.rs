@@ -15,17 +15,20 @@ use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, quer
 use crate::store::{Reader, WriteTx};
 
 // The row is made by the first take; `WHERE $6 <= $7` keeps that one within the limit as well.
-const RESERVE: &str = "INSERT INTO quotas (workspace_id, metric, subject, period_start, used, reserved, fired, version)
-    SELECT $1, $2, $3, $4, 0, $5, 0, 1 WHERE $5 <= $6
+// Every statement that changes a counter notes when, for the republisher, and answers what it made of it, for the
+// mirror.
+const RESERVE: &str = "INSERT INTO quotas (workspace_id, metric, subject, period_start, used, reserved, fired, version, changed_at)
+    SELECT $1, $2, $3, $4, 0, $5, 0, 1, $7 WHERE $5 <= $6
     ON CONFLICT (workspace_id, metric, subject, period_start) DO UPDATE
-    SET reserved = quotas.reserved + $5, version = quotas.version + 1
-    WHERE $5 <= $6 - quotas.used - quotas.reserved";
+    SET reserved = quotas.reserved + $5, version = quotas.version + 1, changed_at = $7
+    WHERE $5 <= $6 - quotas.used - quotas.reserved
+    RETURNING version, used, reserved";
 
 const APPLY: &str =
-    "UPDATE quotas SET reserved = reserved - $5, used = used + $6, version = version + 1
+    "UPDATE quotas SET reserved = reserved - $5, used = used + $6, version = version + 1, changed_at = $8
     WHERE workspace_id = $1 AND metric = $2 AND subject = $3 AND period_start = $4
       AND ($6 <= 0 OR $6 <= $7 - used)
-    RETURNING used, reserved, fired";
+    RETURNING version, used, reserved, fired";
 
 // What a hold did not hold so far it holds from now on.
 const GROW: &str =
@@ -56,7 +59,7 @@ fn row_of(used: i64, reserved: i64, fired: i64) -> Result<QuotaRow, StoreError> 
     })
 }
 
-fn key_of(
+pub(crate) fn key_of(
     metric: &str,
     subject: String,
     period_start: DateTime<Utc>,
@@ -99,8 +102,14 @@ impl UsageTx for WriteTx {
     async fn reserve(&mut self, charge: &Charge, limit: Limit) -> Result<bool, StoreError> {
         let values = key_values(&self.scope, &charge.key)
             .into_iter()
-            .chain([amount(charge.amount).into(), bound(limit).into()]);
-        Ok(execute(&self.tx, "reserve", RESERVE, values).await? == 1)
+            .chain([amount(charge.amount).into(), bound(limit).into()])
+            .chain([self.changed_at().into()]);
+        let rows = query(&self.tx, "reserve", RESERVE, values).await?;
+        let Some(row) = rows.first() else {
+            return Ok(false);
+        };
+        self.note_changed(&charge.key, row)?;
+        Ok(true)
     }
 
     async fn apply(
@@ -114,17 +123,19 @@ impl UsageTx for WriteTx {
             amount(released).into(),
             delta.into(),
             bound(limit).into(),
+            self.changed_at().into(),
         ]);
         let rows = query(&self.tx, "apply to a quota", APPLY, values).await?;
-        rows.first()
-            .map(|row| {
-                row_of(
-                    column(row, "used")?,
-                    column(row, "reserved")?,
-                    column(row, "fired")?,
-                )
-            })
-            .transpose()
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        self.note_changed(key, row)?;
+        row_of(
+            column(row, "used")?,
+            column(row, "reserved")?,
+            column(row, "fired")?,
+        )
+        .map(Some)
     }
 
     async fn quota(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {

@@ -45,8 +45,7 @@ async fn sqlite() -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
-    let store =
-        rawdrive_store::Store::open(&url, Ambient::system(), &Catalogue::built_in()).await;
+    let store = rawdrive_store::Store::open(&url, Ambient::system(), &Catalogue::built_in()).await;
     store.unwrap().close().await.unwrap();
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();
@@ -150,20 +149,37 @@ async fn every_table_is_a_workspaces_or_global_for_a_reason() {
     }
     let shape = |schema: &Schema| -> BTreeMap<String, BTreeSet<String>> {
         let tables = schema.iter();
-        tables.map(|(name, table)| (name.clone(), table.columns.clone())).collect()
+        tables
+            .map(|(name, table)| (name.clone(), table.columns.clone()))
+            .collect()
     };
-    assert_eq!(shape(&sqlite), shape(&postgres), "both databases have the same tables");
+    assert_eq!(
+        shape(&sqlite),
+        shape(&postgres),
+        "both databases have the same tables"
+    );
 }
 
 #[test]
 fn a_table_that_is_neither_is_named() {
     let mut schema = Schema::new();
     let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let list = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
     for (name, _) in GLOBAL_TABLES {
         schema.insert((*name).to_owned(), Table::default());
     }
-    schema.insert("stray".to_owned(), Table { columns: columns(&["id"]), ..Table::default() });
+    schema.insert(
+        "stray".to_owned(),
+        Table {
+            columns: columns(&["id"]),
+            ..Table::default()
+        },
+    );
     schema.insert(
         "loose".to_owned(),
         Table {
@@ -198,25 +214,37 @@ async fn every_tenant_table_is_protected_from_its_owner_too() {
     let rows = sqlx::query(PROTECTED).fetch_all(&mut on).await.unwrap();
     let protected: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     let schema = postgres().await;
-    let tenants: BTreeSet<String> =
-        schema.iter().filter(|(_, table)| table.is_tenant()).map(|(name, _)| name.clone()).collect();
-    assert!(tenants.contains("photos") && tenants.contains("workspaces") && tenants.contains("jobs"));
+    let tenants: BTreeSet<String> = schema
+        .iter()
+        .filter(|(_, table)| table.is_tenant())
+        .map(|(name, _)| name.clone())
+        .collect();
+    assert!(
+        tenants.contains("photos") && tenants.contains("workspaces") && tenants.contains("jobs")
+    );
     assert_eq!(protected, tenants);
 
     // Beside it stand the capabilities, which read and do nothing else.
-    const OTHERS: &str = "SELECT polname || ' ' || polrelid::regclass || ' ' || polcmd::text FROM pg_policy
+    const OTHERS: &str =
+        "SELECT polname || ' ' || polrelid::regclass || ' ' || polcmd::text FROM pg_policy
         WHERE polname <> 'tenant' ORDER BY 1";
     let rows = sqlx::query(OTHERS).fetch_all(&mut on).await.unwrap();
     let others: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert!(others.contains(&"own memberships r".to_owned()));
-    assert!(others.iter().all(|policy| {
-        policy.ends_with(" r") && (policy.starts_with("own ") || policy.starts_with("worker "))
-    }), "{others:#?}");
+    assert!(
+        others.iter().all(|policy| {
+            policy.ends_with(" r") && (policy.starts_with("own ") || policy.starts_with("worker "))
+        }),
+        "{others:#?}"
+    );
 
     // Nothing goes around them.
     const AROUND: &str = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
             AND relkind IN ('v', 'm', 'f')
         UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef";
     let around = sqlx::query(AROUND).fetch_all(&mut on).await.unwrap();
-    assert!(around.is_empty(), "a view, or a function that runs as its owner");
+    assert!(
+        around.is_empty(),
+        "a view, or a function that runs as its owner"
+    );
 }

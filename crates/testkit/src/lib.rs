@@ -35,6 +35,7 @@ pub mod contract;
 mod fault;
 pub mod holds;
 mod memory;
+pub mod mirror;
 mod surroundings;
 
 pub use build::{client, gallery, library, photo, plan, scope};

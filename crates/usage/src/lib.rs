@@ -15,17 +15,37 @@
 //! ```
 //!
 //! Invariant: at every admission `used + reserved ≤ limit`, and `used` equals the sum of the ledger.
+//!
+//! SQL decides and records. [`LiveUsage`] repeats what was committed to a [`UsageMirror`], from where it is read
+//! in real time; losing the mirror changes no decision, and a [`Republisher`] makes it right again.
 
 mod ledger;
+mod live;
+mod mirror;
 mod period;
 mod quota;
+#[cfg(feature = "redis")]
+mod redis_mirror;
+#[cfg(feature = "redis")]
+mod redis_url;
+mod republish;
 mod threshold;
 
 pub use ledger::{LedgerEntry, LedgerLine};
+pub use live::{Gap, LiveUsage, Reading};
+pub use mirror::{
+    LiveRow, MIRROR_DAYS, MIRROR_MAX, MIRROR_PATIENCE, MirrorCondition, MirrorError, Mirrored,
+    UsageMirror, WorkspaceRows,
+};
 pub use period::Period;
 pub use quota::{
     Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow, SettleError,
     TakeError, UnknownPurpose, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
     hold_all, hold_each, release, reserve, review, settle, settle_reserved, subtract,
 };
+#[cfg(feature = "redis")]
+pub use redis_mirror::RedisMirror;
+#[cfg(feature = "redis")]
+pub use redis_url::{InvalidRedisUrl, RedisUrl};
+pub use republish::{ChangedWorkspace, LiveSource, Republisher, mirror_notes};
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};

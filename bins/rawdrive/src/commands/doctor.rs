@@ -7,6 +7,7 @@ use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_store::{Finding, Severity, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
+use rawdrive_usage::{UsageMirror, mirror_notes};
 use serde_json::json;
 
 /// What was looked at, and what does not hold.
@@ -27,11 +28,16 @@ pub(crate) enum DoctorError {
     Blob(#[from] BlobError),
 }
 
-/// Checks every workspace in one snapshot of the database, then its bytes.
+/// Checks every workspace in one snapshot of the database, then its bytes. Of the mirror there are notes alone:
+/// nothing that it holds or lacks is a record.
 ///
 /// # Errors
 /// The database or the photos' store does not answer.
-pub(crate) async fn examine(store: &Store, blobs: &Blobs) -> Result<Report, DoctorError> {
+pub(crate) async fn examine(
+    store: &Store,
+    blobs: &Blobs,
+    mirror: Option<&impl UsageMirror>,
+) -> Result<Report, DoctorError> {
     let mut report = Report::default();
     for remark in store.remarks().await? {
         match remark.severity() {
@@ -41,6 +47,9 @@ pub(crate) async fn examine(store: &Store, blobs: &Blobs) -> Result<Report, Doct
                 detail: remark.to_string(),
             }),
         }
+    }
+    if let Some(mirror) = mirror {
+        report.notes.extend(mirror_notes(mirror, store).await?);
     }
     let snapshot = store.snapshot().await?;
     report.findings.extend(snapshot.integrity().await?);

@@ -19,6 +19,7 @@ use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Backend, Store};
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::page::CursorCodec;
+use rawdrive_usage::{LiveUsage, Republisher};
 use tokio::task::JoinHandle;
 
 use super::stop::Stop;
@@ -88,6 +89,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
                 );
             }
         }
+        let republisher = mirror(&installation, &store);
         let listener = listen(installation.config.listen)?;
         let bound = listener.local_addr().map_err(ServeError::Serve)?;
         let public_url = installation.config.public_url(bound);
@@ -95,6 +97,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
         let uses = tokio::spawn(record_key_uses(app.clone()));
         let jobs = run_jobs(&installation, &app);
+        let republishes = republisher.map(|republisher| tokio::spawn(republisher.run()));
         tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
         welcome(
             &mut std::io::stdout(),
@@ -103,11 +106,22 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         );
         let ended = serve(listener, installation.ambient.clone(), configure(app)).await;
         jobs.abort();
+        if let Some(republishes) = republishes {
+            republishes.abort();
+        }
         keys.abort();
         uses.abort();
         store.close().await.map_err(OpenError::Store)?;
         ended
     })
+}
+
+/// Has usage mirrored where a Redis is configured. Whether it answers is found out beside the requests: it decides
+/// nothing, and nobody waits for it. A task of its own: a job may wait for a mail server.
+fn mirror(installation: &Installation, store: &Store) -> Option<Republisher<Store>> {
+    let live = LiveUsage::new(Arc::new(installation.mirror()?));
+    store.mirror_to(live.clone());
+    Some(Republisher::new(live, store.clone()))
 }
 
 /// Starts the job runner, with the mail server that is configured, otherwise with files.

@@ -72,7 +72,7 @@ pub(super) const KEYS: &[Key] = &[
     key("RAWDRIVE_PLANS", "plans", None),
     key("DATABASE_URL", "database_url", None),
     key("DATABASE_OWNER_URL", "database_owner_url", None),
-    key("REDIS_URL", "redis_url", None).later(),
+    key("REDIS_URL", "redis_url", None),
     key("BLOB_URL", "blob_url", None),
     key("STRIPE_SECRET_KEY", "stripe_secret_key", None).later(),
     key("STRIPE_WEBHOOK_SECRET", "stripe_webhook_secret", None).later(),

@@ -28,7 +28,10 @@ fn nothing_set_is_the_embedded_default() {
         "http://127.0.0.1:8080"
     );
     assert_eq!(config.data_dir.to_str(), Some("./data"));
-    assert_eq!(config.database.file().and_then(Path::to_str), Some("./data/rawdrive.db"));
+    assert_eq!(
+        config.database.file().and_then(Path::to_str),
+        Some("./data/rawdrive.db")
+    );
     assert_eq!(config.blobs.to_str(), Some("./data/blobs"));
     assert_eq!(config.currency, "usd");
     assert_eq!((config.grace_days, config.retention_days), (14, 30));
@@ -59,12 +62,18 @@ fn postgresql_wants_a_secret_key_that_its_servers_share() {
     let owner = ("DATABASE_OWNER_URL", "postgres://owner@db/rd");
     let config = load(&[url, secret, owner], "").unwrap();
     assert_eq!(config.database.backend(), Backend::Postgres);
-    assert_eq!(config.database_owner.as_ref().and_then(Url::user), Some("owner"));
+    assert_eq!(
+        config.database_owner.as_ref().and_then(Url::user),
+        Some("owner")
+    );
     assert!(!format!("{config:?}").contains("s3cret"));
     let error = load(&[url], "").unwrap_err().to_string();
     assert!(error.contains("required with PostgreSQL"), "{error}");
     let error = load(&[owner], "").unwrap_err().to_string();
-    assert!(error.starts_with("DATABASE_OWNER_URL") && error.contains("DATABASE_URL of PostgreSQL"), "{error}");
+    assert!(
+        error.starts_with("DATABASE_OWNER_URL") && error.contains("DATABASE_URL of PostgreSQL"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -91,7 +100,10 @@ fn good_values_are_read() {
         "",
     )
     .unwrap();
-    assert_eq!(config.database.file().and_then(Path::to_str), Some("/var/db/rd.db"));
+    assert_eq!(
+        config.database.file().and_then(Path::to_str),
+        Some("/var/db/rd.db")
+    );
     assert_eq!(config.blobs.to_str(), Some("/var/photos"));
     assert_eq!(
         config.public_url(config.listen).as_str(),
@@ -106,7 +118,11 @@ fn good_values_are_read() {
         ("sqlite:/a/b", "/a/b"),
     ] {
         let config = load(&[("DATABASE_URL", url)], "").unwrap();
-        assert_eq!(config.database.file().and_then(Path::to_str), Some(path), "{url}");
+        assert_eq!(
+            config.database.file().and_then(Path::to_str),
+            Some(path),
+            "{url}"
+        );
     }
     for (text, on) in [
         ("1", true),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use actix_web::http::Uri;
 use rawdrive_notices::SmtpUrl;
 use rawdrive_store::{Backend, Url};
+use rawdrive_usage::RedisUrl;
 use secrecy::SecretString;
 
 use crate::telemetry;
@@ -115,7 +116,8 @@ fn sqlite_path(text: &str) -> Result<PathBuf, String> {
         _ => None,
     }
     .ok_or_else(|| {
-        "expected sqlite:// and the path of a file, without options, or postgres:// and a server".to_owned()
+        "expected sqlite:// and the path of a file, without options, or postgres:// and a server"
+            .to_owned()
     })
 }
 
@@ -144,6 +146,10 @@ pub(super) fn secret_key(text: &str) -> Result<SecretString, String> {
 
 pub(super) fn smtp_url(text: &str) -> Result<SmtpUrl, String> {
     SmtpUrl::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn redis_url(text: &str) -> Result<RedisUrl, String> {
+    RedisUrl::parse(text).map_err(|error| error.to_string())
 }
 
 /// A key for another service: what a header can hold.

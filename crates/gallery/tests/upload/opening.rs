@@ -58,7 +58,9 @@ async fn open(
         })
         .collect();
     let outcomes = if together {
-        open_together(&store, ambient, &scope, &openings).await.unwrap()
+        open_together(&store, ambient, &scope, &openings)
+            .await
+            .unwrap()
     } else {
         let mut outcomes = Vec::new();
         for opening in &openings {

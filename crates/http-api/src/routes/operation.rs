@@ -37,7 +37,7 @@ pub(crate) async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(Liveness { status: "ok" })
 }
 
-/// Each dependency by name; 503 when the database or the photos' store does not answer.
+/// Each dependency by name; 503 when the database or the photos' store does not answer, and for no other.
 #[utoipa::path(tag = "operation", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
 pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
@@ -50,11 +50,15 @@ pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
         name,
         status: if ok { "ok" } else { "unavailable" },
     };
-    let dependencies = vec![
+    let mut dependencies = vec![
         state("database", matches!(database, Ok(Ok(())))),
         state("blobs", matches!(blobs, Ok(Ok(())))),
     ];
     let ready = dependencies.iter().all(|d| d.status == "ok");
+    // Named, and nothing that the server cannot do without: asked every second beside the requests.
+    if let Some(live) = app.store.live_usage() {
+        dependencies.push(state("redis", live.answers()));
+    }
     let status = if ready { "ready" } else { "unavailable" };
     let mut response = if ready {
         HttpResponse::Ok()

@@ -337,17 +337,18 @@ pub(crate) struct MetricView {
 impl MetricView {
     pub(crate) fn of(
         metric: &Metric,
-        row: QuotaRow,
+        used: u64,
+        reserved: u64,
         limit: Limit,
         resets_at: Option<DateTime<Utc>>,
     ) -> Self {
         Self {
             metric: metric.to_string(),
-            used: row.used,
-            reserved: row.reserved,
+            used,
+            reserved,
             limit: limit.bound(),
-            percent: percent(row.used, limit),
-            level: level(row.used, limit).as_str(),
+            percent: percent(used, limit),
+            level: level(used, limit).as_str(),
             resets_at: resets_at.map(time),
         }
     }
@@ -359,7 +360,7 @@ pub(crate) struct UsageView {
     metrics: Vec<MetricView>,
 }
 
-/// What is used now.
+/// What is used now: from the live mirror where there is one, otherwise from the database.
 #[utoipa::path(tag = "usage", security(("bearer" = [])), responses((status = 200, body = UsageView), (status = 401)))]
 #[get("/v1/usage")]
 pub(crate) async fn show_usage(
@@ -367,21 +368,22 @@ pub(crate) async fn show_usage(
     scoped: Scoped<Member>,
 ) -> Result<HttpResponse, Problem> {
     let reader = app.store.read(&scoped.scope);
-    let (standing, rows) = (reader.standing().await?, reader.workspace_quotas().await?);
+    let standing = reader.standing().await?;
     let now = app.ambient().now();
     let period = Period::containing(now, standing.billing_anchor);
-    let metrics = app
+    let keys: Vec<_> = app
         .catalogue
         .metrics()
         .filter(|(metric, _)| !metric.per_subject())
-        .map(|(metric, definition)| {
-            let row = find(
-                &rows,
-                &key(metric, definition.kind, now, standing.billing_anchor),
-            );
-            let resets_at = app.resets_at(metric, standing.billing_anchor);
-            MetricView::of(metric, row, standing.limit(metric, now).value, resets_at)
-        });
+        .map(|(metric, definition)| key(metric, definition.kind, now, standing.billing_anchor))
+        .collect();
+    let rows = reader.live_quotas(&keys).await?;
+    let metrics = rows.iter().map(|row| {
+        let metric = &row.key.metric;
+        let limit = standing.limit(metric, now).value;
+        let resets_at = app.resets_at(metric, standing.billing_anchor);
+        MetricView::of(metric, row.used, row.reserved, limit, resets_at)
+    });
     Ok(HttpResponse::Ok().json(UsageView {
         period: PeriodView {
             start: time(period.start),

@@ -29,7 +29,11 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// A store on a database that somebody else keeps.
-    #[allow(dead_code, clippy::allow_attributes, reason = "one of the two that use this file")]
+    #[allow(
+        dead_code,
+        clippy::allow_attributes,
+        reason = "one of the two that use this file"
+    )]
     pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
@@ -45,7 +49,9 @@ pub(crate) async fn open(
     catalogue: &Catalogue,
 ) -> Opened {
     let database = Database::new(engine).await;
-    let store = database.open(surroundings.ambient().clone(), catalogue).await;
+    let store = database
+        .open(surroundings.ambient().clone(), catalogue)
+        .await;
     Opened {
         store,
         _database: Some(database),

@@ -60,7 +60,11 @@ pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
     let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
     let count = |wanted: fn(&Opened) -> bool| outcomes.iter().filter(|o| wanted(o)).count();
     assert_eq!(count(|o| *o == Opened::NoGallery), 4);
-    assert_eq!(count(|o| *o == Opened::Held), 6, "bytes are the nearer limit");
+    assert_eq!(
+        count(|o| *o == Opened::Held),
+        6,
+        "bytes are the nearer limit"
+    );
     assert_eq!(count(|o| matches!(o, Opened::Exceeded(_))), 30);
     assert_eq!(stage.store.discrepancies(&stage.scope).await, [""; 0]);
     let last = open(gallery.id, 0).await.unwrap();

@@ -131,10 +131,7 @@ pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage:
         };
         Err(exceeded)
     };
-    assert_eq!(
-        outcomes,
-        [refused(40, 70), Ok(()), refused(1, 100), Ok(())]
-    );
+    assert_eq!(outcomes, [refused(40, 70), Ok(()), refused(1, 100), Ok(())]);
     assert_eq!(row(stage).await, counted(0, 100));
     let mut tx = stage.begin().await;
     for (hold, outcome) in several.iter().zip(&outcomes) {
