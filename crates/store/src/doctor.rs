@@ -187,6 +187,7 @@ impl Snapshot {
                 });
             }
         }
+        findings.extend(self.ledger(scope).await?);
         if let Err(broken) = self.audit(workspace).await? {
             findings.push(Finding {
                 invariant: "audit_chain",
@@ -194,6 +195,10 @@ impl Snapshot {
             });
         }
         Ok(findings)
+    }
+
+    pub(crate) fn connection(&self) -> &DatabaseTransaction {
+        &self.tx
     }
 
     async fn audit(

@@ -87,6 +87,8 @@ pub enum Release {
     Freeing,
     /// Sessions and people's own accounts.
     Identity,
+    /// What has happened already is recorded.
+    Metering,
     /// An operator or the job runner acts.
     System,
 }
