@@ -24,6 +24,7 @@ mod m0004_clients;
 mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
+mod m0010_usage_history;
 mod m0009_capabilities;
 mod m0014_live_usage;
 
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_onboarding::Migration),
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
+            Box::new(m0010_usage_history::Migration),
             Box::new(m0009_capabilities::Migration),
             Box::new(m0014_live_usage::Migration),
         ]

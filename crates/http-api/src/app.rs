@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::auth::insufficient;
 use crate::edge::{Code, Problem, UPGRADE_PATH};
+use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
 
 /// When to try again after the analyser's queue was full, in seconds.
@@ -56,6 +57,8 @@ pub struct App {
     pub pepper: TokenPepper,
     /// When API keys were used; [`record_key_uses`](crate::record_key_uses) writes it down.
     pub key_uses: KeyUses,
+    /// Events that were reported and wait to be written, by the batch.
+    pub ingest: IngestQueue,
     /// Seals mails that wait for delivery.
     pub mails: Sealer,
     /// Seals cursors.

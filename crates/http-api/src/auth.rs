@@ -68,6 +68,14 @@ pub struct Personal<R> {
     least: PhantomData<R>,
 }
 
+/// As [`Scoped`], by a program's API key: for what programs alone report.
+#[derive(Debug)]
+pub struct Program<R> {
+    /// The right to touch the workspace, in the key's name.
+    pub scope: WorkspaceScope,
+    least: PhantomData<R>,
+}
+
 impl<R> Personal<R> {
     /// The membership.
     #[must_use]
@@ -149,6 +157,27 @@ impl<R: LeastRole> FromRequest for Personal<R> {
             Ok(Self {
                 scope,
                 authenticated,
+                least: PhantomData,
+            })
+        })
+    }
+}
+
+impl<R: LeastRole> FromRequest for Program<R> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let credential = authenticate(&request).await?;
+            let (scope, _) = credential.admit::<R>()?;
+            let Credential::Key(_) = credential else {
+                let detail = "This is for programs: it needs an API key; a session does not do.";
+                return Err(insufficient(R::ROLE, detail));
+            };
+            Ok(Self {
+                scope,
                 least: PhantomData,
             })
         })

@@ -6,17 +6,19 @@
 //! ```
 //!
 //! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`] and
-//! [`auth::Personal`], and for a client's link [`shared::Shared`], are the only extractors that yield a scope, and no route reads a workspace's id from path, query, header or body
+//! [`auth::Personal`] and [`auth::Program`], and for a client's link [`shared::Shared`], are the only extractors that yield a scope, and no route reads a workspace's id from path, query, header or body
 //! (but for `POST /v1/sessions/switch`, which checks it against membership).
 
 pub mod app;
 pub mod auth;
 pub mod edge;
+mod ingest_queue;
 mod key_uses;
 mod mutation;
 pub mod routes;
 pub mod shared;
 
 pub use app::{App, Settings};
+pub use ingest_queue::IngestQueue;
 pub use key_uses::{KeyUses, record_key_uses};
 pub use routes::{configure, document};

@@ -208,6 +208,7 @@ impl Snapshot {
                 });
             }
         }
+        findings.extend(self.ledger(scope).await?);
         if let Err(broken) = self.audit(scope).await? {
             findings.push(Finding {
                 invariant: "audit_chain",
@@ -215,6 +216,10 @@ impl Snapshot {
             });
         }
         Ok(findings)
+    }
+
+    pub(crate) fn connection(&self) -> &Tx {
+        &self.tx
     }
 
     async fn audit(

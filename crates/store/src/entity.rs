@@ -88,7 +88,8 @@ tenant!(threshold_episodes, "threshold_episodes", [id: Uuid], {
 });
 tenant!(ledger, "ledger", [seq: i64], {
     metric: String, key_subject: String, period_start: ChronoDateTimeUtc, quantity: i64, subject: String,
-    actor: String, occurred_at: ChronoDateTimeUtc, recorded_at: ChronoDateTimeUtc,
+    actor: String, occurred_at: ChronoDateTimeUtc, recorded_at: ChronoDateTimeUtc, kind: String,
+    event_id: Option<String>, hash: Option<Vec<u8>>,
 });
 tenant!(audit_heads, "audit_heads", [], { seq: i64, hash: Vec<u8> });
 tenant!(audit_entries, "audit_entries", [seq: i64], {

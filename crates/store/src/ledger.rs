@@ -1,14 +1,13 @@
-//! The audit chain, and reading the ledger.
+//! The audit chain.
 
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Hash, Payload, chain_hash};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use rawdrive_usage::LedgerEntry;
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use crate::entity::{audit_entries, audit_heads, audit_payloads, ledger};
 use crate::scope::{Tenant, column, corrupt, count, execute, failed, query};
+use crate::entity::{audit_entries, audit_heads, audit_payloads};
 use crate::store::{Reader, WriteTx};
 
 fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreError> {
@@ -179,37 +178,5 @@ impl Reader {
             )),
             None => Ok((0, GENESIS)),
         }
-    }
-
-    /// Ledger lines, newest first.
-    ///
-    /// # Errors
-    /// The database does not answer, or a row is corrupt.
-    pub async fn ledger(&self, page: PageRequest) -> Result<Page<LedgerEntry>, StoreError> {
-        let rows = ledger::Entity::scoped(&self.scope)
-            .filter(ledger::Column::Seq.lt(before(page)))
-            .order_by_desc(ledger::Column::Seq)
-            .limit(u64::from(page.limit) + 1)
-            .all(self.db())
-            .await
-            .map_err(failed("read the ledger"))?;
-        let lines = rows.into_iter().map(|row| {
-            Ok::<_, StoreError>(LedgerEntry {
-                seq: count("ledger", "seq", row.seq)?,
-                metric: row
-                    .metric
-                    .parse()
-                    .map_err(|e| corrupt("ledger", "metric", row.seq, e))?,
-                quantity: row.quantity,
-                occurred_at: row.occurred_at,
-                subject: row.subject,
-                actor: row.actor,
-            })
-        });
-        Ok(Page::cut(
-            lines.collect::<Result<_, _>>()?,
-            page.limit,
-            |l| Position::Seq(l.seq),
-        ))
     }
 }

@@ -94,6 +94,8 @@ pub enum Release {
     Freeing,
     /// Sessions and people's own accounts.
     Identity,
+    /// What has happened already is recorded.
+    Metering,
     /// An operator or the job runner acts.
     System,
 }
@@ -258,7 +260,7 @@ impl Store {
                 // These change it, or what hangs on it. Two that both held it shared, to change it then, would
                 // wait for each other.
                 Release::System => StandingLock::Own,
-                Release::Freeing | Release::Identity => StandingLock::Shared,
+                Release::Freeing | Release::Identity | Release::Metering => StandingLock::Shared,
             },
             wakes_jobs: false,
             changed: Vec::new(),

@@ -10,7 +10,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set, Value,
 };
 
-use crate::entity::{hold_charges, holds, ledger, quotas, threshold_episodes};
+use crate::entity::{hold_charges, holds, quotas, threshold_episodes};
 use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, query};
 use crate::store::{Reader, WriteTx};
 
@@ -29,6 +29,17 @@ const APPLY: &str =
     WHERE workspace_id = $1 AND metric = $2 AND subject = $3 AND period_start = $4
       AND ($6 <= 0 OR $6 <= $7 - used)
     RETURNING version, used, reserved, fired";
+
+// Writes nothing new into a row that is there: its lock is what is wanted.
+const LOCK: &str = "INSERT INTO quotas (workspace_id, metric, subject, period_start, used, reserved, fired, version)
+    VALUES ($1, $2, $3, $4, 0, 0, 0, 1)
+    ON CONFLICT (workspace_id, metric, subject, period_start) DO UPDATE SET fired = quotas.fired
+    RETURNING used, reserved, fired";
+
+const MOVE_HELD: &str = "UPDATE hold_charges SET period_start = $5
+    WHERE workspace_id = $1 AND metric = $2 AND subject = $3 AND period_start = $4
+      AND hold_id IN (SELECT id FROM holds WHERE workspace_id = $1 AND state = 'held')
+    RETURNING amount";
 
 // What a hold did not hold so far it holds from now on.
 const GROW: &str =
@@ -149,6 +160,43 @@ impl UsageTx for WriteTx {
 
     async fn undo_attempt(&mut self) -> Result<(), StoreError> {
         self.tx.rewind().await.map_err(failed("undo an attempt"))
+    }
+
+    async fn lock(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
+        let rows = query(
+            &self.tx,
+            "lock a quota",
+            LOCK,
+            key_values(&self.scope, key),
+        )
+        .await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| corrupt("quotas", "used", &key.metric, "was locked and is not there"))?;
+        row_of(
+            column(row, "used")?,
+            column(row, "reserved")?,
+            column(row, "fired")?,
+        )
+    }
+
+    async fn move_held(&mut self, from: &QuotaKey, to: &QuotaKey) -> Result<(), StoreError> {
+        let values = key_values(&self.scope, from)
+            .into_iter()
+            .chain([to.period_start.into()]);
+        let mut moved = 0;
+        for row in query(&self.tx, "move what is held", MOVE_HELD, values).await? {
+            moved += count("hold_charges", "amount", column(&row, "amount")?)?;
+        }
+        if moved > 0 {
+            self.apply(from, moved, 0, Limit::Unlimited).await?;
+            let charge = Charge {
+                key: to.clone(),
+                amount: moved,
+            };
+            self.reserve(&charge, Limit::Unlimited).await?;
+        }
+        Ok(())
     }
 
     async fn quotas(&mut self) -> Result<Vec<(QuotaKey, QuotaRow)>, StoreError> {
@@ -299,46 +347,7 @@ impl UsageTx for WriteTx {
     }
 
     async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
-        const NEXT: &str = "INSERT INTO ledger_heads (workspace_id, seq) VALUES ($1, $2)
-            ON CONFLICT (workspace_id) DO UPDATE SET seq = ledger_heads.seq + $2 RETURNING seq";
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let n = lines.len() as i64;
-        let head = query(
-            &self.tx,
-            "advance the ledger",
-            NEXT,
-            [self.scope.workspace().uuid().into(), n.into()],
-        )
-        .await?;
-        let last: i64 = column(
-            head.first()
-                .ok_or_else(|| corrupt("ledger_heads", "seq", n, "returned nothing"))?,
-            "seq",
-        )?;
-        let recorded_at = self.ambient().now();
-        let rows = lines
-            .iter()
-            .enumerate()
-            .map(|(i, line)| ledger::ActiveModel {
-                seq: Set(last - n + 1 + i as i64),
-                metric: Set(line.key.metric.to_string()),
-                key_subject: Set(line.key.subject.clone()),
-                period_start: Set(line.key.period_start),
-                quantity: Set(line.quantity),
-                subject: Set(line.subject.clone()),
-                actor: Set(self.scope.actor().to_string()),
-                occurred_at: Set(line.occurred_at),
-                recorded_at: Set(recorded_at),
-                ..Default::default()
-            });
-        let insert = ledger::Entity::scoped_insert(&self.scope, rows);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("append to the ledger"))?;
-        Ok(())
+        self.append_lines(lines).await
     }
 
     async fn mark_thresholds(&mut self, key: &QuotaKey, edges: &Edges) -> Result<(), StoreError> {

@@ -40,5 +40,5 @@ mod surroundings;
 
 pub use build::{client, gallery, library, photo, plan, scope};
 pub use fault::{Fault, Faults};
-pub use memory::{HoldRow, MemoryStore, MemoryTx, Rows};
+pub use memory::{HoldRow, MemoryStore, MemoryTx, MemoryUsage, Rows};
 pub use surroundings::Surroundings;

@@ -165,6 +165,20 @@ impl Hold {
         HoldId::from_uuid(photo.uuid())
     }
 
+    /// Where a charge is settled: by the counter that is held for it, which is another than it was when the
+    /// billing day moved meanwhile.
+    fn settled(&self, charge: &Charge) -> Charge {
+        let of = |held: &&Charge| {
+            held.key.metric == charge.key.metric && held.key.subject == charge.key.subject
+        };
+        let exact = self.charges.iter().any(|held| held.key == charge.key);
+        let moved = self.charges.iter().find(of).filter(|_| !exact);
+        Charge {
+            key: moved.map_or_else(|| charge.key.clone(), |held| held.key.clone()),
+            amount: charge.amount,
+        }
+    }
+
     /// What must be done when the operation came to nothing.
     fn left_behind(&self) -> Option<Work> {
         match self.purpose {
@@ -230,6 +244,18 @@ pub trait UsageTx {
     fn begin_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Undoes what was done since the attempt began, and lets go of the rows that were locked since.
     fn undo_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The counter, made where there is none, and locked against every change until the transaction ends.
+    fn lock(
+        &mut self,
+        key: &QuotaKey,
+    ) -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
+    /// Moves what holds hold of one counter to another, and the counters' `reserved` with it. Both are
+    /// locked.
+    fn move_held(
+        &mut self,
+        from: &QuotaKey,
+        to: &QuotaKey,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Every counter, locked until the transaction ends: for review.
     fn quotas(
         &mut self,
@@ -547,6 +573,10 @@ pub async fn settle(
     let Some(hold) = tx.held(id).await? else {
         return Err(TakeError::NotHeld);
     };
+    let actual: Vec<_> = actual
+        .iter()
+        .map(|(charge, subject)| (hold.settled(charge), subject))
+        .collect();
     let mut lines = Vec::with_capacity(actual.len());
     let used = actual.iter().map(|(charge, _)| charge);
     let mut keys: Vec<_> = hold.charges.iter().chain(used).map(|c| &c.key).collect();
@@ -654,12 +684,12 @@ async fn grow(
         return Err(refusal(charge, row.used + others, limit));
     };
     mark(tx, &charge.key, row, limit).await?;
-    Ok(LedgerLine {
-        key: charge.key.clone(),
+    Ok(LedgerLine::usage(
+        charge.key.clone(),
         quantity,
-        subject: subject.to_owned(),
-        occurred_at: ambient.now(),
-    })
+        subject.to_owned(),
+        ambient.now(),
+    ))
 }
 
 /// Frees what a deleted thing took. Returns the ledger line to append.
@@ -685,12 +715,12 @@ pub async fn subtract(
         standing.limit(&charge.key.metric, ambient.now()).value,
     )
     .await?;
-    Ok(LedgerLine {
-        key: charge.key,
+    Ok(LedgerLine::usage(
+        charge.key,
         quantity,
         subject,
-        occurred_at: ambient.now(),
-    })
+        ambient.now(),
+    ))
 }
 
 /// Evaluates the thresholds of every counter again, after an entitlement changed.
@@ -719,7 +749,7 @@ pub async fn review(
     Ok(())
 }
 
-async fn mark(
+pub(crate) async fn mark(
     tx: &mut (impl UsageTx + EventsTx + Send),
     key: &QuotaKey,
     row: QuotaRow,

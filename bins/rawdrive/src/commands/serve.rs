@@ -10,7 +10,7 @@ use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
 use rawdrive_http_api::edge::Edge;
-use rawdrive_http_api::{App, KeyUses, Settings, configure, record_key_uses};
+use rawdrive_http_api::{App, IngestQueue, KeyUses, Settings, configure, record_key_uses};
 use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
@@ -180,6 +180,7 @@ async fn app(
         hasher: PasswordHasher::standard(),
         pepper: TokenPepper::new(&master.derive("token hashes")),
         key_uses: KeyUses::default(),
+        ingest: IngestQueue::default(),
         mails: Sealer::new(&master, "mails"),
         cursors: CursorCodec::new(&master.derive("cursors")),
         catalogue: installation.catalogue.clone(),

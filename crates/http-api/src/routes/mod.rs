@@ -13,6 +13,7 @@ pub(crate) mod plans;
 pub(crate) mod proofs;
 pub(crate) mod shared;
 pub(crate) mod team;
+pub(crate) mod usage;
 pub(crate) mod workspace;
 
 use actix_web::web::{Data, ServiceConfig};
@@ -55,7 +56,9 @@ routes! {
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
     team::list_members, team::change_member, team::remove_member, team::leave_workspace, team::transfer_workspace,
     team::list_invitations, team::create_invitation, team::revoke_invitation, team::accept_invitation,
-    plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage, plans::list_usage_events,
+    plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage,
+    usage::show_usage_history, usage::list_usage_events, usage::report_usage_events, usage::list_statements,
+    usage::show_statement,
     libraries::list_libraries, libraries::create_library, libraries::show_library, libraries::update_library,
     libraries::delete_library,
     galleries::list_galleries, galleries::create_gallery, galleries::show_gallery, galleries::update_gallery,

@@ -1,20 +1,20 @@
 //! Plans, entitlements, usage.
 
-use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::GalleryRead;
 use rawdrive_plans::{
     Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, decide, level, percent,
 };
 use rawdrive_tenancy_core::id::GalleryId;
-use rawdrive_usage::{Exceeded, LedgerEntry, Period, QuotaKey, QuotaRow};
+use rawdrive_usage::{Exceeded, Period, QuotaKey, QuotaRow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
-use crate::edge::{Body, ListView, NoFilters, PageParams, PageQuery, Problem};
+use crate::edge::{Body, Problem};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceView {
@@ -391,46 +391,4 @@ pub(crate) async fn show_usage(
         },
         metrics: metrics.collect(),
     }))
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LedgerView {
-    seq: u64,
-    metric: String,
-    /// Negative when freed.
-    quantity: i64,
-    occurred_at: String,
-    subject: String,
-    actor: String,
-}
-
-impl From<LedgerEntry> for LedgerView {
-    fn from(line: LedgerEntry) -> Self {
-        Self {
-            seq: line.seq,
-            metric: line.metric.to_string(),
-            quantity: line.quantity,
-            occurred_at: time(line.occurred_at),
-            subject: line.subject,
-            actor: line.actor,
-        }
-    }
-}
-
-/// The ledger's lines, newest first: their sum is the usage.
-#[utoipa::path(tag = "usage", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<LedgerView>), (status = 401)))]
-#[get("/v1/usage/events")]
-pub(crate) async fn list_usage_events(
-    app: web::Data<App>,
-    scoped: Scoped<Member>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let (page, NoFilters {}) = PageQuery::read(
-        request.query_string(),
-        &app.cursors,
-        scoped.scope.workspace(),
-        "ledger",
-    )?;
-    let lines = app.store.read(&scoped.scope).ledger(page.request).await?;
-    Ok(HttpResponse::Ok().json(page.view(lines, &app.cursors, LedgerView::from)))
 }

@@ -5,14 +5,14 @@ use rawdrive_gallery::{self as gallery, Opening, UploadStore};
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
 use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
-use rawdrive_store::{Release, Store, WriteTx};
+use rawdrive_store::{Reader, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
 use rawdrive_testkit::{Surroundings, scope};
-use rawdrive_usage::LedgerEntry;
+use rawdrive_usage::{LedgerEntry, LineFilter, UsageRead};
 
 use crate::support::{Database, Engine};
 
@@ -97,6 +97,12 @@ impl UploadStore for Opened {
 }
 
 impl Subject for Opened {
+    type Read = Reader;
+
+    fn read_usage(&self, scope: &WorkspaceScope) -> Reader {
+        self.store.read(scope)
+    }
+
     async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
         let ambient = self.store.ambient();
         let scope = scope(ambient.id());
@@ -125,7 +131,8 @@ impl Subject for Opened {
     }
 
     async fn ledger(&self, scope: &WorkspaceScope) -> Vec<LedgerEntry> {
-        let page = self.store.read(scope).ledger(ALL).await.unwrap();
+        let reader = self.store.read(scope);
+        let page = reader.find_lines(&LineFilter::default(), ALL).await.unwrap();
         page.items.into_iter().rev().collect()
     }
 
@@ -138,10 +145,12 @@ impl Subject for Opened {
 
     async fn discrepancies(&self, scope: &WorkspaceScope) -> Vec<String> {
         // The others speak of members and of photos, which these tests do without.
-        const OF_COUNTERS: [&str; 3] = [
+        const OF_COUNTERS: [&str; 5] = [
             "used_equals_ledger",
             "reserved_equals_holds",
             "ledger_without_gaps",
+            "ledger_chain",
+            "sums_equal_ledger",
         ];
         let snapshot = self.store.snapshot().await.unwrap();
         let findings = snapshot.check(scope).await.unwrap().into_iter();

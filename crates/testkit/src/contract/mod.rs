@@ -14,6 +14,7 @@
 
 pub mod clients;
 pub mod gallery;
+pub mod history;
 pub mod mirror;
 pub mod quota;
 pub mod records;
@@ -27,13 +28,17 @@ use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{Ambient, Commit, WorkspaceScope};
-use rawdrive_usage::{Charge, LedgerEntry, QuotaKey};
+use rawdrive_usage::{Charge, IngestTx, LedgerEntry, QuotaKey, SealTx, UsageRead};
 
-use crate::{MemoryStore, Surroundings};
+use crate::{MemoryStore, MemoryUsage, Surroundings};
 
 /// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
 /// panic where the database fails.
-pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx> {
+pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx + IngestTx + SealTx> {
+    /// Reads a workspace's usage.
+    type Read: UsageRead + Send + Sync;
+    /// Reads the workspace's usage as it is committed.
+    fn read_usage(&self, scope: &WorkspaceScope) -> Self::Read;
     /// Makes a workspace on a plan of the catalogue that the store was opened with.
     fn workspace(&self, plan: &Plan) -> impl Future<Output = WorkspaceScope> + Send;
     /// The workspace's jobs that are due, in any order.
@@ -50,6 +55,12 @@ pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx> {
 }
 
 impl Subject for MemoryStore {
+    type Read = MemoryUsage;
+
+    fn read_usage(&self, scope: &WorkspaceScope) -> MemoryUsage {
+        Self::read_usage(self, scope)
+    }
+
     async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
         let made = Self::workspace(self, plan).await;
         made.expect("no fault was asked for")
@@ -67,7 +78,7 @@ impl Subject for MemoryStore {
 
     async fn ledger(&self, scope: &WorkspaceScope) -> Vec<LedgerEntry> {
         let rows = self.rows(scope);
-        rows.ledger.iter().map(|(_, line)| line.clone()).collect()
+        rows.ledger.clone()
     }
 
     async fn audit(&self, scope: &WorkspaceScope) -> (Vec<Entry>, (u64, Hash)) {
@@ -204,6 +215,18 @@ macro_rules! store_contract {
                 workspaces_do_not_see_each_others_rows,
                 one_id_may_stand_in_two_workspaces,
                 an_unseen_row_is_not_written,
+            }
+            history {
+                lines_are_chained_and_summed,
+                hours_and_totals_are_those_of_happening,
+                a_sealed_month_takes_no_line_any_more,
+                lines_are_found_by_what_they_are,
+                an_event_counts_once_for_ever,
+                what_is_given_back_may_come_again,
+                events_count_beyond_a_limit_and_in_their_own_period,
+                a_correction_is_a_line_and_an_entry,
+                an_anchor_that_moves_grants_nothing_anew,
+                what_is_held_moves_with_the_anchor,
             }
             records {
                 ledger_lines_are_numbered_without_gaps,

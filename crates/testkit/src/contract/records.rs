@@ -19,11 +19,9 @@ use super::{Stage, Subject, begin, bytes};
 /// 1, 2, 3 … in the order of commits, in each workspace; what is rolled back takes no number.
 pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>) {
     let lines = |quantities: &[i64]| -> Vec<_> {
-        let line = |quantity: &i64| LedgerLine {
-            key: bytes(0).key,
-            quantity: *quantity,
-            subject: "pho".to_owned(),
-            occurred_at: stage.ambient().now(),
+        let line = |quantity: &i64| {
+            let now = stage.ambient().now();
+            LedgerLine::usage(bytes(0).key, *quantity, "pho".to_owned(), now)
         };
         quantities.iter().map(line).collect()
     };
@@ -59,7 +57,7 @@ pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>
     assert!(
         ledger
             .iter()
-            .all(|l| l.metric == Metric::storage_bytes() && l.subject == "pho")
+            .all(|l| l.key.metric == Metric::storage_bytes() && l.subject == "pho")
     );
     assert_eq!(stage.store.ledger(&stage.other).await[0].seq, 1);
 }

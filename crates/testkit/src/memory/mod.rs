@@ -2,8 +2,11 @@
 
 mod clients;
 mod gallery;
+mod history;
 mod records;
 mod usage;
+
+pub use history::MemoryUsage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +18,7 @@ use rawdrive_tenancy_core::audit::Entry;
 use rawdrive_tenancy_core::id::{ClientId, GalleryId, HoldId, LibraryId, PhotoId, WorkspaceId};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
-use rawdrive_usage::{Hold, HoldState, LedgerEntry, QuotaKey, QuotaRow};
+use rawdrive_usage::{Hold, HoldState, LedgerEntry, LedgerHead, QuotaKey, QuotaRow, Rollups};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::build::scope;
@@ -44,7 +47,13 @@ pub struct Rows {
     /// Threshold episodes that are open.
     pub episodes: Vec<(QuotaKey, u8)>,
     /// The ledger, oldest line first.
-    pub ledger: Vec<(QuotaKey, LedgerEntry)>,
+    pub ledger: Vec<LedgerEntry>,
+    /// Where it ends.
+    pub ledger_head: LedgerHead,
+    /// The sums beside it.
+    pub rollups: Rollups,
+    /// The ids of events that were reported.
+    pub event_ids: BTreeSet<String>,
     /// The audit chain, oldest entry first.
     pub audit: Vec<Entry>,
     /// Jobs with the time at which they become due, in the order in which they were enqueued.
@@ -68,8 +77,8 @@ impl Rows {
     #[must_use]
     pub fn discrepancies(&self) -> Vec<String> {
         let mut sums: BTreeMap<&QuotaKey, (i64, u64)> = BTreeMap::new();
-        for (key, line) in &self.ledger {
-            sums.entry(key).or_default().0 += line.quantity;
+        for line in &self.ledger {
+            sums.entry(&line.key).or_default().0 += line.quantity;
         }
         let held = self.holds.values().filter(|h| h.state == HoldState::Held);
         for charge in held.flat_map(|h| &h.hold.charges) {
@@ -87,6 +96,9 @@ impl Rows {
                     key.metric, key.subject
                 ));
             }
+        }
+        if self.rollups != Rollups::of(&self.ledger) {
+            found.push(format!("{:?} is not the ledger's sum", self.rollups));
         }
         found
     }
@@ -172,6 +184,15 @@ impl MemoryStore {
     #[must_use]
     pub fn ambient(&self) -> &Ambient {
         &self.ambient
+    }
+
+    /// What is committed of a workspace's usage, for reading.
+    #[must_use]
+    pub fn read_usage(&self, scope: &WorkspaceScope) -> MemoryUsage {
+        MemoryUsage {
+            store: self.clone(),
+            scope: *scope,
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

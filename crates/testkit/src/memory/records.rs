@@ -9,6 +9,7 @@ use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, chain_hash};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_usage::{LedgerHead, Rollups};
 
 use super::{MemoryTx, Rows};
 
@@ -34,6 +35,9 @@ impl PlansTx for MemoryTx {
             holds: BTreeMap::new(),
             episodes: Vec::new(),
             ledger: Vec::new(),
+            ledger_head: LedgerHead::default(),
+            rollups: Rollups::default(),
+            event_ids: BTreeSet::new(),
             audit: Vec::new(),
             jobs: Vec::new(),
             libraries: BTreeMap::new(),

@@ -5,7 +5,7 @@ use rawdrive_plans::{Decision, Limit, decide};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_usage::{
-    Charge, Edges, Hold, HoldState, LedgerEntry, LedgerLine, QuotaKey, QuotaRow, UsageTx,
+    Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, Rollups, UsageTx, extend_ledger,
 };
 
 use super::{HoldRow, MemoryTx, Rows};
@@ -63,6 +63,30 @@ impl UsageTx for MemoryTx {
             Some(before) => self.state = before.clone(),
             None => panic!("an attempt is begun before it is undone"),
         }
+        Ok(())
+    }
+
+    async fn lock(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
+        let rows = self.write("lock a quota")?;
+        Ok(*rows.quotas.entry(key.clone()).or_default())
+    }
+
+    async fn move_held(&mut self, from: &QuotaKey, to: &QuotaKey) -> Result<(), StoreError> {
+        let rows = self.write("move what is held")?;
+        let held = rows
+            .holds
+            .values_mut()
+            .filter(|row| row.state == HoldState::Held);
+        let mut moved = 0;
+        for row in held {
+            for charge in row.hold.charges.iter_mut().filter(|c| c.key == *from) {
+                charge.key = to.clone();
+                moved += charge.amount;
+            }
+            row.hold.charges.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        rows.quotas.entry(from.clone()).or_default().reserved -= moved;
+        rows.quotas.entry(to.clone()).or_default().reserved += moved;
         Ok(())
     }
 
@@ -132,19 +156,13 @@ impl UsageTx for MemoryTx {
     }
 
     async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
-        let actor = self.scope.actor().to_string();
-        let ledger = &mut self.write("append to the ledger")?.ledger;
-        for line in lines {
-            let entry = LedgerEntry {
-                seq: ledger.len() as u64 + 1,
-                metric: line.key.metric.clone(),
-                quantity: line.quantity,
-                occurred_at: line.occurred_at,
-                subject: line.subject.clone(),
-                actor: actor.clone(),
-            };
-            ledger.push((line.key.clone(), entry));
-        }
+        let (workspace, actor) = (self.scope.workspace(), self.scope.actor().to_string());
+        let now = self.store.ambient.now();
+        let rows = self.write("append to the ledger")?;
+        let (entries, head) = extend_ledger(rows.ledger_head, workspace, &actor, now, lines);
+        rows.rollups.merge(&Rollups::of(&entries));
+        rows.ledger_head = head;
+        rows.ledger.extend(entries);
         Ok(())
     }
 

@@ -1,0 +1,222 @@
+//! Group commit: batches of one workspace that arrive while another is being written share the next
+//! transaction. A commit to a disk costs milliseconds whatever it holds, and there is one writer at a time.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use rawdrive_store::{Claim, Release};
+use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
+use rawdrive_usage::{Event, Refusal, UsageTx, ingest};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::edge::{Code, Problem};
+use crate::mutation::Answer;
+
+/// The most events of one transaction, so that other writers' turn comes.
+const EVENTS_PER_COMMIT: usize = 5_000;
+/// The most events that wait in this process; beyond them a reporter is asked to try again.
+const WAITING_EVENTS: usize = 100_000;
+/// How long a batch waits for its turn and its commit.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReceiptView {
+    /// How many events count from now on.
+    accepted: u64,
+    /// How many had been counted before.
+    duplicates: u64,
+    /// The events that are not counted; their ids may come again.
+    refused: Vec<RefusedView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RefusedView {
+    id: String,
+    /// `invalid_id`, `invalid_subject`, `unknown_metric`, `metric_not_ingested`, `invalid_quantity`,
+    /// `invalid_occurred_at`, `too_old`, `in_the_future`, `below_zero` or `too_large`.
+    code: &'static str,
+}
+
+/// A request's events on their way.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Who reports them.
+    pub(crate) scope: WorkspaceScope,
+    /// Those that can be recorded.
+    pub(crate) events: Vec<Event>,
+    /// Those that cannot, as far as an event tells by itself.
+    pub(crate) refused: Vec<(String, Refusal)>,
+    /// The request's idempotency key.
+    pub(crate) claim: Option<Claim>,
+}
+
+struct Waiting {
+    batch: Batch,
+    answer: oneshot::Sender<Result<Answer, Problem>>,
+}
+
+#[derive(Default)]
+struct Lanes {
+    /// A workspace is in here for as long as somebody writes for it.
+    waiting: HashMap<WorkspaceId, Vec<Waiting>>,
+    events: usize,
+}
+
+/// The batches that wait, by workspace: one's failure or load is no other's.
+#[derive(Default)]
+pub struct IngestQueue(Mutex<Lanes>);
+
+impl std::fmt::Debug for IngestQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IngestQueue").finish_non_exhaustive()
+    }
+}
+
+fn busy() -> Problem {
+    Problem::new(
+        Code::DependencyUnavailable,
+        "Too many events are being recorded. Send these again shortly: each counts once.",
+    )
+    .retry_after(1)
+}
+
+impl IngestQueue {
+    /// Records a batch, together with others, and answers when it is durable.
+    pub(crate) async fn record(app: &Data<App>, batch: Batch) -> Result<Answer, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let scope = batch.scope;
+        if app.ingest.join(Waiting { batch, answer })? {
+            // On its own, so that a client who goes away takes no other's answer along.
+            actix_web::rt::spawn(write(app.clone(), scope));
+        }
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+
+    /// Joins the workspace's lane; whether nobody writes for it yet.
+    fn join(&self, waiting: Waiting) -> Result<bool, Problem> {
+        let mut lanes = self.lanes();
+        let events = waiting.batch.events.len();
+        if lanes.events + events > WAITING_EVENTS {
+            return Err(busy());
+        }
+        lanes.events += events;
+        let workspace = waiting.batch.scope.workspace();
+        let mut first = false;
+        let lane = lanes.waiting.entry(workspace).or_insert_with(|| {
+            first = true;
+            Vec::new()
+        });
+        lane.push(waiting);
+        Ok(first)
+    }
+
+    /// The next transaction's batches, in the order of their coming. When there is none the lane ends.
+    fn take(&self, workspace: WorkspaceId) -> Vec<Waiting> {
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.waiting.get_mut(&workspace) else {
+            return Vec::new();
+        };
+        let mut events = 0;
+        let fitting = lane.iter().take_while(|waiting| {
+            events += waiting.batch.events.len();
+            events <= EVENTS_PER_COMMIT
+        });
+        let count = fitting.count();
+        let taken: Vec<_> = lane.drain(..count).collect();
+        if taken.is_empty() {
+            lanes.waiting.remove(&workspace);
+        }
+        lanes.events -= taken.iter().map(|w| w.batch.events.len()).sum::<usize>();
+        taken
+    }
+
+    fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes for a workspace until nobody waits any more.
+async fn write(app: Data<App>, scope: WorkspaceScope) {
+    loop {
+        // What arrives while this waits for its turn to write is taken along.
+        let begun = app
+            .store
+            .begin_despite_read_only(&scope, Release::Metering)
+            .await;
+        let taken = app.ingest.take(scope.workspace());
+        if taken.is_empty() {
+            return;
+        }
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            taken.into_iter().map(|w| (w.batch, w.answer)).unzip();
+        let outcome = match begun {
+            Ok(tx) => commit(&app, tx, batches).await,
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            Ok(receipts) => {
+                for (answer, receipt) in answers.into_iter().zip(receipts) {
+                    // Whoever does not wait any more finds the events counted when sending them again.
+                    let _ = answer.send(Ok(receipt));
+                }
+            }
+            Err(problem) => {
+                // One of them tells, and logs, what all of them were refused for.
+                let mut cause = Some(problem);
+                for answer in answers {
+                    let _ = answer.send(Err(cause.take().unwrap_or_else(busy)));
+                }
+            }
+        }
+    }
+}
+
+async fn commit(
+    app: &App,
+    mut tx: rawdrive_store::WriteTx,
+    batches: Vec<Batch>,
+) -> Result<Vec<Answer>, Problem> {
+    let (events, rest): (Vec<_>, Vec<_>) = batches
+        .into_iter()
+        .map(|batch| (batch.events, (batch.scope, batch.refused, batch.claim)))
+        .unzip();
+    let recorded = ingest(&mut tx, app.ambient(), &events).await?;
+    let mut answers = Vec::with_capacity(rest.len());
+    for (recorded, (scope, mut refused, claim)) in recorded.into_iter().zip(rest) {
+        tx.continue_as(&scope)?;
+        tx.append(&recorded.lines).await?;
+        refused.extend(recorded.refused);
+        let refused = refused.into_iter().map(|(id, refusal)| RefusedView {
+            id,
+            code: refusal.as_str(),
+        });
+        let receipt = ReceiptView {
+            accepted: recorded.accepted,
+            duplicates: recorded.duplicates,
+            refused: refused.collect(),
+        };
+        let answer = Answer::json(StatusCode::ACCEPTED, &receipt)?;
+        if let Some(claim) = &claim {
+            match tx.complete_key(claim, &answer.stored(None)).await {
+                // Another request has taken the key over. It finds its events counted; so may this one, and
+                // the others' batches stand.
+                Ok(()) | Err(StoreError::Taken { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        answers.push(answer);
+    }
+    tx.commit().await?;
+    Ok(answers)
+}
