@@ -37,7 +37,11 @@ pub(crate) async fn define(manager: &SchemaManager<'_>, statements: &[&str]) -> 
 fn render(backend: DatabaseBackend, statement: &str) -> String {
     let mut sql = statement.to_owned();
     for (name, sqlite, postgres) in TYPES {
-        let value = if is_postgres(backend) { postgres } else { sqlite };
+        let value = if is_postgres(backend) {
+            postgres
+        } else {
+            sqlite
+        };
         sql = sql.replace(name, value);
     }
     sql
@@ -54,7 +58,9 @@ fn tenant_table(statement: &str) -> Option<&str> {
     let table = head.split_whitespace().last()?;
     let mut words = columns.split([',', '(', ')']).map(str::trim);
     words
-        .any(|column| column.split_whitespace().next() == Some("workspace_id") && column != "workspace_id")
+        .any(|column| {
+            column.split_whitespace().next() == Some("workspace_id") && column != "workspace_id"
+        })
         .then_some(table)
 }
 
@@ -189,11 +195,23 @@ mod tests {
     #[test]
     fn a_table_belongs_to_workspaces_when_a_column_of_it_says_so() {
         for (statement, table) in [
-            ("CREATE TABLE a (\n workspace_id {uuid} NOT NULL,\n id {uuid} NOT NULL)", Some("a")),
-            ("CREATE TABLE b (id {uuid} PRIMARY KEY, workspace_id {uuid}){strict}", Some("b")),
-            ("create table IF NOT EXISTS c (workspace_id {uuid} PRIMARY KEY REFERENCES d (workspace_id))", Some("c")),
+            (
+                "CREATE TABLE a (\n workspace_id {uuid} NOT NULL,\n id {uuid} NOT NULL)",
+                Some("a"),
+            ),
+            (
+                "CREATE TABLE b (id {uuid} PRIMARY KEY, workspace_id {uuid}){strict}",
+                Some("b"),
+            ),
+            (
+                "create table IF NOT EXISTS c (workspace_id {uuid} PRIMARY KEY REFERENCES d (workspace_id))",
+                Some("c"),
+            ),
             ("CREATE TABLE e (id {uuid}, last_workspace_id {uuid})", None),
-            ("CREATE TABLE f (id {uuid} PRIMARY KEY REFERENCES d (workspace_id))", None),
+            (
+                "CREATE TABLE f (id {uuid} PRIMARY KEY REFERENCES d (workspace_id))",
+                None,
+            ),
             ("CREATE INDEX g ON a (workspace_id, id)", None),
             ("ALTER TABLE a ADD COLUMN workspace_id_2 {uuid}", None),
         ] {

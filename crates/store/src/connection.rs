@@ -243,7 +243,10 @@ impl ConnectionTrait for Conn {
         let statement = exact(statement);
         match &*self.database {
             Database::Sqlite(sqlite) => {
-                sqlite.connection(self.writes).query_all_raw(statement).await
+                sqlite
+                    .connection(self.writes)
+                    .query_all_raw(statement)
+                    .await
             }
             Database::Postgres(postgres) if self.writes => {
                 postgres.write_returning(self.reach, statement).await

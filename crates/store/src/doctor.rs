@@ -201,8 +201,7 @@ impl Snapshot {
         let workspace = scope.workspace();
         let mut findings = Vec::new();
         for (invariant, sql) in CHECKS {
-            for row in self.query(scope, "check an invariant", sql).await?
-            {
+            for row in self.query(scope, "check an invariant", sql).await? {
                 findings.push(Finding {
                     invariant,
                     detail: format!("{workspace}: {}", column::<String>(&row, "detail")?),
@@ -233,8 +232,7 @@ impl Snapshot {
                 .map_err(|_| corrupt("audit_entries", "hash", workspace, "is not 32 bytes"))
         };
         let mut entries = Vec::new();
-        for row in self.query(scope, "read the audit chain", CHAIN).await?
-        {
+        for row in self.query(scope, "read the audit chain", CHAIN).await? {
             let payload = match (
                 column::<Option<Vec<u8>>>(&row, "salt")?,
                 column(&row, "payload")?,
@@ -258,8 +256,10 @@ impl Snapshot {
                 payload,
             });
         }
-        let head = match self.query(scope, "read the audit head", HEAD).await?
-        .first()
+        let head = match self
+            .query(scope, "read the audit head", HEAD)
+            .await?
+            .first()
         {
             Some(row) => (
                 column::<i64>(row, "seq")?.cast_unsigned(),

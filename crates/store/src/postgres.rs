@@ -33,7 +33,7 @@ const IDLE_TIMEOUT: &str = "60s";
 /// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// The longest that a request waits for a connection.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server's connections. Reading and transactions have pools of their own: a transaction that
 /// reads outside itself never waits for a connection that another such transaction holds.
@@ -227,7 +227,9 @@ impl PgTx {
 
     /// Marks where [`Self::rewind`] goes back to.
     pub(crate) async fn mark(&self) -> Result<(), DbErr> {
-        self.command(&format!("SAVEPOINT {SAVEPOINT}")).await.map(drop)
+        self.command(&format!("SAVEPOINT {SAVEPOINT}"))
+            .await
+            .map(drop)
     }
 
     /// Undoes what was done since [`Self::mark`], and lets go of the rows that were locked since.
@@ -242,7 +244,9 @@ impl PgTx {
     /// back, without an error.
     pub(crate) async fn commit(self) -> Result<(), DbErr> {
         if self.is_aborted.into_inner() {
-            return Err(DbErr::Custom("a statement of the transaction failed".to_owned()));
+            return Err(DbErr::Custom(
+                "a statement of the transaction failed".to_owned(),
+            ));
         }
         bounded(self.tx.into_inner().commit()).await.map_err(lost)
     }
@@ -288,11 +292,11 @@ async fn acquire(pool: &PgPool) -> Result<PoolConnection<Driver>, DbErr> {
     pool.acquire().await.map_err(lost)
 }
 
-fn bind(
-    statement: &Statement,
-    persistent: bool,
-) -> sqlx::query::Query<'_, Driver, SqlxValues> {
-    let values = statement.values.clone().unwrap_or_else(|| Values(Vec::new()));
+fn bind(statement: &Statement, persistent: bool) -> sqlx::query::Query<'_, Driver, SqlxValues> {
+    let values = statement
+        .values
+        .clone()
+        .unwrap_or_else(|| Values(Vec::new()));
     sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
         .persistent(persistent)
 }
@@ -312,9 +316,7 @@ fn answers(read: Result<Vec<PgRow>, sqlx::Error>) -> Result<Vec<QueryResult>, Db
     }
 }
 
-fn done(
-    ran: Result<sqlx::postgres::PgQueryResult, sqlx::Error>,
-) -> Result<ExecResult, DbErr> {
+fn done(ran: Result<sqlx::postgres::PgQueryResult, sqlx::Error>) -> Result<ExecResult, DbErr> {
     ran.map(ExecResult::from)
         .map_err(|e| DbErr::Exec(RuntimeErr::SqlxError(e.into())))
 }

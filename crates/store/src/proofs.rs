@@ -37,7 +37,13 @@ impl ProofRequests for Store {
             DateTime::<Utc>::UNIX_EPOCH.into(),
             request.created_at.into(),
         ];
-        execute(&self.writes(Reach::Installation), "write a request down", INSERT, values).await?;
+        execute(
+            &self.writes(Reach::Installation),
+            "write a request down",
+            INSERT,
+            values,
+        )
+        .await?;
         self.0.jobs.notify_one();
         Ok(())
     }
@@ -50,9 +56,14 @@ impl ProofRequests for Store {
         const DUE: &str = "SELECT 1 AS one FROM proof_requests WHERE leased_until <= $1 LIMIT 1";
         let now = self.0.ambient.lease_now();
         // As with jobs: an idle runner only reads.
-        if query(&self.reads(Reach::Installation), "look for requests", DUE, [now.into()])
-            .await?
-            .is_empty()
+        if query(
+            &self.reads(Reach::Installation),
+            "look for requests",
+            DUE,
+            [now.into()],
+        )
+        .await?
+        .is_empty()
         {
             return Ok(Vec::new());
         }
@@ -71,7 +82,13 @@ impl ProofRequests for Store {
     async fn finish_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
         const FINISH: &str = "DELETE FROM proof_requests WHERE id = $1 AND attempts = $2";
         let values = [request.id.uuid().into(), i64::from(request.attempts).into()];
-        execute(&self.writes(Reach::Installation), "finish a request", FINISH, values).await?;
+        execute(
+            &self.writes(Reach::Installation),
+            "finish a request",
+            FINISH,
+            values,
+        )
+        .await?;
         Ok(())
     }
 
@@ -84,7 +101,13 @@ impl ProofRequests for Store {
             i64::from(request.attempts).into(),
             at.into(),
         ];
-        execute(&self.writes(Reach::Installation), "retry a request", RETRY, values).await?;
+        execute(
+            &self.writes(Reach::Installation),
+            "retry a request",
+            RETRY,
+            values,
+        )
+        .await?;
         Ok(())
     }
 }
@@ -119,14 +142,26 @@ impl Proofs for Store {
             proof.created_at.into(),
             proof.expires_at.into(),
         ];
-        execute(&self.writes(Reach::Installation), "insert a proof", INSERT, values).await?;
+        execute(
+            &self.writes(Reach::Installation),
+            "insert a proof",
+            INSERT,
+            values,
+        )
+        .await?;
         Ok(())
     }
 
     async fn proof(&self, id: ProofId) -> Result<Option<ProofRow>, StoreError> {
         const PROOF: &str = "SELECT purpose, user_id, secret_hash, created_at, expires_at
             FROM proofs WHERE id = $1";
-        let rows = query(&self.reads(Reach::Installation), "read a proof", PROOF, [id.uuid().into()]).await?;
+        let rows = query(
+            &self.reads(Reach::Installation),
+            "read a proof",
+            PROOF,
+            [id.uuid().into()],
+        )
+        .await?;
         rows.first().map(|row| proof_of(id, row)).transpose()
     }
 

@@ -69,10 +69,16 @@ impl fmt::Display for Remark {
                  give it a role of its own, and that role's name to `rawdrive migrate`"
             ),
             Self::Unprotected { table, lacks } => {
-                write!(f, "table `{table}` lacks {lacks}: rows of one workspace could reach another")
+                write!(
+                    f,
+                    "table `{table}` lacks {lacks}: rows of one workspace could reach another"
+                )
             }
             Self::UnknownPolicy { table, policy } => {
-                write!(f, "table `{table}` has a policy `{policy}` that this release does not know")
+                write!(
+                    f,
+                    "table `{table}` has a policy `{policy}` that this release does not know"
+                )
             }
         }
     }
@@ -106,7 +112,9 @@ impl Store {
     pub async fn migrate(owner: &Url, server_role: Option<&str>) -> Result<(), OpenError> {
         let server = match &owner.0 {
             Target::Sqlite(_) => {
-                let database = Database::connect(&owner.0).await.map_err(OpenError::Database)?;
+                let database = Database::connect(&owner.0)
+                    .await
+                    .map_err(OpenError::Database)?;
                 return database.close().await.map_err(OpenError::Database);
             }
             Target::Postgres(server) => server,
@@ -115,11 +123,15 @@ impl Store {
         if server.pgbouncer {
             options = options.statement_cache_capacity(0).extra_float_digits(None);
         }
-        let pool = PgPoolOptions::new().max_connections(1).connect_with(options);
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(options);
         let pool = pool.await.map_err(|e| OpenError::Database(lost(e)))?;
         let owner = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
         let tx = owner.begin().await.map_err(OpenError::Database)?;
-        deploy(&tx, server_role).await.map_err(OpenError::Database)?;
+        deploy(&tx, server_role)
+            .await
+            .map_err(OpenError::Database)?;
         tx.commit().await.map_err(OpenError::Database)?;
         owner.close().await.map_err(OpenError::Database)
     }

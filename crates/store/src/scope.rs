@@ -49,7 +49,11 @@ pub(crate) trait Tenant: EntityTrait {
 }
 
 /// The scope's own rows of what a statement is about.
-fn filtered<Q: QueryFilter>(statement: Q, workspace: impl ColumnTrait, scope: &WorkspaceScope) -> Q {
+fn filtered<Q: QueryFilter>(
+    statement: Q,
+    workspace: impl ColumnTrait,
+    scope: &WorkspaceScope,
+) -> Q {
     if mutant::has_no_filter() {
         return statement;
     }
@@ -82,7 +86,9 @@ pub(crate) mod mutant {
         let mut unfiltered = String::new();
         while let Some(at) = rest.find(CONDITION) {
             // With the table's name before it.
-            let start = rest[..at].rfind([' ', '(', '\n']).map_or(0, |space| space + 1);
+            let start = rest[..at]
+                .rfind([' ', '(', '\n'])
+                .map_or(0, |space| space + 1);
             unfiltered.push_str(&rest[..start]);
             unfiltered.push_str("$1 IS NOT NULL");
             rest = &rest[at + CONDITION.len()..];

@@ -27,10 +27,7 @@ async fn unfiltered(surroundings: &Surroundings, catalogue: &Catalogue) -> Opene
     subject::postgres(surroundings, catalogue).await
 }
 
-async fn unfiltered_behind_pgbouncer(
-    surroundings: &Surroundings,
-    catalogue: &Catalogue,
-) -> Opened {
+async fn unfiltered_behind_pgbouncer(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
     mutant::drop_the_filter();
     subject::pgbouncer(surroundings, catalogue).await
 }
@@ -117,7 +114,10 @@ fn statement(sql: &str) -> Statement {
 }
 
 async fn names(connection: &mut PgConnection, statement: &Statement) -> Vec<String> {
-    let values = statement.values.clone().unwrap_or_else(|| sea_orm::Values(Vec::new()));
+    let values = statement
+        .values
+        .clone()
+        .unwrap_or_else(|| sea_orm::Values(Vec::new()));
     let values = sea_query_sqlx::SqlxValues(values);
     let query = sqlx::query_with(AssertSqlSafe(statement.sql.clone()), values);
     let rows = query.fetch_all(connection).await.unwrap();
@@ -136,7 +136,9 @@ impl House {
         let surroundings = Surroundings::seeded(1);
         let database = Database::new(Engine::Postgres).await;
         let catalogue = Catalogue::built_in();
-        let store = database.open(surroundings.ambient().clone(), &catalogue).await;
+        let store = database
+            .open(surroundings.ambient().clone(), &catalogue)
+            .await;
         let opened = Opened::new(store.clone());
         let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
         let mine = contract::Subject::workspace(&opened, &plan).await;
@@ -192,13 +194,23 @@ async fn a_read_in_one_statement_fails_closed_under_every_plan() {
             (constant(&house.theirs).as_str(), &[][..]),
             (&format!("{joined} ORDER BY l.name"), &own[..]),
             ("SELECT max(name) FROM libraries", &own[2..]),
-            ("SELECT name FROM libraries WHERE EXISTS (SELECT 1 FROM standings) ORDER BY name LIMIT 2", &own[..2]),
-            ("WITH all_of_them AS (SELECT * FROM libraries) SELECT name FROM all_of_them ORDER BY name", &own[..]),
+            (
+                "SELECT name FROM libraries WHERE EXISTS (SELECT 1 FROM standings) ORDER BY name LIMIT 2",
+                &own[..2],
+            ),
+            (
+                "WITH all_of_them AS (SELECT * FROM libraries) SELECT name FROM all_of_them ORDER BY name",
+                &own[..],
+            ),
         ] {
             let told = within(reach, statement(sql)).unwrap();
             // Often enough for a plan that serves every workspace.
             for _ in 0..7 {
-                assert_eq!(names(&mut connection, &told).await, expected, "{planner}: {sql}");
+                assert_eq!(
+                    names(&mut connection, &told).await,
+                    expected,
+                    "{planner}: {sql}"
+                );
             }
             let untold = names(&mut connection, &statement("SELECT name FROM libraries")).await;
             assert_eq!(untold, [""; 0], "the setting ends with its statement");
@@ -225,14 +237,22 @@ async fn the_setting_is_made_before_the_first_row_is_looked_at() {
         assert!(plan[0].starts_with("Nested Loop"), "{plan:#?}");
         assert!(at("CTE Scan on scope") < at("on libraries l"), "{plan:#?}");
         assert!(at("CTE Scan on scope") < at("on workspaces w"), "{plan:#?}");
-        assert!(at("One-Time Filter: (scope.id IS NOT NULL)") > at("CTE Scan on scope"), "{plan:#?}");
+        assert!(
+            at("One-Time Filter: (scope.id IS NOT NULL)") > at("CTE Scan on scope"),
+            "{plan:#?}"
+        );
     }
 }
 
 #[test]
 fn a_read_handle_takes_no_other_statement() {
     let reach = Reach::User(UserId::from_uuid(Uuid::nil()));
-    for sql in ["DELETE FROM libraries", "UPDATE libraries SET name = ''", "", "SET ROLE postgres"] {
+    for sql in [
+        "DELETE FROM libraries",
+        "UPDATE libraries SET name = ''",
+        "",
+        "SET ROLE postgres",
+    ] {
         assert!(within(reach, statement(sql)).is_err(), "{sql}");
     }
 }
@@ -247,10 +267,18 @@ async fn a_handle_that_reaches_no_workspace_reads_and_writes_none() {
         Reach::User(stage.id()),
         Reach::Workspace(stage.id()),
     ] {
-        let rows = store.reads(reach).query_all_raw(statement(count)).await.unwrap();
+        let rows = store
+            .reads(reach)
+            .query_all_raw(statement(count))
+            .await
+            .unwrap();
         assert_eq!(rows[0].try_get::<i64>("", "n").unwrap(), 0, "{reach:?}");
     }
-    let rows = store.reads(Reach::Worker).query_all_raw(statement(count)).await.unwrap();
+    let rows = store
+        .reads(Reach::Worker)
+        .query_all_raw(statement(count))
+        .await
+        .unwrap();
     assert_eq!(rows[0].try_get::<i64>("", "n").unwrap(), 2);
     for reach in [Reach::Installation, Reach::User(stage.id()), Reach::Worker] {
         let rename = statement("UPDATE workspaces SET name = 'Theirs'");
@@ -261,7 +289,10 @@ async fn a_handle_that_reaches_no_workspace_reads_and_writes_none() {
         assert_eq!(done.rows_affected(), 0, "{reach:?}");
     }
     let write = statement("DELETE FROM workspaces");
-    let refused = store.reads(Reach::of(&stage.scope)).execute_raw(write).await;
+    let refused = store
+        .reads(Reach::of(&stage.scope))
+        .execute_raw(write)
+        .await;
     assert!(refused.is_err(), "a read handle reads");
 }
 

@@ -103,7 +103,9 @@ impl Store {
         ambient: Ambient,
         catalogue: &Catalogue,
     ) -> Result<Self, OpenError> {
-        let database = Database::connect(&url.0).await.map_err(OpenError::Database)?;
+        let database = Database::connect(&url.0)
+            .await
+            .map_err(OpenError::Database)?;
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
             backend: url.backend(),
@@ -219,7 +221,9 @@ impl Store {
     /// # Errors
     /// The workspace is read-only, or the database does not answer.
     pub async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
-        let mut tx = self.begin_despite_read_only(scope, Release::Freeing).await?;
+        let mut tx = self
+            .begin_despite_read_only(scope, Release::Freeing)
+            .await?;
         let standing = tx.load_standing().await?;
         match standing.access(self.0.ambient.now()) {
             Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),

@@ -64,7 +64,7 @@ pub enum UrlError {
 }
 
 /// What a PostgreSQL URL may say beyond its address, as libpq names it.
-const PARAMETERS: [&str; 13] = [
+const PARAMETERS: [&str; 12] = [
     "host",
     "hostaddr",
     "port",
@@ -77,8 +77,10 @@ const PARAMETERS: [&str; 13] = [
     "sslkey",
     "application_name",
     "options",
-    "statement-cache-capacity",
 ];
+
+/// Prepared statements that a connection keeps: more than the store has, but for lists of many lengths.
+const STATEMENTS: usize = 300;
 
 impl Url {
     /// A SQLite file; it is made when it is not there.
@@ -167,7 +169,9 @@ impl Server {
         let url = format!("{address}?{}", rest.join("&"));
         // The driver's own error may repeat what it could not read.
         let options: PgConnectOptions = url.parse().map_err(|_| UrlError::Malformed)?;
-        let mut options = options.disable_statement_logging();
+        let mut options = options
+            .disable_statement_logging()
+            .statement_cache_capacity(STATEMENTS);
         if options.get_application_name().is_none() {
             options = options.application_name("rawdrive");
         }
@@ -223,9 +227,13 @@ mod tests {
         let url = Url::parse("sqlite:///var/lib/rawdrive.db").unwrap();
         assert_eq!(format!("{url:?}"), "sqlite:///var/lib/rawdrive.db");
         assert_eq!((url.backend(), url.user()), (Backend::Sqlite, None));
-        let url = Url::parse("postgres://app:s3cret@db.example:6432/rd?pgbouncer=1&pool=7").unwrap();
+        let url =
+            Url::parse("postgres://app:s3cret@db.example:6432/rd?pgbouncer=1&pool=7").unwrap();
         assert_eq!(format!("{url:?}"), "postgres://app@db.example/rd");
-        assert_eq!((url.backend(), url.user()), (Backend::Postgres, Some("app")));
+        assert_eq!(
+            (url.backend(), url.user()),
+            (Backend::Postgres, Some("app"))
+        );
         let socket = server("postgres:///rd?host=/tmp/pg&user=app&pgbouncer=true&pool=2");
         assert!(socket.pgbouncer);
         assert_eq!(socket.pool_size, 2);
@@ -237,13 +245,31 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_without_repeating_it() {
         for (text, expected) in [
-            ("mysql://root:s3cret@x/y", "must begin with sqlite:// or postgres://"),
+            (
+                "mysql://root:s3cret@x/y",
+                "must begin with sqlite:// or postgres://",
+            ),
             ("s3cret", "must begin with sqlite:// or postgres://"),
-            ("sqlite://", "must name a file, such as sqlite://data/rawdrive.db"),
-            ("postgres://a:s3cret@x/y?sslmod=require", "has an unknown parameter `sslmod`"),
-            ("postgres://a:s3cret@x/y?pgbouncer=s3cret", "must give `pgbouncer` as 0 or 1"),
-            ("postgres://a:s3cret@x/y?pool=0", "must give `pool` as a number from 1 to 1000"),
-            ("postgres://a:s3cret@x:s3cret/y", "must look like postgres://user:password@host:5432/database"),
+            (
+                "sqlite://",
+                "must name a file, such as sqlite://data/rawdrive.db",
+            ),
+            (
+                "postgres://a:s3cret@x/y?sslmod=require",
+                "has an unknown parameter `sslmod`",
+            ),
+            (
+                "postgres://a:s3cret@x/y?pgbouncer=s3cret",
+                "must give `pgbouncer` as 0 or 1",
+            ),
+            (
+                "postgres://a:s3cret@x/y?pool=0",
+                "must give `pool` as a number from 1 to 1000",
+            ),
+            (
+                "postgres://a:s3cret@x:s3cret/y",
+                "must look like postgres://user:password@host:5432/database",
+            ),
         ] {
             assert_eq!(Url::parse(text).unwrap_err().to_string(), expected);
         }

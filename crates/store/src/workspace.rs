@@ -38,10 +38,7 @@ async fn one(
     on: &impl ConnectionTrait,
 ) -> Result<WorkspaceRow, StoreError> {
     let id = scope.workspace();
-    let row = select
-        .one(on)
-        .await
-        .map_err(failed("read the workspace"))?;
+    let row = select.one(on).await.map_err(failed("read the workspace"))?;
     let row = row.ok_or(StoreError::Dangling {
         operation: "read the workspace",
     })?;

@@ -212,7 +212,9 @@ async fn told(store: &Store) -> usize {
 
 async fn walk(engine: Engine, steps: Vec<(Step, bool)>) {
     let database = Database::new(engine).await;
-    let store = database.open(Ambient::system(), &Catalogue::built_in()).await;
+    let store = database
+        .open(Ambient::system(), &Catalogue::built_in())
+        .await;
     let ambient = store.ambient().clone();
     let scope = workspace(&store).await;
     let mut model = Model {
@@ -276,7 +278,9 @@ async fn a_list_that_is_completed_twice_is_told_once(engine: Engine) {
 
 async fn steps_completed_at_the_same_time_are_told_once(engine: Engine) {
     let database = Database::new(engine).await;
-    let store = database.open(Ambient::system(), &Catalogue::built_in()).await;
+    let store = database
+        .open(Ambient::system(), &Catalogue::built_in())
+        .await;
     let scope = workspace(&store).await;
     let skips = STEPS.map(|step| {
         let store = store.clone();

@@ -45,8 +45,7 @@ async fn sqlite() -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
-    let store =
-        rawdrive_store::Store::open(&url, Ambient::system(), &Catalogue::built_in()).await;
+    let store = rawdrive_store::Store::open(&url, Ambient::system(), &Catalogue::built_in()).await;
     store.unwrap().close().await.unwrap();
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();
@@ -54,15 +53,14 @@ async fn sqlite() -> Schema {
     for sql in [
         "SELECT m.name AS t, 'column' AS kind, c.name AS a, '' AS b FROM sqlite_schema m, pragma_table_info(m.name) c
             WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'",
-        "SELECT m.name, 'key', group_concat(c.name), '' FROM sqlite_schema m,
-            (SELECT * FROM pragma_table_info(m.name) WHERE pk > 0 ORDER BY pk) c
-            WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' GROUP BY m.name",
-        "SELECT m.name, 'unique', group_concat(c.name), '' FROM sqlite_schema m, pragma_index_list(m.name) i,
-            (SELECT * FROM pragma_index_info(i.name) ORDER BY seqno) c
-            WHERE m.type = 'table' AND i.\"unique\" GROUP BY m.name, i.name",
-        "SELECT m.name, 'foreign', group_concat(f.\"from\"), f.\"table\" FROM sqlite_schema m,
-            (SELECT * FROM pragma_foreign_key_list(m.name) ORDER BY id, seq) f
-            WHERE m.type = 'table' GROUP BY m.name, f.id",
+        "SELECT t, 'key', group_concat(c), '' FROM (SELECT m.name AS t, c.name AS c FROM sqlite_schema m, pragma_table_info(m.name) c
+            WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND c.pk > 0 ORDER BY m.name, c.pk) GROUP BY t",
+        "SELECT t, 'unique', group_concat(c), '' FROM (SELECT m.name AS t, i.name AS i, c.name AS c
+            FROM sqlite_schema m, pragma_index_list(m.name) i, pragma_index_info(i.name) c
+            WHERE m.type = 'table' AND i.\"unique\" ORDER BY m.name, i.name, c.seqno) GROUP BY t, i",
+        "SELECT t, 'foreign', group_concat(c), target FROM (SELECT m.name AS t, f.id AS id, f.\"from\" AS c, f.\"table\" AS target
+            FROM sqlite_schema m, pragma_foreign_key_list(m.name) f
+            WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq) GROUP BY t, id",
     ] {
         for row in on.fetch_all(sql).await.unwrap() {
             take(&mut schema, row.get(0), row.get(1), row.get(2), row.get(3));
@@ -150,20 +148,37 @@ async fn every_table_is_a_workspaces_or_global_for_a_reason() {
     }
     let shape = |schema: &Schema| -> BTreeMap<String, BTreeSet<String>> {
         let tables = schema.iter();
-        tables.map(|(name, table)| (name.clone(), table.columns.clone())).collect()
+        tables
+            .map(|(name, table)| (name.clone(), table.columns.clone()))
+            .collect()
     };
-    assert_eq!(shape(&sqlite), shape(&postgres), "both databases have the same tables");
+    assert_eq!(
+        shape(&sqlite),
+        shape(&postgres),
+        "both databases have the same tables"
+    );
 }
 
 #[test]
 fn a_table_that_is_neither_is_named() {
     let mut schema = Schema::new();
     let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let list = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
     for (name, _) in GLOBAL_TABLES {
         schema.insert((*name).to_owned(), Table::default());
     }
-    schema.insert("stray".to_owned(), Table { columns: columns(&["id"]), ..Table::default() });
+    schema.insert(
+        "stray".to_owned(),
+        Table {
+            columns: columns(&["id"]),
+            ..Table::default()
+        },
+    );
     schema.insert(
         "loose".to_owned(),
         Table {
@@ -198,25 +213,37 @@ async fn every_tenant_table_is_protected_from_its_owner_too() {
     let rows = sqlx::query(PROTECTED).fetch_all(&mut on).await.unwrap();
     let protected: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     let schema = postgres().await;
-    let tenants: BTreeSet<String> =
-        schema.iter().filter(|(_, table)| table.is_tenant()).map(|(name, _)| name.clone()).collect();
-    assert!(tenants.contains("photos") && tenants.contains("workspaces") && tenants.contains("jobs"));
+    let tenants: BTreeSet<String> = schema
+        .iter()
+        .filter(|(_, table)| table.is_tenant())
+        .map(|(name, _)| name.clone())
+        .collect();
+    assert!(
+        tenants.contains("photos") && tenants.contains("workspaces") && tenants.contains("jobs")
+    );
     assert_eq!(protected, tenants);
 
     // Beside it stand the capabilities, which read and do nothing else.
-    const OTHERS: &str = "SELECT polname || ' ' || polrelid::regclass || ' ' || polcmd::text FROM pg_policy
+    const OTHERS: &str =
+        "SELECT polname || ' ' || polrelid::regclass || ' ' || polcmd::text FROM pg_policy
         WHERE polname <> 'tenant' ORDER BY 1";
     let rows = sqlx::query(OTHERS).fetch_all(&mut on).await.unwrap();
     let others: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert!(others.contains(&"own memberships r".to_owned()));
-    assert!(others.iter().all(|policy| {
-        policy.ends_with(" r") && (policy.starts_with("own ") || policy.starts_with("worker "))
-    }), "{others:#?}");
+    assert!(
+        others.iter().all(|policy| {
+            policy.ends_with(" r") && (policy.starts_with("own ") || policy.starts_with("worker "))
+        }),
+        "{others:#?}"
+    );
 
     // Nothing goes around them.
     const AROUND: &str = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
             AND relkind IN ('v', 'm', 'f')
         UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef";
     let around = sqlx::query(AROUND).fetch_all(&mut on).await.unwrap();
-    assert!(around.is_empty(), "a view, or a function that runs as its owner");
+    assert!(
+        around.is_empty(),
+        "a view, or a function that runs as its owner"
+    );
 }

@@ -30,12 +30,21 @@ async fn a_role_that_is_not_bound_is_refused() {
     let database = Database::new(Engine::Postgres).await;
     let superuser: sea_orm::sqlx::postgres::PgConnectOptions = postgres_url().parse().unwrap();
     let refused = open(&Url::parse(&database.url_for(superuser.get_username())).unwrap()).await;
-    assert!(matches!(refused, Err(OpenError::Unbound { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(OpenError::Unbound { .. })),
+        "{refused:?}"
+    );
 
     let role = format!("rd_bypass_{}", std::process::id());
-    administer(&format!("CREATE ROLE {role} LOGIN BYPASSRLS PASSWORD 'rawdrive'")).await;
+    administer(&format!(
+        "CREATE ROLE {role} LOGIN BYPASSRLS PASSWORD 'rawdrive'"
+    ))
+    .await;
     let refused = open(&Url::parse(&database.url_for(&role)).unwrap()).await;
-    assert!(matches!(&refused, Err(OpenError::Unbound { role: named }) if *named == role), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(OpenError::Unbound { role: named }) if *named == role),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -118,7 +127,11 @@ async fn a_wall_that_is_missing_is_found() {
             "table `holds` has a policy `everyone` that this release does not know".to_owned(),
         ]
     );
-    assert!(remarks.iter().all(|remark| remark.severity() == Severity::Finding));
+    assert!(
+        remarks
+            .iter()
+            .all(|remark| remark.severity() == Severity::Finding)
+    );
 }
 
 /// PgBouncer hands each transaction another session: a statement that were prepared by name would be found by
@@ -127,7 +140,9 @@ async fn a_wall_that_is_missing_is_found() {
 async fn behind_pgbouncer_no_session_keeps_a_statement_or_a_setting() {
     let database = Database::new(Engine::PgBouncer).await;
     let opened = subject::Opened::new(open(&database.url).await.unwrap());
-    let plan = Catalogue::built_in().newest(&"enterprise".parse().unwrap()).unwrap();
+    let plan = Catalogue::built_in()
+        .newest(&"enterprise".parse().unwrap())
+        .unwrap();
     let scopes = [opened.workspace(&plan).await, opened.workspace(&plan).await];
     let tasks = (0..16).map(|n| {
         let (store, scope) = (opened.store.clone(), scopes[n % 2]);
@@ -159,17 +174,26 @@ async fn behind_pgbouncer_no_session_keeps_a_statement_or_a_setting() {
 async fn times_come_back_as_they_are_compared(engine: Engine) {
     let database = Database::new(engine).await;
     let opened = subject::Opened::new(open(&database.url).await.unwrap());
-    let plan = Catalogue::built_in().newest(&"enterprise".parse().unwrap()).unwrap();
+    let plan = Catalogue::built_in()
+        .newest(&"enterprise".parse().unwrap())
+        .unwrap();
     let scope = opened.workspace(&plan).await;
     let now = opened.store.ambient().now();
-    assert_eq!(now.timestamp_subsec_nanos() % 1_000, 0, "Ambient tells microseconds");
+    assert_eq!(
+        now.timestamp_subsec_nanos() % 1_000,
+        0,
+        "Ambient tells microseconds"
+    );
 
     let finer: DateTime<Utc> = "2026-02-28T23:59:59.123456789Z".parse().unwrap();
     let before_the_epoch: DateTime<Utc> = "1969-07-20T20:17:40.999999999Z".parse().unwrap();
     for (given, kept) in [
         (finer, "2026-02-28T23:59:59.123456Z"),
         (before_the_epoch, "1969-07-20T20:17:40.999999Z"),
-        (finer + TimeDelta::nanoseconds(-123_456_789), "2026-02-28T23:59:59Z"),
+        (
+            finer + TimeDelta::nanoseconds(-123_456_789),
+            "2026-02-28T23:59:59Z",
+        ),
     ] {
         use rawdrive_plans::{Limit, Metric};
         use rawdrive_usage::{Charge, QuotaKey, UsageTx};
@@ -181,15 +205,27 @@ async fn times_come_back_as_they_are_compared(engine: Engine) {
         let kept: DateTime<Utc> = kept.parse().unwrap();
         let mut tx = opened.store.begin(&scope).await.unwrap();
         for period_start in [given, kept] {
-            let charge = Charge { key: key(period_start), amount: 1 };
+            let charge = Charge {
+                key: key(period_start),
+                amount: 1,
+            };
             assert!(tx.reserve(&charge, Limit::AtMost(2)).await.unwrap());
         }
-        let full = Charge { key: key(given), amount: 1 };
-        assert!(!tx.reserve(&full, Limit::AtMost(2)).await.unwrap(), "one counter, not two");
+        let full = Charge {
+            key: key(given),
+            amount: 1,
+        };
+        assert!(
+            !tx.reserve(&full, Limit::AtMost(2)).await.unwrap(),
+            "one counter, not two"
+        );
         let applied = tx.apply(&key(given), 2, 1, Limit::Unlimited).await.unwrap();
         assert_eq!(applied.map(|row| (row.used, row.reserved)), Some((1, 0)));
         let stored = tx.quotas().await.unwrap();
-        assert!(stored.iter().any(|(key, _)| key.period_start == kept), "{stored:?}");
+        assert!(
+            stored.iter().any(|(key, _)| key.period_start == kept),
+            "{stored:?}"
+        );
     }
 }
 

@@ -48,7 +48,10 @@ impl House {
         };
         let (ada, bob) = (user("ada@example.com"), user("bob@example.com"));
         let (first, second) = (scope(ambient.id()), scope(ambient.id()));
-        for (scope, name, people) in [(&first, "First", &[&ada][..]), (&second, "Second", &[&ada, &bob])] {
+        for (scope, name, people) in [
+            (&first, "First", &[&ada][..]),
+            (&second, "Second", &[&ada, &bob]),
+        ] {
             let begun = store.begin_despite_read_only(scope, Release::Identity);
             let mut tx = begun.await.unwrap();
             let workspace = NewWorkspace {
@@ -59,12 +62,16 @@ impl House {
                 created_at: ambient.now(),
             };
             tx.insert_workspace(&workspace).await.unwrap();
-            tx.insert_standing(&catalogue.newest(&Slug::free()).unwrap()).await.unwrap();
+            tx.insert_standing(&catalogue.newest(&Slug::free()).unwrap())
+                .await
+                .unwrap();
             for user in people {
                 if tx.user(user.id).await.unwrap().is_none() {
                     tx.insert_user(user).await.unwrap();
                 }
-                tx.insert_membership(user.id, Role::Owner, ambient.now()).await.unwrap();
+                tx.insert_membership(user.id, Role::Owner, ambient.now())
+                    .await
+                    .unwrap();
             }
             tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
             tx.commit().await.unwrap();
@@ -95,7 +102,11 @@ impl Session {
     }
 
     async fn texts(&mut self, sql: &str) -> Vec<String> {
-        let rows = self.0.fetch_all(AssertSqlSafe(sql.to_owned())).await.unwrap();
+        let rows = self
+            .0
+            .fetch_all(AssertSqlSafe(sql.to_owned()))
+            .await
+            .unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 
@@ -148,7 +159,10 @@ async fn who_says_nothing_sees_and_changes_nothing() {
     let house = House::new(Engine::Postgres).await;
     for settings in [
         &[][..],
-        &[("app.workspace_id", String::new()), ("app.user_id", String::new())],
+        &[
+            ("app.workspace_id", String::new()),
+            ("app.user_id", String::new()),
+        ],
         &[("app.worker", "off".to_owned())],
         &[("app.worker", String::new())],
     ] {
@@ -165,8 +179,14 @@ async fn a_workspace_sees_and_changes_its_own_rows_alone() {
     let house = House::new(Engine::Postgres).await;
     let (mine, theirs) = (house.first.workspace(), house.second.workspace());
     let mut session = Session::begin(&house, &[workspace(mine)]).await;
-    assert_eq!(session.seen().await, ["jobs 1", "memberships 1", "standings 1", "workspaces 1"]);
-    assert_eq!(session.texts("SELECT name FROM workspaces").await, ["First"]);
+    assert_eq!(
+        session.seen().await,
+        ["jobs 1", "memberships 1", "standings 1", "workspaces 1"]
+    );
+    assert_eq!(
+        session.texts("SELECT name FROM workspaces").await,
+        ["First"]
+    );
     for sql in WRITES {
         if !sql.starts_with("DELETE FROM workspaces") {
             assert_eq!(session.changes(sql).await, Some(1), "{sql}");
@@ -175,7 +195,10 @@ async fn a_workspace_sees_and_changes_its_own_rows_alone() {
     let theirs = theirs.uuid();
     for refused in [
         format!("UPDATE memberships SET workspace_id = '{theirs}'"),
-        format!("INSERT INTO memberships VALUES ('{theirs}', '{}', 'owner', now())", house.bob.uuid()),
+        format!(
+            "INSERT INTO memberships VALUES ('{theirs}', '{}', 'owner', now())",
+            house.bob.uuid()
+        ),
         format!("INSERT INTO libraries VALUES ('{theirs}', '{theirs}', 'x', now(), now(), 1)"),
     ] {
         assert_eq!(session.changes(&refused).await, None, "{refused}");
@@ -192,13 +215,25 @@ async fn a_person_sees_their_memberships_and_the_workspaces_names_and_changes_no
     let house = House::new(Engine::Postgres).await;
     let mut session = Session::begin(&house, &[user(house.bob)]).await;
     assert_eq!(session.seen().await, ["memberships 1", "workspaces 1"]);
-    assert_eq!(session.texts("SELECT name FROM workspaces").await, ["Second"]);
+    assert_eq!(
+        session.texts("SELECT name FROM workspaces").await,
+        ["Second"]
+    );
     for sql in WRITES {
         assert_eq!(session.changes(sql).await, Some(0), "{sql}");
     }
-    assert_eq!(session.changes("SELECT 1 FROM workspaces FOR UPDATE").await, Some(0), "nor locks it");
+    assert_eq!(
+        session.changes("SELECT 1 FROM workspaces FOR UPDATE").await,
+        Some(0),
+        "nor locks it"
+    );
     let mut session = Session::begin(&house, &[user(house.ada)]).await;
-    assert_eq!(session.texts("SELECT name FROM workspaces ORDER BY name").await, ["First", "Second"]);
+    assert_eq!(
+        session
+            .texts("SELECT name FROM workspaces ORDER BY name")
+            .await,
+        ["First", "Second"]
+    );
     let nobody: UserId = house.store.ambient().id();
     let mut session = Session::begin(&house, &[user(nobody)]).await;
     assert_eq!(session.seen().await, [""; 0]);
@@ -212,14 +247,21 @@ async fn the_worker_learns_where_to_go_and_changes_nothing() {
     for sql in WRITES {
         assert_eq!(session.changes(sql).await, Some(0), "{sql}");
     }
-    assert_eq!(session.changes("SELECT 1 FROM jobs FOR UPDATE").await, Some(0), "nor locks it");
+    assert_eq!(
+        session.changes("SELECT 1 FROM jobs FOR UPDATE").await,
+        Some(0),
+        "nor locks it"
+    );
 }
 
 #[tokio::test]
 async fn a_capability_beside_a_workspace_counts_for_nothing() {
     let house = House::new(Engine::Postgres).await;
     let mine = house.first.workspace();
-    let alone = Session::begin(&house, &[workspace(mine)]).await.seen().await;
+    let alone = Session::begin(&house, &[workspace(mine)])
+        .await
+        .seen()
+        .await;
     for settings in [
         vec![workspace(mine), user(house.bob)],
         vec![worker(), workspace(mine)],
@@ -227,7 +269,10 @@ async fn a_capability_beside_a_workspace_counts_for_nothing() {
     ] {
         let mut session = Session::begin(&house, &settings).await;
         assert_eq!(session.seen().await, alone, "{settings:?}");
-        assert_eq!(session.texts("SELECT name FROM workspaces").await, ["First"]);
+        assert_eq!(
+            session.texts("SELECT name FROM workspaces").await,
+            ["First"]
+        );
     }
 }
 
@@ -239,7 +284,11 @@ async fn what_a_transaction_says_ends_with_it() {
         session.0.execute(end).await.unwrap();
         assert_eq!(session.seen().await, [""; 0], "after {end}");
         session.0.execute("BEGIN").await.unwrap();
-        session.0.execute("SET LOCAL app.worker = 'on'").await.unwrap();
+        session
+            .0
+            .execute("SET LOCAL app.worker = 'on'")
+            .await
+            .unwrap();
     }
 }
 
@@ -278,8 +327,16 @@ async fn what_is_written_once_stays_for_its_owner_too() {
         owner.0.execute(AssertSqlSafe(enter)).await.unwrap();
         let insert = format!("INSERT INTO {table} VALUES ('{mine}', {row})");
         owner.0.execute(AssertSqlSafe(insert)).await.unwrap();
-        for refused in ["UPDATE {} SET seq = 2", "DELETE FROM {}", "TRUNCATE {} CASCADE"] {
-            assert_eq!(owner.changes(&refused.replace("{}", table)).await, None, "{refused}");
+        for refused in [
+            "UPDATE {} SET seq = 2",
+            "DELETE FROM {}",
+            "TRUNCATE {} CASCADE",
+        ] {
+            assert_eq!(
+                owner.changes(&refused.replace("{}", table)).await,
+                None,
+                "{refused}"
+            );
         }
         owner.0.execute("COMMIT").await.unwrap();
     }
@@ -297,8 +354,20 @@ async fn people_find_their_workspaces(engine: Engine) {
     assert_eq!(names(house.ada).await, ["First", "Second"]);
     assert_eq!(names(house.bob).await, ["Second"]);
     assert_eq!(names(house.store.ambient().id()).await, [""; 0]);
-    assert!(house.store.has_workspace(house.first.workspace()).await.unwrap());
-    assert!(!house.store.has_workspace(house.store.ambient().id()).await.unwrap());
+    assert!(
+        house
+            .store
+            .has_workspace(house.first.workspace())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !house
+            .store
+            .has_workspace(house.store.ambient().id())
+            .await
+            .unwrap()
+    );
 }
 
 async fn a_snapshot_sees_each_workspace_and_all_of_them(engine: Engine) {
@@ -310,7 +379,11 @@ async fn a_snapshot_sees_each_workspace_and_all_of_them(engine: Engine) {
     for scope in [&house.first, &house.second] {
         let findings = snapshot.check(scope).await.unwrap();
         let found: Vec<_> = findings.iter().map(|f| f.invariant).collect();
-        assert_eq!(found, ["seats_equal_members"], "seats were never taken here");
+        assert_eq!(
+            found,
+            ["seats_equal_members"],
+            "seats were never taken here"
+        );
     }
     assert_eq!(snapshot.workspaces().await.unwrap(), expected);
     assert_eq!(snapshot.integrity().await.unwrap(), []);

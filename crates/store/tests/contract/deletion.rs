@@ -85,6 +85,4 @@ async fn fill(stage: &Stage<Opened>, photos: usize) -> GalleryId {
     gallery.id
 }
 
-on_every_database![
-    deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out,
-];
+on_every_database![deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out,];

@@ -188,7 +188,10 @@ impl Own {
         TEMPLATE.get_or_init(make_template).await;
         let own = Self::empty().await;
         let (name, owner, template) = (&own.name, owner_role(), template());
-        administer(&format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}")).await;
+        administer(&format!(
+            "CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}"
+        ))
+        .await;
         own
     }
 
@@ -205,7 +208,9 @@ impl Drop for Own {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // A drop cannot wait, and the test's runtime may be about to end.
         let done = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.unwrap().block_on(administer(&sql));
         });
         // A failure leaves a database behind in a server that does not live long.
@@ -236,7 +241,12 @@ impl Blank {
         // The roles come with the template.
         drop(Own::copy().await);
         let own = Own::empty().await;
-        administer(&format!("CREATE DATABASE {} OWNER {}", own.name, owner_role())).await;
+        administer(&format!(
+            "CREATE DATABASE {} OWNER {}",
+            own.name,
+            owner_role()
+        ))
+        .await;
         Self(own)
     }
 

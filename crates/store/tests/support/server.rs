@@ -78,21 +78,48 @@ fn start_postgres() -> String {
     let bin = postgres_bin();
     let dir = make_directory();
     let mut initdb = as_owner(Command::new(bin.join("initdb")), &dir);
-    initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
+    initdb.args([
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+        "-D",
+    ]);
     let made = initdb.arg(dir.join("pg")).stdout(Stdio::null()).status();
     assert!(made.unwrap().success(), "initdb works");
     let (data, socket) = (dir.join("pg"), dir.display().to_string());
     let data_text = data.display().to_string();
     let program = bin.join("postgres").display().to_string();
     let arguments = [
-        &program, "-D", &data_text, "-k", &socket, "-c", "listen_addresses=", "-c", "max_connections=300",
-        "-c", "fsync=off", "-c", "full_page_writes=off",
+        &program,
+        "-D",
+        &data_text,
+        "-k",
+        &socket,
+        "-c",
+        "listen_addresses=",
+        "-c",
+        "max_connections=300",
+        "-c",
+        "fsync=off",
+        "-c",
+        "full_page_writes=off",
     ];
     let server = guard(dir, "INT", &arguments);
-    let url = format!("postgres:///postgres?host={}&user=postgres", server.dir.display());
+    let url = format!(
+        "postgres:///postgres?host={}&user=postgres",
+        server.dir.display()
+    );
     let is_ready = || {
-        fs::read_to_string(data.join("postmaster.pid"))
-            .is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+        fs::read_to_string(data.join("postmaster.pid")).is_ok_and(|text| {
+            text.lines()
+                .nth(7)
+                .is_some_and(|line| line.trim() == "ready")
+        })
     };
     await_ready(server, is_ready);
     url
@@ -113,14 +140,24 @@ fn start_pgbouncer(role: &str) -> PathBuf {
     let program = find("pgbouncer").display().to_string();
     let file = file.display().to_string();
     let server = guard(dir.clone(), "INT", &[&program, &file]);
-    await_ready(server, || UnixStream::connect(dir.join(".s.PGSQL.6432")).is_ok());
+    await_ready(server, || {
+        UnixStream::connect(dir.join(".s.PGSQL.6432")).is_ok()
+    });
     dir
 }
 
 fn guard(dir: PathBuf, signal: &str, program: &[&str]) -> Guarded {
     let mut shell = as_owner(Command::new("/bin/sh"), &dir);
-    shell.args(["-c", GUARD, "guard"]).arg(&dir).arg(signal).args(program);
-    let child = shell.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
+    shell
+        .args(["-c", GUARD, "guard"])
+        .arg(&dir)
+        .arg(signal)
+        .args(program);
+    let child = shell
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
     Guarded { dir, _guard: child }
 }
 
@@ -128,7 +165,11 @@ fn await_ready(server: Guarded, is_ready: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_ready() {
         let log = || fs::read_to_string(server.dir.join("log")).unwrap_or_default();
-        assert!(start.elapsed() < READY_WITHIN, "failed to see a server ready; its log:\n{}", log());
+        assert!(
+            start.elapsed() < READY_WITHIN,
+            "failed to see a server ready; its log:\n{}",
+            log()
+        );
         // A server tells nobody that it is ready but those who ask.
         sleep(Duration::from_millis(20));
     }
@@ -138,7 +179,9 @@ fn await_ready(server: Guarded, is_ready: impl Fn() -> bool) {
 
 /// Below /tmp: a socket's path has at most 107 bytes.
 fn make_directory() -> PathBuf {
-    let dir = tempfile::Builder::new().prefix("rd-store-").tempdir_in("/tmp");
+    let dir = tempfile::Builder::new()
+        .prefix("rd-store-")
+        .tempdir_in("/tmp");
     let dir = dir.unwrap().keep();
     if let Some((uid, gid)) = owner() {
         chown(&dir, Some(uid), Some(gid)).unwrap();
@@ -153,7 +196,9 @@ fn owner() -> Option<(u32, u32)> {
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let ids = |name: &str| {
-        let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        let line = passwd
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
@@ -169,7 +214,10 @@ fn as_owner(mut command: Command, dir: &Path) -> Command {
 }
 
 fn postgres_bin() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut bins: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
     bins.sort();
     let with_server = |bin: &PathBuf| bin.join("postgres").is_file();
