@@ -24,6 +24,7 @@ mod idempotency;
 mod identity;
 mod jobs;
 mod ledger;
+mod mutant;
 mod onboarding;
 mod postgres;
 mod proofs;
