@@ -191,6 +191,7 @@ impl Studio {
                 .unwrap()
         } else if let Some(mut gallery) = tx.gallery(id).await.unwrap() {
             gallery.deleted_at = Some(self.ambient().now());
+            gallery.version += 1;
             tx.update_gallery(&gallery).await.unwrap();
             true
         } else {
