@@ -27,6 +27,7 @@ mod ingest;
 mod jobs;
 mod ledger;
 mod live;
+mod mutant;
 mod onboarding;
 mod postgres;
 mod proofs;

@@ -33,7 +33,7 @@ const IDLE_TIMEOUT: &str = "60s";
 /// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// The longest that a request waits for a connection.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server's connections. Reading and transactions have pools of their own: a transaction that
 /// reads outside itself never waits for a connection that another such transaction holds.

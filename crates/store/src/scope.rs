@@ -16,6 +16,8 @@ use sea_orm::{
     UpdateMany, Value,
 };
 
+use crate::mutant;
+
 /// A table whose rows belong to a workspace: every statement on it begins with the workspace.
 pub(crate) trait Tenant: EntityTrait {
     /// The column that names the workspace.
@@ -58,54 +60,6 @@ fn filtered<Q: QueryFilter>(
         return statement;
     }
     statement.filter(workspace.eq(scope.workspace().uuid()))
-}
-
-/// The store without its own filter: what row-level security must hold against alone. In this crate's unit
-/// tests only; nothing that is shipped knows of it.
-#[cfg(test)]
-pub(crate) mod mutant {
-    use std::cell::Cell;
-
-    thread_local! {
-        static ON: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// From now on, in this thread.
-    pub(crate) fn drop_the_filter() {
-        ON.set(true);
-    }
-
-    pub(super) fn has_no_filter() -> bool {
-        ON.get()
-    }
-
-    /// A statement of this crate's own SQL without its condition on the workspace.
-    pub(super) fn unfiltered(sql: &str) -> String {
-        const CONDITION: &str = "workspace_id = $1";
-        let mut rest = sql;
-        let mut unfiltered = String::new();
-        while let Some(at) = rest.find(CONDITION) {
-            // With the table's name before it.
-            let start = rest[..at]
-                .rfind([' ', '(', '\n'])
-                .map_or(0, |space| space + 1);
-            unfiltered.push_str(&rest[..start]);
-            unfiltered.push_str("$1 IS NOT NULL");
-            rest = &rest[at + CONDITION.len()..];
-        }
-        unfiltered + rest
-    }
-}
-
-#[cfg(not(test))]
-mod mutant {
-    pub(super) const fn has_no_filter() -> bool {
-        false
-    }
-
-    pub(super) fn unfiltered(sql: &str) -> String {
-        sql.to_owned()
-    }
 }
 
 /// Whether the database locks rows that are read to be changed. SQLite has one writer at a time.

@@ -1,6 +1,11 @@
 //! Row-level security as the second wall: the store without its own filters keeps the whole contract, and each
 //! form in which a statement is told how far it may see fails closed.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is tested is what becomes of statements that name no workspace"
+)]
+
 use chrono::TimeDelta;
 use rawdrive_gallery::{GalleryRead, GalleryTx};
 use rawdrive_plans::Catalogue;
@@ -16,8 +21,8 @@ use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use uuid::Uuid;
 
 use crate::connection::Reach;
+use crate::mutant;
 use crate::postgres::within;
-use crate::scope::mutant;
 use crate::subject::{self, Opened};
 use crate::support::{Database, Engine};
 

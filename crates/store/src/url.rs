@@ -64,7 +64,7 @@ pub enum UrlError {
 }
 
 /// What a PostgreSQL URL may say beyond its address, as libpq names it.
-const PARAMETERS: [&str; 13] = [
+const PARAMETERS: [&str; 12] = [
     "host",
     "hostaddr",
     "port",
@@ -77,8 +77,10 @@ const PARAMETERS: [&str; 13] = [
     "sslkey",
     "application_name",
     "options",
-    "statement-cache-capacity",
 ];
+
+/// Prepared statements that a connection keeps: more than the store has, but for lists of many lengths.
+const STATEMENTS: usize = 300;
 
 impl Url {
     /// A SQLite file; it is made when it is not there.
@@ -176,7 +178,9 @@ impl Server {
         let url = format!("{address}?{}", rest.join("&"));
         // The driver's own error may repeat what it could not read.
         let options: PgConnectOptions = url.parse().map_err(|_| UrlError::Malformed)?;
-        let mut options = options.disable_statement_logging();
+        let mut options = options
+            .disable_statement_logging()
+            .statement_cache_capacity(STATEMENTS);
         if options.get_application_name().is_none() {
             options = options.application_name("rawdrive");
         }

@@ -360,10 +360,14 @@ impl<S: Subject> Game<'_, S> {
                 });
             }
             Operation::Extend { hold, more } => {
+                let held = pick(model, *hold).ok_or(Outcome::Ended)?;
+                if model.holds[held].amounts.is_none() {
+                    return Err(Outcome::Ended);
+                }
+                // Making room may end the very hold that asks for it.
                 if let Some((counter, amount)) = more {
                     model.take(*counter, *amount, now)?;
                 }
-                let held = pick(model, *hold).ok_or(Outcome::Ended)?;
                 let held = &mut model.holds[held];
                 let amounts = held.amounts.as_mut().ok_or(Outcome::Ended)?;
                 if let Some((counter, amount)) = more {

@@ -1,5 +1,11 @@
 //! The store on a database that goes with it.
 
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test binary uses some of it"
+)]
+
 use chrono::TimeDelta;
 use rawdrive_gallery::{self as gallery, Opening, UploadStore};
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
@@ -24,21 +30,21 @@ const ALL: PageRequest = PageRequest {
 
 pub(crate) struct Opened {
     pub(crate) store: Store,
-    _database: Option<Database>,
+    database: Option<Database>,
 }
 
 impl Opened {
     /// A store on a database that somebody else keeps.
-    #[allow(
-        dead_code,
-        clippy::allow_attributes,
-        reason = "one of the two that use this file"
-    )]
     pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
-            _database: None,
+            database: None,
         }
+    }
+
+    /// The database that goes with the store.
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is kept here")
     }
 }
 
@@ -54,7 +60,7 @@ pub(crate) async fn open(
         .await;
     Opened {
         store,
-        _database: Some(database),
+        database: Some(database),
     }
 }
 
