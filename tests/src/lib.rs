@@ -20,9 +20,11 @@
 
 mod api;
 pub mod image;
+mod redis;
 mod server;
 
 pub use api::{Actor, Answer, Api};
+pub use redis::Redis;
 pub use server::{Output, Server};
 
 use std::env;
