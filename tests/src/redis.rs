@@ -140,14 +140,20 @@ impl Redis {
     #[must_use]
     pub fn cli(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
-        let output = command.arg("-s").arg(self.socket()).args(arguments).output();
+        let output = command
+            .arg("-s")
+            .arg(self.socket())
+            .args(arguments)
+            .output();
         let printed = output.expect("redis-cli is installed").stdout;
         String::from_utf8_lossy(&printed).trim_end().to_owned()
     }
 
     fn signal(&self, signal: &str) {
         let pid = self.lock().as_ref().expect("the server runs").child.id();
-        let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+        let sent = Command::new("kill")
+            .args([signal, &pid.to_string()])
+            .status();
         assert!(sent.is_ok_and(|status| status.success()));
     }
 

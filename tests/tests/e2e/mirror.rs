@@ -33,7 +33,8 @@ async fn readiness(server: &Server, name: &str) -> Option<String> {
 
 /// What usage says of a metric, and what SQL does: used and reserved.
 async fn both(actor: &Actor, metric: &str) -> ([u64; 2], [u64; 2]) {
-    let numbers = |of: &Value| ["used", "reserved"].map(|name| of[name].as_u64().expect("a number"));
+    let numbers =
+        |of: &Value| ["used", "reserved"].map(|name| of[name].as_u64().expect("a number"));
     let live = numbers(&actor.usage(metric).await);
     let entitlements = actor.get("/v1/entitlements").await.is(200).json();
     let limits = entitlements["limits"].as_array().expect("a list");
@@ -50,7 +51,9 @@ async fn until_redis_holds(redis: &Redis, actor: &Actor, used: u64) {
     until(5, "Redis holds the workspace's usage", async || {
         let held = redis.cli(&["HGET", &key(actor), "storage_bytes"]);
         let info = redis.cli(&["INFO", "server"]);
-        let run = info.lines().find_map(|line| line.trim().strip_prefix("run_id:"));
+        let run = info
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("run_id:"));
         held.ends_with(&format!(" {used} 0"))
             && Some(redis.cli(&["HGET", &key(actor), "@whole"]).as_str()) == run
     })
@@ -80,7 +83,13 @@ fn note(slowest: &AtomicU64, began: Instant) {
 }
 
 /// Uploads, and deletes a photo of its own whenever the limit is in the way. Nothing else may happen to it.
-async fn consume(actor: Actor, gallery: String, client: u64, told: Arc<Told>, stop: Arc<AtomicBool>) {
+async fn consume(
+    actor: Actor,
+    gallery: String,
+    client: u64,
+    told: Arc<Told>,
+    stop: Arc<AtomicBool>,
+) {
     let mut own = Vec::new();
     let mut seed = client << 32;
     while !stop.load(Ordering::SeqCst) {
@@ -112,7 +121,10 @@ async fn watch(actor: Actor, told: Arc<Told>, stop: Arc<AtomicBool>) {
         note(&told.slowest_read_ms, began);
         told.reads.fetch_add(1, Ordering::SeqCst);
         let sum = usage["used"].as_u64().zip(usage["reserved"].as_u64());
-        assert!(sum.is_some_and(|(used, reserved)| used + reserved <= LIMIT_BYTES), "{usage}");
+        assert!(
+            sum.is_some_and(|(used, reserved)| used + reserved <= LIMIT_BYTES),
+            "{usage}"
+        );
     }
 }
 
@@ -125,8 +137,16 @@ impl Load {
                 tokio::spawn(consume(actor, gallery, client, told.clone(), stop.clone()))
             })
             .collect();
-        clients.push(tokio::spawn(watch(actor.clone(), told.clone(), stop.clone())));
-        Self { told, stop, clients }
+        clients.push(tokio::spawn(watch(
+            actor.clone(),
+            told.clone(),
+            stop.clone(),
+        )));
+        Self {
+            told,
+            stop,
+            clients,
+        }
     }
 
     /// Waits until so many more photos were stored.
@@ -155,7 +175,9 @@ async fn survives(name: &str, fault: impl AsyncFn(&Redis, &Load)) {
     for round in 0..rounds(2) {
         let ada = server.sign_up("mirror").await;
         let gallery = ada.gallery("Mirror").await;
-        server.override_limit(&ada, &format!("storage_bytes={LIMIT_BYTES}")).await;
+        server
+            .override_limit(&ada, &format!("storage_bytes={LIMIT_BYTES}"))
+            .await;
         let load = Load::start(&ada, &gallery);
         load.stores(80).await;
         fault(&redis, &load).await;
@@ -167,30 +189,57 @@ async fn survives(name: &str, fault: impl AsyncFn(&Redis, &Load)) {
             if live == sql {
                 break over.elapsed();
             }
-            assert!(over.elapsed() < RIGHT_WITHIN, "{name}, round {round}: {live:?}, in fact {sql:?}");
+            assert!(
+                over.elapsed() < RIGHT_WITHIN,
+                "{name}, round {round}: {live:?}, in fact {sql:?}"
+            );
         };
         // Right is right: it does not fall back.
         for _ in 0..20 {
             let (live, sql) = both(&ada, "storage_bytes").await;
             assert_eq!(live, sql, "{name}, round {round}");
         }
-        let (stored, deleted) = (told.stored.load(Ordering::SeqCst), told.deleted.load(Ordering::SeqCst));
+        let (stored, deleted) = (
+            told.stored.load(Ordering::SeqCst),
+            told.deleted.load(Ordering::SeqCst),
+        );
         let used = (stored - deleted) as u64 * PHOTO_BYTES;
-        assert_eq!(ada.usage("storage_bytes").await["used"], used, "{name}, round {round}");
+        assert_eq!(
+            ada.usage("storage_bytes").await["used"],
+            used,
+            "{name}, round {round}"
+        );
         assert!(used <= LIMIT_BYTES && told.refused.load(Ordering::SeqCst) > 0);
         let lines = ada.list_all("/v1/usage/events", 200).await;
-        let quantities = lines.iter().filter(|line| line["metric"] == "storage_bytes");
-        let quantities: Vec<_> = quantities.map(|line| line["quantity"].as_i64().expect("a number")).collect();
+        let quantities = lines
+            .iter()
+            .filter(|line| line["metric"] == "storage_bytes");
+        let quantities: Vec<_> = quantities
+            .map(|line| line["quantity"].as_i64().expect("a number"))
+            .collect();
         let of = |sign: i64| quantities.iter().filter(|n| n.signum() == sign).count();
-        assert_eq!((of(1), of(-1)), (stored, deleted), "{name}, round {round}: the ledger");
-        assert_eq!(quantities.iter().sum::<i64>(), i64::try_from(used).expect("small"));
+        assert_eq!(
+            (of(1), of(-1)),
+            (stored, deleted),
+            "{name}, round {round}: the ledger"
+        );
+        assert_eq!(
+            quantities.iter().sum::<i64>(),
+            i64::try_from(used).expect("small")
+        );
         until_redis_holds(&redis, &ada, used).await;
         // Whoever is answered reads what they wrote.
         if used + PHOTO_BYTES <= LIMIT_BYTES {
-            let _ = ada.upload(&gallery, image::jpeg(1_000, 1), "image/jpeg").await.is(201);
+            let _ = ada
+                .upload(&gallery, image::jpeg(1_000, 1), "image/jpeg")
+                .await
+                .is(201);
             assert_eq!(ada.usage("storage_bytes").await["used"], used + PHOTO_BYTES);
         }
-        #[expect(clippy::print_stdout, reason = "figures that a reader of the run wants")]
+        #[expect(
+            clippy::print_stdout,
+            reason = "figures that a reader of the run wants"
+        )]
         {
             println!(
                 "{name}, round {round}: {stored} stored, {deleted} deleted, {} refused; right {} ms after it was over; \
@@ -263,13 +312,18 @@ async fn a_killed_server_leaves_nothing_stale_behind() {
                         let bytes = image::jpeg(1_000, client << 32 | seed);
                         let request = ada.upload_request(&gallery, bytes, "image/jpeg");
                         // The server's end is this client's, too.
-                        let Ok(_) = ada.try_send(request).await else { return };
+                        let Ok(_) = ada.try_send(request).await else {
+                            return;
+                        };
                         stored.fetch_add(1, Ordering::SeqCst);
                     }
                 })
             })
             .collect();
-        until(60, "photos are stored", async || stored.load(Ordering::SeqCst) > 40).await;
+        until(60, "photos are stored", async || {
+            stored.load(Ordering::SeqCst) > 40
+        })
+        .await;
         server.kill9();
         for client in clients {
             client.await.expect("the client did not panic");
@@ -280,7 +334,10 @@ async fn a_killed_server_leaves_nothing_stale_behind() {
             let (live, sql) = both(&ada, "storage_bytes").await;
             // What broke off is given back meanwhile, so that the second reading may be newer.
             let (again, _) = both(&ada, "storage_bytes").await;
-            assert!(live == sql || again == sql, "round {round}: {live:?}, in fact {sql:?}");
+            assert!(
+                live == sql || again == sql,
+                "round {round}: {live:?}, in fact {sql:?}"
+            );
         }
         let (_, sql) = both(&ada, "storage_bytes").await;
         until_redis_holds(&redis, &ada, sql[0]).await;
@@ -291,10 +348,16 @@ async fn a_killed_server_leaves_nothing_stale_behind() {
 async fn a_redis_that_is_down_at_start_is_named_and_taken_when_it_comes() {
     let redis = Redis::stopped();
     let server = with(&redis);
-    assert_eq!(readiness(&server, "redis").await.as_deref(), Some("unavailable"));
+    assert_eq!(
+        readiness(&server, "redis").await.as_deref(),
+        Some("unavailable")
+    );
     let ada = server.sign_up("down").await;
     let gallery = ada.gallery("Down").await;
-    let _ = ada.upload(&gallery, image::jpeg(1_000, 1), "image/jpeg").await.is(201);
+    let _ = ada
+        .upload(&gallery, image::jpeg(1_000, 1), "image/jpeg")
+        .await
+        .is(201);
     assert_eq!(ada.usage("storage_bytes").await["used"], 1_000);
     redis.run();
     until(5, "Redis is reached", async || {
@@ -303,7 +366,10 @@ async fn a_redis_that_is_down_at_start_is_named_and_taken_when_it_comes() {
     .await;
     until_redis_holds(&redis, &ada, 1_000).await;
     // One that forgets is said at start, which for it is now.
-    until(5, "the operator is told", async || server.log().contains("Redis keeps nothing on disk")).await;
+    until(5, "the operator is told", async || {
+        server.log().contains("Redis keeps nothing on disk")
+    })
+    .await;
     redis.kill9();
     until(5, "Redis is missed", async || {
         readiness(&server, "redis").await.as_deref() == Some("unavailable")
@@ -320,7 +386,10 @@ async fn usage_is_read_from_redis_and_what_was_never_true_is_corrected() {
     let server = with(&redis);
     let ada = server.sign_up("mirror").await;
     let gallery = ada.gallery("Mirror").await;
-    let _ = ada.upload(&gallery, image::jpeg(1_000, 1), "image/jpeg").await.is(201);
+    let _ = ada
+        .upload(&gallery, image::jpeg(1_000, 1), "image/jpeg")
+        .await
+        .is(201);
     until_redis_holds(&redis, &ada, 1_000).await;
     // Its first reader fills the flows' period.
     let _ = ada.usage("storage_bytes").await;
@@ -329,9 +398,19 @@ async fn usage_is_read_from_redis_and_what_was_never_true_is_corrected() {
         ada.usage("storage_bytes").await["used"] == 777
     })
     .await;
-    assert_eq!(both(&ada, "storage_bytes").await.1, [1_000, 0], "and decides nothing");
-    until(5, "it is corrected", async || ada.usage("storage_bytes").await["used"] == 1_000).await;
-    let _ = ada.upload(&gallery, image::jpeg(1_000, 2), "image/jpeg").await.is(201);
+    assert_eq!(
+        both(&ada, "storage_bytes").await.1,
+        [1_000, 0],
+        "and decides nothing"
+    );
+    until(5, "it is corrected", async || {
+        ada.usage("storage_bytes").await["used"] == 1_000
+    })
+    .await;
+    let _ = ada
+        .upload(&gallery, image::jpeg(1_000, 2), "image/jpeg")
+        .await
+        .is(201);
     assert_eq!(ada.usage("storage_bytes").await["used"], 2_000);
     // Nothing of one workspace is under another's key, and the key is its id whole.
     let bob = server.sign_up("bob").await;
@@ -340,18 +419,30 @@ async fn usage_is_read_from_redis_and_what_was_never_true_is_corrected() {
     let keys = redis.cli(&["--scan", "--pattern", "usage:*"]);
     for key in keys.lines() {
         let known = [&ada.workspace_id, &bob.workspace_id].map(|id| format!("usage:{{{id}}}:"));
-        assert!(known.iter().any(|start| key.starts_with(start)) || key == "usage:{mirror}:covered", "{key}");
+        assert!(
+            known.iter().any(|start| key.starts_with(start)) || key == "usage:{mirror}:covered",
+            "{key}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_hears_what_redis_lacks() {
     let redis = Redis::start();
-    assert_eq!(redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]), "OK");
-    assert_eq!(redis.cli(&["CONFIG", "SET", "requirepass", "hunter2secret"]), "OK");
+    assert_eq!(
+        redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]),
+        "OK"
+    );
+    assert_eq!(
+        redis.cli(&["CONFIG", "SET", "requirepass", "hunter2secret"]),
+        "OK"
+    );
     let url = format!("{}?pass=hunter2secret", redis.url());
     let server = Server::start_with(&[("REDIS_URL", &url)]);
-    until(5, "the operator is told", async || server.log().contains("maxmemory-policy allkeys-lru")).await;
+    until(5, "the operator is told", async || {
+        server.log().contains("maxmemory-policy allkeys-lru")
+    })
+    .await;
     let report = server.admin(&["doctor", "--json"]).await.succeeded();
     let report: Value = serde_json::from_str(&report.stdout).expect("doctor prints JSON");
     assert_eq!(report["healthy"], true);
@@ -360,6 +451,11 @@ async fn the_operator_hears_what_redis_lacks() {
     assert!(notes.contains("keeps nothing on disk"), "{notes}");
     redis.kill9();
     let output = server.admin(&["doctor"]).await.succeeded();
-    assert!(output.stdout.contains("note: Redis: failed to reach the mirror"), "{output:?}");
+    assert!(
+        output
+            .stdout
+            .contains("note: Redis: failed to reach the mirror"),
+        "{output:?}"
+    );
     assert!(!format!("{output:?}{}", server.log()).contains("hunter2secret"));
 }

@@ -300,9 +300,17 @@ fn every_form_of_a_redis_is_taken_and_its_password_never_shown() {
         let error = load(&[("REDIS_URL", wrong)], "").unwrap_err();
         let told = format!("{error} {error:?}");
         assert!(!told.contains("hunter2secret"), "{told}");
-        assert!(error.to_string().starts_with("REDIS_URL (environment): expected "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("REDIS_URL (environment): expected "),
+            "{error}"
+        );
         let error = refusal(&[], &format!("redis_url = {wrong:?}"));
-        assert!(error.starts_with("redis_url (rawdrive.toml): expected "), "{error}");
+        assert!(
+            error.starts_with("redis_url (rawdrive.toml): expected "),
+            "{error}"
+        );
     }
 }
 
