@@ -22,10 +22,12 @@
 mod api;
 mod backend;
 pub mod image;
+mod redis;
 mod server;
 
 pub use api::{Actor, Answer, Api};
 pub use backend::Backend;
+pub use redis::Redis;
 pub use server::{Output, Server};
 
 use std::env;

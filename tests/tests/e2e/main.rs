@@ -11,6 +11,7 @@ mod galleries;
 mod hostile;
 mod identity;
 mod isolation;
+mod mirror;
 mod onboarding;
 mod operation;
 mod photos;

@@ -309,6 +309,45 @@ fn the_password_of_the_mail_server_is_never_shown() {
 }
 
 #[test]
+fn every_form_of_a_redis_is_taken_and_its_password_never_shown() {
+    assert!(load(&[], "").unwrap().redis.is_none());
+    for good in [
+        "redis://:hunter2secret@redis.example:6379/0",
+        "rediss://user:hunter2secret@redis.example",
+        "redis+unix:///run/redis.sock?pass=hunter2secret",
+        "redis+cluster://:hunter2secret@a.example,b.example:7000",
+        "redis+sentinel://:hunter2secret@a.example,b.example/mymaster",
+    ] {
+        let config = load(&[("REDIS_URL", good)], "").unwrap();
+        assert!(config.redis.is_some(), "{good}");
+        assert!(!format!("{config:?}").contains("hunter2secret"));
+    }
+    for wrong in [
+        "",
+        "hunter2secret",
+        "http://:hunter2secret@redis.example",
+        "memcached://:hunter2secret@redis.example",
+        "redis://:hunter2secret@redis.example:port",
+        "redis+sentinel://:hunter2secret@a.example",
+    ] {
+        let error = load(&[("REDIS_URL", wrong)], "").unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert!(!told.contains("hunter2secret"), "{told}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("REDIS_URL (environment): expected "),
+            "{error}"
+        );
+        let error = refusal(&[], &format!("redis_url = {wrong:?}"));
+        assert!(
+            error.starts_with("redis_url (rawdrive.toml): expected "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_name() {
     let cases = [
         ("RAWDRIVE_LISTENS", "did you mean RAWDRIVE_LISTEN?"),

@@ -13,6 +13,7 @@ mod support;
 mod deletion;
 mod holds;
 mod idempotency;
+mod live;
 mod subject;
 
 /// A backend keeps the contract when it is listed here.
