@@ -22,6 +22,7 @@ mod m0004_clients;
 mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
+mod m0019_plan_end;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_onboarding::Migration),
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
+            Box::new(m0019_plan_end::Migration),
         ]
     }
 }

@@ -1,1 +1,52 @@
-//! Billing.
+//! Money: what a workspace has bought, whether it is paid, and what follows from that.
+//!
+//! The payment provider is the truth about subscriptions; kept here is a projection of it. An event of the provider
+//! only says that an object has changed: it is stored ([`Inbox::receive`]), its object is leased and *then* fetched
+//! ([`PaymentGateway`]), and one transaction writes what was fetched, the workspace's standing, and the effects that
+//! the facts call for. So events may come in any order, twice, or never: what is fetched is the same.
+//!
+//! ```
+//! use rawdrive_billing::{Disposition, EventEnvelope, ObjectKind, ObjectRef};
+//! let event = br#"{ "id": "evt_1", "type": "invoice.paid", "livemode": false,
+//!                   "data": { "object": { "id": "in_1", "customer": "cus_1" } } }"#;
+//! let envelope = EventEnvelope::parse(event)?;
+//! let touched = Disposition::Touches(ObjectRef::new(ObjectKind::Invoice, "in_1"));
+//! assert_eq!(envelope.disposition(Some(false)), touched);
+//! # Ok::<(), rawdrive_billing::NoEvent>(())
+//! ```
+//!
+//! Invariant: any order, duplication or loss of events, followed by a reconcile, ends in the provider's own state,
+//! with every keyed effect once. No call to the provider happens inside a transaction.
+
+mod event;
+mod gateway;
+mod ids;
+mod money;
+mod operation;
+mod ports;
+mod snapshot;
+
+pub use event::{
+    Disposition, EventEnvelope, Ignored, NoEvent, ObjectKind, ObjectRef, ProviderEvent,
+    UnknownObjectKind,
+};
+pub use gateway::{
+    CALL_SECONDS, CancelWhen, ChangePrice, ChangeTiming, ChargePreview, ClientSecret,
+    CustomerQuery, Decline, EventQuery, GatewayError, Listed, NewCheckout, NewCustomer, NewPrice,
+    Outcome, PaymentGateway, PreviewRequest, Subscribe,
+};
+pub use ids::{
+    ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, ItemId,
+    PaymentMethodId, PriceId, ProductId, ProviderEventId, ProviderIdError, SubscriptionId,
+};
+pub use money::{Currency, Money};
+pub use operation::{Lane, OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest};
+pub use ports::{
+    Account, Billed, BillingDirectory, BillingRead, BillingStore, BillingTx, Dirty, Grant, Inbox,
+    InboxTx, OperationsTx, Payer, Receipt, Sold, SoldPrice, Subscription, Waiting, WaitingFor,
+};
+pub use snapshot::{
+    Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot,
+    InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, OPERATION_KEY, Pause, PriceSnapshot,
+    ScheduledChange, SubscriptionSnapshot, SubscriptionStatus, WORKSPACE_KEY,
+};

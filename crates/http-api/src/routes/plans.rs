@@ -65,7 +65,7 @@ impl PlanView {
                 .iter()
                 .map(|p| PriceView {
                     currency: p.currency.clone(),
-                    interval: p.interval.clone(),
+                    interval: p.interval.as_str().to_owned(),
                     amount: p.amount,
                 })
                 .collect(),
