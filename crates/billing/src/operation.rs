@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::{CancelWhen, ChangePrice, Decline, NewCheckout, NewCustomer, Subscribe};
 use crate::ids::{CheckoutId, CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
+use crate::snapshot::Metadata;
 
 /// How long an operation is the one's who drives it, in seconds of real time; longer than a call can take.
 pub const OPERATION_LEASE_SECONDS: i64 = 45;
@@ -54,11 +55,15 @@ pub enum OperationRequest {
         subscription: SubscriptionId,
         /// When.
         when: CancelWhen,
+        /// Workspace and operation.
+        metadata: Metadata,
     },
     /// Take an end or a scheduled change back.
     Resume {
         /// Of which.
         subscription: SubscriptionId,
+        /// Workspace and operation.
+        metadata: Metadata,
     },
     /// Open a hosted checkout.
     Checkout(NewCheckout),
@@ -75,6 +80,48 @@ impl OperationRequest {
             | Self::Cancel { .. }
             | Self::Resume { .. }
             | Self::Checkout(_) => Lane::Subscription,
+        }
+    }
+
+    /// Whether two requests wish the same, each made by an operation of its own at a time of its own.
+    #[must_use]
+    pub fn wishes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::CreateCustomer(_), Self::CreateCustomer(_)) => true,
+            (Self::Subscribe(a), Self::Subscribe(b)) => {
+                (&a.customer, &a.price, &a.payment_method, a.trial_days)
+                    == (&b.customer, &b.price, &b.payment_method, b.trial_days)
+            }
+            (Self::ChangePrice(a), Self::ChangePrice(b)) => {
+                let same_time =
+                    std::mem::discriminant(&a.timing) == std::mem::discriminant(&b.timing);
+                same_time && (&a.subscription, &a.price) == (&b.subscription, &b.price)
+            }
+            (
+                Self::Cancel {
+                    subscription: a,
+                    when: when_a,
+                    ..
+                },
+                Self::Cancel {
+                    subscription: b,
+                    when: when_b,
+                    ..
+                },
+            ) => a == b && when_a == when_b,
+            (
+                Self::Resume {
+                    subscription: a, ..
+                },
+                Self::Resume {
+                    subscription: b, ..
+                },
+            ) => a == b,
+            (Self::Checkout(a), Self::Checkout(b)) => {
+                (&a.customer, &a.price, &a.success_url, &a.cancel_url)
+                    == (&b.customer, &b.price, &b.success_url, &b.cancel_url)
+            }
+            _ => false,
         }
     }
 
@@ -149,13 +196,15 @@ impl Operation {
         self.key_for("call")
     }
 
-    /// The key of a further call that the attempt makes.
+    /// The key of a further call that the attempt makes, about an object.
     ///
     /// # Panics
-    /// Never: an id, a number and a word are a key.
+    /// The object's id is no id.
     #[must_use]
-    pub fn key_for(&self, part: &'static str) -> IdempotencyKey {
+    pub fn key_for(&self, part: &str) -> IdempotencyKey {
         let text = format!("rd-{}-{}-{part}", self.id.uuid().simple(), self.attempt);
-        text.parse().expect("a short text without spaces is a key")
+        // Whatever an id's length, a key's is bounded.
+        let end = text.len().min(255);
+        text[..end].parse().expect("visible characters are a key")
     }
 }

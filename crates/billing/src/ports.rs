@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::{Interval, Plan, PlansTx, Slug};
 use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::id::{OperationId, WorkspaceId};
+use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
 use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
@@ -49,6 +49,17 @@ pub struct Dirty {
     pub attempts: u32,
 }
 
+/// What came of leasing one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leasing {
+    /// It is this worker's.
+    Leased(Dirty),
+    /// Another worker has it.
+    Held,
+    /// Nothing is to be done: its version is settled, or nobody ever touched it.
+    Settled,
+}
+
 /// Why an object waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitingFor {
@@ -81,6 +92,11 @@ pub trait Inbox: Send + Sync {
         event: &ProviderEvent,
         disposition: &Disposition,
     ) -> impl Future<Output = Result<Receipt, StoreError>> + Send;
+    /// Whether an event is stored.
+    fn has_event(
+        &self,
+        event: &ProviderEventId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Makes an object dirty (again): the version grows by one, in one statement. One that waits, waits on; but for
     /// an operator, it waits no more.
     fn touch(
@@ -94,12 +110,12 @@ pub trait Inbox: Send + Sync {
         &self,
         lease: TimeDelta,
     ) -> impl Future<Output = Result<Option<Dirty>, StoreError>> + Send;
-    /// Leases this object, whatever its next time; nothing where somebody holds it or its version is settled.
+    /// Leases this object, whatever it waits for and whenever it is to be tried again.
     fn lease_object(
         &self,
         object: &ObjectRef,
         lease: TimeDelta,
-    ) -> impl Future<Output = Result<Option<Dirty>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Leasing, StoreError>> + Send;
     /// Settles an object that concerns no workspace. As [`InboxTx::settle`].
     fn close(&self, dirty: &Dirty) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Gives an object back, to be tried again after a while (real time). False where the lease was lost.
@@ -264,8 +280,8 @@ pub struct Subscription {
     pub sold: Option<Sold>,
 }
 
-/// The projection of the provider's objects in the handle's workspace. A write that returns here was made under the
-/// standing's lock ([`PlansTx::standing`] comes first in every use case).
+/// The projection of the provider's objects in the handle's workspace. Every use case takes the standing's lock first
+/// ([`PlansTx::standing`]): two transactions of one workspace do not decide at a time.
 pub trait BillingTx {
     /// Who the workspace is.
     fn payer(&mut self) -> impl Future<Output = Result<Payer, StoreError>> + Send;
@@ -310,6 +326,11 @@ pub trait BillingTx {
         &mut self,
         invoice: &InvoiceSnapshot,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The members beyond the first `seats`, by role (owners first) and then by the time at which they joined.
+    fn members_beyond(
+        &mut self,
+        seats: u64,
+    ) -> impl Future<Output = Result<Vec<UserId>, StoreError>> + Send;
     /// Notes that the effect of a fact is had in this transaction. True the first time in the workspace's life, and
     /// never again: insert on conflict do nothing.
     fn record_effect(&mut self, key: &str)

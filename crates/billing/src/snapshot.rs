@@ -113,6 +113,18 @@ impl SubscriptionStatus {
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Canceled | Self::IncompleteExpired)
     }
+
+    /// Whether it came to life: its first payment was made, or a trial began. It may have ended since.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        !matches!(self, Self::Incomplete | Self::IncompleteExpired)
+    }
+
+    /// Whether nothing is charged yet.
+    #[must_use]
+    pub const fn is_trial(&self) -> bool {
+        matches!(self, Self::Trialing)
+    }
 }
 
 status! {

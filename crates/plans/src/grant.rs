@@ -95,6 +95,17 @@ pub enum GrantError {
     Store(#[from] StoreError),
 }
 
+impl GrantError {
+    /// No such plan, and which there are.
+    #[must_use]
+    pub fn unknown_plan(catalogue: &Catalogue, slug: &Slug) -> Self {
+        Self::UnknownPlan {
+            slug: slug.clone(),
+            known: catalogue.known_plans(),
+        }
+    }
+}
+
 fn reason_of(reason: &str) -> Result<&str, GrantError> {
     let reason = reason.trim();
     if (1..=500).contains(&reason.chars().count()) {
@@ -118,10 +129,7 @@ pub async fn set_plan(
     let reason = reason_of(reason)?;
     let plan = catalogue
         .newest(slug)
-        .ok_or_else(|| GrantError::UnknownPlan {
-            slug: slug.clone(),
-            known: catalogue.known_plans(),
-        })?;
+        .ok_or_else(|| GrantError::unknown_plan(catalogue, slug))?;
     let before = tx.standing().await?;
     tx.move_to_plan(&plan).await?;
     tx.record(Change {
