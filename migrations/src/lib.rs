@@ -23,6 +23,7 @@ mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
 mod m0019_plan_end;
+mod m0020_billing;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -44,6 +45,18 @@ pub const GLOBAL_TABLES: &[(&str, &str)] = &[
         "proofs",
         "password resets and verified addresses are a person's, in every workspace",
     ),
+    (
+        "billing_events",
+        "an event names the provider's customer; whose that is comes out behind the inbox",
+    ),
+    (
+        "billing_objects",
+        "what is to be fetched is known before it is known whose it is",
+    ),
+    (
+        "billing_prices",
+        "what is sold is the installation's, like the catalogue",
+    ),
     ("seaql_migrations", "the schema's own history"),
 ];
 
@@ -63,6 +76,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
             Box::new(m0019_plan_end::Migration),
+            Box::new(m0020_billing::Migration),
         ]
     }
 }

@@ -68,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) ambient: Ambient,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     pub(crate) jobs: Notify,
+    billing: Notify,
 }
 
 /// The database. Cheap to clone.
@@ -87,6 +88,8 @@ pub enum Release {
     Freeing,
     /// Sessions and people's own accounts.
     Identity,
+    /// Billing goes on, or the workspace could never become writable again. It may change the standing.
+    Billing,
     /// An operator or the job runner acts.
     System,
 }
@@ -140,6 +143,7 @@ impl Store {
             ambient,
             plans: RwLock::default(),
             jobs: Notify::new(),
+            billing: Notify::new(),
         }));
         store.publish(catalogue).await?;
         Ok(store)
@@ -257,6 +261,7 @@ impl Store {
             scope: *scope,
             standing: None,
             wakes_jobs: false,
+            wakes_billing: false,
         })
     }
 
@@ -301,6 +306,16 @@ impl Store {
         self.0.jobs.notified().await;
     }
 
+    /// Waits until an object of the payment provider was made dirty.
+    pub async fn billing_arrived(&self) {
+        self.0.billing.notified().await;
+    }
+
+    /// Wakes one who waits in [`Store::billing_arrived`].
+    pub fn wake_billing(&self) {
+        self.0.billing.notify_one();
+    }
+
     /// The time, ids and randomness that this store works with.
     #[must_use]
     pub fn ambient(&self) -> &Ambient {
@@ -328,6 +343,7 @@ pub struct WriteTx {
     pub(crate) scope: WorkspaceScope,
     pub(crate) standing: Option<Arc<Standing>>,
     pub(crate) wakes_jobs: bool,
+    pub(crate) wakes_billing: bool,
 }
 
 impl std::fmt::Debug for WriteTx {
@@ -355,6 +371,9 @@ impl Commit for WriteTx {
         self.tx.commit().await.map_err(failed("commit"))?;
         if self.wakes_jobs {
             self.store.0.jobs.notify_one();
+        }
+        if self.wakes_billing {
+            self.store.wake_billing();
         }
         Ok(())
     }
