@@ -9,9 +9,10 @@ use serde_json::json;
 
 use crate::book::sold;
 use crate::ports::{BillingTx, Grant};
-use crate::settle::{Policy, Told, settle_standing, tell};
+use crate::settle::{Policy, Told, settle_because, tell};
 
-/// A plan was granted, or a grant taken back.
+/// A plan was granted, or a grant taken back, and the plan in force stays as it was. Otherwise [`crate::PLAN_CHANGED`]
+/// says so alone: one change, one entry.
 pub const PLAN_GRANTED: &str = "plan.granted";
 
 /// What an operator decides.
@@ -62,6 +63,9 @@ pub async fn grant_plan(
     let mut after = facts(account.grant.as_ref());
     after["reason"] = json!(reason);
     tx.put_account(&account).await?;
+    if settle_because(tx, catalogue, policy, now, Some(reason)).await? {
+        return Ok(());
+    }
     let told = Told {
         action: PLAN_GRANTED,
         subject: standing.workspace.to_string(),
@@ -69,6 +73,5 @@ pub async fn grant_plan(
         after,
     };
     tell(tx, told).await?;
-    settle_standing(tx, catalogue, policy, now).await?;
     Ok(())
 }

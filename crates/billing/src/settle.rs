@@ -84,6 +84,18 @@ pub async fn settle_standing(
     policy: Policy,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    settle_because(tx, catalogue, policy, now, None).await?;
+    Ok(())
+}
+
+/// As [`settle_standing`], for a reason that is kept with a change of the plan. Whether there was one.
+pub(crate) async fn settle_because(
+    tx: &mut (impl BillingTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    catalogue: &Catalogue,
+    policy: Policy,
+    now: DateTime<Utc>,
+    reason: Option<&str>,
+) -> Result<bool, StoreError> {
     let standing = tx.standing().await?;
     let account = tx.account().await?;
     let subscriptions = tx.subscriptions().await?;
@@ -94,7 +106,10 @@ pub async fn settle_standing(
     // The day of the month outlives what it came from: a new anchor would begin a period anew, and grant it again.
     schedule.billing_anchor = standing.billing_anchor;
     match basis {
-        Basis::Untouched => return note_review(tx, account, None).await,
+        Basis::Untouched => {
+            note_review(tx, account, None).await?;
+            return Ok(false);
+        }
         Basis::Nothing => {}
         Basis::Grant(granted) => {
             plan = Some(published(tx, &granted.sold).await?);
@@ -120,7 +135,7 @@ pub async fn settle_standing(
         }
     }
     let plan = plan.unwrap_or_else(|| free(catalogue, &standing));
-    write(tx, &standing, &plan, &schedule).await?;
+    let changed = write(tx, &standing, &plan, &schedule, reason).await?;
     if let Some(grace) = &forgiven {
         tell_grace(tx, grace, now).await?;
     }
@@ -130,7 +145,8 @@ pub async fn settle_standing(
             .and_then(|grace| GraceStage::next(grace, now)),
         schedule.ends.map(|end| end.at),
     ];
-    note_review(tx, account, next.into_iter().flatten().min()).await
+    note_review(tx, account, next.into_iter().flatten().min()).await?;
+    Ok(changed)
 }
 
 /// Nobody is moved to a newer version of the free plan who is on it already.
@@ -169,7 +185,8 @@ async fn write(
     standing: &Standing,
     plan: &Plan,
     schedule: &Schedule,
-) -> Result<(), StoreError> {
+    reason: Option<&str>,
+) -> Result<bool, StoreError> {
     let before = standing.schedule();
     let moves = (&plan.slug, plan.version) != (&standing.plan.slug, standing.plan.version);
     if moves {
@@ -179,15 +196,20 @@ async fn write(
         tx.schedule(schedule).await?;
     }
     let subject = standing.workspace.to_string();
-    if moves || before.ends != schedule.ends {
+    let changed = moves || before.ends != schedule.ends;
+    if changed {
         let before = plan_facts(&standing.plan, before.ends.as_ref());
+        let mut after = plan_facts(plan, schedule.ends.as_ref());
+        if let Some(reason) = reason {
+            after["reason"] = json!(reason);
+        }
         tell(
             tx,
             Told {
                 action: PLAN_CHANGED,
                 subject: subject.clone(),
                 before,
-                after: plan_facts(plan, schedule.ends.as_ref()),
+                after,
             },
         )
         .await?;
@@ -207,7 +229,7 @@ async fn write(
         };
         tell(tx, told).await?;
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn plan_facts(plan: &Plan, ends: Option<&PlanEnd>) -> Value {
