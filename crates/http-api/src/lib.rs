@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod auth;
+mod billing;
 pub mod edge;
 mod key_uses;
 mod mutation;
@@ -18,5 +19,6 @@ pub mod routes;
 pub mod shared;
 
 pub use app::{App, Settings};
+pub use billing::{Asked, BillingDesk, Desk};
 pub use key_uses::{KeyUses, record_key_uses};
 pub use routes::{configure, document};
