@@ -272,7 +272,7 @@ async fn compare<S: BillingStore, G: PaymentGateway>(
     found: &mut BTreeSet<Drift>,
 ) -> Result<(), ReconcileError> {
     let (workspace, customer) = (billed.workspace, &billed.customer);
-    let touch = async |kind, id: &dyn fmt::Display| match heal {
+    let touch = async |kind, id: &(dyn fmt::Display + Sync)| match heal {
         Heal::Yes => Inbox::touch(&billing.store, &ObjectRef::new(kind, id), Some(customer)).await,
         Heal::DryRun => Ok(()),
     };
