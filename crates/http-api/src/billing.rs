@@ -2,6 +2,7 @@
 //! not care which gateway an installation has, and an embedder can bring its own.
 
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -89,6 +90,19 @@ impl<G> Desk<G> {
     }
 }
 
+impl<G: PaymentGateway> Desk<G> {
+    /// Whatever is asked of an installation that takes no payments has this answer, before anything else is looked at.
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        asked: impl Future<Output = Result<T, BillingError>> + Send + 'a,
+    ) -> Asked<'a, T> {
+        if self.billing.gateway.livemode().is_none() {
+            return ready(Err(BillingError::NotConfigured)).boxed();
+        }
+        asked.boxed()
+    }
+}
+
 impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
     fn subscribe<'a>(
         &'a self,
@@ -96,10 +110,10 @@ impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
         order: &'a Order,
         method: Option<PaymentMethodId>,
     ) -> Asked<'a, Subscription> {
-        rawdrive_billing::subscribe(&*self.billing, scope, order, method).boxed()
+        self.ask(rawdrive_billing::subscribe(&*self.billing, scope, order, method))
     }
     fn preview<'a>(&'a self, scope: &'a WorkspaceScope, order: &'a Order) -> Asked<'a, Preview> {
-        rawdrive_billing::preview(&*self.billing, scope, &self.previews, order).boxed()
+        self.ask(rawdrive_billing::preview(&*self.billing, scope, &self.previews, order))
     }
     fn change_plan<'a>(
         &'a self,
@@ -108,17 +122,17 @@ impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
         commit_token: Option<&'a str>,
     ) -> Asked<'a, Subscription> {
         let (billing, key) = (&*self.billing, &self.previews);
-        rawdrive_billing::change_plan(billing, scope, key, order, commit_token).boxed()
+        self.ask(rawdrive_billing::change_plan(billing, scope, key, order, commit_token))
     }
     fn cancel<'a>(
         &'a self,
         scope: &'a WorkspaceScope,
         when: CancelWhen,
     ) -> Asked<'a, Subscription> {
-        rawdrive_billing::cancel(&*self.billing, scope, when).boxed()
+        self.ask(rawdrive_billing::cancel(&*self.billing, scope, when))
     }
     fn resume<'a>(&'a self, scope: &'a WorkspaceScope) -> Asked<'a, Subscription> {
-        rawdrive_billing::resume(&*self.billing, scope).boxed()
+        self.ask(rawdrive_billing::resume(&*self.billing, scope))
     }
     fn checkout<'a>(
         &'a self,
@@ -128,10 +142,10 @@ impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
         cancel_url: String,
     ) -> Asked<'a, String> {
         let billing = &*self.billing;
-        rawdrive_billing::checkout(billing, scope, order, success_url, cancel_url).boxed()
+        self.ask(rawdrive_billing::checkout(billing, scope, order, success_url, cancel_url))
     }
     fn portal<'a>(&'a self, scope: &'a WorkspaceScope, return_url: &'a str) -> Asked<'a, String> {
-        rawdrive_billing::portal(&*self.billing, scope, return_url).boxed()
+        self.ask(rawdrive_billing::portal(&*self.billing, scope, return_url))
     }
     fn take_webhook<'a>(
         &'a self,

@@ -6,6 +6,7 @@
 mod directory;
 mod inbox;
 mod operations;
+mod remarks;
 
 use std::sync::Arc;
 

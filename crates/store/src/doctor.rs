@@ -122,6 +122,11 @@ const CHECKS: &[(&str, &str)] = &[
 ];
 
 impl Snapshot {
+    /// Where this state is read.
+    pub(crate) const fn on(&self) -> &DatabaseTransaction {
+        &self.tx
+    }
+
     /// Whether SQLite itself finds its file whole, and every row that is pointed at is there.
     ///
     /// # Errors

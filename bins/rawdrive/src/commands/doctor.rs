@@ -35,10 +35,13 @@ pub(crate) async fn examine(store: &Store, blobs: &Blobs) -> Result<Report, Doct
     let mut report = Report::default();
     let snapshot = store.snapshot().await?;
     report.findings = snapshot.integrity().await?;
+    report.notes = snapshot.inbox_notes().await?;
     for workspace in snapshot.workspaces().await? {
         let scope = doctor_scope(workspace);
         report.workspaces += 1;
         report.findings.extend(snapshot.check(&scope).await?);
+        let billing = snapshot.billing_notes(&scope, store.ambient()).await?;
+        report.notes.extend(billing);
         let (before, leaving) = (
             snapshot.photos(&scope).await?,
             snapshot.in_transit(&scope).await?,

@@ -6,7 +6,8 @@ use std::str::FromStr as _;
 use actix_web::{HttpRequest, HttpResponse, get, patch, post, web};
 use rawdrive_billing::{
     Account, BillingDirectory, BillingError, BillingRead, Broken, CancelWhen, Effective,
-    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceBook, Subscription, ruling,
+    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceBook, Subscription,
+    SubscriptionStatus, ruling,
 };
 use rawdrive_plans::{Interval, Slug, Standing};
 use rawdrive_store::WorkspaceRow;
@@ -46,7 +47,7 @@ pub(crate) struct SubscriptionView {
     /// The plan in force.
     plan: String,
     plan_version: u32,
-    /// `none` where there was never a subscription; otherwise `incomplete`, `incomplete_expired`, `trialing`,
+    /// `none` where there was never a subscription; otherwise `incomplete`, `trialing`,
     /// `active`, `past_due`, `unpaid`, `paused` or `canceled`.
     status: String,
     /// `month` or `year`; `null` without a subscription.
@@ -70,10 +71,14 @@ pub(crate) struct SubscriptionView {
     grant: Option<GrantView>,
 }
 
-/// The subscription that is shown: the one that rules, otherwise the newest, whatever became of it.
+/// The subscription that is shown: the one that rules, otherwise the newest, whatever became of it; but for one
+/// whose first payment was never made.
 fn shown(subscriptions: &[Subscription]) -> Option<&Subscription> {
     ruling(subscriptions).or_else(|| {
-        subscriptions.iter().max_by_key(|s| {
+        let lived = |s: &&Subscription| {
+            s.snapshot.status != SubscriptionStatus::IncompleteExpired
+        };
+        subscriptions.iter().filter(lived).max_by_key(|s| {
             let snapshot = &s.snapshot;
             (!snapshot.status.is_final(), snapshot.created, &snapshot.id)
         })
