@@ -24,9 +24,11 @@ mod m0004_clients;
 mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
-mod m0010_usage_history;
 mod m0009_capabilities;
+mod m0010_usage_history;
 mod m0014_live_usage;
+mod m0019_plan_end;
+mod m0020_billing;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -48,6 +50,18 @@ pub const GLOBAL_TABLES: &[(&str, &str)] = &[
         "proofs",
         "password resets and verified addresses are a person's, in every workspace",
     ),
+    (
+        "billing_events",
+        "an event names the provider's customer; whose that is comes out behind the inbox",
+    ),
+    (
+        "billing_objects",
+        "what is to be fetched is known before it is known whose it is",
+    ),
+    (
+        "billing_prices",
+        "what is sold is the installation's, like the catalogue",
+    ),
     ("seaql_migrations", "the schema's own history"),
 ];
 
@@ -66,9 +80,11 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_onboarding::Migration),
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
-            Box::new(m0010_usage_history::Migration),
             Box::new(m0009_capabilities::Migration),
+            Box::new(m0010_usage_history::Migration),
             Box::new(m0014_live_usage::Migration),
+            Box::new(m0019_plan_end::Migration),
+            Box::new(m0020_billing::Migration),
         ]
     }
 }

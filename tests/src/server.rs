@@ -70,18 +70,7 @@ impl Server {
     /// Starts a server with more environment variables.
     #[must_use]
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
-        let root = TempDir::with_prefix("rawdrive-e2e-").expect("failed to make a directory");
-        fs::create_dir(root.path().join("data")).expect("failed to make the data directory");
-        let mut server = Self {
-            root,
-            port: 0,
-            extra: extra
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            process: Mutex::new(None),
-            provided: Backend::chosen().provide(&binary()),
-        };
+        let mut server = Self::prepare(0, extra);
         for attempt in 0.. {
             // Another process may take the port between our asking and the server's binding.
             server.port = free_port();
@@ -95,6 +84,37 @@ impl Server {
             }
         }
         server
+    }
+
+    /// Starts a server on a port that the caller has found free, for those who must know the address before.
+    #[must_use]
+    pub fn start_on(port: u16, extra: &[(&str, &str)]) -> Self {
+        let server = Self::prepare(port, extra);
+        if let Err(problem) = server.spawn() {
+            panic!("{problem}\n{}", server.log());
+        }
+        server
+    }
+
+    /// A port of loopback that nobody listened on just now.
+    #[must_use]
+    pub fn free_port() -> u16 {
+        free_port()
+    }
+
+    fn prepare(port: u16, extra: &[(&str, &str)]) -> Self {
+        let root = TempDir::with_prefix("rawdrive-e2e-").expect("failed to make a directory");
+        fs::create_dir(root.path().join("data")).expect("failed to make the data directory");
+        Self {
+            root,
+            port,
+            extra: extra
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            process: Mutex::new(None),
+            provided: Backend::chosen().provide(&binary()),
+        }
     }
 
     /// One server for all tests that keep to workspaces of their own.

@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// The keys that sign access tokens.
     #[command(subcommand)]
     Keys(Keys),
+    /// What is sold and paid at Stripe.
+    #[command(subcommand)]
+    Stripe(Stripe),
     /// Print the `OpenAPI` document.
     Openapi,
 }
@@ -61,6 +64,38 @@ pub(crate) enum Keys {
     },
 }
 
+/// What is sold and paid at Stripe. Each needs `STRIPE_SECRET_KEY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum Stripe {
+    /// Make the catalogue's prices at Stripe where they are missing, and check those that are there.
+    SyncPlans(StripeCommon),
+    /// Compare every subscription, invoice and customer with Stripe's, and heal what drifted.
+    Reconcile {
+        /// How far back events and customers are walked: RFC 3339, or YYYY-MM-DD; three days by default.
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        since: Option<DateTime<Utc>>,
+        #[command(flatten)]
+        common: StripeCommon,
+    },
+    /// Take up again what was given up, and stored events that mean something to this release.
+    Replay {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What the commands about Stripe have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub(crate) struct StripeCommon {
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// How to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub(crate) struct Serve {
@@ -72,7 +107,7 @@ pub(crate) struct Serve {
 /// What an operator changes by hand. Each is kept in the workspace's audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(crate) enum Admin {
-    /// Move a workspace to the newest version of a plan.
+    /// Grant a workspace the newest version of a plan. It stands above any subscription; `free` takes a grant back.
     SetPlan {
         /// The workspace, as `ws_…`.
         #[arg(long, value_name = "ID")]
@@ -80,6 +115,9 @@ pub(crate) enum Admin {
         /// The plan, such as `professional`.
         #[arg(long, value_name = "SLUG")]
         plan: Slug,
+        /// When it ends by itself: RFC 3339, or YYYY-MM-DD for 00:00 UTC of that day.
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        until: Option<DateTime<Utc>>,
         #[command(flatten)]
         common: AdminCommon,
     },
@@ -286,6 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn stripes_commands_are_dry_where_asked() {
+        let common = |dry_run, json| StripeCommon { dry_run, json };
+        for (line, expected) in [
+            (&["stripe", "sync-plans"][..], Stripe::SyncPlans(common(false, false))),
+            (&["stripe", "sync-plans", "--dry-run", "--json"], Stripe::SyncPlans(common(true, true))),
+            (
+                &["stripe", "reconcile", "--dry-run", "--since", "2026-12-01"],
+                Stripe::Reconcile {
+                    since: Some("2026-12-01T00:00:00Z".parse().unwrap()),
+                    common: common(true, false),
+                },
+            ),
+            (&["stripe", "replay", "--json"], Stripe::Replay { json: true }),
+        ] {
+            assert_eq!(parse(line).unwrap(), Command::Stripe(expected));
+        }
+        for wrong in [&["stripe"][..], &["stripe", "replay", "--dry-run"], &["stripe", "reconcile", "--since", "soon"]] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn a_plan_is_set_by_typed_values() {
         let line = [
             "admin",
@@ -301,6 +361,7 @@ mod tests {
         let expected = Admin::SetPlan {
             workspace: WORKSPACE.parse().unwrap(),
             plan: "professional".parse().unwrap(),
+            until: None,
             common: AdminCommon {
                 reason: "paid".to_owned(),
                 json: true,

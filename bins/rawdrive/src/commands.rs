@@ -6,10 +6,12 @@ pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod serve;
 mod stop;
+pub(crate) mod stripe;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rawdrive_billing::Policy;
 use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_identity::{MasterKey, MasterKeyTooShort};
 use rawdrive_plans::{Catalogue, CatalogueError};
@@ -138,6 +140,14 @@ impl Installation {
     /// Where usage is mirrored, if anywhere; it is not connected yet.
     pub(crate) fn mirror(&self) -> Option<RedisMirror> {
         self.config.redis.clone().map(RedisMirror::new)
+    }
+
+    /// What the installation has decided about money.
+    #[must_use]
+    pub(crate) const fn policy(&self) -> Policy {
+        Policy {
+            grace_days: self.config.grace_days,
+        }
     }
 
     /// What seals secrets at rest.

@@ -63,15 +63,12 @@ pub(crate) struct Config {
     pub(crate) smtp_url: Option<SmtpUrl>,
     /// ISO 4217, lower case: the currency of a sign-up that names none.
     pub(crate) currency: String,
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "validated, and warned about at start: billing is not part of this release"
-        )
-    )]
-    /// Days of grace after a failed payment. No effect yet.
+    /// Days for which a failed payment is forgiven, where the plan does not say.
     pub(crate) grace_days: u16,
+    /// Stripe; an operator grants plans without it.
+    pub(crate) stripe: Option<StripeConfig>,
+    /// How often our rows are compared with Stripe's.
+    pub(crate) reconcile_every: Duration,
     #[cfg_attr(
         not(test),
         expect(
@@ -96,13 +93,6 @@ pub(crate) struct Config {
     )]
     /// Whether outbound webhooks may call private addresses. No effect yet.
     pub(crate) webhooks_allow_private: bool,
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "read while the configuration is checked; nothing else depends on it yet"
-        )
-    )]
     /// Development: loopback only.
     pub(crate) dev: bool,
     /// A file whose RFC 3339 time is the server's now.
@@ -113,6 +103,17 @@ pub(crate) struct Config {
     pub(crate) log_format: Option<LogFormat>,
     /// What the operator should hear at start.
     pub(crate) warnings: Vec<String>,
+}
+
+/// How Stripe is reached. `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub(crate) struct StripeConfig {
+    /// The secret key.
+    pub(crate) secret_key: SecretString,
+    /// What webhooks are signed with; none are taken without one.
+    pub(crate) webhook_secrets: Vec<SecretString>,
+    /// Another address than Stripe's own.
+    pub(crate) api_url: Option<PublicUrl>,
 }
 
 /// Why a configuration is refused. Finishes the sentence "failed to configure: …".
@@ -235,6 +236,8 @@ impl Config {
             smtp_url: sources.optional("smtp_url", values::smtp_url)?,
             currency: sources.required("currency", values::currency)?,
             grace_days: sources.required("grace_days", values::days)?,
+            stripe: sources.stripe()?,
+            reconcile_every: sources.required("reconcile_seconds", values::seconds)?,
             retention_days: sources.required("retention_days", values::days)?,
             max_upload_bytes: sources.required("max_upload_bytes", values::size_bytes)?,
             vision: sources.vision()?,
@@ -261,6 +264,17 @@ impl Config {
             ));
         }
         config.warnings = sources.without_effect();
+        if config
+            .stripe
+            .as_ref()
+            .is_some_and(|stripe| stripe.webhook_secrets.is_empty())
+        {
+            config.warnings.push(
+                "STRIPE_WEBHOOK_SECRET is not set: webhooks are refused, and what changes at Stripe is seen by \
+                 reconciliation alone"
+                    .to_owned(),
+            );
+        }
         if config.public_url.is_none() && config.listen.ip().is_unspecified() {
             config.warnings.push(format!(
                 "RAWDRIVE_PUBLIC_URL is not set: links say {}, which only this machine can follow",
@@ -412,6 +426,29 @@ impl Sources {
     ) -> Result<T, ConfigError> {
         self.optional(name, read)?
             .ok_or_else(|| self.refuse(name, "is required"))
+    }
+
+    /// Stripe: its key, and what goes with it.
+    fn stripe(&self) -> Result<Option<StripeConfig>, ConfigError> {
+        let secret_key = self.optional("stripe_secret_key", values::stripe_key)?;
+        let webhook_secrets = self.optional("stripe_webhook_secret", values::webhook_secrets)?;
+        let api_url = self.optional("stripe_api_url", PublicUrl::parse)?;
+        let Some(secret_key) = secret_key else {
+            let alone = match (webhook_secrets, api_url) {
+                (Some(_), _) => "stripe_webhook_secret",
+                (None, Some(_)) => "stripe_api_url",
+                (None, None) => return Ok(None),
+            };
+            return Err(self.refuse(
+                alone,
+                "needs STRIPE_SECRET_KEY: set it as well, or unset this",
+            ));
+        };
+        Ok(Some(StripeConfig {
+            secret_key,
+            webhook_secrets: webhook_secrets.unwrap_or_default(),
+            api_url,
+        }))
     }
 
     /// The vision endpoint: address and model together, perhaps with a key.

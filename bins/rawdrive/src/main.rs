@@ -1,5 +1,7 @@
 //! The server and its commands: command line, configuration, telemetry, then one module a command.
 
+mod billing;
+mod billing_jobs;
 mod cli;
 mod commands;
 mod config;
@@ -43,6 +45,12 @@ enum Failure {
     NoWorkspace(WorkspaceId),
     #[error("failed to rotate the signing keys")]
     Keys(#[from] rawdrive_identity::KeyError),
+    #[error("STRIPE_SECRET_KEY is not set: this installation bills nobody")]
+    NoStripe,
+    #[error("STRIPE_SECRET_KEY")]
+    StripeSetup(#[from] rawdrive_billing::StripeSetupError),
+    #[error("failed to speak of Stripe")]
+    Stripe(#[from] commands::stripe::StripeError),
     #[error("failed to examine the data")]
     Doctor(#[from] commands::doctor::DoctorError),
     #[error("{0} is no database: nothing was ever served from here")]
@@ -140,6 +148,7 @@ fn run(command: Command) -> Result<(), Failure> {
                     &mut tx,
                     &installation.ambient,
                     &installation.catalogue,
+                    installation.policy(),
                     &admin,
                 )
                 .await?;
@@ -148,6 +157,19 @@ fn run(command: Command) -> Result<(), Failure> {
                     .map_err(commands::OpenError::Store)?;
                 tx.commit().await.map_err(commands::OpenError::Store)?;
                 applied.write(&mut std::io::stdout(), workspace, admin.json())?;
+                Ok(())
+            })
+        }
+        Command::Stripe(command) => {
+            let installation = open(false)?;
+            let Some(stripe) = installation.config.stripe.clone() else {
+                return Err(Failure::NoStripe);
+            };
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                let gateway = billing::stripe_gateway(&installation, &stripe)?;
+                let billing = billing::assemble(&installation, store, gateway);
+                commands::stripe::run(&billing, command, &mut std::io::stdout()).await?;
                 Ok(())
             })
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_billing::{BillingError, WebhookError};
 use rawdrive_gallery::analysis::{AnalysisError, AnalyzeError, Analyzer, Unfit};
 use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
 use rawdrive_identity::ports::{Attempt, PasswordAttempts};
@@ -17,13 +18,17 @@ use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
 use rawdrive_usage::{Exceeded, Period};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::auth::insufficient;
+use crate::billing::BillingDesk;
 use crate::edge::{Code, Problem, UPGRADE_PATH};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
 
+/// When to try again after another operation of the workspace was met, in seconds.
+const OPERATION_SECONDS: u64 = 2;
 /// When to try again after the analyser's queue was full, in seconds.
 const ANALYZER_BUSY_SECONDS: u64 = 5;
 
@@ -49,6 +54,8 @@ pub struct App {
     pub blobs: Blobs,
     /// Looks at photos, when it is asked to.
     pub analyzer: Arc<dyn Analyzer>,
+    /// Collects the money.
+    pub billing: Arc<dyn BillingDesk>,
     /// Issues and verifies access tokens.
     pub issuer: TokenIssuer,
     /// Hashes passwords, bounded.
@@ -155,7 +162,7 @@ impl App {
             "current": exceeded.denied.current,
             "requested": exceeded.denied.requested,
             "limit": exceeded.denied.limit,
-            "plan": standing.plan.slug,
+            "plan": standing.plan_at(self.ambient().now()).slug,
             "resets_at": resets_at.map(time),
             "upgrade_url": self.upgrade_url(),
         }))
@@ -272,6 +279,56 @@ impl App {
         }
     }
 
+    pub(crate) fn billing_problem(&self, error: BillingError) -> Problem {
+        match error {
+            error @ (BillingError::UnknownPlan { .. } | BillingError::NotForSale { .. }) => {
+                Problem::invalid_field("plan", error.to_string())
+            }
+            BillingError::CurrencyMismatch { workspace } => Problem::new(
+                Code::CurrencyMismatch,
+                format!("The workspace pays in {workspace}, in which the plan is not sold."),
+            )
+            .with("currency", workspace.as_str()),
+            error @ (BillingError::AlreadySubscribed | BillingError::NoSubscription) => {
+                Problem::new(Code::Conflict, sentence(&error))
+            }
+            BillingError::NoPaymentMethod => {
+                Problem::invalid_field("payment_method_id", "is required")
+            }
+            error @ BillingError::PlanChangeStale => {
+                Problem::new(Code::PlanChangeStale, sentence(&error))
+            }
+            error @ BillingError::OperationInProgress => {
+                Problem::new(Code::OperationInProgress, sentence(&error))
+                    .retry_after(OPERATION_SECONDS)
+            }
+            BillingError::Declined(decline) => Problem::new(
+                Code::PaymentDeclined,
+                "The card network declined the payment. Nothing was changed.",
+            )
+            .with("decline_code", decline.decline_code),
+            BillingError::ActionRequired(secret) => Problem::new(
+                Code::PaymentActionRequired,
+                "The bank asks the card's holder to confirm the payment.",
+            )
+            .with("client_secret", secret.0.expose_secret()),
+            BillingError::Refused { code } => {
+                tracing::warn!(code, "the payment provider refused what was asked for");
+                Problem::new(Code::Conflict, "The payment provider refuses this.")
+                    .with("provider_code", code)
+            }
+            BillingError::Unavailable { retry_after } => Problem::new(
+                Code::DependencyUnavailable,
+                "The payment provider does not answer. What was asked for goes on by itself; ask again to join it.",
+            )
+            .retry_after(retry_after.as_secs().max(1)),
+            error @ BillingError::NotConfigured => {
+                Problem::new(Code::BillingNotConfigured, sentence(&error))
+            }
+            BillingError::Store(error) => error.into(),
+        }
+    }
+
     pub(crate) fn branding_problem(&self, error: BrandingError) -> Problem {
         match error {
             BrandingError::NotAvailable { feature, plan } => self.feature_denied(&feature, &plan),
@@ -291,6 +348,16 @@ impl From<ClientError> for Problem {
                 "Another client of this workspace has this e-mail address.",
             ),
             ClientError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::Signature(error) => Self::new(Code::InvalidSignature, sentence(&error)),
+            WebhookError::NoEvent(error) => Self::malformed(sentence(&error)),
+            WebhookError::Store(error) => Self::dependency_unavailable(error),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod auth;
+mod billing;
 pub mod edge;
 mod ingest_queue;
 mod key_uses;
@@ -19,6 +20,7 @@ pub mod routes;
 pub mod shared;
 
 pub use app::{App, Settings};
+pub use billing::{Asked, BillingDesk, Desk};
 pub use ingest_queue::IngestQueue;
 pub use key_uses::{KeyUses, record_key_uses};
 pub use routes::{configure, document};

@@ -2,6 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use rawdrive_store::{Claim, Claimed, Release, Replay, WriteTx};
 use rawdrive_tenancy_core::{Commit, WorkspaceScope};
@@ -238,6 +239,53 @@ pub(crate) async fn mutate<T>(
             Err(problem)
         }
     }
+}
+
+/// Runs a mutation that asks somebody outside, in transactions of its own. It runs in a task of its own: a client
+/// that goes away drops the handler, and not what was begun.
+pub(crate) async fn mutate_outside<T, F>(
+    app: &Data<App>,
+    scope: &WorkspaceScope,
+    request: &HttpRequest,
+    body: Body,
+    read: impl FnOnce(&[u8]) -> Result<T, Problem>,
+    act: impl FnOnce(Data<App>, WorkspaceScope, T) -> F,
+) -> Result<HttpResponse, Problem>
+where
+    F: Future<Output = Result<Answer, Problem>> + Send + 'static,
+{
+    let bytes = body.json_bytes().await?;
+    let claim = match claim(app, scope, request, &body_digest(&bytes)).await? {
+        KeyOutcome::Go(claim) => claim,
+        KeyOutcome::Replay(stored) => return Ok(replay(stored)),
+    };
+    let input = match read(&bytes) {
+        Ok(input) => input,
+        Err(problem) => {
+            settle_refusal(app, scope, claim.as_ref(), &problem).await;
+            return Err(problem);
+        }
+    };
+    let (acting, app, scope) = (act(app.clone(), *scope, input), app.clone(), *scope);
+    let task = tokio::spawn(async move {
+        let acted = acting.await;
+        match (&acted, &claim) {
+            (Ok(answer), Some(claim)) => {
+                let stored = answer.stored(None);
+                if let Err(error) = app.store.complete_key(&scope, claim, &stored).await {
+                    // What was asked for is done; the same key finds it done, and does not do it twice.
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "an answer was not stored under its idempotency key"
+                    );
+                }
+            }
+            (Err(problem), claim) => settle_refusal(&app, &scope, claim.as_ref(), problem).await,
+            (Ok(_), None) => {}
+        }
+        acted
+    });
+    Ok(task.await.map_err(Problem::internal)??.send())
 }
 
 /// For mutations without a body.

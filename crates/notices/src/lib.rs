@@ -17,11 +17,13 @@
 //! lies sealed until it is delivered.
 
 mod mailer;
+mod money;
 mod smtp;
 
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
 pub use smtp::{InvalidSmtpUrl, SmtpMailer, SmtpUrl};
 
+use rawdrive_billing::{CHARGE_REFUNDED, DISPUTE_OPENED, GRACE_REACHED, PAYMENT_ACTION_REQUIRED};
 use rawdrive_tenancy_core::event::DomainEvent;
 use rawdrive_usage::THRESHOLD_CROSSED;
 use serde::{Deserialize, Serialize};
@@ -63,9 +65,16 @@ impl Letter {
 /// The mail that an event makes, if it makes one.
 #[must_use]
 pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<Mail> {
-    if event.kind != THRESHOLD_CROSSED {
-        return None;
+    match event.kind.as_str() {
+        THRESHOLD_CROSSED => threshold(event, workspace, upgrade_url),
+        GRACE_REACHED | PAYMENT_ACTION_REQUIRED | DISPUTE_OPENED | CHARGE_REFUNDED => {
+            money::mail(event, workspace, upgrade_url)
+        }
+        _ => None,
     }
+}
+
+fn threshold(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<Mail> {
     let metric = event.facts.get("metric")?.as_str()?;
     let threshold = event.facts.get("threshold")?.as_u64()?;
     let used = event.facts.get("used")?.as_u64()?;

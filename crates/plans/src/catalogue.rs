@@ -1,7 +1,9 @@
 //! The plan catalogue: data, checked when it is read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,6 +13,9 @@ use toml::Spanned;
 use crate::{Feature, Limit, Metric, Slug};
 
 const BYTES_PER_GB: u64 = 1024 * 1024 * 1024;
+
+/// The longest grace or trial: Stripe takes trials of up to two years.
+const MAX_DAYS: u16 = 730;
 
 /// How a metric behaves over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,14 +36,65 @@ pub struct MetricDefinition {
     pub ingest: bool,
 }
 
-/// A price of a plan.
+/// How often a price is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interval {
+    /// Once a month.
+    Month,
+    /// Once a year.
+    Year,
+}
+
+impl Interval {
+    /// The name on the wire, in the catalogue and at Stripe.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// Months between two charges.
+    #[must_use]
+    pub const fn months(self) -> u32 {
+        match self {
+            Self::Month => 1,
+            Self::Year => 12,
+        }
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no interval.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("must be month or year")]
+pub struct UnknownInterval;
+
+impl FromStr for Interval {
+    type Err = UnknownInterval;
+    fn from_str(text: &str) -> Result<Self, UnknownInterval> {
+        [Self::Month, Self::Year]
+            .into_iter()
+            .find(|interval| interval.as_str() == text)
+            .ok_or(UnknownInterval)
+    }
+}
+
+/// A price of a plan. A plan has at most one for a currency and an interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// ISO 4217, lower case.
     pub currency: String,
-    /// `month` or `year`.
-    pub interval: String,
+    /// How often it is charged.
+    pub interval: Interval,
     /// Minor units of the currency.
     pub amount: u64,
     /// The payment provider's id of it.
@@ -62,6 +118,13 @@ pub struct Plan {
     /// What it costs; a plan without a price can only be granted.
     #[serde(default)]
     pub prices: Vec<Price>,
+    /// For how many days a failed payment is forgiven; without it, as the installation is configured.
+    // What a version does not say, its canonical text does not name: published digests stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_days: Option<u16>,
+    /// For how many days a first subscription is on trial; without it, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_days: Option<u16>,
 }
 
 impl Plan {
@@ -87,6 +150,14 @@ impl Plan {
     /// All features that the plan names.
     pub fn features(&self) -> impl Iterator<Item = (&Feature, bool)> {
         self.features.iter().map(|(feature, on)| (feature, *on))
+    }
+
+    /// The price in a currency (ISO 4217, lower case), charged so often.
+    #[must_use]
+    pub fn price(&self, currency: &str, interval: Interval) -> Option<&Price> {
+        self.prices
+            .iter()
+            .find(|price| price.currency == currency && price.interval == interval)
     }
 
     /// The version's canonical text: what the database keeps of a published version.
@@ -155,6 +226,8 @@ struct FilePlan {
     features: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
     #[serde(default)]
     prices: Vec<Spanned<Price>>,
+    grace_days: Option<Spanned<u16>>,
+    trial_days: Option<Spanned<u16>>,
 }
 
 /// All plan versions and metrics an installation knows.
@@ -295,11 +368,29 @@ impl Catalogue {
                     let message = "must be three lower-case letters, as \"usd\"".to_owned();
                     return Err(refuse(price.span(), "plan.prices.currency", message));
                 }
-                if !matches!(p.interval.as_str(), "month" | "year") {
-                    let message = "must be \"month\" or \"year\"".to_owned();
-                    return Err(refuse(price.span(), "plan.prices.interval", message));
+                if i64::try_from(p.amount).is_err() {
+                    let message = "must be a whole number from 0".to_owned();
+                    return Err(refuse(price.span(), "plan.prices.amount", message));
+                }
+                let twice = plan.prices.iter().filter(|q| {
+                    let q = q.get_ref();
+                    q.currency == p.currency && q.interval == p.interval
+                });
+                if twice.count() > 1 {
+                    let message =
+                        format!("a {} price in {} is there already", p.interval, p.currency);
+                    return Err(refuse(price.span(), "plan.prices", message));
                 }
             }
+            let days = |field: &str, days: Option<Spanned<u16>>| match days {
+                Some(days) if *days.get_ref() > MAX_DAYS => {
+                    let message = format!("must be a whole number from 0 to {MAX_DAYS}");
+                    Err(refuse(days.span(), field, message))
+                }
+                days => Ok(days.map(Spanned::into_inner)),
+            };
+            let grace_days = days("plan.grace_days", plan.grace_days)?;
+            let trial_days = days("plan.trial_days", plan.trial_days)?;
             let prices = plan.prices.into_iter().map(Spanned::into_inner).collect();
             plans.push(Arc::new(Plan {
                 slug,
@@ -308,6 +399,8 @@ impl Catalogue {
                 limits,
                 features,
                 prices,
+                grace_days,
+                trial_days,
             }));
         }
         let catalogue = Self { plans, metrics };
@@ -449,6 +542,18 @@ mod tests {
                 "prices = [{ currency = \"USD\", interval = \"month\", amount = 1 }]",
                 "plan.prices.currency",
             ),
+            (
+                "prices = [{ currency = \"usd\", interval = \"week\", amount = 1 }]",
+                "unknown variant `week`, expected `month` or `year`",
+            ),
+            (
+                "prices = [{ currency = \"usd\", interval = \"month\", amount = 1 }, { currency = \"usd\", interval = \"month\", amount = 2 }]",
+                "plan.prices: a month price in usd is there already",
+            ),
+            (
+                "grace_days = 731",
+                "line 5, plan.grace_days: must be a whole number from 0 to 730",
+            ),
             ("colour = 1", "unknown field `colour`"),
         ];
         for (line, expected) in cases {
@@ -474,5 +579,20 @@ mod tests {
         let plan = Catalogue::built_in().newest(&Slug::free()).unwrap();
         let back: Plan = serde_json::from_str(&plan.canonical()).unwrap();
         assert_eq!(back, *plan);
+        // Digests of versions that were published before there was grace or trial stand.
+        assert!(!plan.canonical().contains("days"), "{}", plan.canonical());
+    }
+
+    #[test]
+    fn a_price_is_found_by_currency_and_interval() {
+        let text = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\ntrial_days = 14\nprices = [{ currency = \"usd\", interval = \"month\", amount = 2900 }, { currency = \"usd\", interval = \"year\", amount = 29000 }]\n";
+        let plan = Catalogue::parse(text)
+            .unwrap()
+            .newest(&Slug::free())
+            .unwrap();
+        let amount = |currency, interval| plan.price(currency, interval).map(|p| p.amount);
+        assert_eq!(amount("usd", Interval::Year), Some(29_000));
+        assert_eq!(amount("eur", Interval::Year), None);
+        assert_eq!((plan.trial_days, plan.grace_days), (Some(14), None));
     }
 }

@@ -10,7 +10,7 @@ use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use serde_json::json;
 
-use crate::{Catalogue, Feature, Limit, Metric, Plan, Slug, Standing};
+use crate::{Catalogue, Feature, Limit, Metric, Plan, Schedule, Slug, Standing};
 
 /// One value of a plan, replaced for one workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,13 @@ pub trait PlansTx {
         &mut self,
         plan: &Plan,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Moves the workspace to a plan version.
+    /// Moves the workspace to a plan version; the schedule beside it stays as it is.
     fn move_to_plan(&mut self, plan: &Plan) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Writes the schedule beside the plan: billing anchor, grace, read-only, the plan's own end.
+    fn schedule(
+        &mut self,
+        schedule: &Schedule,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Adds an override; a later one of the same name stands above it.
     fn add_override(
         &mut self,
@@ -90,6 +95,17 @@ pub enum GrantError {
     Store(#[from] StoreError),
 }
 
+impl GrantError {
+    /// No such plan, and which there are.
+    #[must_use]
+    pub fn unknown_plan(catalogue: &Catalogue, slug: &Slug) -> Self {
+        Self::UnknownPlan {
+            slug: slug.clone(),
+            known: catalogue.known_plans(),
+        }
+    }
+}
+
 fn reason_of(reason: &str) -> Result<&str, GrantError> {
     let reason = reason.trim();
     if (1..=500).contains(&reason.chars().count()) {
@@ -113,10 +129,7 @@ pub async fn set_plan(
     let reason = reason_of(reason)?;
     let plan = catalogue
         .newest(slug)
-        .ok_or_else(|| GrantError::UnknownPlan {
-            slug: slug.clone(),
-            known: catalogue.known_plans(),
-        })?;
+        .ok_or_else(|| GrantError::unknown_plan(catalogue, slug))?;
     let before = tx.standing().await?;
     tx.move_to_plan(&plan).await?;
     tx.record(Change {

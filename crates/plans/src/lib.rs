@@ -18,8 +18,12 @@ mod limit;
 mod quota;
 mod standing;
 
-pub use catalogue::{Catalogue, CatalogueError, MetricDefinition, MetricKind, Plan, Price};
+pub use catalogue::{
+    Catalogue, CatalogueError, Interval, MetricDefinition, MetricKind, Plan, Price, UnknownInterval,
+};
 pub use grant::{GrantError, Override, PlansTx, Setting, override_setting, set_plan};
 pub use limit::{Feature, Limit, Metric, NameError, Slug};
 pub use quota::{Decision, Denied, Level, THRESHOLDS, decide, level, percent, reached, rearmed};
-pub use standing::{Access, BeginError, Entitlement, Origin, ReadOnly, Standing};
+pub use standing::{
+    Access, BeginError, Entitlement, Origin, PlanEnd, ReadOnly, Schedule, Standing,
+};

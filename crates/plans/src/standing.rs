@@ -79,7 +79,8 @@ pub struct Entitlement<T> {
 pub struct Standing {
     /// Whose standing it is.
     pub workspace: WorkspaceId,
-    /// The plan version the workspace is on; it stays until the workspace is moved.
+    /// The plan version the workspace is on; it stays until the workspace is moved, or until it ends by itself:
+    /// [`Standing::plan_at`] says which is in force.
     pub plan: Arc<Plan>,
     /// Overrides in the order they were made, ended ones included.
     pub overrides: Vec<Override>,
@@ -89,9 +90,53 @@ pub struct Standing {
     pub grace_until: Option<DateTime<Utc>>,
     /// From when the workspace takes no writes, and why.
     pub read_only: Option<ReadOnly>,
+    /// When the plan ends by itself, and what follows it; nothing for one that stays.
+    pub ends: Option<PlanEnd>,
+}
+
+/// The end of a plan that was granted for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanEnd {
+    /// The first instant at which the plan is not in force any more.
+    pub at: DateTime<Utc>,
+    /// What is in force from then on.
+    pub then: Arc<Plan>,
+}
+
+/// What billing writes into a standing beside the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// The day and time of the billing period.
+    pub billing_anchor: Option<DateTime<Utc>>,
+    /// Until when a failed payment is forgiven.
+    pub grace_until: Option<DateTime<Utc>>,
+    /// From when the workspace takes no writes, and why; the time may lie ahead.
+    pub read_only: Option<ReadOnly>,
+    /// When the plan ends by itself, and what follows it.
+    pub ends: Option<PlanEnd>,
 }
 
 impl Standing {
+    /// What billing has written beside the plan.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            billing_anchor: self.billing_anchor,
+            grace_until: self.grace_until,
+            read_only: self.read_only.clone(),
+            ends: self.ends.clone(),
+        }
+    }
+
+    /// The plan version in force at `now`.
+    #[must_use]
+    pub fn plan_at(&self, now: DateTime<Utc>) -> &Arc<Plan> {
+        match &self.ends {
+            Some(end) if end.at <= now => &end.then,
+            _ => &self.plan,
+        }
+    }
+
     /// The access schedule at `now`.
     #[must_use]
     pub fn access(&self, now: DateTime<Utc>) -> Access {
@@ -114,7 +159,7 @@ impl Standing {
             _ => None,
         });
         found.unwrap_or_else(|| Entitlement {
-            value: self.plan.limit(metric),
+            value: self.plan_at(now).limit(metric),
             origin: Origin::Plan,
             until: None,
         })
@@ -128,7 +173,7 @@ impl Standing {
             _ => None,
         });
         found.unwrap_or_else(|| Entitlement {
-            value: self.plan.feature(feature),
+            value: self.plan_at(now).feature(feature),
             origin: Origin::Plan,
             until: None,
         })

@@ -129,6 +129,11 @@ impl Snapshot {
         query(&self.tx, operation, sql, [scope.workspace().uuid().into()]).await
     }
 
+    /// Where this state is read.
+    pub(crate) const fn on(&self) -> &Tx {
+        &self.tx
+    }
+
     /// Whether SQLite itself finds its file whole, and every row that is pointed at is there. PostgreSQL is asked
     /// for indexes and constraints that it does not vouch for.
     ///

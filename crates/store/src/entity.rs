@@ -68,6 +68,7 @@ tenant!(standings, "standings", [], {
     plan_slug: String, plan_version: i64, billing_anchor: Option<ChronoDateTimeUtc>,
     grace_until: Option<ChronoDateTimeUtc>, read_only_reason: Option<String>,
     read_only_since: Option<ChronoDateTimeUtc>, updated_at: ChronoDateTimeUtc,
+    plan_ends_at: Option<ChronoDateTimeUtc>, then_plan_slug: Option<String>, then_plan_version: Option<i64>,
 });
 tenant!(overrides, "overrides", [id: Uuid], {
     kind: String, name: String, bound: Option<i64>, enabled: Option<bool>, reason: String,

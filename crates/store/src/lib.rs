@@ -15,6 +15,7 @@
 
 mod analysis;
 mod api_keys;
+mod billing;
 mod clients;
 mod connection;
 mod doctor;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rawdrive_plans::{Limit, Override, Plan, PlansTx, ReadOnly, Setting, Standing};
+use rawdrive_plans::{
+    Limit, Override, Plan, PlanEnd, PlansTx, ReadOnly, Schedule, Setting, Standing,
+};
 use rawdrive_tenancy_core::id::{OverrideId, TypedId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::sea_query::Expr;
@@ -14,7 +16,7 @@ use crate::store::{Reader, StandingLock, Store, WriteTx};
 
 // One round trip for the whole standing: a row for each override, one with nulls where there is none.
 const SELECT: &str = "SELECT s.plan_slug, s.plan_version, s.billing_anchor, s.grace_until, s.read_only_reason, s.read_only_since,
-        o.id AS override_id, o.kind, o.name, o.bound, o.enabled, o.reason, o.until
+        s.plan_ends_at, s.then_plan_slug, s.then_plan_version, o.id AS override_id, o.kind, o.name, o.bound, o.enabled, o.reason, o.until
     FROM standings s LEFT JOIN overrides o ON o.workspace_id = s.workspace_id
     WHERE s.workspace_id = $1 ORDER BY o.seq, o.id";
 
@@ -51,6 +53,17 @@ async fn load(
         (Some(reason), Some(since)) => Some(ReadOnly { reason, since }),
         _ => None,
     };
+    let then = (
+        column::<Option<String>>(first, "then_plan_slug")?,
+        column::<Option<i64>>(first, "then_plan_version")?,
+    );
+    let ends = match (column(first, "plan_ends_at")?, then) {
+        (Some(at), (Some(slug), Some(version))) => Some(PlanEnd {
+            at,
+            then: store.plan(&slug, version, on).await?,
+        }),
+        _ => None,
+    };
     let overrides = rows
         .iter()
         .filter_map(|row| read_override(row).transpose())
@@ -62,6 +75,7 @@ async fn load(
         billing_anchor: column(first, "billing_anchor")?,
         grace_until: column(first, "grace_until")?,
         read_only,
+        ends,
     }))
 }
 
@@ -165,6 +179,50 @@ impl PlansTx for WriteTx {
             .exec(&self.tx)
             .await
             .map_err(failed("move to a plan"))?;
+        self.standing = None;
+        Ok(())
+    }
+
+    async fn schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
+        let (reason, since) = match &schedule.read_only {
+            Some(read_only) => (Some(read_only.reason.clone()), Some(read_only.since)),
+            None => (None, None),
+        };
+        let (ends_at, slug, version) = match &schedule.ends {
+            Some(PlanEnd { at, then }) => (
+                Some(*at),
+                Some(then.slug.to_string()),
+                Some(i64::from(then.version)),
+            ),
+            None => (None, None, None),
+        };
+        let columns = [
+            (
+                standings::Column::BillingAnchor,
+                Expr::value(schedule.billing_anchor),
+            ),
+            (
+                standings::Column::GraceUntil,
+                Expr::value(schedule.grace_until),
+            ),
+            (standings::Column::ReadOnlyReason, Expr::value(reason)),
+            (standings::Column::ReadOnlySince, Expr::value(since)),
+            (standings::Column::PlanEndsAt, Expr::value(ends_at)),
+            (standings::Column::ThenPlanSlug, Expr::value(slug)),
+            (standings::Column::ThenPlanVersion, Expr::value(version)),
+            (
+                standings::Column::UpdatedAt,
+                Expr::value(self.ambient().now()),
+            ),
+        ];
+        let update = columns.into_iter().fold(
+            standings::Entity::scoped_update(&self.scope),
+            |update, (column, value)| update.col_expr(column, value),
+        );
+        update
+            .exec(&self.tx)
+            .await
+            .map_err(failed("schedule access"))?;
         self.standing = None;
         Ok(())
     }

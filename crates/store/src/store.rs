@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) openings: Together<Opening, Result<Opened, Arc<BeginError>>>,
     /// Where usage is mirrored, if anywhere.
     pub(crate) live: OnceLock<LiveUsage>,
+    billing: Notify,
 }
 
 /// The database. Cheap to clone.
@@ -96,6 +97,8 @@ pub enum Release {
     Identity,
     /// What has happened already is recorded.
     Metering,
+    /// Billing goes on, or the workspace could never become writable again. It may change the standing.
+    Billing,
     /// An operator or the job runner acts.
     System,
 }
@@ -122,6 +125,7 @@ impl Store {
             jobs: Notify::new(),
             openings: Together::default(),
             live: OnceLock::new(),
+            billing: Notify::new(),
         }));
         store.require_fit_database().await?;
         store.publish(catalogue).await?;
@@ -259,11 +263,12 @@ impl Store {
             standing_lock: match reason {
                 // These change it, or what hangs on it. Two that both held it shared, to change it then, would
                 // wait for each other.
-                Release::System => StandingLock::Own,
+                Release::System | Release::Billing => StandingLock::Own,
                 Release::Freeing | Release::Identity | Release::Metering => StandingLock::Shared,
             },
             wakes_jobs: false,
             changed: Vec::new(),
+            wakes_billing: false,
         })
     }
 
@@ -316,6 +321,16 @@ impl Store {
         self.0.jobs.notified().await;
     }
 
+    /// Waits until an object of the payment provider was made dirty.
+    pub async fn billing_arrived(&self) {
+        self.0.billing.notified().await;
+    }
+
+    /// Wakes one who waits in [`Store::billing_arrived`].
+    pub fn wake_billing(&self) {
+        self.0.billing.notify_one();
+    }
+
     /// The time, ids and randomness that this store works with.
     #[must_use]
     pub fn ambient(&self) -> &Ambient {
@@ -350,6 +365,7 @@ pub struct WriteTx {
     pub(crate) wakes_jobs: bool,
     /// What the transaction has made of counters, oldest first.
     pub(crate) changed: Vec<LiveRow>,
+    pub(crate) wakes_billing: bool,
 }
 
 impl std::fmt::Debug for WriteTx {
@@ -377,6 +393,9 @@ impl Commit for WriteTx {
         self.tx.commit().await.map_err(failed("commit"))?;
         if self.wakes_jobs {
             self.store.0.jobs.notify_one();
+        }
+        if self.wakes_billing {
+            self.store.wake_billing();
         }
         if let Some(live) = self.store.0.live.get() {
             live.publish(self.scope.workspace(), self.changed).await;

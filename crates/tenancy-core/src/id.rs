@@ -106,6 +106,8 @@ typed_id! {
     OverrideId = "ovr";
     /// A domain event.
     EventId = "evt";
+    /// A call to the payment provider that is made once, however often it is tried.
+    OperationId = "opr";
     /// A job of the leased runner.
     JobId = "job";
 }

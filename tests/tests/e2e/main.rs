@@ -3,6 +3,7 @@
 
 mod access;
 mod analysis;
+mod billing;
 mod clients;
 mod conventions;
 mod crash;
@@ -18,5 +19,8 @@ mod photos;
 mod plans;
 mod proofs;
 mod quota;
+mod read_only;
+mod stage;
 mod team;
 mod walk;
+mod webhooks;

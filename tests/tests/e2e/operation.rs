@@ -6,7 +6,7 @@ use e2e::Server;
 use serde_json::Value;
 
 /// Every route that this suite uses; the document must describe each.
-const ROUTES: [(&str, &str); 61] = [
+const ROUTES: [(&str, &str); 71] = [
     ("post", "/v1/signup"),
     ("post", "/v1/sessions"),
     ("post", "/v1/sessions/refresh"),
@@ -30,6 +30,16 @@ const ROUTES: [(&str, &str); 61] = [
     ("get", "/v1/entitlements"),
     ("post", "/v1/entitlements/check"),
     ("get", "/v1/usage"),
+    ("get", "/v1/billing/subscription"),
+    ("post", "/v1/billing/subscription"),
+    ("post", "/v1/billing/subscription/preview"),
+    ("patch", "/v1/billing/subscription"),
+    ("post", "/v1/billing/subscription/cancel"),
+    ("post", "/v1/billing/subscription/resume"),
+    ("post", "/v1/billing/checkout"),
+    ("post", "/v1/billing/portal"),
+    ("get", "/v1/billing/invoices"),
+    ("post", "/v1/webhooks/stripe"),
     ("get", "/v1/onboarding"),
     ("post", "/v1/onboarding/steps/{}/skip"),
     ("delete", "/v1/onboarding/steps/{}/skip"),

@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use rawdrive_billing::{BillingTx, NewGrant, Policy, grant_plan};
 use rawdrive_plans::{
-    Catalogue, GrantError, Override, Plan, PlansTx, Setting, override_setting, set_plan,
+    Catalogue, GrantError, Override, Plan, PlansTx, Setting, Slug, override_setting,
 };
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::audit::AuditTx;
+use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::JobsTx;
 use serde_json::{Value, json};
@@ -17,8 +20,13 @@ use crate::cli::Admin;
 /// What was changed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Applied {
-    /// The workspace is on this plan version now.
-    Plan(Arc<Plan>),
+    /// The workspace was granted this plan version, perhaps for a time.
+    Plan {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// When the grant ends by itself.
+        until: Option<DateTime<Utc>>,
+    },
     /// This override stands above the plan now.
     Override(Override),
 }
@@ -39,15 +47,33 @@ pub(crate) enum AdminError {
 /// # Errors
 /// A name that the catalogue does not have, a date that is past, or the database's failure.
 pub(crate) async fn apply(
-    tx: &mut (impl PlansTx + AuditTx + JobsTx + Send),
+    tx: &mut (impl BillingTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
     ambient: &Ambient,
     catalogue: &Catalogue,
+    policy: Policy,
     command: &Admin,
 ) -> Result<Applied, AdminError> {
     match command {
-        Admin::SetPlan { plan, common, .. } => {
-            let plan = set_plan(tx, catalogue, plan, &common.reason).await?;
-            Ok(Applied::Plan(plan))
+        Admin::SetPlan {
+            plan,
+            until,
+            common,
+            ..
+        } => {
+            let new = NewGrant {
+                plan: plan.clone(),
+                until: *until,
+                reason: common.reason.clone(),
+            };
+            grant_plan(tx, catalogue, policy, ambient.now(), &new).await?;
+            let granted = catalogue
+                .newest(plan)
+                .ok_or_else(|| GrantError::unknown_plan(catalogue, plan))?;
+            Ok(Applied::Plan {
+                // A grant of the free plan takes one back: there is nothing to end.
+                until: until.filter(|_| *plan != Slug::free()),
+                plan: granted,
+            })
         }
         Admin::Override {
             target,
@@ -78,21 +104,21 @@ impl Applied {
             return writeln!(out, "{}", self.json(workspace));
         }
         match self {
-            Self::Plan(plan) => writeln!(
-                out,
-                "{workspace} is on {} version {} now",
-                plan.slug, plan.version
-            ),
+            Self::Plan { plan, until } => {
+                let until = until.map_or_else(String::new, |until| format!(", until {}", time(until)));
+                writeln!(
+                    out,
+                    "{workspace} is granted {} version {} now{until}",
+                    plan.slug, plan.version
+                )
+            }
             Self::Override(new) => {
                 let (name, value) = match &new.setting {
                     Setting::Limit(name, limit) => (name.to_string(), limit.to_string()),
                     Setting::Feature(name, on) => (name.to_string(), on.to_string()),
                 };
                 let until = match new.until {
-                    Some(until) => format!(
-                        "until {}",
-                        until.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-                    ),
+                    Some(until) => format!("until {}", time(until)),
                     None => "until it is overridden again".to_owned(),
                 };
                 writeln!(out, "{workspace} has {name} = {value} now, {until}")
@@ -102,8 +128,8 @@ impl Applied {
 
     fn json(&self, workspace: WorkspaceId) -> Value {
         match self {
-            Self::Plan(plan) => {
-                json!({ "workspace": workspace, "plan": plan.slug, "version": plan.version })
+            Self::Plan { plan, until } => {
+                json!({ "workspace": workspace, "plan": plan.slug, "version": plan.version, "until": until })
             }
             Self::Override(new) => {
                 let (name, value) = match &new.setting {
@@ -114,6 +140,10 @@ impl Applied {
             }
         }
     }
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]
@@ -139,15 +169,20 @@ mod tests {
         let plan = Catalogue::built_in()
             .newest(&"professional".parse().unwrap())
             .unwrap();
-        let applied = Applied::Plan(plan);
+        let mut applied = Applied::Plan { plan: plan.clone(), until: None };
         assert_eq!(
             shown(&applied, false),
-            format!("{WORKSPACE} is on professional version 1 now\n")
+            format!("{WORKSPACE} is granted professional version 1 now\n")
         );
         let json: Value = serde_json::from_str(&shown(&applied, true)).unwrap();
         assert_eq!(
             json,
-            json!({ "workspace": WORKSPACE, "plan": "professional", "version": 1 })
+            json!({ "workspace": WORKSPACE, "plan": "professional", "version": 1, "until": null })
+        );
+        applied = Applied::Plan { plan, until: Some("2027-01-01T00:00:00Z".parse().unwrap()) };
+        assert_eq!(
+            shown(&applied, false),
+            format!("{WORKSPACE} is granted professional version 1 now, until 2027-01-01T00:00:00Z\n")
         );
     }
 

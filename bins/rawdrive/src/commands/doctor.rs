@@ -53,10 +53,13 @@ pub(crate) async fn examine(
     }
     let snapshot = store.snapshot().await?;
     report.findings.extend(snapshot.integrity().await?);
+    report.notes.extend(snapshot.inbox_notes().await?);
     for workspace in snapshot.workspaces().await? {
         let scope = doctor_scope(workspace);
         report.workspaces += 1;
         report.findings.extend(snapshot.check(&scope).await?);
+        let billing = snapshot.billing_notes(&scope, store.ambient()).await?;
+        report.notes.extend(billing);
         let (before, leaving) = (
             snapshot.photos(&scope).await?,
             snapshot.in_transit(&scope).await?,

@@ -1,7 +1,7 @@
 //! `rawdrive serve`: the server, until it is asked to end.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,16 @@ use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
 use rawdrive_http_api::edge::Edge;
-use rawdrive_http_api::{App, IngestQueue, KeyUses, Settings, configure, record_key_uses};
+use rawdrive_http_api::{
+    App, BillingDesk, IngestQueue, KeyUses, Settings, configure, record_key_uses,
+};
 use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
 use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Backend, Store};
+use rawdrive_stripe_double::StripeDouble;
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_usage::{LiveUsage, Republisher};
@@ -24,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use super::stop::Stop;
 use super::{Installation, OpenError};
+use crate::billing::{CollectError, collect};
 use crate::data_dir::DataDirError;
 use crate::jobs::Runner;
 
@@ -50,6 +54,9 @@ pub(crate) enum ServeError {
     /// The vision endpoint cannot be used as configured.
     #[error("RAWDRIVE_ANALYSIS_URL")]
     Vision(#[from] VisionSetupError),
+    /// Nobody could collect the money.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
     /// The address is taken, or not this machine's.
     #[error("failed to listen on {address}")]
     Listen {
@@ -93,22 +100,29 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let listener = listen(installation.config.listen)?;
         let bound = listener.local_addr().map_err(ServeError::Serve)?;
         let public_url = installation.config.public_url(bound);
-        let app = app(&installation, store.clone(), blobs, public_url.as_str()).await?;
+        let master = installation.master_key()?;
+        let collecting = collect(&installation, store.clone(), &master, &local_url(bound)).await?;
+        let billing = collecting.desk;
+        let app = app(&installation, store.clone(), blobs, billing, public_url.as_str()).await?;
         let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
         let uses = tokio::spawn(record_key_uses(app.clone()));
         let jobs = run_jobs(&installation, &app);
         let republishes = republisher.map(|republisher| tokio::spawn(republisher.run()));
+        let billing_jobs = tokio::spawn(collecting.runner);
         tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
         welcome(
             &mut std::io::stdout(),
             public_url.as_str(),
             installation.data_dir.path(),
+            collecting.double.as_ref(),
         );
         let ended = serve(listener, installation.ambient.clone(), configure(app)).await;
         jobs.abort();
         if let Some(republishes) = republishes {
             republishes.abort();
         }
+        billing_jobs.abort();
+        drop(collecting.double);
         keys.abort();
         uses.abort();
         store.close().await.map_err(OpenError::Store)?;
@@ -150,7 +164,12 @@ fn runner<M: Mailer>(app: &Data<App>, mailer: M) -> Runner<M> {
 }
 
 /// What a newcomer needs first.
-fn welcome(out: &mut dyn Write, url: &str, data: &std::path::Path) {
+fn welcome(
+    out: &mut dyn Write,
+    url: &str,
+    data: &std::path::Path,
+    double: Option<&StripeDouble>,
+) {
     // Nobody may be reading standard output: the server serves all the same.
     let _ = writeln!(
         out,
@@ -160,12 +179,31 @@ fn welcome(out: &mut dyn Write, url: &str, data: &std::path::Path) {
             .unwrap_or_else(|_| data.to_owned())
             .display()
     );
+    if let Some(double) = double {
+        let _ = writeln!(
+            out,
+            "  stripe  {}: a double of Stripe for this run alone, with its own checkout pages; \
+             POST {url}/v1/billing/checkout leads there, and pm_card_visa pays",
+            double.url()
+        );
+    }
+}
+
+/// The address at which this machine reaches the server.
+fn local_url(bound: SocketAddr) -> String {
+    let host = match bound.ip() {
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    format!("http://{host}:{}", bound.port())
 }
 
 async fn app(
     installation: &Installation,
     store: Store,
     blobs: Blobs,
+    billing: Arc<dyn BillingDesk>,
     public_url: &str,
 ) -> Result<Data<App>, ServeError> {
     let master = installation.master_key()?;
@@ -176,6 +214,7 @@ async fn app(
         store,
         blobs,
         analyzer: analyzer(installation)?,
+        billing,
         issuer: TokenIssuer::new(keyring, public_url.to_owned()),
         hasher: PasswordHasher::standard(),
         pepper: TokenPepper::new(&master.derive("token hashes")),

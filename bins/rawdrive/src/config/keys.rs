@@ -74,13 +74,18 @@ pub(super) const KEYS: &[Key] = &[
     key("DATABASE_OWNER_URL", "database_owner_url", None),
     key("REDIS_URL", "redis_url", None),
     key("BLOB_URL", "blob_url", None),
-    key("STRIPE_SECRET_KEY", "stripe_secret_key", None).later(),
-    key("STRIPE_WEBHOOK_SECRET", "stripe_webhook_secret", None).later(),
-    key("STRIPE_API_URL", "stripe_api_url", None).later(),
+    key("STRIPE_SECRET_KEY", "stripe_secret_key", None),
+    key("STRIPE_WEBHOOK_SECRET", "stripe_webhook_secret", None),
+    key("STRIPE_API_URL", "stripe_api_url", None),
     key("RAWDRIVE_SMTP_URL", "smtp_url", None),
     key("RAWDRIVE_SECRET_KEY", "secret_key", None),
     key("RAWDRIVE_CURRENCY", "currency", Some("usd")),
-    key("RAWDRIVE_GRACE_DAYS", "grace_days", Some("14")).without_effect(),
+    key("RAWDRIVE_GRACE_DAYS", "grace_days", Some("14")),
+    key(
+        "RAWDRIVE_RECONCILE_SECONDS",
+        "reconcile_seconds",
+        Some("3600"),
+    ),
     key("RAWDRIVE_RETENTION_DAYS", "retention_days", Some("30")).without_effect(),
     // 5 GiB.
     key(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use actix_web::http::Uri;
 use rawdrive_notices::SmtpUrl;
@@ -18,12 +19,15 @@ const SECRET_KEY_BYTES: usize = 32;
 /// Ten years: beyond it a number of days is a mistake.
 const MAX_DAYS: u16 = 3650;
 
+/// A day: beyond it what is to happen now and then happens too seldom to be relied on.
+const MAX_SECONDS: u64 = 86_400;
+
 /// The base of links: `http://` or `https://`, a host, perhaps a path; never a slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublicUrl(String);
 
 impl PublicUrl {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong =
             || "expected an http or https address such as https://photos.example".to_owned();
         let uri: Uri = text.parse().map_err(|_| wrong())?;
@@ -158,6 +162,33 @@ pub(super) fn service_key(text: &str) -> Result<SecretString, String> {
         return Err("expected visible ASCII characters without spaces".to_owned());
     }
     Ok(SecretString::from(text))
+}
+
+/// Stripe's secret key, or a restricted one.
+pub(super) fn stripe_key(text: &str) -> Result<SecretString, String> {
+    let begins = ["sk_live_", "rk_live_", "sk_test_", "rk_test_"];
+    let known = begins.iter().any(|prefix| text.starts_with(prefix));
+    let wrong = || format!("expected a key that begins with {}", begins.join(", "));
+    service_key(text).ok().filter(|_| known).ok_or_else(wrong)
+}
+
+/// The webhook's signing secret; two while one is being rotated.
+pub(super) fn webhook_secrets(text: &str) -> Result<Vec<SecretString>, String> {
+    let secrets: Result<Vec<_>, _> = text.split(',').map(|s| service_key(s.trim())).collect();
+    secrets
+        .ok()
+        .filter(|secrets| secrets.len() <= 2)
+        .ok_or_else(|| {
+            "expected a signing secret such as whsec_…, or two, separated by a comma".to_owned()
+        })
+}
+
+/// A time between two runs.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    whole_number(text)
+        .filter(|seconds| (1..=MAX_SECONDS).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("expected a whole number of seconds from 1 to {MAX_SECONDS}"))
 }
 
 /// The name of a model, as its service spells it.

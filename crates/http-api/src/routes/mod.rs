@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod analysis;
 pub(crate) mod api_keys;
+pub(crate) mod billing;
 pub(crate) mod clients;
 pub(crate) mod galleries;
 pub(crate) mod libraries;
@@ -14,6 +15,7 @@ pub(crate) mod proofs;
 pub(crate) mod shared;
 pub(crate) mod team;
 pub(crate) mod usage;
+pub(crate) mod webhooks;
 pub(crate) mod workspace;
 
 use actix_web::web::{Data, ServiceConfig};
@@ -69,6 +71,9 @@ routes! {
     clients::list_clients, clients::create_client, clients::show_client, clients::update_client, clients::delete_client,
     clients::invite_client, clients::revoke_invite,
     shared::show_shared, shared::list_shared_photos, shared::download_shared, shared::shared_logo,
+    billing::show_subscription, billing::create_subscription, billing::preview_subscription,
+    billing::change_subscription, billing::cancel_subscription, billing::resume_subscription,
+    billing::open_checkout, billing::open_portal, billing::list_invoices, webhooks::stripe_webhook,
     operation::livez, operation::readyz,
 }
 
@@ -97,8 +102,10 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
     let document = document();
     let allowed = AllowedMethods::of(&document);
     move |config| {
-        let upgrade = "Ask the operator of this installation for a larger plan: `rawdrive admin set-plan` \
-                       moves a workspace at once.\n\nWhat is stored stays, and can be read, downloaded and deleted on every plan.";
+        let upgrade = "The workspace's owners and admins choose a larger plan in their application, which asks \
+                       `POST /v1/billing/checkout` for a page to pay on, or `PATCH /v1/billing/subscription` for a \
+                       change.\n\nWhere this installation takes no payments, ask its operator: `rawdrive admin \
+                       set-plan` moves a workspace at once.\n\nWhat is stored stays, and can be read, downloaded and deleted on every plan.";
         config
             .app_data(app.clone())
             .configure(extractor_errors)

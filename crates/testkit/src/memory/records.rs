@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{Override, Plan, PlansTx, Standing};
+use rawdrive_plans::{Override, Plan, PlansTx, Schedule, Standing};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, chain_hash};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
@@ -30,6 +30,7 @@ impl PlansTx for MemoryTx {
                 billing_anchor: None,
                 grace_until: None,
                 read_only: None,
+                ends: None,
             },
             quotas: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -57,6 +58,18 @@ impl PlansTx for MemoryTx {
 
     async fn move_to_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
         self.write("move to a plan")?.standing.plan = Arc::new(plan.clone());
+        Ok(())
+    }
+
+    async fn schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
+        let standing = &mut self.write("schedule access")?.standing;
+        *standing = Standing {
+            billing_anchor: schedule.billing_anchor,
+            grace_until: schedule.grace_until,
+            read_only: schedule.read_only.clone(),
+            ends: schedule.ends.clone(),
+            ..standing.clone()
+        };
         Ok(())
     }
 

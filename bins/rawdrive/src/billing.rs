@@ -1,0 +1,150 @@
+//! Who collects the money: Stripe where a key is configured, a double of it in development, otherwise nobody.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rawdrive_billing::{
+    Billing, ManualGateway, PaymentGateway, PreviewKey, StripeGateway, StripeSettings,
+    StripeSetupError, SyncPlansError, WebhookSecrets, sync_plans,
+};
+use rawdrive_http_api::{BillingDesk, Desk};
+use rawdrive_identity::MasterKey;
+use rawdrive_store::Store;
+use rawdrive_stripe_double::{Config as DoubleConfig, StartError, StripeDouble};
+use rawdrive_tenancy_core::Ambient;
+use secrecy::SecretString;
+
+use crate::billing_jobs::BillingRunner;
+use crate::commands::Installation;
+use crate::config::{PublicUrl, StripeConfig};
+
+/// Where Stripe's webhooks arrive, on the server's own address.
+const WEBHOOK_PATH: &str = "/v1/webhooks/stripe";
+
+/// Why there is nobody to collect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectError {
+    /// Key or address of Stripe.
+    #[error("STRIPE_SECRET_KEY")]
+    Stripe(#[from] StripeSetupError),
+    /// The development's own Stripe does not start.
+    #[error("failed to start the double of Stripe")]
+    Double(#[from] StartError),
+    /// Its prices cannot be made.
+    #[error("failed to make the plans' prices at the double of Stripe")]
+    Plans(#[from] SyncPlansError),
+}
+
+/// Billing as the server runs it.
+pub(crate) struct Collecting {
+    /// For the routes.
+    pub(crate) desk: Arc<dyn BillingDesk>,
+    /// What must go on beside requests, until it is dropped.
+    pub(crate) runner: BoxFuture<'static, ()>,
+    /// The development's own Stripe; it ends when this is dropped.
+    pub(crate) double: Option<StripeDouble>,
+}
+
+/// Billing's use cases with a gateway.
+pub(crate) fn assemble<G>(installation: &Installation, store: Store, gateway: G) -> Billing<Store, G> {
+    Billing {
+        store,
+        gateway,
+        ambient: installation.ambient.clone(),
+        catalogue: installation.catalogue.as_ref().clone(),
+        policy: installation.policy(),
+    }
+}
+
+/// A gateway to Stripe as configured. Nothing is sent yet.
+///
+/// # Errors
+/// Key or address cannot be used.
+pub(crate) fn stripe_gateway(
+    installation: &Installation,
+    stripe: &StripeConfig,
+) -> Result<StripeGateway, StripeSetupError> {
+    let mut settings = StripeSettings::new(stripe.secret_key.clone());
+    settings.api_url = stripe.api_url.as_ref().map(|url| url.as_str().to_owned());
+    StripeGateway::new(&settings, installation.ambient.clone())
+}
+
+/// Sets billing up for a server whose own address is `local_url`.
+///
+/// # Errors
+/// See [`CollectError`].
+pub(crate) async fn collect(
+    installation: &Installation,
+    store: Store,
+    master: &MasterKey,
+    local_url: &str,
+) -> Result<Collecting, CollectError> {
+    let config = &installation.config;
+    let (stripe, double) = match &config.stripe {
+        Some(stripe) => (stripe.clone(), None),
+        None if config.dev => {
+            let (stripe, double) = start_double(installation, local_url)?;
+            (stripe, Some(double))
+        }
+        None => {
+            let billing = assemble(installation, store, ManualGateway);
+            let runner = BillingRunner::without_provider;
+            return Ok(collecting(billing, master, Vec::new(), runner, None));
+        }
+    };
+    let gateway = stripe_gateway(installation, &stripe)?;
+    let billing = assemble(installation, store, gateway);
+    if double.is_some() {
+        sync_plans(&billing.catalogue, &billing.gateway, &billing.store, false).await?;
+    }
+    let every = config.reconcile_every;
+    let runner = |billing| BillingRunner::with_provider(billing, every);
+    Ok(collecting(billing, master, stripe.webhook_secrets, runner, double))
+}
+
+fn collecting<G: PaymentGateway + 'static>(
+    billing: Billing<Store, G>,
+    master: &MasterKey,
+    secrets: Vec<SecretString>,
+    runner: impl FnOnce(Arc<Billing<Store, G>>) -> BillingRunner<G>,
+    double: Option<StripeDouble>,
+) -> Collecting {
+    let billing = Arc::new(billing);
+    let previews = PreviewKey::new(&master.derive("plan previews"));
+    let desk = Desk::new(billing.clone(), previews, WebhookSecrets::new(secrets));
+    Collecting {
+        desk: Arc::new(desk),
+        runner: runner(billing).run().boxed(),
+        double,
+    }
+}
+
+/// A Stripe of this process's own, on loopback, that shares the development's clock. It forgets everything when the
+/// server ends.
+fn start_double(
+    installation: &Installation,
+    local_url: &str,
+) -> Result<(StripeConfig, StripeDouble), StartError> {
+    let ambient = installation.ambient.clone();
+    let (key, webhook_secret) = (secret(&ambient, "sk_test_"), secret(&ambient, "whsec_"));
+    let mut double = DoubleConfig::new(key.clone());
+    double.clock = Arc::new(move || ambient.now());
+    double.webhook = vec![(format!("{local_url}{WEBHOOK_PATH}"), webhook_secret.clone())];
+    let double = StripeDouble::start(double)?;
+    let stripe = StripeConfig {
+        secret_key: key.into(),
+        webhook_secrets: vec![webhook_secret.into()],
+        api_url: PublicUrl::parse(&double.url()).ok(),
+    };
+    Ok((stripe, double))
+}
+
+fn secret(ambient: &Ambient, prefix: &str) -> String {
+    let digits: String = ambient
+        .bytes::<24>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{prefix}{digits}")
+}

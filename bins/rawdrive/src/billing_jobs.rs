@@ -1,0 +1,114 @@
+//! What billing does beside requests: projecting what webhooks touched, recovering operations, reconciling, and what
+//! the passing of time alone calls for. Apart from the job runner: a payment provider that hangs delays no mail.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rawdrive_billing::{
+    Billing, Heal, PaymentGateway, default_since, project_next, reconcile, recover_operations,
+    review_due,
+};
+use rawdrive_store::Store;
+use rawdrive_tenancy_core::StoreError;
+use tokio::time::{sleep, timeout};
+
+/// The slow fallback: commits wake the workers, time alone does not.
+const POLL: Duration = Duration::from_secs(2);
+/// How many objects are fetched at a time: one fetch that hangs must not hold the others up.
+const WORKERS: usize = 4;
+
+/// Works until it is dropped. Several servers may run one each.
+pub(crate) struct BillingRunner<G> {
+    billing: Arc<Billing<Store, G>>,
+    reconcile_every: Option<Duration>,
+}
+
+impl<G: PaymentGateway> BillingRunner<G> {
+    /// For an installation without a payment provider: grants end by themselves, and that is all.
+    pub(crate) const fn without_provider(billing: Arc<Billing<Store, G>>) -> Self {
+        Self {
+            billing,
+            reconcile_every: None,
+        }
+    }
+
+    /// For one with a payment provider.
+    pub(crate) const fn with_provider(billing: Arc<Billing<Store, G>>, every: Duration) -> Self {
+        Self {
+            billing,
+            reconcile_every: Some(every),
+        }
+    }
+
+    pub(crate) async fn run(self) {
+        let Some(every) = self.reconcile_every else {
+            return self.review().await;
+        };
+        let workers = join_all((0..WORKERS).map(|_| self.project()));
+        tokio::join!(workers, self.review(), self.recover(), self.reconcile(every));
+    }
+
+    /// Projects what is dirty.
+    async fn project(&self) {
+        loop {
+            match project_next(&self.billing).await {
+                // Where there was one there may be more: another worker helps.
+                Ok(Some(_)) => self.billing.store.wake_billing(),
+                Ok(None) => {
+                    let _ = timeout(POLL, self.billing.store.billing_arrived()).await;
+                }
+                Err(error) => wait_out(&error, "an object of the payment provider").await,
+            }
+        }
+    }
+
+    /// Grace that reaches a stage, grants that end.
+    async fn review(&self) {
+        loop {
+            match review_due(&self.billing).await {
+                Ok(0) => sleep(POLL).await,
+                Ok(_) => {}
+                Err(error) => wait_out(&error, "a review of what workspaces pay").await,
+            }
+        }
+    }
+
+    /// Operations whose driver is dead, or got no answer.
+    async fn recover(&self) {
+        loop {
+            match recover_operations(&self.billing).await {
+                Ok(0) => sleep(POLL).await,
+                Ok(_) => {}
+                Err(error) => wait_out(&error, "the recovery of operations").await,
+            }
+        }
+    }
+
+    /// Whatever was lost.
+    async fn reconcile(&self, every: Duration) {
+        loop {
+            sleep(every).await;
+            let since = default_since(self.billing.ambient.now());
+            match reconcile(&self.billing, since, Heal::Yes).await {
+                Ok(drifted) => {
+                    for drift in drifted {
+                        tracing::warn!("reconciliation found that {drift}");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn Error,
+                        "reconciliation broke off; the next run begins anew"
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn wait_out(error: &StoreError, what: &str) {
+    tracing::warn!(error = error as &dyn Error, "{what} waits for the database");
+    sleep(POLL).await;
+}

@@ -1,0 +1,478 @@
+//! Carrying an operation out once, whatever is lost on the way.
+//!
+//! The operation and its key are committed before the call. Where the answer is lost, the same call is made again
+//! under the same key, or what it made is found by the operation's id in the metadata; another key follows only when
+//! the first can say nothing more. So a lost answer never makes a second customer, subscription or charge.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_plans::PlansTx as _;
+use rawdrive_tenancy_core::id::OperationId;
+use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
+
+use crate::event::{ObjectKind, ObjectRef};
+use crate::gateway::{
+    CancelWhen, ClientSecret, CustomerQuery, Decline, GatewayError, Outcome, PaymentGateway,
+};
+use crate::ids::{CustomerId, InvoiceId};
+use crate::operation::{OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest};
+use crate::ports::{BillingStore, BillingTx as _, OperationsTx as _};
+use crate::sell::BillingError;
+use crate::snapshot::{Metadata, SubscriptionSnapshot, SubscriptionStatus};
+use crate::work::{Billing, project_object, scope};
+
+/// When an operation is taken up again whose call did not answer, in seconds of real time.
+const RETRY_SECONDS: i64 = 2;
+/// How many attempts are made, each under a key of its own, before an operator must look.
+const MAX_ATTEMPTS: u32 = 20;
+/// How many pages of customers are looked through for one that an operation made.
+const MAX_PAGES: usize = 20;
+/// How much earlier than the operation, by the provider's clock, what it made may seem to be.
+const CLOCK_SKEW: TimeDelta = TimeDelta::hours(1);
+
+/// How an operation ended, and what of it is not written down.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) outcome: OperationOutcome,
+    pub(crate) client_secret: Option<ClientSecret>,
+}
+
+impl From<OperationOutcome> for Ended {
+    fn from(outcome: OperationOutcome) -> Self {
+        Self {
+            outcome,
+            client_secret: None,
+        }
+    }
+}
+
+/// Carries out what is asked for, or joins the operation under way that wishes the same.
+pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    request: impl FnOnce(Metadata) -> OperationRequest,
+) -> Result<Ended, BillingError> {
+    let id: OperationId = billing.ambient.id();
+    let request = request(Metadata::of(scope.workspace(), Some(id)));
+    let leased_until = lease(billing);
+    let mut tx = billing.store.begin_billing(scope).await?;
+    tx.standing().await?;
+    if let Some(live) = tx.live_operation(request.lane()).await? {
+        if !live.request.wishes(&request) {
+            return Err(BillingError::OperationInProgress);
+        }
+        let Some(operation) = tx.take_up(live.id, leased_until).await? else {
+            return Err(BillingError::OperationInProgress);
+        };
+        tx.commit().await?;
+        return drive(billing, scope, operation, true).await;
+    }
+    let operation = Operation {
+        id,
+        request,
+        attempt: 1,
+        fence: 1,
+        created_at: billing.ambient.now(),
+        leased_until,
+    };
+    if !tx.begin_operation(&operation).await? {
+        return Err(BillingError::OperationInProgress);
+    }
+    tx.commit().await?;
+    drive(billing, scope, operation, false).await
+}
+
+/// Takes up every operation that nobody drives any more, and brings it to its end as far as the provider answers.
+/// Returns how many were taken up.
+///
+/// # Errors
+/// The database's.
+pub async fn recover_operations<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+) -> Result<usize, StoreError> {
+    const BATCH: u32 = 50;
+    let abandoned = billing.store.abandoned_operations(BATCH).await?;
+    let mut taken = 0;
+    for (workspace, id) in abandoned {
+        let scope = scope(workspace);
+        let mut tx = billing.store.begin_billing(&scope).await?;
+        tx.standing().await?;
+        let Some(operation) = tx.take_up(id, lease(billing)).await? else {
+            continue;
+        };
+        tx.commit().await?;
+        taken += 1;
+        let kind = operation.request.kind();
+        match drive(billing, &scope, operation, true).await {
+            Ok(ended) => {
+                tracing::info!(%workspace, operation = %id, kind, outcome = ?ended.outcome, "recovered an operation")
+            }
+            Err(BillingError::Store(error)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%workspace, operation = %id, kind, error = &error as &dyn std::error::Error, "an operation is not at its end");
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn lease<S, G>(billing: &Billing<S, G>) -> DateTime<Utc> {
+    billing.ambient.lease_now() + TimeDelta::seconds(OPERATION_LEASE_SECONDS)
+}
+
+/// Drives an operation that is ours. One that was taken up is looked for first: whoever drove it may have come far.
+async fn drive<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    mut operation: Operation,
+    mut look_first: bool,
+) -> Result<Ended, BillingError> {
+    loop {
+        let call = async {
+            if look_first && let Some(found) = look_for(&billing.gateway, &operation).await? {
+                return Ok(found);
+            }
+            call(&billing.gateway, &operation).await
+        };
+        match call.await {
+            Ok(ended) => return end(billing, scope, &operation, ended).await,
+            Err(GatewayError::ReplayedFailure) if operation.attempt < MAX_ATTEMPTS => {
+                let mut tx = billing.store.begin_billing(scope).await?;
+                tx.standing().await?;
+                if !tx.next_attempt(&operation, lease(billing)).await? {
+                    return Err(BillingError::OperationInProgress);
+                }
+                tx.commit().await?;
+                operation.attempt += 1;
+                look_first = true;
+                // What the key could not say may be there all the same; only where it is not, the next is used.
+            }
+            Err(error) if error.is_unknown() => {
+                return put_down(billing, scope, &operation, None).await;
+            }
+            Err(GatewayError::RateLimited { retry_after }) => {
+                return put_down(billing, scope, &operation, retry_after).await;
+            }
+            Err(error) => {
+                let code = match &error {
+                    GatewayError::Rejected { code, .. } => code.clone(),
+                    GatewayError::NotFound => "not_found".to_owned(),
+                    GatewayError::Unauthorized => "unauthorized".to_owned(),
+                    _ => "not_configured".to_owned(),
+                };
+                tracing::warn!(operation = %operation.id, kind = operation.request.kind(), error = &error as &dyn std::error::Error, "the payment provider refused an operation");
+                let rejected = OperationOutcome::Rejected { code };
+                let ended = end(billing, scope, &operation, rejected.into()).await?;
+                return match error {
+                    GatewayError::NotConfigured | GatewayError::Unauthorized => {
+                        Err(BillingError::NotConfigured)
+                    }
+                    _ => Ok(ended),
+                };
+            }
+        }
+    }
+}
+
+async fn put_down<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    operation: &Operation,
+    retry_after: Option<Duration>,
+) -> Result<Ended, BillingError> {
+    let after = retry_after
+        .and_then(|after| TimeDelta::from_std(after).ok())
+        .unwrap_or(TimeDelta::seconds(RETRY_SECONDS))
+        .min(TimeDelta::seconds(OPERATION_LEASE_SECONDS));
+    let mut tx = billing.store.begin_billing(scope).await?;
+    tx.standing().await?;
+    tx.put_down(operation, billing.ambient.lease_now() + after)
+        .await?;
+    tx.commit().await?;
+    Err(BillingError::Unavailable {
+        retry_after: after.to_std().unwrap_or_default(),
+    })
+}
+
+/// Writes down how it ended, and brings what it changed up to date.
+async fn end<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    operation: &Operation,
+    ended: Ended,
+) -> Result<Ended, BillingError> {
+    let mut tx = billing.store.begin_billing(scope).await?;
+    tx.standing().await?;
+    if !tx.end_operation(operation, &ended.outcome).await? {
+        // Somebody took it up meanwhile. What they have written stands; if they are still at it, so be it.
+        let theirs = tx.outcome(operation.id).await?;
+        return theirs
+            .map(Ended::from)
+            .ok_or(BillingError::OperationInProgress);
+    }
+    let mut customer = None;
+    match &ended.outcome {
+        OperationOutcome::Customer { customer: made } => {
+            let mut account = tx.account().await?;
+            account.customer = Some(made.clone());
+            tx.put_account(&account).await?;
+            customer = Some(made.clone());
+        }
+        OperationOutcome::Checkout { checkout } => {
+            let mut account = tx.account().await?;
+            account.checkout = Some(checkout.clone());
+            tx.put_account(&account).await?;
+        }
+        OperationOutcome::Subscription { .. }
+        | OperationOutcome::Declined(_)
+        | OperationOutcome::ActionRequired { .. }
+        | OperationOutcome::Rejected { .. } => {}
+    }
+    tx.commit().await?;
+    if let Some(customer) = customer {
+        // What came of the customer before it was linked has waited for this.
+        billing.store.unpark(&customer).await?;
+    }
+    if let OperationOutcome::Subscription { subscription } = &ended.outcome {
+        let changed = ObjectRef::new(ObjectKind::Subscription, subscription);
+        project_object(billing, &changed, None).await?;
+    }
+    Ok(ended)
+}
+
+/// Makes the call of the operation's attempt.
+async fn call(gateway: &impl PaymentGateway, operation: &Operation) -> Result<Ended, GatewayError> {
+    let key = operation.key();
+    match &operation.request {
+        OperationRequest::CreateCustomer(new) => {
+            let made = gateway.create_customer(new, &key).await?;
+            Ok(OperationOutcome::Customer { customer: made.id }.into())
+        }
+        OperationRequest::Subscribe(new) => {
+            clear_the_way(gateway, &new.customer, operation).await?;
+            let outcome = gateway.subscribe(new, &key).await?;
+            subscription_outcome(gateway, operation, outcome).await
+        }
+        OperationRequest::ChangePrice(change) => {
+            let outcome = gateway.change_price(change, &key).await?;
+            subscription_outcome(gateway, operation, outcome).await
+        }
+        OperationRequest::Cancel {
+            subscription,
+            when,
+            metadata,
+        } => {
+            let ended = gateway.cancel(subscription, *when, metadata, &key).await?;
+            Ok(done(&ended))
+        }
+        OperationRequest::Resume {
+            subscription,
+            metadata,
+        } => {
+            let outcome = gateway.resume(subscription, metadata, &key).await?;
+            subscription_outcome(gateway, operation, outcome).await
+        }
+        OperationRequest::Checkout(new) => {
+            clear_the_way(gateway, &new.customer, operation).await?;
+            let opened = gateway.checkout(new, &key).await?;
+            Ok(OperationOutcome::Checkout {
+                checkout: opened.id,
+            }
+            .into())
+        }
+    }
+}
+
+fn done(subscription: &SubscriptionSnapshot) -> Ended {
+    OperationOutcome::Subscription {
+        subscription: subscription.id.clone(),
+    }
+    .into()
+}
+
+/// Ends what an earlier, failed subscribing has left, so that it cannot come to life beside another.
+async fn clear_the_way(
+    gateway: &impl PaymentGateway,
+    customer: &CustomerId,
+    operation: &Operation,
+) -> Result<(), GatewayError> {
+    for left in gateway.subscriptions_of(customer).await? {
+        if left.status == SubscriptionStatus::Incomplete
+            && left.metadata.operation() != Some(operation.id)
+        {
+            end_left(gateway, &left, operation).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn end_left(
+    gateway: &impl PaymentGateway,
+    left: &SubscriptionSnapshot,
+    operation: &Operation,
+) -> Result<(), GatewayError> {
+    // The key is of the subscription: ending it twice is ending it once, whoever asks.
+    let key = operation.key_for(left.id.as_str());
+    let ended = gateway
+        .cancel(&left.id, CancelWhen::Now, &left.metadata, &key)
+        .await;
+    match ended {
+        // It has expired meanwhile.
+        Err(GatewayError::Rejected { .. } | GatewayError::NotFound) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn subscription_outcome(
+    gateway: &impl PaymentGateway,
+    operation: &Operation,
+    outcome: Outcome<SubscriptionSnapshot>,
+) -> Result<Ended, GatewayError> {
+    match outcome {
+        Outcome::Done(subscription) => Ok(done(&subscription)),
+        Outcome::Declined { decline, left } => {
+            if let Some(left) = left.filter(|left| left.status == SubscriptionStatus::Incomplete) {
+                end_left(gateway, &left, operation).await?;
+            }
+            Ok(OperationOutcome::Declined(decline).into())
+        }
+        Outcome::ActionRequired {
+            client_secret,
+            left,
+        } => Ok(Ended {
+            outcome: OperationOutcome::ActionRequired {
+                invoice: left.and_then(|left| left.latest_invoice),
+            },
+            client_secret: Some(client_secret),
+        }),
+    }
+}
+
+/// What an operation whose answer was lost has come to, if it has: found by the provider's lists.
+async fn look_for(
+    gateway: &impl PaymentGateway,
+    operation: &Operation,
+) -> Result<Option<Ended>, GatewayError> {
+    let made_by_us = |metadata: &Metadata| metadata.operation() == Some(operation.id);
+    match &operation.request {
+        OperationRequest::CreateCustomer(new) => {
+            let found = find_customer(gateway, operation.created_at, &new.metadata).await?;
+            Ok(found.map(|customer| OperationOutcome::Customer { customer }.into()))
+        }
+        OperationRequest::Subscribe(new) => {
+            let all = gateway.subscriptions_of(&new.customer).await?;
+            match all.into_iter().find(|s| made_by_us(&s.metadata)) {
+                Some(found) => adopt(gateway, operation, found).await.map(Some),
+                None => Ok(None),
+            }
+        }
+        OperationRequest::ChangePrice(change) => {
+            let found = gateway.subscription(&change.subscription).await?;
+            let has_it = |s: &SubscriptionSnapshot| {
+                let now = s.item().is_some_and(|item| item.price.id == change.price);
+                now || s
+                    .scheduled
+                    .as_ref()
+                    .is_some_and(|s| s.price == change.price)
+            };
+            Ok(found
+                .filter(|s| made_by_us(&s.metadata) && has_it(s))
+                .as_ref()
+                .map(done))
+        }
+        OperationRequest::Cancel {
+            subscription, when, ..
+        } => {
+            let found = gateway.subscription(subscription).await?;
+            let has_it = |s: &SubscriptionSnapshot| {
+                s.status.is_final() || (*when == CancelWhen::AtPeriodEnd && s.cancel_at_period_end)
+            };
+            Ok(found.filter(has_it).as_ref().map(done))
+        }
+        OperationRequest::Resume { subscription, .. } => {
+            let found = gateway.subscription(subscription).await?;
+            let has_it = |s: &SubscriptionSnapshot| {
+                !s.cancel_at_period_end
+                    && s.scheduled.is_none()
+                    && !s.status.is_final()
+                    && s.status != SubscriptionStatus::Paused
+            };
+            Ok(found.filter(has_it).as_ref().map(done))
+        }
+        // A checkout that nobody was shown is paid by nobody, and expires.
+        OperationRequest::Checkout(_) => Ok(None),
+    }
+}
+
+/// A subscription that the operation has made: as good as its answer.
+async fn adopt(
+    gateway: &impl PaymentGateway,
+    operation: &Operation,
+    found: SubscriptionSnapshot,
+) -> Result<Ended, GatewayError> {
+    let declined = |left| Outcome::Declined {
+        decline: Decline {
+            decline_code: "generic_decline".to_owned(),
+        },
+        left,
+    };
+    let outcome = match (&found.status, &found.latest_invoice) {
+        (SubscriptionStatus::IncompleteExpired, _) => declined(None),
+        (SubscriptionStatus::Incomplete, Some(invoice)) => {
+            match gateway.waits_for(invoice).await? {
+                Some(Outcome::ActionRequired { client_secret, .. }) => Outcome::ActionRequired {
+                    client_secret,
+                    left: Some(found),
+                },
+                Some(Outcome::Declined { decline, .. }) => Outcome::Declined {
+                    decline,
+                    left: Some(found),
+                },
+                // It is being collected at this moment: whatever comes of it, events tell.
+                Some(Outcome::Done(())) => Outcome::Done(found),
+                None => declined(Some(found)),
+            }
+        }
+        _ => Outcome::Done(found),
+    };
+    subscription_outcome(gateway, operation, outcome).await
+}
+
+/// The customer that was made for a workspace at a time or later, by what we left on it.
+pub(crate) async fn find_customer(
+    gateway: &impl PaymentGateway,
+    made_from: DateTime<Utc>,
+    metadata: &Metadata,
+) -> Result<Option<CustomerId>, GatewayError> {
+    let mut query = CustomerQuery {
+        created_from: Some(made_from - CLOCK_SKEW),
+        after: None,
+    };
+    for _ in 0..MAX_PAGES {
+        let page = gateway.customers(&query).await?;
+        let ours = page
+            .items
+            .into_iter()
+            .find(|c| !c.deleted && c.metadata.operation() == metadata.operation());
+        if ours.is_some() || page.next.is_none() {
+            return Ok(ours.map(|customer| customer.id));
+        }
+        query.after = page.next;
+    }
+    Ok(None)
+}
+
+/// What the payer needs for an invoice that waits for a confirmation; asked for again, since it is not kept.
+pub(crate) async fn client_secret(
+    gateway: &impl PaymentGateway,
+    invoice: Option<&InvoiceId>,
+) -> Result<Option<ClientSecret>, GatewayError> {
+    let Some(invoice) = invoice else {
+        return Ok(None);
+    };
+    match gateway.waits_for(invoice).await? {
+        Some(Outcome::ActionRequired { client_secret, .. }) => Ok(Some(client_secret)),
+        Some(Outcome::Done(()) | Outcome::Declined { .. }) | None => Ok(None),
+    }
+}
