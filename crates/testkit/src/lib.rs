@@ -33,11 +33,13 @@
 mod build;
 pub mod contract;
 mod fault;
+mod gateway;
 pub mod holds;
 mod memory;
 mod surroundings;
 
 pub use build::{client, gallery, library, photo, plan, scope};
 pub use fault::{Fault, Faults};
-pub use memory::{HoldRow, MemoryStore, MemoryTx, Rows};
+pub use gateway::{Books, Card, GatewayFault, MemoryGateway, Renewals};
+pub use memory::{BillingRows, HoldRow, MemoryStore, MemoryTx, ObjectRow, Rows};
 pub use surroundings::Surroundings;

@@ -10,7 +10,7 @@ use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, cha
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 
-use super::{MemoryTx, Rows};
+use super::{BillingRows, MemoryTx, Rows};
 
 impl PlansTx for MemoryTx {
     async fn standing(&mut self) -> Result<Arc<Standing>, StoreError> {
@@ -43,8 +43,10 @@ impl PlansTx for MemoryTx {
             branding: None,
             clients: BTreeMap::new(),
             seen_by: BTreeSet::new(),
+            billing: BillingRows::default(),
         };
-        match self.state.insert(workspace, Arc::new(rows)) {
+        self.publish(plan);
+        match self.state.workspaces.insert(workspace, Arc::new(rows)) {
             None => Ok(()),
             Some(_) => Err(StoreError::Taken {
                 operation: OPERATION,
