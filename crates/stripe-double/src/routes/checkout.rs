@@ -284,6 +284,11 @@ pub(crate) fn complete(
             "This Checkout Session is not open any more.",
         ));
     }
+    if let Some(subscription) = session.link("_subscription") {
+        // Back from authentication: the second half of an earlier attempt, whose traces stay.
+        let subscription = subscription.to_owned();
+        return after_authentication(world, id, &subscription);
+    }
     let saved = world.clone();
     let outcome = pay(world, id, &session, number, details);
     if outcome.is_err() {
@@ -299,11 +304,6 @@ fn pay(
     number: &str,
     details: &Params,
 ) -> Result<Completion, ApiError> {
-    if let Some(subscription) = session.link("_subscription") {
-        // Back from authentication: the second half of an earlier attempt.
-        let subscription = subscription.to_owned();
-        return after_authentication(world, id, &subscription);
-    }
     let free = session.number("amount_total") == 0
         && session.text("payment_method_collection") == "if_required";
     let method = if free && number.is_empty() {
