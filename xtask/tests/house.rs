@@ -229,9 +229,12 @@ fn code_below(folder: &Path) -> String {
 
 /// Whether code names a package as a path: `package::…`, or in a `use`.
 fn uses(code: &str, package: &str) -> bool {
-    // The one library whose name is not its package's.
+    // The libraries whose names are not their packages'.
     let library = match package {
         "kamadak-exif" => "exif".to_owned(),
+        bindings if bindings.starts_with("async-stripe") => {
+            bindings["async-".len()..].replace('-', "_")
+        }
         other => other.replace('-', "_"),
     };
     let in_name = |c: char| c.is_alphanumeric() || c == '_';

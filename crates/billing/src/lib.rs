@@ -38,6 +38,9 @@ mod sell;
 mod settle;
 mod signature;
 mod snapshot;
+#[cfg(feature = "stripe")]
+mod stripe_gateway;
+mod sync_plans;
 mod work;
 
 pub use book::{PriceBook, sold};
@@ -83,6 +86,12 @@ pub use snapshot::{
     Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot,
     InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, OPERATION_KEY, Pause, PriceSnapshot,
     ScheduledChange, SubscriptionSnapshot, SubscriptionStatus, WORKSPACE_KEY,
+};
+#[cfg(feature = "stripe")]
+pub use stripe_gateway::{StripeGateway, StripeSettings, StripeSetupError};
+pub use sync_plans::{
+    PLAN_KEY, PLAN_VERSION_KEY, PriceDifference, PriceFinding, SyncPlansError, SyncedPrice,
+    sync_plans,
 };
 pub use work::{
     Billing, LEASE_SECONDS, Step, WebhookError, project_next, project_object, review, review_due,

@@ -1,0 +1,455 @@
+//! Subscriptions: begun, changed, ended, resumed.
+
+use stripe_billing::subscription::{
+    CancelSubscription, CreateSubscription, CreateSubscriptionItems,
+    CreateSubscriptionPaymentBehavior, CreateSubscriptionTrialSettings,
+    CreateSubscriptionTrialSettingsEndBehavior,
+    CreateSubscriptionTrialSettingsEndBehaviorMissingPaymentMethod, ListSubscription,
+    ListSubscriptionStatus, ResumeSubscription, ResumeSubscriptionPaymentBehavior,
+    RetrieveSubscription, UpdateSubscription, UpdateSubscriptionItems,
+    UpdateSubscriptionPaymentBehavior, UpdateSubscriptionProrationBehavior,
+};
+use stripe_client_core::StripeRequest as _;
+
+use chrono::{DateTime, Utc};
+
+use super::answers::{Expandable, Named, Page, Schedule, Subscription};
+use super::payments::Wait;
+use super::wire::{Deadline, segment, undo_key};
+use super::{PAGE, StripeGateway, refused, rejected, seconds, texts};
+use crate::gateway::{CancelWhen, ChangePrice, ChangeTiming, GatewayError, Outcome, Subscribe};
+use crate::ids::{CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
+use crate::snapshot::{InvoiceStatus, Metadata, SubscriptionSnapshot, SubscriptionStatus};
+
+/// How many pages of a customer's subscriptions are read. The newest come first; one that lives is among them
+/// unless somebody subscribed a thousand times.
+const MAX_PAGES: usize = 10;
+
+/// A subscription and the schedule that holds it.
+struct Found {
+    snapshot: SubscriptionSnapshot,
+    schedule: Option<Schedule>,
+}
+
+impl StripeGateway {
+    pub(super) async fn find_subscription(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+    ) -> Result<Option<SubscriptionSnapshot>, GatewayError> {
+        let found = self.retrieve(within, id).await?;
+        Ok(found.map(|found| found.snapshot))
+    }
+
+    async fn retrieve(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+    ) -> Result<Option<Found>, GatewayError> {
+        let Ok(id) = segment(id.as_str()) else {
+            return Ok(None);
+        };
+        let retrieve = RetrieveSubscription::new(id).expand(["schedule".to_owned()]);
+        let Some(found) = self.wire.find(within, retrieve.build()).await? else {
+            return Ok(None);
+        };
+        let subscription = self.with_schedule(within, found).await?;
+        let schedule = match &subscription.schedule {
+            Some(Expandable::Object(schedule)) if schedule.is_active() => Some(schedule.clone()),
+            _ => None,
+        };
+        let snapshot = subscription.snapshot()?;
+        Ok(Some(Found { snapshot, schedule }))
+    }
+
+    async fn must_find(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+    ) -> Result<Found, GatewayError> {
+        let found = self.retrieve(within, id).await?;
+        found.ok_or(GatewayError::NotFound)
+    }
+
+    /// One that has not ended.
+    async fn must_live(&self, within: Deadline, id: &SubscriptionId) -> Result<Found, GatewayError> {
+        let found = self.must_find(within, id).await?;
+        if found.snapshot.status.is_final() {
+            return Err(rejected("subscription_ended", "the subscription has ended"));
+        }
+        Ok(found)
+    }
+
+    async fn complete(
+        &self,
+        within: Deadline,
+        answer: Subscription,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        self.with_schedule(within, answer).await?.snapshot()
+    }
+
+    pub(super) async fn list_subscriptions(
+        &self,
+        within: Deadline,
+        customer: &CustomerId,
+    ) -> Result<Vec<SubscriptionSnapshot>, GatewayError> {
+        let mut all: Vec<SubscriptionSnapshot> = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let mut list = ListSubscription::new()
+                .customer(customer.as_str())
+                .status(ListSubscriptionStatus::All)
+                .limit(PAGE)
+                .expand(["data.schedule".to_owned()]);
+            if let Some(last) = all.last() {
+                list = list.starting_after(last.id.as_str());
+            }
+            let page: Page<Subscription> = self.wire.get(within, list.build()).await?;
+            let has_more = page.has_more && !page.data.is_empty();
+            for subscription in page.data {
+                all.push(self.complete(within, subscription).await?);
+            }
+            if !has_more {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// With `allow_incomplete`: Stripe tries to collect at once, with the payer present. What cannot be collected
+    /// leaves an `incomplete` subscription whose first invoice says why.
+    pub(super) async fn begin_subscription(
+        &self,
+        within: Deadline,
+        new: &Subscribe,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        if let Some(method) = &new.payment_method
+            && let Err(failure) = self.attach(within, &new.customer, method, key).await
+        {
+            return refused(failure);
+        }
+        let mut item = CreateSubscriptionItems::new();
+        item.price = Some(new.price.to_string());
+        let mut create = CreateSubscription::new()
+            .customer(new.customer.as_str())
+            .items([item])
+            .payment_behavior(CreateSubscriptionPaymentBehavior::AllowIncomplete)
+            .metadata(texts(&new.metadata));
+        if let Some(days) = new.trial_days {
+            let mut end = CreateSubscriptionTrialSettingsEndBehavior::new();
+            end.missing_payment_method =
+                Some(CreateSubscriptionTrialSettingsEndBehaviorMissingPaymentMethod::Pause);
+            create = create
+                .trial_period_days(u32::from(days))
+                .trial_settings(CreateSubscriptionTrialSettings::new(end));
+        }
+        let made: Subscription = match self.wire.post(within, create.build(), key).await {
+            Ok(made) => made,
+            Err(failure) => return refused(failure),
+        };
+        let made = self.complete(within, made).await?;
+        if made.status != SubscriptionStatus::Incomplete {
+            return Ok(Outcome::Done(made));
+        }
+        // An answer that is given again under its key is as old as the key: look at what has become of it.
+        let now = self.must_find(within, &made.id).await?.snapshot;
+        match now.status {
+            SubscriptionStatus::Incomplete => self.by_latest_invoice(within, now).await,
+            SubscriptionStatus::IncompleteExpired => {
+                let decline = match &now.latest_invoice {
+                    Some(invoice) => self.last_decline(within, invoice).await?,
+                    None => super::answers::generic_decline(),
+                };
+                let left = Some(now);
+                Ok(Outcome::Declined { decline, left })
+            }
+            _ => Ok(Outcome::Done(now)),
+        }
+    }
+
+    /// The outcome for a subscription that its latest invoice decides.
+    async fn by_latest_invoice(
+        &self,
+        within: Deadline,
+        subscription: SubscriptionSnapshot,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let wait = match &subscription.latest_invoice {
+            Some(invoice) => self.wait(within, invoice).await?,
+            None => Wait::Nobody,
+        };
+        Ok(match wait {
+            // A payment that takes days is under way; events tell how it ends, and meanwhile nothing is granted.
+            Wait::Nobody => Outcome::Done(subscription),
+            Wait::Card(decline) => Outcome::Declined {
+                decline,
+                left: Some(subscription),
+            },
+            Wait::Payer(client_secret) => Outcome::ActionRequired {
+                client_secret,
+                left: Some(subscription),
+            },
+        })
+    }
+
+    pub(super) async fn change_subscription(
+        &self,
+        within: Deadline,
+        change: &ChangePrice,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let found = self.must_live(within, &change.subscription).await?;
+        match change.timing {
+            ChangeTiming::Now { proration_date } => {
+                self.change_now(within, found, change, proration_date, key)
+                    .await
+            }
+            ChangeTiming::AtPeriodEnd => self.change_later(within, found, change, key).await,
+        }
+    }
+
+    /// With `pending_if_incomplete`: Stripe applies the change once it is paid. What waits for the payer's
+    /// confirmation waits on; what the card refused is withdrawn, so that the subscription is as it was.
+    async fn change_now(
+        &self,
+        within: Deadline,
+        found: Found,
+        change: &ChangePrice,
+        proration_date: DateTime<Utc>,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        if let Some(schedule) = &found.schedule {
+            self.release(within, schedule, key).await?;
+        }
+        let mut item = UpdateSubscriptionItems::new();
+        item.id = Some(change.item.to_string());
+        item.price = Some(change.price.to_string());
+        // Always the same parameters, whatever was found: the key is the caller's. An end at the period's end may
+        // be among them since 2026-09-30.endive; metadata may not, and follow.
+        let update = UpdateSubscription::new(segment(change.subscription.as_str())?)
+            .items([item])
+            .proration_behavior(UpdateSubscriptionProrationBehavior::AlwaysInvoice)
+            .proration_date(seconds(proration_date))
+            .payment_behavior(UpdateSubscriptionPaymentBehavior::PendingIfIncomplete)
+            .cancel_at_period_end(false)
+            .build();
+        let outcome = match self.wire.post::<Subscription>(within, update, key).await {
+            Ok(answer) => self.paid_or_pending(within, answer, key).await?,
+            Err(failure) => refused(failure)?,
+        };
+        match (outcome, found.schedule) {
+            (Outcome::Done(_), _) => {
+                let changed = self
+                    .mark(within, &change.subscription, None, &change.metadata, key)
+                    .await?;
+                Ok(Outcome::Done(changed))
+            }
+            (Outcome::Declined { decline, .. }, Some(released)) => {
+                if let Some(scheduled) = &found.snapshot.scheduled {
+                    let (key, price) = (undo_key(key, &released.id), &scheduled.price);
+                    self.schedule(within, &found.snapshot, None, price, &key)
+                        .await?;
+                }
+                let left = None;
+                Ok(Outcome::Declined { decline, left })
+            }
+            (other, _) => Ok(other),
+        }
+    }
+
+    /// How a change ended, by Stripe's answer to it. The answer may have been given long ago under the same key, so
+    /// a change that waited then is looked at as it is now.
+    async fn paid_or_pending(
+        &self,
+        within: Deadline,
+        answer: Subscription,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let waits = answer.waits_for_payment();
+        let answered = self.complete(within, answer).await?;
+        let Some(invoice) = answered.latest_invoice.clone().filter(|_| waits) else {
+            return Ok(Outcome::Done(answered));
+        };
+        match self.invoice_status(within, &invoice).await? {
+            Some(InvoiceStatus::Paid) => return Ok(Outcome::Done(answered)),
+            Some(InvoiceStatus::Open) => {}
+            _ => return self.declined(within, &invoice).await,
+        }
+        match self.wait(within, &invoice).await? {
+            Wait::Payer(client_secret) => Ok(Outcome::ActionRequired {
+                client_secret,
+                left: Some(answered),
+            }),
+            Wait::Card(_) => {
+                self.void(within, &invoice, key).await?;
+                self.declined(within, &invoice).await
+            }
+            // A payment that takes days; Stripe applies the change when it has arrived.
+            Wait::Nobody => Ok(Outcome::Done(answered)),
+        }
+    }
+
+    async fn declined(
+        &self,
+        within: Deadline,
+        invoice: &InvoiceId,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let decline = self.last_decline(within, invoice).await?;
+        let left = None;
+        Ok(Outcome::Declined { decline, left })
+    }
+
+    async fn change_later(
+        &self,
+        within: Deadline,
+        found: Found,
+        change: &ChangePrice,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let Found { snapshot, schedule } = found;
+        let is_present = snapshot.item().is_some_and(|item| item.price.id == change.price);
+        let schedule = match schedule {
+            // Back to what it is: nothing is to come.
+            Some(schedule) if is_present => {
+                self.release(within, &schedule, key).await?;
+                None
+            }
+            other => other,
+        };
+        // An end is not to be touched beside a schedule, which has an end of its own.
+        let keeps = snapshot.cancel_at_period_end.then_some(false);
+        self.mark(within, &snapshot.id, keeps, &change.metadata, key)
+            .await?;
+        if !is_present {
+            self.schedule(within, &snapshot, schedule, &change.price, key)
+                .await?;
+        }
+        let now = self.must_find(within, &snapshot.id).await?;
+        Ok(Outcome::Done(now.snapshot))
+    }
+
+    /// Leaves our texts on a subscription, and says whether it ends with its period.
+    async fn mark(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+        ends: Option<bool>,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        let mut update = UpdateSubscription::new(segment(id.as_str())?)
+            .metadata(texts(metadata))
+            .expand(["schedule".to_owned()]);
+        if let Some(ends) = ends {
+            update = update.cancel_at_period_end(ends);
+        }
+        let update = update.build();
+        let marked = self.wire.post_part::<Subscription>(within, update, key).await?;
+        self.complete(within, marked).await
+    }
+
+    pub(super) async fn end_subscription(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+        when: CancelWhen,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        let found = self.must_find(within, id).await?;
+        if found.snapshot.status.is_final() {
+            return Ok(found.snapshot);
+        }
+        let end = self.end(within, &found, when, metadata, key).await;
+        match end {
+            Ok(ended) => Ok(ended),
+            // It may have ended meanwhile, by an earlier try of this call or by itself.
+            Err(error @ (GatewayError::NotFound | GatewayError::Rejected { .. })) => {
+                let now = self.must_find(within, id).await?.snapshot;
+                if now.status.is_final() {
+                    Ok(now)
+                } else {
+                    Err(error)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn end(
+        &self,
+        within: Deadline,
+        found: &Found,
+        when: CancelWhen,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        let id = &found.snapshot.id;
+        match when {
+            CancelWhen::AtPeriodEnd => {
+                if let Some(schedule) = &found.schedule {
+                    self.release(within, schedule, key).await?;
+                }
+                self.mark(within, id, Some(true), metadata, key).await
+            }
+            CancelWhen::Now => {
+                self.mark(within, id, None, metadata, key).await?;
+                let cancel = CancelSubscription::new(segment(id.as_str())?)
+                    .invoice_now(false)
+                    .prorate(false)
+                    .build();
+                // A key has no effect on a DELETE: it ends what has ended once.
+                let ended = self.wire.send::<Subscription>(within, cancel).await?;
+                self.complete(within, ended).await
+            }
+        }
+    }
+
+    pub(super) async fn resume_subscription(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let found = self.must_live(within, id).await?;
+        if let Some(schedule) = &found.schedule {
+            self.release(within, schedule, key).await?;
+        }
+        let ends = found.snapshot.cancel_at_period_end.then_some(false);
+        let marked = self.mark(within, id, ends, metadata, key).await?;
+        if found.snapshot.status == SubscriptionStatus::Paused {
+            return self.wake(within, id, key).await;
+        }
+        Ok(Outcome::Done(marked))
+    }
+
+    /// Wakes a paused subscription: it is active once the invoice of its new period is paid.
+    async fn wake(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let resume = ResumeSubscription::new(segment(id.as_str())?)
+            .payment_behavior(ResumeSubscriptionPaymentBehavior::ResumeOnPaymentSuccess)
+            .build();
+        let answer = self.wire.post::<Named>(within, resume, key).await;
+        if let Err(failure) = answer {
+            let outcome = refused(failure)?;
+            let left = Some(self.must_find(within, id).await?.snapshot);
+            return Ok(match outcome {
+                Outcome::Declined { decline, .. } => Outcome::Declined { decline, left },
+                Outcome::ActionRequired { client_secret, .. } => Outcome::ActionRequired {
+                    client_secret,
+                    left,
+                },
+                done @ Outcome::Done(_) => done,
+            });
+        }
+        let now = self.must_find(within, id).await?.snapshot;
+        if now.status == SubscriptionStatus::Paused {
+            return self.by_latest_invoice(within, now).await;
+        }
+        Ok(Outcome::Done(now))
+    }
+}
