@@ -22,9 +22,9 @@ use std::time::Instant;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test [ARGS]   start PostgreSQL, PgBouncer and Redis, build the server, run all tests, the black-box
-                tests four ways (RAWDRIVE_E2E_BACKEND names one of them);
-                ARGS go to `cargo test` (with -p, only those packages are tested)
+  test [ARGS]   start PostgreSQL, PgBouncer and Redis, run all tests, the black-box ones four ways
+                (RAWDRIVE_E2E_BACKEND names one of them, and runs it alone);
+                ARGS go to `cargo test`, such as the name of a test
   ci            formatting, clippy, dependency rules, documentation, then test";
 
 fn main() -> ExitCode {
@@ -83,39 +83,28 @@ fn step<T>(name: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, F
 
 fn test(args: &[OsString]) -> Result<(), Failure> {
     let servers = step("servers", servers::Servers::start)?;
-    // Black-box tests start the real binary, which `cargo test` alone would not build.
-    step("build the server", || {
-        run(cargo().args(["build", "--package", "rawdrive"]))
-    })?;
-    let packages: Vec<String> = named_packages(args);
+    // Always the whole workspace, also where only the black-box tests run: another choice of packages chooses
+    // other features for what they stand on, and would build it all again. The server is built along, for the
+    // tests of its package.
     let cargo_test = |select: &[&str]| {
         let mut command = cargo();
-        command.arg("test").args(select);
-        command.arg("--no-fail-fast").args(args);
+        command.args(["test", "--workspace", "--no-fail-fast"]);
+        command.args(select).args(args);
         command.env("RAWDRIVE_TEST_POSTGRES_URL", servers.postgres_url());
         command.env("RAWDRIVE_TEST_PGBOUNCER_URL", servers.pgbouncer_url());
         command.env("RAWDRIVE_TEST_REDIS_URL", servers.redis_url());
         command
     };
-    let black_box = packages.is_empty() || packages.iter().any(|name| name == BLACK_BOX);
-    let mut failed = Vec::new();
-    if packages.is_empty() {
-        let select = ["--workspace", "--exclude", BLACK_BOX];
-        if step("tests", || run(&mut cargo_test(&select))).is_err() {
-            failed.push("tests".to_owned());
-        }
-    } else if packages.iter().any(|name| name != BLACK_BOX) {
-        return step("tests", || run(&mut cargo_test(&[])));
-    }
-    let select: &[&str] = if packages.is_empty() {
-        &["--package", BLACK_BOX]
-    } else {
-        &[]
-    };
+    step("build", || run(&mut cargo_test(&["--no-run"])))?;
     let only = std::env::var("RAWDRIVE_E2E_BACKEND").ok();
-    let is_chosen = |backend: &str| black_box && only.as_deref().is_none_or(|only| only == backend);
-    for backend in BACKENDS.into_iter().filter(|name| is_chosen(name)) {
-        let name = format!("black-box tests on {backend}");
+    let mut failed = Vec::new();
+    for (n, backend) in BACKENDS.into_iter().enumerate() {
+        let (name, select): (_, &[&str]) = match &only {
+            Some(only) if only != backend => continue,
+            Some(_) => (format!("black-box tests on {backend}"), BLACK_BOX),
+            None if n == 0 => (format!("all tests, the black-box ones on {backend}"), &[]),
+            None => (format!("black-box tests on {backend}"), BLACK_BOX),
+        };
         let mut command = cargo_test(select);
         command.env("RAWDRIVE_E2E_BACKEND", backend);
         if step(&name, || run(&mut command)).is_err() {
@@ -129,30 +118,11 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-/// The package of the black-box tests.
-const BLACK_BOX: &str = "e2e";
+/// What selects the black-box tests alone.
+const BLACK_BOX: &[&str] = &["--test", "e2e"];
 
 /// What the product runs on, as `tests/src/backend.rs` reads it.
 const BACKENDS: [&str; 4] = ["sqlite", "postgres", "postgres-redis", "pgbouncer-redis"];
-
-/// The packages that arguments of `cargo test` select.
-fn named_packages(args: &[OsString]) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut args = args.iter().filter_map(|arg| arg.to_str());
-    while let Some(arg) = args.next() {
-        let joined = arg
-            .strip_prefix("--package=")
-            .or_else(|| arg.strip_prefix("-p").filter(|name| !name.is_empty()));
-        match joined {
-            Some(name) => names.push(name.to_owned()),
-            None if arg == "-p" || arg == "--package" => {
-                names.extend(args.next().map(str::to_owned));
-            }
-            None => {}
-        }
-    }
-    names
-}
 
 /// The cargo that runs us, at the workspace's root.
 fn cargo() -> Command {

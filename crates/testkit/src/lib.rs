@@ -33,6 +33,7 @@
 mod build;
 pub mod contract;
 mod fault;
+mod gateway;
 pub mod holds;
 mod memory;
 pub mod mirror;
@@ -40,5 +41,6 @@ mod surroundings;
 
 pub use build::{client, gallery, library, photo, plan, scope};
 pub use fault::{Fault, Faults};
-pub use memory::{HoldRow, MemoryStore, MemoryTx, MemoryUsage, Rows};
+pub use gateway::{Books, Card, GatewayFault, MemoryGateway, Renewals};
+pub use memory::{BillingRows, HoldRow, MemoryStore, MemoryTx, MemoryUsage, ObjectRow, Rows};
 pub use surroundings::Surroundings;

@@ -797,3 +797,332 @@ impl Refusal {
 pub(super) fn generic_decline() -> Decline {
     Refusal::default().decline()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A subscription with all that is read of one, references as ids.
+    fn subscription() -> Value {
+        json!({
+            "id": "sub_1",
+            "customer": "cus_1",
+            "status": "active",
+            "created": 1_790_000_000,
+            "livemode": false,
+            "items": { "data": [{
+                "id": "si_1",
+                "price": price(),
+                "quantity": 1,
+                "current_period_start": 1_790_000_000,
+                "current_period_end": 1_792_592_000,
+            }], "has_more": false },
+            "billing_cycle_anchor": 1_790_000_000,
+            "trial_end": null,
+            "cancel_at_period_end": false,
+            "cancel_at": null,
+            "canceled_at": null,
+            "ended_at": null,
+            "pause_collection": { "behavior": "void", "resumes_at": 1_791_000_000 },
+            "default_payment_method": "pm_1",
+            "latest_invoice": "in_1",
+            "schedule": schedule(),
+            "pending_update": null,
+            "metadata": { "rawdrive_operation": "x" },
+        })
+    }
+
+    fn price() -> Value {
+        json!({
+            "id": "price_1",
+            "product": "prod_1",
+            "currency": "usd",
+            "recurring": { "interval": "month", "interval_count": 1 },
+            "unit_amount": 2_900,
+            "active": true,
+            "lookup_key": "rawdrive_professional_v1_usd_month",
+            "metadata": {},
+        })
+    }
+
+    fn schedule() -> Value {
+        json!({
+            "id": "sub_sched_1",
+            "status": "active",
+            "current_phase": { "start_date": 1_790_000_000, "end_date": 1_792_592_000 },
+            "phases": [
+                { "start_date": 1_790_000_000, "end_date": 1_792_592_000,
+                  "items": [{ "price": "price_1", "quantity": 1 }] },
+                { "start_date": 1_792_592_000, "items": [{ "price": "price_2", "quantity": 1 }] },
+            ],
+        })
+    }
+
+    fn invoice() -> Value {
+        json!({
+            "id": "in_1",
+            "customer": "cus_1",
+            "parent": { "subscription_details": { "subscription": "sub_1" } },
+            "number": "A-1",
+            "status": "open",
+            "billing_reason": "subscription_cycle",
+            "currency": "usd",
+            "total": 2_900,
+            "amount_due": 2_900,
+            "amount_paid": 0,
+            "amount_remaining": 2_900,
+            "created": 1_790_000_000,
+            "period_start": 1_787_000_000,
+            "period_end": 1_790_000_000,
+            "lines": { "data": [
+                { "period": { "start": 1_790_000_000, "end": 1_792_592_000 } },
+            ] },
+            "status_transitions": {
+                "finalized_at": 1_790_003_600, "paid_at": null, "voided_at": null,
+                "marked_uncollectible_at": null,
+            },
+            "attempted": true,
+            "attempt_count": 1,
+            "next_payment_attempt": 1_790_262_800,
+            "last_finalization_error": null,
+            "hosted_invoice_url": "https://invoice.example/1",
+            "invoice_pdf": null,
+            "livemode": false,
+            "metadata": {},
+        })
+    }
+
+    fn read_subscription(value: &Value) -> Option<SubscriptionSnapshot> {
+        let read: Subscription = serde_json::from_str(&value.to_string()).ok()?;
+        read.snapshot().ok()
+    }
+
+    fn read_invoice(value: &Value) -> Option<InvoiceSnapshot> {
+        let read: Invoice = serde_json::from_str(&value.to_string()).ok()?;
+        Some(read.snapshot(Vec::new()))
+    }
+
+    #[test]
+    fn what_is_used_of_a_subscription_is_read() {
+        let read = read_subscription(&subscription()).unwrap();
+        assert_eq!(read.status, SubscriptionStatus::Active);
+        assert_eq!(read.period_end().unwrap().timestamp(), 1_792_592_000);
+        assert_eq!(read.item().unwrap().price.interval, Some(Interval::Month));
+        assert_eq!(read.pause.unwrap().behavior, "void");
+        let scheduled = read.scheduled.unwrap();
+        assert_eq!(scheduled.price.as_str(), "price_2");
+        assert_eq!(scheduled.at.timestamp(), 1_792_592_000);
+    }
+
+    #[test]
+    fn what_is_used_of_an_invoice_is_read() {
+        let read = read_invoice(&invoice()).unwrap();
+        assert_eq!(read.subscription.unwrap().as_str(), "sub_1");
+        assert_eq!(read.period_end.timestamp(), 1_792_592_000, "what it is for");
+        assert_eq!(read.amount_remaining, 2_900);
+    }
+
+    #[test]
+    fn a_status_from_tomorrow_is_kept_as_it_came() {
+        let mut tomorrow = subscription();
+        tomorrow["status"] = json!("hibernating");
+        let read = read_subscription(&tomorrow).unwrap();
+        assert_eq!(read.status, SubscriptionStatus::Unknown("hibernating".into()));
+        let mut tomorrow = invoice();
+        tomorrow["status"] = json!("pending_review");
+        let read = read_invoice(&tomorrow).unwrap();
+        assert_eq!(read.status, InvoiceStatus::Unknown("pending_review".into()));
+    }
+
+    #[test]
+    fn the_period_is_found_where_older_versions_keep_it() {
+        let mut older = subscription();
+        let item = older["items"]["data"][0].as_object_mut().unwrap();
+        let start = item.remove("current_period_start").unwrap();
+        let end = item.remove("current_period_end").unwrap();
+        assert_eq!(read_subscription(&older), None, "a period is used");
+        older["current_period_start"] = start;
+        older["current_period_end"] = end;
+        assert_eq!(read_subscription(&older), read_subscription(&subscription()));
+
+        let mut older = invoice();
+        older.as_object_mut().unwrap().remove("parent");
+        older["subscription"] = json!({ "id": "sub_1", "object": "subscription" });
+        assert_eq!(read_invoice(&older), read_invoice(&invoice()));
+    }
+
+    #[test]
+    fn a_schedule_that_changes_nothing_or_is_over_is_no_change() {
+        let mut same = subscription();
+        same["schedule"]["phases"][1]["items"][0]["price"] = json!("price_1");
+        assert_eq!(read_subscription(&same).unwrap().scheduled, None);
+        for status in ["released", "canceled", "completed"] {
+            let mut over = subscription();
+            over["schedule"]["status"] = json!(status);
+            assert_eq!(read_subscription(&over).unwrap().scheduled, None);
+        }
+        let mut bare = subscription();
+        bare["schedule"] = json!("sub_sched_1");
+        assert_eq!(read_subscription(&bare).unwrap().scheduled, None);
+    }
+
+    #[test]
+    fn a_deleted_customer_says_so_and_nothing_else() {
+        let read: Customer =
+            serde_json::from_str(r#"{"id": "cus_1", "object": "customer", "deleted": true}"#).unwrap();
+        let read = CustomerSnapshot::from(read);
+        assert!(read.deleted);
+        assert_eq!((read.email, read.created, read.currency), (None, None, None));
+    }
+
+    #[test]
+    fn what_a_payment_waits_for_is_told_from_what_it_was_refused_for() {
+        let intent = |status: &str, error: Value| -> Intent {
+            let value = json!({
+                "id": "pi_1", "status": status, "created": 1_790_000_000,
+                "client_secret": "pi_1_secret_2", "last_payment_error": error,
+            });
+            serde_json::from_str(&value.to_string()).unwrap()
+        };
+        let refused = json!({ "code": "card_declined", "decline_code": "insufficient_funds" });
+        let refused = intent("requires_payment_method", refused);
+        assert!(!refused.wants_payer());
+        let insufficient = AttemptOutcome::Failed {
+            decline_code: Some("insufficient_funds".to_owned()),
+        };
+        assert_eq!(refused.attempt().unwrap().outcome, insufficient);
+        let absent = json!({ "code": "card_declined", "decline_code": "authentication_required" });
+        assert!(intent("requires_payment_method", absent).wants_payer());
+        let present = intent("requires_action", Value::Null);
+        assert!(present.wants_payer());
+        assert_eq!(present.attempt().unwrap().outcome, AttemptOutcome::ActionRequired);
+        assert_eq!(intent("processing", Value::Null).attempt(), None);
+        assert!(!format!("{present:?}").contains("secret_2"), "{present:?}");
+    }
+
+    #[test]
+    fn a_price_at_an_interval_that_is_not_sold_has_none() {
+        for (interval, count, expected) in [
+            ("month", 1, Some(Interval::Month)),
+            ("year", 1, Some(Interval::Year)),
+            ("month", 3, None),
+            ("week", 1, None),
+            ("fortnight", 1, None),
+        ] {
+            let mut value = price();
+            value["recurring"] = json!({ "interval": interval, "interval_count": count });
+            let read: Price = serde_json::from_str(&value.to_string()).unwrap();
+            assert_eq!(PriceSnapshot::from(read).interval, expected, "{interval} × {count}");
+        }
+    }
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::vec(("[a-z]{1,6}", inner), 0..3)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Puts something that nobody reads into every object, and objects where ids were.
+    fn grown(value: &Value, extra: &Value, expands: bool) -> Value {
+        const REFERENCES: [&str; 7] = [
+            "customer",
+            "product",
+            "default_payment_method",
+            "latest_invoice",
+            "subscription",
+            "price",
+            "charge",
+        ];
+        match value {
+            Value::Object(fields) => {
+                let grown = fields.iter().map(|(key, value)| {
+                    let named = json!({ "id": value, "zz_unread": extra });
+                    let expands = expands && value.is_string() && REFERENCES.contains(&key.as_str());
+                    let value = if expands { named } else { grown(value, extra, expands) };
+                    (key.clone(), value)
+                });
+                let unread = [("zz_unread".to_owned(), extra.clone())];
+                Value::Object(grown.chain(unread).collect())
+            }
+            Value::Array(rows) => rows.iter().map(|row| grown(row, extra, expands)).collect(),
+            other => other.clone(),
+        }
+    }
+
+    /// Every place of a value, depth first.
+    fn places(value: &Value, at: &str, all: &mut Vec<String>) {
+        let mut go = |key: &str, inner: &Value| {
+            let place = format!("{at}/{key}");
+            all.push(place.clone());
+            places(inner, &place, all);
+        };
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(key, inner)| go(key, inner)),
+            Value::Array(rows) => {
+                for (index, inner) in rows.iter().enumerate() {
+                    go(&index.to_string(), inner);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_used_changes_nothing(extra in anything(), expands in any::<bool>()) {
+            let sub = grown(&subscription(), &extra, expands);
+            prop_assert_eq!(read_subscription(&sub), {
+                let mut plain = read_subscription(&subscription());
+                // Metadata are texts: one more is one more, if it is a text.
+                if let (Some(plain), Some(text)) = (&mut plain, extra.as_str()) {
+                    plain.metadata.0.insert("zz_unread".into(), text.into());
+                    for item in &mut plain.items {
+                        item.price.metadata.0.insert("zz_unread".into(), text.into());
+                    }
+                }
+                plain
+            });
+            let mut plain = read_invoice(&invoice());
+            if let (Some(plain), Some(text)) = (&mut plain, extra.as_str()) {
+                plain.metadata.0.insert("zz_unread".into(), text.into());
+            }
+            prop_assert_eq!(read_invoice(&grown(&invoice(), &extra, expands)), plain);
+        }
+
+        #[test]
+        fn what_is_used_and_wrong_is_an_error_or_absent_and_never_a_panic(
+            at in any::<prop::sample::Index>(), wrong in anything(),
+        ) {
+            for original in [subscription(), invoice()] {
+                let mut all = Vec::new();
+                places(&original, "", &mut all);
+                let place = &all[at.index(all.len())];
+                let mut broken = original.clone();
+                *broken.pointer_mut(place).unwrap() = wrong.clone();
+                // Whatever is read, the object is still itself and its payer the same, or said to be another.
+                if let Some(read) = read_subscription(&broken) {
+                    prop_assert!(read.id.as_str() == "sub_1" || place == "/id");
+                    prop_assert!(read.customer.as_str() == "cus_1" || place == "/customer");
+                }
+                if let Some(read) = read_invoice(&broken) {
+                    prop_assert!(read.id.as_str() == "in_1" || place == "/id");
+                    prop_assert!(read.customer.as_str() == "cus_1" || place == "/customer");
+                }
+            }
+        }
+    }
+}

@@ -57,17 +57,33 @@ impl StripeGateway {
         at_once: Option<&Preview>,
         present: Option<&SubscriptionSnapshot>,
     ) -> Result<ChargePreview, GatewayError> {
-        let regular = self.previewed(within, regular_invoice(request)).await?;
-        let next = regular.total();
+        let next = self.regularly(within, request).await?;
         let next_at = at_once
             .and_then(Preview::until)
-            .or_else(|| present.and_then(SubscriptionSnapshot::period_end))
-            .or_else(|| regular.until());
+            .or_else(|| present.and_then(SubscriptionSnapshot::period_end));
         Ok(ChargePreview {
             now: at_once.map_or(Money::new(0, next.currency), Preview::charged),
             next,
             next_at: next_at.ok_or_else(|| rejected("no_period", "the preview names no period"))?,
         })
+    }
+
+    /// What comes with each period. A server that cannot preview it says what the price is, which is the same where
+    /// there is neither tax nor discount.
+    async fn regularly(
+        &self,
+        within: Deadline,
+        request: &PreviewRequest,
+    ) -> Result<Money, GatewayError> {
+        match self.previewed(within, regular_invoice(request)).await {
+            Ok(regular) => Ok(regular.total()),
+            Err(error @ GatewayError::Rejected { .. }) => {
+                let price = self.find_price_by_id(within, &request.price).await?;
+                let amount = price.and_then(|price| Some(Money::new(price.amount?, price.currency)));
+                amount.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -25,10 +25,12 @@ use crate::snapshot::{InvoiceStatus, Metadata, SubscriptionSnapshot, Subscriptio
 /// unless somebody subscribed a thousand times.
 const MAX_PAGES: usize = 10;
 
-/// A subscription and the schedule that holds it.
+/// A subscription, and what of it is still to come.
 struct Found {
     snapshot: SubscriptionSnapshot,
     schedule: Option<Schedule>,
+    /// The invoice that a change waits for.
+    pending: Option<InvoiceId>,
 }
 
 impl StripeGateway {
@@ -58,8 +60,13 @@ impl StripeGateway {
             Some(Expandable::Object(schedule)) if schedule.is_active() => Some(schedule.clone()),
             _ => None,
         };
+        let waits = subscription.waits_for_payment();
         let snapshot = subscription.snapshot()?;
-        Ok(Some(Found { snapshot, schedule }))
+        Ok(Some(Found {
+            pending: snapshot.latest_invoice.clone().filter(|_| waits),
+            snapshot,
+            schedule,
+        }))
     }
 
     async fn must_find(
@@ -198,6 +205,11 @@ impl StripeGateway {
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
         let found = self.must_live(within, &change.subscription).await?;
+        let wishes_anew = found.snapshot.metadata.operation() != change.metadata.operation();
+        if let Some(invoice) = found.pending.as_ref().filter(|_| wishes_anew) {
+            // An earlier change still waits for its payment: it is not to happen any more.
+            self.void(within, invoice, key).await?;
+        }
         match change.timing {
             ChangeTiming::Now { proration_date } => {
                 self.change_now(within, found, change, proration_date, key)
@@ -220,11 +232,15 @@ impl StripeGateway {
         if let Some(schedule) = &found.schedule {
             self.release(within, schedule, key).await?;
         }
+        // A change that may wait for its payment takes no metadata, so they come first. They also tell this call,
+        // made again, that what waits is its own.
+        self.mark(within, &change.subscription, None, &change.metadata, key)
+            .await?;
         let mut item = UpdateSubscriptionItems::new();
         item.id = Some(change.item.to_string());
         item.price = Some(change.price.to_string());
         // Always the same parameters, whatever was found: the key is the caller's. An end at the period's end may
-        // be among them since 2026-09-30.endive; metadata may not, and follow.
+        // be among them since 2026-09-30.endive.
         let update = UpdateSubscription::new(segment(change.subscription.as_str())?)
             .items([item])
             .proration_behavior(UpdateSubscriptionProrationBehavior::AlwaysInvoice)
@@ -236,24 +252,14 @@ impl StripeGateway {
             Ok(answer) => self.paid_or_pending(within, answer, key).await?,
             Err(failure) => refused(failure)?,
         };
-        match (outcome, found.schedule) {
-            (Outcome::Done(_), _) => {
-                let changed = self
-                    .mark(within, &change.subscription, None, &change.metadata, key)
-                    .await?;
-                Ok(Outcome::Done(changed))
-            }
-            (Outcome::Declined { decline, .. }, Some(released)) => {
-                if let Some(scheduled) = &found.snapshot.scheduled {
-                    let (key, price) = (undo_key(key, &released.id), &scheduled.price);
-                    self.schedule(within, &found.snapshot, None, price, &key)
-                        .await?;
-                }
-                let left = None;
-                Ok(Outcome::Declined { decline, left })
-            }
-            (other, _) => Ok(other),
+        if let (Outcome::Declined { .. }, Some(released)) = (&outcome, &found.schedule)
+            && let Some(scheduled) = &found.snapshot.scheduled
+        {
+            let (key, price) = (undo_key(key, &released.id), &scheduled.price);
+            self.schedule(within, &found.snapshot, None, price, &key)
+                .await?;
         }
+        Ok(outcome)
     }
 
     /// How a change ended, by Stripe's answer to it. The answer may have been given long ago under the same key, so
@@ -305,7 +311,9 @@ impl StripeGateway {
         change: &ChangePrice,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        let Found { snapshot, schedule } = found;
+        let Found {
+            snapshot, schedule, ..
+        } = found;
         let is_present = snapshot.item().is_some_and(|item| item.price.id == change.price);
         let schedule = match schedule {
             // Back to what it is: nothing is to come.

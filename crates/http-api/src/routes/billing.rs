@@ -218,7 +218,8 @@ pub(crate) async fn create_subscription(
 fn method_problem(app: &App, error: BillingError) -> Problem {
     match error {
         BillingError::Refused { code }
-            if code == "resource_missing" || code.starts_with("payment_method") =>
+            if matches!(code.as_str(), "resource_missing" | "not_found")
+                || code.starts_with("payment_method") =>
         {
             Problem::invalid_field("payment_method_id", "is not accepted by the payment provider")
         }

@@ -13,7 +13,8 @@ pub(super) fn show(world: &mut World, id: &str, error: Option<&ApiError>) -> Pag
         return Page::Missing;
     }
     let session = world.copy(id);
-    if session.text("status") == "open" && session.link("_subscription").is_some() {
+    let is_back = session.text("status") == "open" && session.link("_subscription").is_some();
+    if is_back && error.is_none() {
         // Back from authentication.
         return finish(world, id, &Params::default());
     }

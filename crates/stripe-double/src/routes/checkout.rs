@@ -8,8 +8,8 @@ use crate::calendar::{DAY, HOUR};
 use crate::cards;
 use crate::engine::invoicing::{self, merge, product_name};
 use crate::engine::paying::{self, Attempt, Outcome};
-use crate::engine::setting_up;
 use crate::engine::subscribing::{self, NewSubscription, PaymentBehavior};
+use crate::engine::{cycling, setting_up};
 use crate::json::{Fields as _, set};
 use crate::money;
 use crate::wire::error::{Answer, ApiError};
@@ -284,6 +284,11 @@ pub(crate) fn complete(
             "This Checkout Session is not open any more.",
         ));
     }
+    if let Some(subscription) = session.link("_subscription") {
+        // Back from authentication: the second half of an earlier attempt, whose traces stay.
+        let subscription = subscription.to_owned();
+        return after_authentication(world, id, &subscription);
+    }
     let saved = world.clone();
     let outcome = pay(world, id, &session, number, details);
     if outcome.is_err() {
@@ -299,11 +304,6 @@ fn pay(
     number: &str,
     details: &Params,
 ) -> Result<Completion, ApiError> {
-    if let Some(subscription) = session.link("_subscription") {
-        // Back from authentication: the second half of an earlier attempt.
-        let subscription = subscription.to_owned();
-        return after_authentication(world, id, &subscription);
-    }
     let free = session.number("amount_total") == 0
         && session.text("payment_method_collection") == "if_required";
     let method = if free && number.is_empty() {
@@ -367,7 +367,11 @@ fn after_authentication(
         (Some("requires_action"), Some(intent)) => Ok(Completion::Authenticate(intent)),
         (Some("requires_payment_method"), _) => {
             // Authentication failed: the page begins anew, with nothing left of the attempt.
-            invoicing::void(world, &invoice)?;
+            if world.copy(&invoice).text("status") == "open" {
+                invoicing::void(world, &invoice)?;
+            } else {
+                cycling::cancel_now(world, subscription, "payment_failed");
+            }
             world.edit(id, |session| set(session, "_subscription", Value::Null));
             Err(ApiError::card(
                 "payment_intent_authentication_failure",

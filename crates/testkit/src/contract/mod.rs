@@ -14,6 +14,7 @@
 
 pub mod clients;
 pub mod gallery;
+pub mod gateway;
 pub mod history;
 pub mod mirror;
 pub mod quota;

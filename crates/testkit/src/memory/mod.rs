@@ -1,5 +1,6 @@
 //! The ports in memory: a transaction works on a copy, a commit puts it back, a drop forgets it.
 
+mod billing;
 mod clients;
 mod gallery;
 mod history;
@@ -21,6 +22,8 @@ use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{Hold, HoldState, LedgerEntry, LedgerHead, QuotaKey, QuotaRow, Rollups};
 use tokio::sync::OwnedMutexGuard;
 
+use self::billing::Global;
+pub use self::billing::{BillingRows, ObjectRow};
 use crate::build::scope;
 use crate::fault::{Fault, Faults, unavailable};
 
@@ -70,6 +73,8 @@ pub struct Rows {
     pub clients: BTreeMap<ClientId, Client>,
     /// Who sees which gallery.
     pub seen_by: BTreeSet<(GalleryId, ClientId)>,
+    /// What billing keeps.
+    pub billing: BillingRows,
 }
 
 impl Rows {
@@ -104,7 +109,12 @@ impl Rows {
     }
 }
 
-type State = BTreeMap<WorkspaceId, Arc<Rows>>;
+/// Everything there is: what workspaces hold, and what belongs to none.
+#[derive(Debug, Clone, Default)]
+struct State {
+    workspaces: BTreeMap<WorkspaceId, Arc<Rows>>,
+    billing: Arc<Global>,
+}
 
 /// A store in memory. Cheap to clone; all clones are the one store.
 #[derive(Debug, Clone)]
@@ -168,14 +178,14 @@ impl MemoryStore {
     /// There is no such workspace.
     #[must_use]
     pub fn rows(&self, scope: &WorkspaceScope) -> Arc<Rows> {
-        let rows = self.state().get(&scope.workspace()).cloned();
+        let rows = self.state().workspaces.get(&scope.workspace()).cloned();
         rows.expect("the workspace was made")
     }
 
     /// Lets a workspace take no writes, or take them again: what billing does.
     pub async fn set_read_only(&self, scope: &WorkspaceScope, read_only: Option<ReadOnly>) {
         let _turn = self.turn.lock().await;
-        if let Some(rows) = self.state().get_mut(&scope.workspace()) {
+        if let Some(rows) = self.state().workspaces.get_mut(&scope.workspace()) {
             Arc::make_mut(rows).standing.read_only = read_only;
         }
     }
@@ -240,7 +250,7 @@ pub struct MemoryTx {
 
 impl MemoryTx {
     fn rows(&self, operation: &'static str) -> Result<&Rows, StoreError> {
-        let rows = self.state.get(&self.scope.workspace());
+        let rows = self.state.workspaces.get(&self.scope.workspace());
         rows.map(Arc::as_ref)
             .ok_or(StoreError::Dangling { operation })
     }
@@ -254,7 +264,7 @@ impl MemoryTx {
     /// A call that writes.
     fn write(&mut self, operation: &'static str) -> Result<&mut Rows, StoreError> {
         self.store.call(operation)?;
-        let rows = self.state.get_mut(&self.scope.workspace());
+        let rows = self.state.workspaces.get_mut(&self.scope.workspace());
         rows.map(Arc::make_mut)
             .ok_or(StoreError::Dangling { operation })
     }

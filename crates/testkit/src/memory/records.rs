@@ -11,7 +11,7 @@ use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_usage::{LedgerHead, Rollups};
 
-use super::{MemoryTx, Rows};
+use super::{BillingRows, MemoryTx, Rows};
 
 impl PlansTx for MemoryTx {
     async fn standing(&mut self) -> Result<Arc<Standing>, StoreError> {
@@ -47,8 +47,10 @@ impl PlansTx for MemoryTx {
             branding: None,
             clients: BTreeMap::new(),
             seen_by: BTreeSet::new(),
+            billing: BillingRows::default(),
         };
-        match self.state.insert(workspace, Arc::new(rows)) {
+        self.publish(plan);
+        match self.state.workspaces.insert(workspace, Arc::new(rows)) {
             None => Ok(()),
             Some(_) => Err(StoreError::Taken {
                 operation: OPERATION,
