@@ -14,6 +14,7 @@
 
 pub mod clients;
 pub mod gallery;
+pub mod gateway;
 pub mod quota;
 pub mod records;
 pub mod transactions;
