@@ -62,10 +62,10 @@ impl Scene {
         settings.try_timeout = Duration::from_millis(600);
         settings.call_timeout = Duration::from_secs(5);
         let gateway = gateway(&settings);
-        let customer = gateway.create_customer(&new_customer(), &key("customer"));
-        let customer = customer.await.unwrap().id;
-        let price = gateway.create_price(&new_price("basic", 1_000), &key("price"));
-        let price = price.await.unwrap().id;
+        let customer = gateway.create_customer(&new_customer(), &key("customer")).await;
+        let customer = customer.unwrap().id;
+        let price = gateway.create_price(&new_price("basic", 1_000), &key("price")).await;
+        let price = price.unwrap().id;
         Self {
             double,
             gateway,
@@ -93,6 +93,12 @@ impl Scene {
             Outcome::Done(subscription) => subscription,
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn attach(&self, card: &str) {
+        let (method, key) = (card.parse().unwrap(), key(card));
+        let attached = self.gateway.attach_payment_method(&self.customer, &method, &key).await;
+        assert!(matches!(attached.unwrap(), Outcome::Done(_)));
     }
 
     fn fault(&self, times: usize, method: &str, path: &str, fault: Fault) {
@@ -182,8 +188,9 @@ async fn a_failure_stored_under_the_key_is_named_and_another_key_goes_on() {
         let there = scene.gateway.subscriptions_of(&scene.customer).await.unwrap();
         assert_eq!(there.len(), usize::from(committed));
         if !committed {
-            let again = scene.gateway.subscribe(&scene.wish("pm_card_visa"), &key("second"));
-            assert!(matches!(again.await.unwrap(), Outcome::Done(_)));
+            let wish = scene.wish("pm_card_visa");
+            let again = scene.gateway.subscribe(&wish, &key("second")).await;
+            assert!(matches!(again.unwrap(), Outcome::Done(_)));
         }
         scene.assert_one_of_each();
     }
@@ -240,8 +247,8 @@ async fn a_change_survives_the_loss_of_any_one_answer() {
     ];
     for (method, path) in calls {
         let scene = Scene::set().await;
-        let dear = scene.gateway.create_price(&new_price("pro", 2_900), &key("pro"));
-        let dear = dear.await.unwrap().id;
+        let dear = scene.gateway.create_price(&new_price("pro", 2_900), &key("pro")).await;
+        let dear = dear.unwrap().id;
         let subscription = scene.subscribed().await;
         let mut change = ChangePrice {
             subscription: subscription.id.clone(),
@@ -280,8 +287,9 @@ async fn an_end_survives_the_loss_of_its_answer() {
     let subscription = scene.subscribed().await;
     scene.fault(1, "DELETE", "/v1/subscriptions/*", Fault::DropAnswer);
     let none = Metadata::default();
-    let ended = scene.gateway.cancel(&subscription.id, CancelWhen::Now, &none, &key("end"));
-    assert_eq!(ended.await.unwrap().status, SubscriptionStatus::Canceled);
+    let now = CancelWhen::Now;
+    let ended = scene.gateway.cancel(&subscription.id, now, &none, &key("end")).await;
+    assert_eq!(ended.unwrap().status, SubscriptionStatus::Canceled);
 }
 
 #[tokio::test]
@@ -349,13 +357,10 @@ async fn a_trial_without_a_card_pauses_and_wakes_by_one() {
     assert_eq!(now.status, SubscriptionStatus::Paused);
 
     let none = Metadata::default();
-    let card = |token: &str| token.parse().unwrap();
-    let attach = scene.gateway.attach_payment_method(&scene.customer, &card("pm_card_chargeCustomerFail"), &key("a"));
-    assert!(matches!(attach.await.unwrap(), Outcome::Done(_)));
+    scene.attach("pm_card_chargeCustomerFail").await;
     let woken = scene.gateway.resume(&trial.id, &none, &key("wake")).await.unwrap();
     assert!(matches!(woken, Outcome::Declined { .. }), "{woken:?}");
-    let attach = scene.gateway.attach_payment_method(&scene.customer, &card("pm_card_visa"), &key("b"));
-    assert!(matches!(attach.await.unwrap(), Outcome::Done(_)));
+    scene.attach("pm_card_visa").await;
     let woken = scene.gateway.resume(&trial.id, &none, &key("wake-again")).await.unwrap();
     let Outcome::Done(woken) = woken else { panic!("{woken:?}") };
     assert_eq!(woken.status, SubscriptionStatus::Active);
@@ -380,8 +385,8 @@ async fn a_dispute_names_the_customer_of_its_charge() {
 async fn lists_go_on_where_a_page_ends() {
     let scene = Scene::set().await;
     for number in 0..120 {
-        let made = scene.gateway.create_customer(&new_customer(), &key(&format!("c{number}")));
-        made.await.unwrap();
+        let key = key(&format!("c{number}"));
+        scene.gateway.create_customer(&new_customer(), &key).await.unwrap();
     }
     let mut query = rawdrive_billing::CustomerQuery::default();
     let first = scene.gateway.customers(&query).await.unwrap();

@@ -108,12 +108,12 @@ impl<G: PaymentGateway> Shop<G> {
     /// The gateway fails.
     pub async fn open(till: Till<G>) -> Self {
         let gateway = &till.gateway;
-        let made = gateway.create_price(&price("basic", BASIC), &key("basic"));
-        let basic = made.await.expect("a price can be made").id;
-        let made = gateway.create_price(&price("pro", PRO), &key("pro"));
-        let pro = made.await.expect("a price can be made").id;
-        let made = gateway.create_customer(&new_customer(), &key("customer"));
-        let customer = made.await.expect("a customer can be made").id;
+        let basic = gateway.create_price(&price("basic", BASIC), &key("basic")).await;
+        let basic = basic.expect("a price can be made").id;
+        let pro = gateway.create_price(&price("pro", PRO), &key("pro")).await;
+        let pro = pro.expect("a price can be made").id;
+        let customer = gateway.create_customer(&new_customer(), &key("customer")).await;
+        let customer = customer.expect("a customer can be made").id;
         Self {
             basic,
             pro,
@@ -176,10 +176,9 @@ impl<G: PaymentGateway> Shop<G> {
     }
 
     async fn use_card(&self, card: &PaymentMethodId, name: &str) -> Outcome<CustomerSnapshot> {
-        let attached = self
-            .gateway()
-            .attach_payment_method(&self.customer, card, &key(name));
-        attached.await.expect("it answers")
+        let gateway = self.gateway();
+        let attached = gateway.attach_payment_method(&self.customer, card, &key(name)).await;
+        attached.expect("it answers")
     }
 }
 
