@@ -160,18 +160,19 @@ impl StripeGateway {
         }
         // An answer that is given again under its key is as old as the key: look at what has become of it.
         let now = self.must_find(within, &made.id).await?.snapshot;
-        match now.status {
-            SubscriptionStatus::Incomplete => self.by_latest_invoice(within, now).await,
-            SubscriptionStatus::IncompleteExpired => {
-                let decline = match &now.latest_invoice {
-                    Some(invoice) => self.last_decline(within, invoice).await?,
-                    None => super::answers::generic_decline(),
-                };
-                let left = Some(now);
-                Ok(Outcome::Declined { decline, left })
-            }
-            _ => Ok(Outcome::Done(now)),
+        if now.status == SubscriptionStatus::Incomplete {
+            return self.by_latest_invoice(within, now).await;
         }
+        let Some(first) = made.latest_invoice.filter(|_| now.status.is_final()) else {
+            return Ok(Outcome::Done(now));
+        };
+        if self.invoice_status(within, &first).await? == Some(InvoiceStatus::Paid) {
+            return Ok(Outcome::Done(now));
+        }
+        // It ended before it came to life.
+        let decline = self.last_decline(within, &first).await?;
+        let left = Some(now);
+        Ok(Outcome::Declined { decline, left })
     }
 
     /// The outcome for a subscription that its latest invoice decides.
