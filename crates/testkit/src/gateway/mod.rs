@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rawdrive_billing::{
-    ChargeId, Currency, CustomerId, DisputeId, InvoiceId, PriceId, ProviderEvent, Sold,
-    SoldPrice, SubscriptionId, SubscriptionSnapshot,
+    ChargeId, Currency, CustomerId, DisputeId, InvoiceId, PriceId, ProviderEvent, Sold, SoldPrice,
+    SubscriptionId, SubscriptionSnapshot,
 };
 use rawdrive_plans::Catalogue;
 use rawdrive_tenancy_core::Ambient;
@@ -242,7 +242,12 @@ impl MemoryGateway {
         edit: impl FnOnce(&mut SubscriptionSnapshot),
     ) {
         let mut model = self.model();
-        edit(model.subscriptions.get_mut(id).expect("the subscription is there"));
+        edit(
+            model
+                .subscriptions
+                .get_mut(id)
+                .expect("the subscription is there"),
+        );
         model.subscription_event(id, "updated");
     }
 }

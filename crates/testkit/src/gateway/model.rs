@@ -6,9 +6,9 @@ use chrono::{DateTime, Months, TimeDelta, Utc};
 use rawdrive_billing::{
     Attempt, AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, ChargeId, ChargeSnapshot,
     CheckoutId, CheckoutSnapshot, Currency, CustomerId, CustomerSnapshot, DisputeId,
-    DisputeSnapshot, IdempotencyKey, InvoiceId, InvoiceSnapshot, InvoiceStatus,
-    ItemSnapshot, Metadata, Money, NewCheckout, NewCustomer, PaymentMethodId, PriceId,
-    PriceSnapshot, ProviderEvent, ProviderEventId, ScheduledChange, Subscribe, SubscriptionId,
+    DisputeSnapshot, IdempotencyKey, InvoiceId, InvoiceSnapshot, InvoiceStatus, ItemSnapshot,
+    Metadata, Money, NewCheckout, NewCustomer, PaymentMethodId, PriceId, PriceSnapshot,
+    ProviderEvent, ProviderEventId, ScheduledChange, Subscribe, SubscriptionId,
     SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::Interval;
@@ -76,7 +76,11 @@ impl Model {
 
     pub(super) fn subscription_event(&mut self, id: &SubscriptionId, what: &str) {
         let customer = self.subscriptions[id].customer.clone();
-        self.event(&format!("customer.subscription.{what}"), id.as_str(), Some(&customer));
+        self.event(
+            &format!("customer.subscription.{what}"),
+            id.as_str(),
+            Some(&customer),
+        );
     }
 
     fn invoice_event(&mut self, id: &InvoiceId, what: &str) {
@@ -138,9 +142,15 @@ impl Model {
 
     /// What the customer's means of paying does; nothing where there is none.
     fn card(&self, customer: &CustomerId) -> Option<Card> {
-        let method = self.customers.get(customer)?.default_payment_method.as_ref()?;
+        let method = self
+            .customers
+            .get(customer)?
+            .default_payment_method
+            .as_ref()?;
         let cards = [Card::Declined, Card::Confirms];
-        let found = cards.into_iter().find(|card| card.method() == method.as_str());
+        let found = cards
+            .into_iter()
+            .find(|card| card.method() == method.as_str());
         Some(found.unwrap_or(Card::Good))
     }
 
@@ -160,7 +170,9 @@ impl Model {
             self.attach(&new.customer, method);
         }
         let now = self.second();
-        let trial_end = new.trial_days.map(|days| now + TimeDelta::days(i64::from(days)));
+        let trial_end = new
+            .trial_days
+            .map(|days| now + TimeDelta::days(i64::from(days)));
         let mut item = self.item(&new.price, now);
         if let Some(trial_end) = trial_end {
             item.period_end = trial_end;
@@ -204,7 +216,10 @@ impl Model {
     }
 
     fn set_status(&mut self, id: &SubscriptionId, status: SubscriptionStatus) {
-        self.subscriptions.get_mut(id).expect("the subscription is there").status = status;
+        self.subscriptions
+            .get_mut(id)
+            .expect("the subscription is there")
+            .status = status;
     }
 
     /// Makes and finalizes an invoice for the subscription's current period.
@@ -213,7 +228,10 @@ impl Model {
         let id: InvoiceId = self.id("in");
         self.numbers += 1;
         let number = format!("RD-{:06}", self.numbers);
-        let subscription = self.subscriptions.get_mut(of).expect("the subscription is there");
+        let subscription = self
+            .subscriptions
+            .get_mut(of)
+            .expect("the subscription is there");
         subscription.latest_invoice = Some(id.clone());
         let item = subscription.items[0].clone();
         let due = amount.max(0);
@@ -276,7 +294,8 @@ impl Model {
             at,
             outcome,
         });
-        let more = row.attempt_count < ATTEMPTS && row.billing_reason.as_deref() == Some("subscription_cycle");
+        let more = row.attempt_count < ATTEMPTS
+            && row.billing_reason.as_deref() == Some("subscription_cycle");
         row.next_attempt = more.then(|| at + TimeDelta::days(RETRY_DAYS));
         match collected {
             Collected::Paid => {
@@ -317,13 +336,16 @@ impl Model {
 
     /// A subscription in arrears that has nothing left to pay is in order again.
     fn revive(&mut self, id: &SubscriptionId) {
-        let owes = self.invoices.values().any(|i| {
-            i.subscription.as_ref() == Some(id) && i.status == InvoiceStatus::Open
-        });
+        let owes = self
+            .invoices
+            .values()
+            .any(|i| i.subscription.as_ref() == Some(id) && i.status == InvoiceStatus::Open);
         let status = &self.subscriptions[id].status;
         let waits = matches!(
             status,
-            SubscriptionStatus::PastDue | SubscriptionStatus::Unpaid | SubscriptionStatus::Incomplete
+            SubscriptionStatus::PastDue
+                | SubscriptionStatus::Unpaid
+                | SubscriptionStatus::Incomplete
         );
         if waits && !owes {
             self.set_status(id, SubscriptionStatus::Active);
@@ -389,7 +411,8 @@ impl Model {
         row.next_attempt = None;
         let subscription = row.subscription.clone();
         self.invoice_event(id, "voided");
-        let past_due = |s: &SubscriptionId| self.subscriptions[s].status == SubscriptionStatus::PastDue;
+        let past_due =
+            |s: &SubscriptionId| self.subscriptions[s].status == SubscriptionStatus::PastDue;
         if let Some(subscription) = subscription.filter(past_due) {
             self.revive(&subscription);
         }
@@ -398,7 +421,10 @@ impl Model {
     /// Ends a subscription at once.
     fn end(&mut self, id: &SubscriptionId) {
         let at = self.second();
-        let row = self.subscriptions.get_mut(id).expect("the subscription is there");
+        let row = self
+            .subscriptions
+            .get_mut(id)
+            .expect("the subscription is there");
         if row.status.is_final() {
             return;
         }
@@ -410,8 +436,15 @@ impl Model {
         row.ended_at = Some(at);
         row.canceled_at.get_or_insert(at);
         row.scheduled = None;
-        let of = |i: &InvoiceSnapshot| i.subscription.as_ref() == Some(id) && i.status == InvoiceStatus::Open;
-        let open: Vec<_> = self.invoices.values().filter(|i| of(i)).map(|i| i.id.clone()).collect();
+        let of = |i: &InvoiceSnapshot| {
+            i.subscription.as_ref() == Some(id) && i.status == InvoiceStatus::Open
+        };
+        let open: Vec<_> = self
+            .invoices
+            .values()
+            .filter(|i| of(i))
+            .map(|i| i.id.clone())
+            .collect();
         for invoice in open {
             let row = self.invoices.get_mut(&invoice).expect("it was listed");
             // What is owed is not tried any more; it stays open, as at Stripe.
@@ -481,7 +514,9 @@ impl Model {
         if is_trial {
             return (0, item);
         }
-        let length = (current.period_end - current.period_start).num_seconds().max(1);
+        let length = (current.period_end - current.period_start)
+            .num_seconds()
+            .max(1);
         let left = (current.period_end - date).num_seconds().clamp(0, length);
         let part = |amount: Option<i64>| amount.unwrap_or(0) * left / length;
         if current.price.interval == price.interval {
@@ -526,7 +561,10 @@ impl Model {
                         // The change is taken back, and what it would have cost with it.
                         self.void(&invoice);
                         let latest_invoice = Some(invoice);
-                        let back = SubscriptionSnapshot { latest_invoice, ..before };
+                        let back = SubscriptionSnapshot {
+                            latest_invoice,
+                            ..before
+                        };
                         self.subscriptions.insert(id.clone(), back);
                         return collected;
                     }
@@ -569,9 +607,14 @@ impl Model {
         let until = self.now;
         loop {
             let subscriptions = self.subscriptions.values().filter(|s| renews(&s.status));
-            let periods = subscriptions.filter_map(|s| Some((s.period_end()?, Due::Period(s.id.clone()))));
-            let retries = self.invoices.values().filter(|i| i.status == InvoiceStatus::Open);
-            let retries = retries.filter_map(|i| Some((i.next_attempt?, Due::Attempt(i.id.clone()))));
+            let periods =
+                subscriptions.filter_map(|s| Some((s.period_end()?, Due::Period(s.id.clone()))));
+            let retries = self
+                .invoices
+                .values()
+                .filter(|i| i.status == InvoiceStatus::Open);
+            let retries =
+                retries.filter_map(|i| Some((i.next_attempt?, Due::Attempt(i.id.clone()))));
             let next = periods.chain(retries).filter(|(at, _)| *at <= until).min();
             let Some((at, due)) = next else {
                 break;
@@ -642,7 +685,10 @@ impl Model {
     }
 
     pub(super) fn decide_dispute(&mut self, id: &DisputeId, status: &str) {
-        self.disputes.get_mut(id).expect("the dispute is there").status = status.to_owned();
+        self.disputes
+            .get_mut(id)
+            .expect("the dispute is there")
+            .status = status.to_owned();
         self.event("charge.dispute.closed", id.as_str(), None);
     }
 
@@ -688,7 +734,11 @@ impl Model {
         checkout.status = "complete".to_owned();
         checkout.url = None;
         checkout.subscription = Some(subscription);
-        self.event("checkout.session.completed", id.as_str(), Some(&new.customer));
+        self.event(
+            "checkout.session.completed",
+            id.as_str(),
+            Some(&new.customer),
+        );
     }
 }
 

@@ -148,7 +148,11 @@ fn page<T: Clone>(all: &[T], after: Option<&str>, name: impl Fn(&T) -> String) -
 }
 
 fn missing<T>(found: bool, then: impl FnOnce() -> T) -> Result<T, Answer> {
-    if found { Ok(then()) } else { Err(Answer::Rejected("resource_missing")) }
+    if found {
+        Ok(then())
+    } else {
+        Err(Answer::Rejected("resource_missing"))
+    }
 }
 
 impl PaymentGateway for MemoryGateway {
@@ -162,7 +166,9 @@ impl PaymentGateway for MemoryGateway {
         key: &IdempotencyKey,
     ) -> Result<CustomerSnapshot, GatewayError> {
         let call = format!("create_customer {new:?}");
-        match self.once(key, call, |model| Answer::Customer(model.create_customer(new)))? {
+        match self.once(key, call, |model| {
+            Answer::Customer(model.create_customer(new))
+        })? {
             Answer::Customer(made) => Ok(made),
             _ => unreachable!("a key's call is compared before its answer is given"),
         }
@@ -215,7 +221,10 @@ impl PaymentGateway for MemoryGateway {
             let (Some(customer), Some(price)) = (customer, price) else {
                 return Answer::Rejected("resource_missing");
             };
-            if customer.currency.is_some_and(|currency| currency != price.currency) {
+            if customer
+                .currency
+                .is_some_and(|currency| currency != price.currency)
+            {
                 return Answer::Rejected("currency_mismatch");
             }
             let pays = new.payment_method.is_some() || customer.default_payment_method.is_some();
@@ -243,7 +252,10 @@ impl PaymentGateway for MemoryGateway {
         customer: &CustomerId,
     ) -> Result<Vec<SubscriptionSnapshot>, GatewayError> {
         self.look(|model| {
-            let of = model.subscriptions.values().filter(|s| s.customer == *customer);
+            let of = model
+                .subscriptions
+                .values()
+                .filter(|s| s.customer == *customer);
             of.cloned().collect()
         })
     }
@@ -388,7 +400,9 @@ impl PaymentGateway for MemoryGateway {
         key: &IdempotencyKey,
     ) -> Result<CheckoutSnapshot, GatewayError> {
         let call = format!("checkout {new:?}");
-        match self.once(key, call, |model| Answer::Checkout(model.open_checkout(new)))? {
+        match self.once(key, call, |model| {
+            Answer::Checkout(model.open_checkout(new))
+        })? {
             Answer::Checkout(made) => Ok(made),
             _ => unreachable!("a key's call is compared before its answer is given"),
         }
@@ -398,7 +412,12 @@ impl PaymentGateway for MemoryGateway {
         &self,
         id: &CheckoutId,
     ) -> Result<Option<CheckoutSnapshot>, GatewayError> {
-        self.look(|model| model.checkouts.get(id).map(|(checkout, _)| checkout.clone()))
+        self.look(|model| {
+            model
+                .checkouts
+                .get(id)
+                .map(|(checkout, _)| checkout.clone())
+        })
     }
 
     async fn expire_checkout(&self, id: &CheckoutId) -> Result<CheckoutSnapshot, GatewayError> {
@@ -439,7 +458,9 @@ impl PaymentGateway for MemoryGateway {
     async fn price(&self, lookup_key: &str) -> Result<Option<PriceSnapshot>, GatewayError> {
         self.look(|model| {
             let mut prices = model.prices.values();
-            prices.find(|p| p.lookup_key.as_deref() == Some(lookup_key)).cloned()
+            prices
+                .find(|p| p.lookup_key.as_deref() == Some(lookup_key))
+                .cloned()
         })
     }
 
@@ -449,7 +470,8 @@ impl PaymentGateway for MemoryGateway {
         key: &IdempotencyKey,
     ) -> Result<PriceSnapshot, GatewayError> {
         let answer = self.once(key, format!("create_price {new:?}"), |model| {
-            let taken = |p: &PriceSnapshot| p.lookup_key.as_deref() == Some(new.lookup_key.as_str());
+            let taken =
+                |p: &PriceSnapshot| p.lookup_key.as_deref() == Some(new.lookup_key.as_str());
             if model.prices.values().any(taken) {
                 return Answer::Rejected("resource_already_exists");
             }

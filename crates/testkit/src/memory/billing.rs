@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
-    Account, Billed, BillingDirectory, BillingStore, BillingTx, Currency, CustomerId,
-    Dirty, Disposition, Inbox, InboxTx, InvoiceId, InvoiceSnapshot, Lane, Leasing, ObjectRef,
-    Operation, OperationOutcome, OperationsTx, Payer, PriceId, ProviderEvent, ProviderEventId,
-    Receipt, Sold, SoldPrice, Subscription, SubscriptionId, Waiting, WaitingFor,
+    Account, Billed, BillingDirectory, BillingStore, BillingTx, Currency, CustomerId, Dirty,
+    Disposition, Inbox, InboxTx, InvoiceId, InvoiceSnapshot, Lane, Leasing, ObjectRef, Operation,
+    OperationOutcome, OperationsTx, Payer, PriceId, ProviderEvent, ProviderEventId, Receipt, Sold,
+    SoldPrice, Subscription, SubscriptionId, Waiting, WaitingFor,
 };
 use rawdrive_plans::{Catalogue, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
@@ -123,7 +123,10 @@ pub(super) struct Global {
 
 impl Global {
     fn touch(&mut self, object: &ObjectRef, customer: Option<&CustomerId>) {
-        self.objects.entry(object.clone()).or_default().touch(customer);
+        self.objects
+            .entry(object.clone())
+            .or_default()
+            .touch(customer);
     }
 
     /// The row, where the lease is still this worker's.
@@ -202,7 +205,9 @@ impl Inbox for MemoryStore {
             if global.events.contains_key(&id) {
                 return Receipt::Known;
             }
-            global.events.insert(id, (event.clone(), disposition.clone()));
+            global
+                .events
+                .insert(id, (event.clone(), disposition.clone()));
             if let Disposition::Touches(object) = disposition {
                 global.touch(object, event.envelope.customer.as_ref());
             }
@@ -212,7 +217,9 @@ impl Inbox for MemoryStore {
     }
 
     async fn has_event(&self, event: &ProviderEventId) -> Result<bool, StoreError> {
-        self.look("look for an event", |state| state.billing.events.contains_key(event))
+        self.look("look for an event", |state| {
+            state.billing.events.contains_key(event)
+        })
     }
 
     async fn touch(
@@ -246,12 +253,14 @@ impl Inbox for MemoryStore {
         lease: TimeDelta,
     ) -> Result<Leasing, StoreError> {
         let real = self.ambient.lease_now();
-        self.statement("lease an object", |global| match global.objects.get_mut(object) {
-            Some(row) if row.is_leased(real) => Leasing::Held,
-            Some(row) if row.version > row.settled => {
-                Leasing::Leased(row.lease(object, real + lease))
+        self.statement("lease an object", |global| {
+            match global.objects.get_mut(object) {
+                Some(row) if row.is_leased(real) => Leasing::Held,
+                Some(row) if row.version > row.settled => {
+                    Leasing::Leased(row.lease(object, real + lease))
+                }
+                Some(_) | None => Leasing::Settled,
             }
-            Some(_) | None => Leasing::Settled,
         })
         .await
     }
@@ -336,7 +345,8 @@ impl Inbox for MemoryStore {
         self.look("list ignored events", |state| {
             let events = state.billing.events.iter();
             let ignored = events.filter(|(id, (_, disposition))| {
-                matches!(disposition, Disposition::Ignored(_)) && after.is_none_or(|after| *id > after)
+                matches!(disposition, Disposition::Ignored(_))
+                    && after.is_none_or(|after| *id > after)
             });
             let page = ignored.take(limit as usize);
             page.map(|(_, (event, _))| event.clone()).collect()
@@ -384,13 +394,16 @@ impl BillingDirectory for MemoryStore {
     }
 
     async fn exists(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
-        self.look("look for a workspace", |state| state.workspaces.contains_key(&workspace))
+        self.look("look for a workspace", |state| {
+            state.workspaces.contains_key(&workspace)
+        })
     }
 
     async fn due_reviews(&self, limit: u32) -> Result<Vec<WorkspaceId>, StoreError> {
         let now = self.ambient.now();
         self.look("look for reviews", |state| {
-            let due = |rows: &super::Rows| rows.billing.account.review_at.is_some_and(|at| at <= now);
+            let due =
+                |rows: &super::Rows| rows.billing.account.review_at.is_some_and(|at| at <= now);
             let workspaces = state.workspaces.iter().filter(|(_, rows)| due(rows));
             workspaces.map(|(id, _)| *id).take(limit as usize).collect()
         })
@@ -404,7 +417,8 @@ impl BillingDirectory for MemoryStore {
         self.look("look for operations", |state| {
             let all = state.workspaces.iter().flat_map(|(workspace, rows)| {
                 let operations = rows.billing.operations.values();
-                let left = operations.filter(|(o, ended)| ended.is_none() && o.leased_until <= real);
+                let left =
+                    operations.filter(|(o, ended)| ended.is_none() && o.leased_until <= real);
                 left.map(|(operation, _)| (*workspace, operation.id))
             });
             all.take(limit as usize).collect()
@@ -412,7 +426,9 @@ impl BillingDirectory for MemoryStore {
     }
 
     async fn sold_prices(&self) -> Result<Vec<SoldPrice>, StoreError> {
-        self.look("list prices", |state| state.billing.prices.values().cloned().collect())
+        self.look("list prices", |state| {
+            state.billing.prices.values().cloned().collect()
+        })
     }
 
     async fn put_price(&self, price: &SoldPrice) -> Result<(), StoreError> {
@@ -499,7 +515,9 @@ impl BillingTx for MemoryTx {
 
     async fn published(&mut self, sold: &Sold) -> Result<Option<Arc<Plan>>, StoreError> {
         let plans = &self.global("read a plan")?.plans;
-        let found = plans.iter().find(|p| p.slug == sold.plan && p.version == sold.version);
+        let found = plans
+            .iter()
+            .find(|p| p.slug == sold.plan && p.version == sold.version);
         Ok(found.cloned())
     }
 
@@ -515,12 +533,20 @@ impl BillingTx for MemoryTx {
     }
 
     async fn invoice(&mut self, id: &InvoiceId) -> Result<Option<InvoiceSnapshot>, StoreError> {
-        Ok(self.read("read an invoice")?.billing.invoices.get(id).cloned())
+        Ok(self
+            .read("read an invoice")?
+            .billing
+            .invoices
+            .get(id)
+            .cloned())
     }
 
     async fn owed_invoices(&mut self) -> Result<Vec<InvoiceSnapshot>, StoreError> {
         let invoices = self.read("read invoices")?.billing.invoices.values();
-        Ok(invoices.filter(|invoice| invoice.is_owed()).cloned().collect())
+        Ok(invoices
+            .filter(|invoice| invoice.is_owed())
+            .cloned()
+            .collect())
     }
 
     async fn put_invoice(&mut self, invoice: &InvoiceSnapshot) -> Result<(), StoreError> {
@@ -607,7 +633,9 @@ impl OperationsTx for MemoryTx {
         outcome: &OperationOutcome,
     ) -> Result<bool, StoreError> {
         let ours = ours(self, "end an operation", operation)?;
-        Ok(ours.map(|(_, ended)| *ended = Some(outcome.clone())).is_some())
+        Ok(ours
+            .map(|(_, ended)| *ended = Some(outcome.clone()))
+            .is_some())
     }
 
     async fn outcome(&mut self, id: OperationId) -> Result<Option<OperationOutcome>, StoreError> {
