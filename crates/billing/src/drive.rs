@@ -17,7 +17,7 @@ use crate::gateway::{
 };
 use crate::ids::{CustomerId, InvoiceId};
 use crate::operation::{OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest};
-use crate::ports::{BillingStore, BillingTx as _, OperationsTx as _};
+use crate::ports::{Account, BillingStore, BillingTx as _, OperationsTx as _, Subscription};
 use crate::sell::BillingError;
 use crate::snapshot::{Metadata, SubscriptionSnapshot, SubscriptionStatus};
 use crate::work::{Billing, project_object, scope};
@@ -47,10 +47,13 @@ impl From<OperationOutcome> for Ended {
     }
 }
 
-/// Carries out what is asked for, or joins the operation under way that wishes the same.
+/// Carries out what is asked for, or joins the operation under way that wishes the same. Where it would be a new one,
+/// `still` looks at the rows once more in the transaction that begins it: whoever was before has written them before
+/// their operation ended.
 pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
     scope: &WorkspaceScope,
+    still: impl FnOnce(&Account, &[Subscription]) -> Result<(), BillingError> + Send,
     request: impl FnOnce(Metadata) -> OperationRequest,
 ) -> Result<Ended, BillingError> {
     let id: OperationId = billing.ambient.id();
@@ -68,6 +71,7 @@ pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
         tx.commit().await?;
         return drive(billing, scope, operation, true).await;
     }
+    still(&tx.account().await?, &tx.subscriptions().await?)?;
     let operation = Operation {
         id,
         request,
@@ -195,13 +199,19 @@ async fn put_down<S: BillingStore, G: PaymentGateway>(
     })
 }
 
-/// Writes down how it ended, and brings what it changed up to date.
+/// Brings what it changed up to date, then writes down how it ended: who comes next finds both.
 async fn end<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
     scope: &WorkspaceScope,
     operation: &Operation,
     ended: Ended,
 ) -> Result<Ended, BillingError> {
+    if let OperationOutcome::Subscription { subscription } = &ended.outcome {
+        let changed = ObjectRef::new(ObjectKind::Subscription, subscription);
+        if !project_object(billing, &changed, None).await? {
+            return put_down(billing, scope, operation, None).await;
+        }
+    }
     let mut tx = billing.store.begin_billing(scope).await?;
     tx.standing().await?;
     if !tx.end_operation(operation, &ended.outcome).await? {
@@ -233,10 +243,6 @@ async fn end<S: BillingStore, G: PaymentGateway>(
     if let Some(customer) = customer {
         // What came of the customer before it was linked has waited for this.
         billing.store.unpark(&customer).await?;
-    }
-    if let OperationOutcome::Subscription { subscription } = &ended.outcome {
-        let changed = ObjectRef::new(ObjectKind::Subscription, subscription);
-        project_object(billing, &changed, None).await?;
     }
     Ok(ended)
 }

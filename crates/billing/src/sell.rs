@@ -203,14 +203,15 @@ pub async fn subscribe<S: BillingStore, G: PaymentGateway>(
         Known::read(billing, scope).await?,
     );
     let price = known.price(&plan, order.interval)?;
-    not_yet_subscribed(&known)?;
+    not_yet_subscribed(&known.subscriptions)?;
     let trial_days = known.trial_days(&plan);
     if payment_method.is_none() && trial_days.is_none() {
         return Err(BillingError::NoPaymentMethod);
     }
     let customer = customer(billing, scope, &known).await?;
     close_checkout(billing, &known).await?;
-    let ended = carry_out(billing, scope, |metadata| {
+    let still = |_: &Account, rows: &[Subscription]| not_yet_subscribed(rows);
+    let ended = carry_out(billing, scope, still, |metadata| {
         OperationRequest::Subscribe(Subscribe {
             customer,
             price,
@@ -223,10 +224,9 @@ pub async fn subscribe<S: BillingStore, G: PaymentGateway>(
     subscribed(billing, scope, ended).await
 }
 
-fn not_yet_subscribed(known: &Known) -> Result<(), BillingError> {
+fn not_yet_subscribed(subscriptions: &[Subscription]) -> Result<(), BillingError> {
     // One at a price that is none of ours counts too: two would both be charged.
-    let has_one = known
-        .subscriptions
+    let has_one = subscriptions
         .iter()
         .any(|s| s.snapshot.status.is_live() && !s.snapshot.status.is_final());
     if has_one {
@@ -290,14 +290,25 @@ async fn customer<S: BillingStore, G: PaymentGateway>(
     if let Some(customer) = &known.account.customer {
         return Ok(customer.clone());
     }
-    let ended = carry_out(billing, scope, |metadata| {
+    let mut made = None;
+    let still = |account: &Account, _: &[Subscription]| {
+        made.clone_from(&account.customer);
+        made.as_ref()
+            .map_or(Ok(()), |_| Err(BillingError::OperationInProgress))
+    };
+    let ended = carry_out(billing, scope, still, |metadata| {
         OperationRequest::CreateCustomer(NewCustomer {
             name: known.payer.name.clone(),
             email: known.payer.email.clone(),
             metadata,
         })
     })
-    .await?;
+    .await;
+    if let Some(customer) = made {
+        // Somebody made it while we looked away.
+        return Ok(customer);
+    }
+    let ended = ended?;
     match ended.outcome {
         OperationOutcome::Customer { customer } => Ok(customer),
         outcome => Err(refusal(billing, outcome, None).await?),
@@ -369,7 +380,22 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
         .item()
         .ok_or(BillingError::NoSubscription)?;
     let (subscription, item) = (current.snapshot.id.clone(), item.id.clone());
-    let ended = carry_out(billing, scope, |metadata| {
+    let still = |_: &Account, rows: &[Subscription]| {
+        let now = rows
+            .iter()
+            .find(|row| row.snapshot.id == current.snapshot.id);
+        let same = now.is_some_and(|now| {
+            // As it was when the facts were gathered.
+            (&now.snapshot.items, &now.snapshot.status)
+                == (&current.snapshot.items, &current.snapshot.status)
+        });
+        if same {
+            Ok(())
+        } else {
+            Err(BillingError::PlanChangeStale)
+        }
+    };
+    let ended = carry_out(billing, scope, still, |metadata| {
         OperationRequest::ChangePrice(ChangePrice {
             subscription,
             item,
@@ -443,11 +469,16 @@ pub async fn cancel<S: BillingStore, G: PaymentGateway>(
     let known = Known::read(billing, scope).await?;
     let current = known.current()?;
     let subscription = current.snapshot.id.clone();
-    let ended = carry_out(billing, scope, |metadata| OperationRequest::Cancel {
-        subscription,
-        when,
-        metadata,
-    })
+    let ended = carry_out(
+        billing,
+        scope,
+        |_, _| Ok(()),
+        |metadata| OperationRequest::Cancel {
+            subscription,
+            when,
+            metadata,
+        },
+    )
     .await?;
     subscribed(billing, scope, ended).await
 }
@@ -462,10 +493,15 @@ pub async fn resume<S: BillingStore, G: PaymentGateway>(
 ) -> Result<Subscription, BillingError> {
     let known = Known::read(billing, scope).await?;
     let subscription = known.current()?.snapshot.id.clone();
-    let ended = carry_out(billing, scope, |metadata| OperationRequest::Resume {
-        subscription,
-        metadata,
-    })
+    let ended = carry_out(
+        billing,
+        scope,
+        |_, _| Ok(()),
+        |metadata| OperationRequest::Resume {
+            subscription,
+            metadata,
+        },
+    )
     .await?;
     subscribed(billing, scope, ended).await
 }
@@ -486,11 +522,12 @@ pub async fn checkout<S: BillingStore, G: PaymentGateway>(
         Known::read(billing, scope).await?,
     );
     let price = known.price(&plan, order.interval)?;
-    not_yet_subscribed(&known)?;
+    not_yet_subscribed(&known.subscriptions)?;
     let customer = customer(billing, scope, &known).await?;
     close_checkout(billing, &known).await?;
     let trial_days = known.trial_days(&plan);
-    let ended = carry_out(billing, scope, |metadata| {
+    let still = |_: &Account, rows: &[Subscription]| not_yet_subscribed(rows);
+    let ended = carry_out(billing, scope, still, |metadata| {
         OperationRequest::Checkout(NewCheckout {
             customer,
             price,
@@ -538,11 +575,16 @@ pub async fn cancel_all<S: BillingStore, G: PaymentGateway>(
             continue;
         }
         let subscription = row.snapshot.id.clone();
-        carry_out(billing, scope, |metadata| OperationRequest::Cancel {
-            subscription,
-            when: CancelWhen::Now,
-            metadata,
-        })
+        carry_out(
+            billing,
+            scope,
+            |_, _| Ok(()),
+            |metadata| OperationRequest::Cancel {
+                subscription,
+                when: CancelWhen::Now,
+                metadata,
+            },
+        )
         .await?;
     }
     Ok(())

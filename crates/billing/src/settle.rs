@@ -11,7 +11,7 @@ use rawdrive_tenancy_core::job::{JobsTx, Work};
 use serde_json::{Value, json};
 
 use crate::decide::{Basis, Grace, GraceStage, basis, grace, read_only};
-use crate::ports::{Account, BillingTx, Sold};
+use crate::ports::{Account, BillingTx, Sold, Subscription};
 
 /// A stage of a grace was reached; facts `stage`, `until`, `invoice`.
 pub const GRACE_REACHED: &str = "billing.grace_reached";
@@ -91,8 +91,7 @@ pub async fn settle_standing(
 
     let basis = basis(account.grant.as_ref(), &subscriptions, now);
     let (mut plan, mut schedule, mut forgiven) = (None, Schedule::default(), None);
-    // The day of the month outlives what it came from: a new anchor would begin a period anew, and grant it again.
-    schedule.billing_anchor = standing.billing_anchor;
+    schedule.billing_anchor = anchor(&subscriptions).or(standing.billing_anchor);
     match basis {
         Basis::Untouched => return note_review(tx, account, None).await,
         Basis::Nothing => {}
@@ -131,6 +130,14 @@ pub async fn settle_standing(
         schedule.ends.map(|end| end.at),
     ];
     note_review(tx, account, next.into_iter().flatten().min()).await
+}
+
+/// The day of the month outlives the subscription that it came from: another one would begin a period anew, and grant
+/// it again.
+fn anchor(subscriptions: &[Subscription]) -> Option<DateTime<Utc>> {
+    let lived = subscriptions.iter().filter(|s| s.snapshot.status.is_live());
+    let latest = lived.max_by_key(|s| (s.snapshot.created, &s.snapshot.id));
+    latest.map(|s| s.snapshot.billing_cycle_anchor)
 }
 
 /// Nobody is moved to a newer version of the free plan who is on it already.

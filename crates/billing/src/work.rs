@@ -109,7 +109,8 @@ pub async fn project_next<S: BillingStore, G: PaymentGateway>(
 }
 
 /// Brings one object up to date at once, for an answer that shows it. Where a worker is at it, its work is waited
-/// for, for a moment: what it had fetched before may be older, and then it is this one's turn.
+/// for, for a moment: what it had fetched before may be older, and then it is this one's turn. Whether it is up to
+/// date now.
 ///
 /// # Errors
 /// The database's.
@@ -117,21 +118,22 @@ pub async fn project_object<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
     object: &ObjectRef,
     customer: Option<&CustomerId>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     billing.store.touch(object, customer).await?;
     for _ in 0..WAIT_TRIES {
         let lease = TimeDelta::seconds(LEASE_SECONDS);
         match billing.store.lease_object(object, lease).await? {
             Leasing::Leased(dirty) => match project_dirty(billing, &dirty).await? {
+                Step::Projected => return Ok(true),
+                Step::Parked | Step::Retried | Step::Buried => return Ok(false),
                 Step::Lost => {}
-                Step::Projected | Step::Parked | Step::Retried | Step::Buried => break,
             },
-            Leasing::Settled => break,
+            Leasing::Settled => return Ok(true),
             Leasing::Held => {}
         }
         tokio::time::sleep(WAIT).await;
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn project_dirty<S: BillingStore, G: PaymentGateway>(

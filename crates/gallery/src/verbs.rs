@@ -121,7 +121,7 @@ pub async fn save_branding(
     if !standing.feature(&feature, ambient.now()).value {
         return Err(BrandingError::NotAvailable {
             feature,
-            plan: standing.plan.slug.clone(),
+            plan: standing.plan_at(ambient.now()).slug.clone(),
         });
     }
     let before = tx.branding().await?;

@@ -152,7 +152,7 @@ impl App {
             "current": exceeded.denied.current,
             "requested": exceeded.denied.requested,
             "limit": exceeded.denied.limit,
-            "plan": standing.plan.slug,
+            "plan": standing.plan_at(self.ambient().now()).slug,
             "resets_at": resets_at.map(time),
             "upgrade_url": self.upgrade_url(),
         }))

@@ -50,7 +50,10 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
         order.insert(at, n - 1);
         order
     };
-    shorter.iter().flat_map(|order| (0..n).map(move |at| insert(order, at))).collect()
+    shorter
+        .iter()
+        .flat_map(|order| (0..n).map(move |at| insert(order, at)))
+        .collect()
 }
 
 #[tokio::test]
@@ -65,7 +68,12 @@ async fn six_events_of_one_story_in_every_order_twice_each_by_one_to_eight_worke
         "customer.updated",
     ];
     let history = studio.gateway().history();
-    let last = |kind: &str| history.iter().rfind(|event| event.envelope.kind == kind).unwrap();
+    let last = |kind: &str| {
+        history
+            .iter()
+            .rfind(|event| event.envelope.kind == kind)
+            .unwrap()
+    };
     let events: Vec<&ProviderEvent> = kinds.iter().map(|kind| last(kind)).collect();
     let mut expected: Option<(Outcome, _)> = None;
     let orders = permutations(events.len());
@@ -81,7 +89,11 @@ async fn six_events_of_one_story_in_every_order_twice_each_by_one_to_eight_worke
         }
         studio.work(n % 8 + 1).await;
         let (outcome, audited) = (studio.outcome(), studio.audited());
-        assert!(outcome.standing.starts_with("professional 1"), "{}", outcome.standing);
+        assert!(
+            outcome.standing.starts_with("professional 1"),
+            "{}",
+            outcome.standing
+        );
         let by_subject: Vec<_> = audited
             .iter()
             .filter(|((_, subject), _)| !subject.starts_with("ws_"))
@@ -101,12 +113,24 @@ async fn six_events_of_one_story_in_every_order_twice_each_by_one_to_eight_worke
 async fn deleted_before_created_and_two_events_of_one_second_in_both_orders() {
     let studio = story().await;
     let subscription = studio.gateway().books().subscriptions[0].clone();
-    rawdrive_billing::cancel(&studio.billing, &studio.scope, rawdrive_billing::CancelWhen::Now)
-        .await
-        .unwrap();
+    rawdrive_billing::cancel(
+        &studio.billing,
+        &studio.scope,
+        rawdrive_billing::CancelWhen::Now,
+    )
+    .await
+    .unwrap();
     let history = studio.gateway().history();
-    let find = |kind: &str| history.iter().find(|event| event.envelope.kind == kind).unwrap();
-    let (created, deleted) = (find("customer.subscription.created"), find("customer.subscription.deleted"));
+    let find = |kind: &str| {
+        history
+            .iter()
+            .find(|event| event.envelope.kind == kind)
+            .unwrap()
+    };
+    let (created, deleted) = (
+        find("customer.subscription.created"),
+        find("customer.subscription.deleted"),
+    );
     for pair in [[created, deleted], [deleted, created]] {
         let studio = beside(&studio).await;
         for event in pair {
@@ -117,7 +141,11 @@ async fn deleted_before_created_and_two_events_of_one_second_in_both_orders() {
         assert_eq!(studio.plan(), "free 1");
         let audited = studio.audited();
         for action in ["subscription.created", "subscription.ended"] {
-            assert_eq!(audited.get(&(action.to_owned(), id.to_string())), Some(&1), "{action}");
+            assert_eq!(
+                audited.get(&(action.to_owned(), id.to_string())),
+                Some(&1),
+                "{action}"
+            );
         }
     }
     // A second holds both: nothing of an order can be read from their time.
@@ -216,13 +244,21 @@ async fn trace(number: u64) {
         delivered += 1;
     }
     studio.reconcile().await;
-    assert_eq!(studio.reconcile().await, Vec::<String>::new(), "trace {number} drifts on");
+    assert_eq!(
+        studio.reconcile().await,
+        Vec::<String>::new(),
+        "trace {number} drifts on"
+    );
     // Whoever sees nothing but the end comes to the same.
     let fresh = beside(&studio).await;
     fresh.reconcile().await;
     let (outcome, expected) = (studio.outcome(), fresh.outcome());
     let books = studio.gateway().books();
-    let projected: Vec<_> = outcome.subscriptions.iter().map(|s| s.snapshot.clone()).collect();
+    let projected: Vec<_> = outcome
+        .subscriptions
+        .iter()
+        .map(|s| s.snapshot.clone())
+        .collect();
     assert_eq!(projected, books.subscriptions, "trace {number}");
     let lost: Vec<_> = expected.effects.difference(&outcome.effects).collect();
     assert!(lost.is_empty(), "trace {number} has not had {lost:?}");
@@ -236,19 +272,46 @@ async fn trace(number: u64) {
         "trace {number}"
     );
     for ((action, subject), count) in studio.audited() {
-        let keyed = ["subscription.created", "subscription.ended", "invoice.paid", "invoice.voided"];
-        assert!(!keyed.contains(&action.as_str()) || count == 1, "trace {number}: {action} {subject} {count}");
+        let keyed = [
+            "subscription.created",
+            "subscription.ended",
+            "invoice.paid",
+            "invoice.voided",
+        ];
+        assert!(
+            !keyed.contains(&action.as_str()) || count == 1,
+            "trace {number}: {action} {subject} {count}"
+        );
     }
 }
 
-/// `RAWDRIVE_TRACES` says how many, 20,000 by default.
-#[tokio::test]
-async fn random_traces_with_drops_followed_by_a_reconcile() {
+/// A quarter of the traces. `RAWDRIVE_TRACES` says how many there are, 20,000 by default.
+async fn quarter(of: u64) {
     let traces = std::env::var("RAWDRIVE_TRACES").ok();
     let traces = traces.map_or(20_000, |text| text.parse().expect("a number of traces"));
-    for number in 0..traces {
+    for number in (0..traces).filter(|number| number % 4 == of) {
         trace(number).await;
     }
+}
+
+#[tokio::test]
+async fn random_traces_with_drops_followed_by_a_reconcile_1() {
+    quarter(0).await;
+}
+
+#[tokio::test]
+async fn random_traces_with_drops_followed_by_a_reconcile_2() {
+    quarter(1).await;
+}
+
+#[tokio::test]
+async fn random_traces_with_drops_followed_by_a_reconcile_3() {
+    quarter(2).await;
+}
+
+#[tokio::test]
+async fn random_traces_with_drops_followed_by_a_reconcile_4() {
+    quarter(3).await;
 }
 
 #[tokio::test]
@@ -261,7 +324,12 @@ async fn what_comes_before_its_customer_is_linked_waits_and_is_applied_then() {
     }
     other.deliver_all().await;
     let waiting = other.billing.store.waiting(100).await.unwrap();
-    assert!(waiting.iter().all(|w| w.waiting_for == WaitingFor::Customer) && !waiting.is_empty());
+    assert!(
+        waiting
+            .iter()
+            .all(|w| w.waiting_for == WaitingFor::Customer)
+            && !waiting.is_empty()
+    );
     assert_eq!(other.plan(), "free 1");
     link(&other, &studio).await;
     let customer = studio.gateway().books().customers[0].clone();
@@ -275,16 +343,25 @@ async fn what_comes_before_its_customer_is_linked_waits_and_is_applied_then() {
 async fn metadata_that_names_another_workspace_changes_nothing_there() {
     let studio = Studio::open().await;
     let victim = {
-        let free = studio.billing.catalogue.newest(&rawdrive_plans::Slug::free()).unwrap();
+        let free = studio
+            .billing
+            .catalogue
+            .newest(&rawdrive_plans::Slug::free())
+            .unwrap();
         studio.billing.store.workspace(&free).await.unwrap()
     };
     let made = studio.subscribe("professional", Card::Good).await.unwrap();
     let named = rawdrive_billing::Metadata::of(victim.workspace(), None);
-    studio.gateway().edit_subscription(&made.snapshot.id, |s| s.metadata = named);
+    studio
+        .gateway()
+        .edit_subscription(&made.snapshot.id, |s| s.metadata = named);
     studio.deliver_all().await;
     studio.reconcile().await;
     let rows = studio.billing.store.rows(&victim);
-    assert_eq!((rows.standing.plan.slug.as_str(), rows.audit.len()), ("free", 0));
+    assert_eq!(
+        (rows.standing.plan.slug.as_str(), rows.audit.len()),
+        ("free", 0)
+    );
     assert_eq!(studio.plan(), "professional 1");
 }
 
@@ -304,21 +381,45 @@ async fn an_object_of_the_other_mode_and_one_that_is_not_there_wait_for_an_opera
         studio.deliver(&event).await;
     }
     for _ in 0..10 {
-        while rawdrive_billing::project_next(&studio.billing).await.unwrap().is_some() {}
+        while rawdrive_billing::project_next(&studio.billing)
+            .await
+            .unwrap()
+            .is_some()
+        {}
         studio.surroundings.advance_leases(TimeDelta::minutes(1));
     }
     assert_eq!(studio.outcome(), before);
     let waiting = studio.billing.store.waiting(10).await.unwrap();
-    let names: Vec<_> = waiting.iter().map(|w| (w.object.to_string(), w.waiting_for.clone())).collect();
-    let operator = |reason: &str| WaitingFor::Operator { reason: reason.to_owned() };
-    assert_eq!(names, [
-        (format!("subscription {}", made.snapshot.id), operator("it is of the other mode (test or live)")),
-        ("invoice in_ghost".to_owned(), operator("the provider knows no such object")),
-    ]);
-    studio.gateway().edit_subscription(&made.snapshot.id, |s| s.livemode = false);
+    let names: Vec<_> = waiting
+        .iter()
+        .map(|w| (w.object.to_string(), w.waiting_for.clone()))
+        .collect();
+    let operator = |reason: &str| WaitingFor::Operator {
+        reason: reason.to_owned(),
+    };
+    assert_eq!(
+        names,
+        [
+            (
+                format!("subscription {}", made.snapshot.id),
+                operator("it is of the other mode (test or live)")
+            ),
+            (
+                "invoice in_ghost".to_owned(),
+                operator("the provider knows no such object")
+            ),
+        ]
+    );
+    studio
+        .gateway()
+        .edit_subscription(&made.snapshot.id, |s| s.livemode = false);
     assert_eq!(replay(&studio.billing).await.unwrap(), 2);
     studio.surroundings.advance_leases(TimeDelta::minutes(1));
-    while rawdrive_billing::project_next(&studio.billing).await.unwrap().is_some() {}
+    while rawdrive_billing::project_next(&studio.billing)
+        .await
+        .unwrap()
+        .is_some()
+    {}
     assert_eq!(studio.plan(), "free 1");
 }
 
@@ -326,10 +427,15 @@ async fn an_object_of_the_other_mode_and_one_that_is_not_there_wait_for_an_opera
 async fn an_unknown_state_grants_nothing_and_is_kept() {
     let studio = Studio::open().await;
     let made = studio.subscribe("professional", Card::Good).await.unwrap();
-    studio.gateway().set_unknown_status(&made.snapshot.id, "dormant");
+    studio
+        .gateway()
+        .set_unknown_status(&made.snapshot.id, "dormant");
     studio.deliver_all().await;
     assert_eq!(studio.plan(), "free 1");
-    assert_eq!(studio.outcome().subscriptions[0].snapshot.status.as_str(), "dormant");
+    assert_eq!(
+        studio.outcome().subscriptions[0].snapshot.status.as_str(),
+        "dormant"
+    );
 }
 
 #[tokio::test]
@@ -345,13 +451,31 @@ async fn disputes_refunds_and_a_deleted_customer_are_told_once() {
     studio.deliver_all().await;
     studio.deliver_all().await;
     let audited = studio.audited();
-    let count = |action: &str| audited.iter().filter(|((a, _), _)| a == action).map(|(_, n)| *n).sum::<usize>();
-    let actions = ["dispute.opened", "dispute.closed", "charge.refunded", "billing.customer_deleted", "subscription.ended"];
+    let count = |action: &str| {
+        audited
+            .iter()
+            .filter(|((a, _), _)| a == action)
+            .map(|(_, n)| *n)
+            .sum::<usize>()
+    };
+    let actions = [
+        "dispute.opened",
+        "dispute.closed",
+        "charge.refunded",
+        "billing.customer_deleted",
+        "subscription.ended",
+    ];
     assert_eq!(actions.map(count), [1; 5], "{audited:?}");
     assert_eq!(studio.plan(), "free 1");
     // Who comes back gets another customer.
     studio.subscribe("basic", Card::Good).await.unwrap();
-    assert_eq!((studio.plan().as_str(), studio.gateway().books().customers.len()), ("basic 1", 2));
+    assert_eq!(
+        (
+            studio.plan().as_str(),
+            studio.gateway().books().customers.len()
+        ),
+        ("basic 1", 2)
+    );
 }
 
 #[tokio::test]
@@ -376,16 +500,42 @@ async fn while_the_provider_is_down_everything_waits_and_converges_after() {
 async fn a_worker_whose_lease_ran_out_writes_nothing() {
     let studio = story().await;
     let other = beside(&studio).await;
-    let event = studio.gateway().history().into_iter().find(|e| e.envelope.kind == "customer.subscription.created").unwrap();
+    let event = studio
+        .gateway()
+        .history()
+        .into_iter()
+        .find(|e| e.envelope.kind == "customer.subscription.created")
+        .unwrap();
     other.deliver(&event).await;
-    let stale = other.billing.store.lease_next(TimeDelta::seconds(60)).await.unwrap().unwrap();
+    let stale = other
+        .billing
+        .store
+        .lease_next(TimeDelta::seconds(60))
+        .await
+        .unwrap()
+        .unwrap();
     other.surroundings.advance_leases(TimeDelta::seconds(61));
     other.work(1).await;
     let before = other.outcome();
-    let mut tx = other.billing.store.begin_despite_read_only(&other.scope).await;
-    assert!(!rawdrive_billing::InboxTx::settle(&mut tx, &stale).await.unwrap());
+    let mut tx = other
+        .billing
+        .store
+        .begin_despite_read_only(&other.scope)
+        .await;
+    assert!(
+        !rawdrive_billing::InboxTx::settle(&mut tx, &stale)
+            .await
+            .unwrap()
+    );
     drop(tx);
-    assert!(!other.billing.store.retry(&stale, TimeDelta::zero(), "late").await.unwrap());
+    assert!(
+        !other
+            .billing
+            .store
+            .retry(&stale, TimeDelta::zero(), "late")
+            .await
+            .unwrap()
+    );
     assert!(!other.billing.store.bury(&stale, "late").await.unwrap());
     assert_eq!(other.outcome(), before);
     assert_eq!(other.plan(), "professional 1");
@@ -409,16 +559,41 @@ async fn a_customer_without_its_workspace_is_reported_and_a_dry_run_writes_nothi
             email: None,
             metadata: rawdrive_billing::Metadata::of(scope.workspace(), None),
         };
-        studio.gateway().create_customer(&new, &key.parse().unwrap()).await.unwrap();
+        studio
+            .gateway()
+            .create_customer(&new, &key.parse().unwrap())
+            .await
+            .unwrap();
     }
     let since = default_since(studio.billing.ambient.now());
-    let dry = reconcile(&studio.billing, since, Heal::DryRun).await.unwrap();
+    let dry = reconcile(&studio.billing, since, Heal::DryRun)
+        .await
+        .unwrap();
     let customers = studio.gateway().books().customers;
-    assert_eq!(studio.billing.store.workspace_of(&customers[0]).await.unwrap(), None);
-    assert_eq!(studio.billing.store.workspace_of(&customers[1]).await.unwrap(), None);
+    assert_eq!(
+        studio
+            .billing
+            .store
+            .workspace_of(&customers[0])
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        studio
+            .billing
+            .store
+            .workspace_of(&customers[1])
+            .await
+            .unwrap(),
+        None
+    );
     let wet = reconcile(&studio.billing, since, Heal::Yes).await.unwrap();
     assert_eq!(dry, wet);
-    let conflicts = wet.iter().filter(|d| d.to_string().ends_with("which has another or is gone")).count();
+    let conflicts = wet
+        .iter()
+        .filter(|d| d.to_string().ends_with("which has another or is gone"))
+        .count();
     assert_eq!((wet.len(), conflicts), (4, 1), "{wet:?}");
     let again = reconcile(&studio.billing, since, Heal::Yes).await.unwrap();
     assert_eq!(again.len(), 1, "{again:?}");

@@ -50,7 +50,10 @@ async fn one_second_before_its_end_it_is_full_and_one_second_after_it_is_read_on
     let Access::ReadOnly(read_only) = studio.access() else {
         panic!("{:?}", studio.access());
     };
-    assert_eq!((read_only.reason.as_str(), read_only.since), ("payment_failed", until));
+    assert_eq!(
+        (read_only.reason.as_str(), read_only.since),
+        ("payment_failed", until)
+    );
     assert_eq!(studio.plan(), "professional 1");
 }
 
@@ -61,7 +64,12 @@ async fn a_later_failure_does_not_extend_it_and_a_payment_ends_it_at_once() {
     let until = renewal + TimeDelta::days(14);
     studio.pass(TimeDelta::days(6));
     studio.deliver_all().await;
-    let attempts: Vec<_> = studio.outcome().invoices.iter().map(|i| i.attempts.len()).collect();
+    let attempts: Vec<_> = studio
+        .outcome()
+        .invoices
+        .iter()
+        .map(|i| i.attempts.len())
+        .collect();
     assert!(attempts.contains(&2), "{attempts:?}");
     assert_eq!(studio.access(), Access::Grace { until });
     move_to(&studio, until + TimeDelta::days(3));
@@ -95,8 +103,16 @@ async fn where_the_first_failures_event_is_lost_the_grace_ends_when_it_would_hav
     studio.pass(TimeDelta::days(7));
     assert_eq!(studio.access(), Access::Full);
     let drift = studio.reconcile().await;
-    assert!(drift.iter().any(|d| d.contains("differs in status")), "{drift:?}");
-    assert_eq!(studio.access(), Access::Grace { until: renewal + TimeDelta::days(14) });
+    assert!(
+        drift.iter().any(|d| d.contains("differs in status")),
+        "{drift:?}"
+    );
+    assert_eq!(
+        studio.access(),
+        Access::Grace {
+            until: renewal + TimeDelta::days(14)
+        }
+    );
 }
 
 #[tokio::test]
@@ -120,16 +136,25 @@ async fn somebody_is_told_at_the_start_half_way_on_the_last_day_and_at_the_end_o
 async fn the_plan_says_how_long_and_a_trial_without_a_card_ends_read_only() {
     let studio = Studio::open().await;
     let order = crate::studio::order("tried");
-    let made = rawdrive_billing::subscribe(&studio.billing, &studio.scope, &order, None).await.unwrap();
-    assert_eq!((made.snapshot.status.as_str(), studio.plan().as_str()), ("trialing", "tried 1"));
+    let made = rawdrive_billing::subscribe(&studio.billing, &studio.scope, &order, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (made.snapshot.status.as_str(), studio.plan().as_str()),
+        ("trialing", "tried 1")
+    );
     let trial_end = made.snapshot.trial_end.unwrap();
     move_to(&studio, trial_end);
     studio.deliver_all().await;
-    assert!(matches!(studio.access(), Access::ReadOnly(r) if r.reason == "trial_ended" && r.since == trial_end));
+    assert!(
+        matches!(studio.access(), Access::ReadOnly(r) if r.reason == "trial_ended" && r.since == trial_end)
+    );
     // A card that is refused leaves it as it is; one that is good wakes it.
     let customer = made.snapshot.customer.clone();
     studio.gateway().set_card(&customer, Card::Good);
-    let woken = rawdrive_billing::resume(&studio.billing, &studio.scope).await.unwrap();
+    let woken = rawdrive_billing::resume(&studio.billing, &studio.scope)
+        .await
+        .unwrap();
     assert_eq!(woken.snapshot.status.as_str(), "active");
     assert_eq!(studio.access(), Access::Full);
     // Three days of grace, says the plan.
@@ -137,7 +162,12 @@ async fn the_plan_says_how_long_and_a_trial_without_a_card_ends_read_only() {
     let renewal = woken.snapshot.period_end().unwrap();
     move_to(&studio, renewal);
     studio.deliver_all().await;
-    assert_eq!(studio.access(), Access::Grace { until: renewal + TimeDelta::days(3) });
+    assert_eq!(
+        studio.access(),
+        Access::Grace {
+            until: renewal + TimeDelta::days(3)
+        }
+    );
 }
 
 #[tokio::test]
@@ -146,5 +176,8 @@ async fn a_subscription_that_nobody_pays_is_canceled_and_leaves_the_free_plan_in
     studio.gateway().set_renewals(Renewals::Cancel);
     studio.pass(TimeDelta::days(30));
     studio.deliver_all().await;
-    assert_eq!((studio.plan().as_str(), studio.access()), ("free 1", Access::Full));
+    assert_eq!(
+        (studio.plan().as_str(), studio.access()),
+        ("free 1", Access::Full)
+    );
 }

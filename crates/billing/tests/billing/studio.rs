@@ -111,7 +111,11 @@ impl Studio {
         }
     }
 
-    pub(crate) async fn subscribe(&self, plan: &str, card: Card) -> Result<Subscription, BillingError> {
+    pub(crate) async fn subscribe(
+        &self,
+        plan: &str,
+        card: Card,
+    ) -> Result<Subscription, BillingError> {
         let method = card.method().parse().unwrap();
         subscribe(&self.billing, &self.scope, &order(plan), Some(method)).await
     }
@@ -124,7 +128,11 @@ impl Studio {
 
     pub(crate) async fn deliver(&self, event: &ProviderEvent) {
         let disposition = event.envelope.disposition(Some(false));
-        self.billing.store.receive(event, &disposition).await.unwrap();
+        self.billing
+            .store
+            .receive(event, &disposition)
+            .await
+            .unwrap();
     }
 
     /// Delivers everything that ever happened.
@@ -137,8 +145,10 @@ impl Studio {
 
     /// So many workers, until there is nothing to do.
     pub(crate) async fn work(&self, workers: usize) {
-        let worker = async || while let Some(step) = project_next(&self.billing).await.unwrap() {
-            assert_ne!(step, Step::Buried);
+        let worker = async || {
+            while let Some(step) = project_next(&self.billing).await.unwrap() {
+                assert_ne!(step, Step::Buried);
+            }
         };
         join_all((0..workers).map(|_| worker())).await;
         review_due(&self.billing).await.unwrap();
@@ -171,8 +181,19 @@ impl Studio {
         Outcome {
             subscriptions: rows.billing.subscriptions.values().cloned().collect(),
             invoices: rows.billing.invoices.values().cloned().collect(),
-            standing: format!("{} {} {:?}", standing.plan.slug, standing.plan.version, standing.schedule()),
-            effects: rows.billing.effects.iter().filter(|key| !key.starts_with("grace:")).cloned().collect(),
+            standing: format!(
+                "{} {} {:?}",
+                standing.plan.slug,
+                standing.plan.version,
+                standing.schedule()
+            ),
+            effects: rows
+                .billing
+                .effects
+                .iter()
+                .filter(|key| !key.starts_with("grace:"))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -180,7 +201,9 @@ impl Studio {
     pub(crate) fn audited(&self) -> BTreeMap<(String, String), usize> {
         let mut counts = BTreeMap::new();
         for entry in &self.billing.store.rows(&self.scope).audit {
-            *counts.entry((entry.action.clone(), entry.subject.clone())).or_default() += 1;
+            *counts
+                .entry((entry.action.clone(), entry.subject.clone()))
+                .or_default() += 1;
         }
         counts
     }

@@ -1,18 +1,21 @@
 //! The Stripe gateway against the double of Stripe: the contract of gateways, and what faults do to it.
 #![cfg(feature = "stripe")]
 
+mod promises;
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use rawdrive_billing::{
     AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, Currency, CustomerId, EventQuery,
     GatewayError, IdempotencyKey, Metadata, NewCustomer, NewPrice, Outcome, PaymentGateway as _,
-    PriceId, StripeGateway, StripeSettings, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
+    PaymentMethodId, PriceId, StripeGateway, StripeSettings, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::Interval;
 use rawdrive_stripe_double::{Config, Fault, Matching, StripeDouble};
-use rawdrive_testkit::Surroundings;
-use rawdrive_testkit::contract::gateway::{Cards, Till};
+use rawdrive_tenancy_core::Ambient;
+use rawdrive_testkit::contract::gateway::GatewaySubject;
+use rawdrive_testkit::{Card, Surroundings};
 use secrecy::SecretString;
 
 const KEY: &str = "sk_test_double";
@@ -28,25 +31,53 @@ fn gateway(settings: &StripeSettings) -> StripeGateway {
     StripeGateway::new(settings, Surroundings::seeded(7).ambient().clone()).unwrap()
 }
 
-async fn till() -> Till<StripeGateway> {
-    let (double, settings) = start();
-    let card = |token: &str| token.parse().unwrap();
-    Till {
-        gateway: gateway(&settings),
-        cards: Cards {
-            pays: card("pm_card_visa"),
-            refused: card("pm_card_chargeCustomerFail"),
-            unattachable: Some(card("pm_card_chargeDeclined")),
-            wants_payer: card("pm_card_authenticationRequired"),
-        },
-        now: double.now(),
-        running: Box::new(double),
+/// The double as a subject of the gateways' contract.
+struct Subject {
+    double: StripeDouble,
+    gateway: StripeGateway,
+    ambient: Ambient,
+    prices: [PriceId; 2],
+}
+
+impl Subject {
+    async fn open() -> Self {
+        let (double, settings) = start();
+        let gateway = gateway(&settings);
+        let basic = gateway.create_price(&new_price("basic", 1_000), &key("basic")).await;
+        let pro = gateway.create_price(&new_price("pro", 2_900), &key("pro")).await;
+        Self {
+            double,
+            gateway,
+            ambient: Ambient::system(),
+            prices: [basic.unwrap().id, pro.unwrap().id],
+        }
     }
 }
 
-mod contract {
-    rawdrive_testkit::gateway_contract!(super::till);
+impl GatewaySubject for Subject {
+    type Gateway = StripeGateway;
+    fn gateway(&self) -> &StripeGateway {
+        &self.gateway
+    }
+    fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+    fn prices(&self) -> [PriceId; 2] {
+        self.prices.clone()
+    }
+    fn method(&self, card: Card) -> PaymentMethodId {
+        card.method().parse().unwrap()
+    }
+    async fn lose_next_answer(&self) {
+        let subscribe = Matching::new("POST", "/v1/subscriptions");
+        self.double.faults().next(usize::MAX, subscribe, Fault::DropAnswer);
+    }
+    async fn heal(&self) {
+        self.double.faults().clear();
+    }
 }
+
+rawdrive_testkit::gateway_contract!(crate::Subject::open);
 
 /// A double with a customer and a price, and a gateway that is quick to give up.
 struct Scene {

@@ -1,60 +1,42 @@
-//! What [`PaymentGateway`] promises, put to every gateway that takes money.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "each function is a test, and a failing gateway is its failure"
-)]
-
-use std::any::Any;
-use std::future::Future;
+//! What the adapter promises beyond the contract of gateways: that a call made again under its key ends as it did,
+//! what a change leaves of what was to come, and what the payer is told.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
     AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, Currency, CustomerId, CustomerQuery,
     CustomerSnapshot, EventQuery, GatewayError, IdempotencyKey, InvoiceStatus, Metadata,
-    NewCheckout, NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest,
-    PriceId, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
+    NewCustomer, NewPrice, Outcome, PaymentGateway as _, PreviewRequest, PriceId,
+    StripeGateway, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::Interval;
+use rawdrive_stripe_double::StripeDouble;
 use rawdrive_tenancy_core::id::{OperationId, TypedId as _, WorkspaceId};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
-/// A card for each thing that a card can do.
-#[derive(Debug, Clone)]
-pub struct Cards {
-    /// Pays.
-    pub pays: PaymentMethodId,
-    /// Can be attached; every charge is refused.
-    pub refused: PaymentMethodId,
-    /// Cannot even be attached; nothing where the gateway knows no such card.
-    pub unattachable: Option<PaymentMethodId>,
-    /// Wants its holder to confirm each payment.
-    pub wants_payer: PaymentMethodId,
-}
+use crate::{gateway, start};
 
-/// A gateway and what it takes to use it.
-pub struct Till<G> {
-    /// The gateway, with nothing in it.
-    pub gateway: G,
-    /// Cards that it knows.
-    pub cards: Cards,
-    /// Its time.
-    pub now: DateTime<Utc>,
-    /// What lives as long as the gateway is used.
-    pub running: Box<dyn Any + Send + Sync>,
-}
+const PAYS: &str = "pm_card_visa";
+/// Can be attached; every charge is refused.
+const REFUSED: &str = "pm_card_chargeCustomerFail";
+/// Cannot even be attached.
+const UNATTACHABLE: &str = "pm_card_chargeDeclined";
+/// Wants its holder to confirm each payment.
+const WANTS_PAYER: &str = "pm_card_authenticationRequired";
 
 /// What a price comes to each month, in minor units.
 const BASIC: u64 = 1_000;
 const PRO: u64 = 2_900;
 
-/// A till with two prices and a customer.
-pub struct Shop<G> {
-    till: Till<G>,
+/// A gateway with two prices and a customer.
+struct Shop {
+    gateway: StripeGateway,
+    now: DateTime<Utc>,
     basic: PriceId,
     pro: PriceId,
     customer: CustomerId,
+    /// Runs as long as it is used.
+    _double: StripeDouble,
 }
 
 fn key(name: &str) -> IdempotencyKey {
@@ -101,43 +83,39 @@ fn price_of(subscription: &SubscriptionSnapshot) -> &PriceId {
     &subscription.item().expect("there is a line").price.id
 }
 
-impl<G: PaymentGateway> Shop<G> {
-    /// Opens it.
-    ///
-    /// # Panics
-    /// The gateway fails.
-    pub async fn open(till: Till<G>) -> Self {
-        let gateway = &till.gateway;
+impl Shop {
+    async fn open() -> Self {
+        let (double, settings) = start();
+        let gateway = gateway(&settings);
         let basic = gateway.create_price(&price("basic", BASIC), &key("basic")).await;
-        let basic = basic.expect("a price can be made").id;
         let pro = gateway.create_price(&price("pro", PRO), &key("pro")).await;
-        let pro = pro.expect("a price can be made").id;
         let customer = gateway.create_customer(&new_customer(), &key("customer")).await;
-        let customer = customer.expect("a customer can be made").id;
         Self {
-            basic,
-            pro,
-            customer,
-            till,
+            gateway,
+            now: double.now(),
+            basic: basic.unwrap().id,
+            pro: pro.unwrap().id,
+            customer: customer.unwrap().id,
+            _double: double,
         }
     }
 
-    fn gateway(&self) -> &G {
-        &self.till.gateway
+    const fn gateway(&self) -> &StripeGateway {
+        &self.gateway
     }
 
-    fn wish(&self, card: Option<&PaymentMethodId>) -> Subscribe {
+    fn wish(&self, card: Option<&str>) -> Subscribe {
         Subscribe {
             customer: self.customer.clone(),
             price: self.basic.clone(),
-            payment_method: card.cloned(),
+            payment_method: card.map(|card| card.parse().unwrap()),
             trial_days: None,
             metadata: metadata(2),
         }
     }
 
     async fn subscribed(&self) -> SubscriptionSnapshot {
-        let wish = self.wish(Some(&self.till.cards.pays));
+        let wish = self.wish(Some(PAYS));
         let outcome = self.gateway().subscribe(&wish, &key("subscribe")).await;
         done(outcome.expect("a subscription can be made"))
     }
@@ -166,7 +144,7 @@ impl<G: PaymentGateway> Shop<G> {
 
     const fn at_once(&self) -> ChangeTiming {
         ChangeTiming::Now {
-            proration_date: self.till.now,
+            proration_date: self.now,
         }
     }
 
@@ -175,27 +153,16 @@ impl<G: PaymentGateway> Shop<G> {
         found.expect("it can be fetched").expect("it is there")
     }
 
-    async fn use_card(&self, card: &PaymentMethodId, name: &str) -> Outcome<CustomerSnapshot> {
-        let gateway = self.gateway();
-        let attached = gateway.attach_payment_method(&self.customer, card, &key(name)).await;
+    async fn use_card(&self, card: &str, name: &str) -> Outcome<CustomerSnapshot> {
+        let (gateway, card) = (self.gateway(), card.parse().unwrap());
+        let attached = gateway.attach_payment_method(&self.customer, &card, &key(name)).await;
         attached.expect("it answers")
     }
 }
 
-/// A call made again under its key is the call made once.
-pub async fn a_customer_made_twice_under_a_key_is_one(shop: &Shop<impl PaymentGateway>) {
-    let gateway = shop.gateway();
-    let again = gateway.create_customer(&new_customer(), &key("customer")).await.unwrap();
-    assert_eq!(again.id, shop.customer);
-    let listed = gateway.customers(&CustomerQuery::default()).await.unwrap();
-    assert_eq!(listed.items.len(), 1);
-    assert_eq!(listed.next, None);
-    let other = gateway.create_customer(&new_customer(), &key("another")).await.unwrap();
-    assert_ne!(other.id, shop.customer);
-}
-
-/// What was made is found by the list, with what was left on it.
-pub async fn a_customer_is_found_by_what_was_left_on_it(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_customer_is_found_by_what_was_left_on_it() {
+    let shop = &Shop::open().await;
     let listed = shop.gateway().customers(&CustomerQuery::default()).await.unwrap();
     let found = &listed.items[0];
     assert_eq!(found.metadata.operation(), metadata(1).operation());
@@ -206,14 +173,15 @@ pub async fn a_customer_is_found_by_what_was_left_on_it(shop: &Shop<impl Payment
     let same = shop.gateway().customer(&shop.customer).await.unwrap().unwrap();
     assert_eq!(&same, found);
     let later = CustomerQuery {
-        created_from: Some(shop.till.now + TimeDelta::days(2)),
+        created_from: Some(shop.now + TimeDelta::days(2)),
         after: None,
     };
     assert!(shop.gateway().customers(&later).await.unwrap().items.is_empty());
 }
 
-/// Absence is an answer.
-pub async fn what_is_not_there_is_nothing(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn what_is_not_there_is_nothing() {
+    let shop = &Shop::open().await;
     let gateway = shop.gateway();
     assert_eq!(gateway.customer(&"cus_none".parse().unwrap()).await.unwrap(), None);
     assert_eq!(gateway.subscription(&"sub_none".parse().unwrap()).await.unwrap(), None);
@@ -225,19 +193,9 @@ pub async fn what_is_not_there_is_nothing(shop: &Shop<impl PaymentGateway>) {
     assert!(gateway.waits_for(&"in_none".parse().unwrap()).await.unwrap().is_none());
 }
 
-/// A price is found under its name, once.
-pub async fn a_price_is_found_by_its_lookup_key(shop: &Shop<impl PaymentGateway>) {
-    let found = shop.gateway().price("rawdrive_pro_v1_usd_month").await.unwrap().unwrap();
-    assert_eq!(found.id, shop.pro);
-    assert_eq!(found.amount, Some(2_900));
-    assert_eq!(found.interval, Some(Interval::Month));
-    assert_eq!(found.currency, usd());
-    let again = shop.gateway().create_price(&price("pro", PRO), &key("pro")).await.unwrap();
-    assert_eq!(again.id, shop.pro);
-}
-
-/// A good card is charged, and everything says so.
-pub async fn subscribing_with_a_good_card_is_paid(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn subscribing_with_a_good_card_is_paid() {
+    let shop = &Shop::open().await;
     let subscription = shop.subscribed().await;
     assert_eq!(subscription.status, SubscriptionStatus::Active);
     assert_eq!(subscription.customer, shop.customer);
@@ -263,19 +221,10 @@ pub async fn subscribing_with_a_good_card_is_paid(shop: &Shop<impl PaymentGatewa
     assert!(customer.default_payment_method.is_some());
 }
 
-/// A lost answer never makes a second subscription.
-pub async fn subscribing_twice_under_a_key_is_subscribing_once(shop: &Shop<impl PaymentGateway>) {
-    let first = shop.subscribed().await;
-    let second = shop.subscribed().await;
-    assert_eq!(first.id, second.id);
-    assert_eq!(shop.gateway().subscriptions_of(&shop.customer).await.unwrap().len(), 1);
-    let invoices = shop.gateway().invoices_of(&shop.customer, None).await.unwrap();
-    assert_eq!(invoices.items.len(), 1);
-}
-
-/// A refused card grants nothing, says why, and what is left can be ended.
-pub async fn a_refused_card_leaves_nothing_that_lives(shop: &Shop<impl PaymentGateway>) {
-    let wish = shop.wish(Some(&shop.till.cards.refused));
+#[tokio::test]
+async fn a_refused_card_leaves_nothing_that_lives() {
+    let shop = &Shop::open().await;
+    let wish = shop.wish(Some(REFUSED));
     let outcome = shop.gateway().subscribe(&wish, &key("refused")).await.unwrap();
     let Outcome::Declined { decline, left } = outcome else {
         panic!("expected a decline: {outcome:?}");
@@ -302,11 +251,10 @@ pub async fn a_refused_card_leaves_nothing_that_lives(shop: &Shop<impl PaymentGa
     assert!(all.len() <= 1);
 }
 
-/// A card that cannot be attached is a decline as well.
-pub async fn a_card_that_cannot_be_attached_is_declined(shop: &Shop<impl PaymentGateway>) {
-    let Some(card) = &shop.till.cards.unattachable else {
-        return;
-    };
+#[tokio::test]
+async fn a_card_that_cannot_be_attached_is_declined() {
+    let shop = &Shop::open().await;
+    let card = UNATTACHABLE;
     let outcome = shop.use_card(card, "attach").await;
     assert!(matches!(outcome, Outcome::Declined { left: None, .. }), "{outcome:?}");
     let outcome = shop.gateway().subscribe(&shop.wish(Some(card)), &key("bad")).await.unwrap();
@@ -314,9 +262,10 @@ pub async fn a_card_that_cannot_be_attached_is_declined(shop: &Shop<impl Payment
     assert!(shop.gateway().subscriptions_of(&shop.customer).await.unwrap().is_empty());
 }
 
-/// A card that wants its holder asks for the payer, who is told what to confirm.
-pub async fn a_card_that_wants_its_holder_waits_for_the_payer(shop: &Shop<impl PaymentGateway>) {
-    let wish = shop.wish(Some(&shop.till.cards.wants_payer));
+#[tokio::test]
+async fn a_card_that_wants_its_holder_waits_for_the_payer() {
+    let shop = &Shop::open().await;
+    let wish = shop.wish(Some(WANTS_PAYER));
     let outcome = shop.gateway().subscribe(&wish, &key("holder")).await.unwrap();
     let Outcome::ActionRequired {
         client_secret,
@@ -338,22 +287,9 @@ pub async fn a_card_that_wants_its_holder_waits_for_the_payer(shop: &Shop<impl P
     assert!(!shown.contains(client_secret.0.expose_secret()), "{shown}");
 }
 
-/// A trial needs no card and charges nothing.
-pub async fn a_trial_needs_no_card(shop: &Shop<impl PaymentGateway>) {
-    let wish = Subscribe {
-        trial_days: Some(14),
-        ..shop.wish(None)
-    };
-    let trial = done(shop.gateway().subscribe(&wish, &key("trial")).await.unwrap());
-    assert_eq!(trial.status, SubscriptionStatus::Trialing);
-    let ends = trial.trial_end.expect("a trial ends");
-    assert!(ends > shop.till.now + TimeDelta::days(13));
-    let customer = shop.gateway().customer(&shop.customer).await.unwrap().unwrap();
-    assert_eq!(customer.default_payment_method, None);
-}
-
-/// A preview says what a change then charges.
-pub async fn a_change_charges_what_its_preview_said(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_change_charges_what_its_preview_said() {
+    let shop = &Shop::open().await;
     let subscription = shop.subscribed().await;
     let item = subscription.item().unwrap();
     let request = PreviewRequest {
@@ -384,8 +320,9 @@ pub async fn a_change_charges_what_its_preview_said(shop: &Shop<impl PaymentGate
     assert_eq!(invoices.items.len(), 2);
 }
 
-/// What a new subscription would cost is previewed too.
-pub async fn a_new_subscription_is_previewed(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_new_subscription_is_previewed() {
+    let shop = &Shop::open().await;
     let request = PreviewRequest {
         customer: shop.customer.clone(),
         change: None,
@@ -394,14 +331,15 @@ pub async fn a_new_subscription_is_previewed(shop: &Shop<impl PaymentGateway>) {
     };
     let preview = shop.gateway().preview(&request).await.unwrap();
     assert_eq!((preview.now.minor, preview.next.minor), (2_900, 2_900));
-    assert!(preview.next_at > shop.till.now + TimeDelta::days(27));
+    assert!(preview.next_at > shop.now + TimeDelta::days(27));
     assert!(shop.gateway().subscriptions_of(&shop.customer).await.unwrap().is_empty());
 }
 
-/// A change that its card refuses leaves the subscription as it was.
-pub async fn a_refused_change_leaves_the_price(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_refused_change_leaves_the_price() {
+    let shop = &Shop::open().await;
     let before = shop.subscribed().await;
-    done(shop.use_card(&shop.till.cards.refused, "worse").await);
+    done(shop.use_card(REFUSED, "worse").await);
     for _ in 0..2 {
         let outcome = shop.changed(&before, &shop.pro, shop.at_once(), "up").await;
         assert!(matches!(outcome, Outcome::Declined { .. }), "{outcome:?}");
@@ -409,17 +347,16 @@ pub async fn a_refused_change_leaves_the_price(shop: &Shop<impl PaymentGateway>)
         assert_eq!(after.status, SubscriptionStatus::Active);
         assert_eq!(after.items, before.items);
     }
-    done(shop.use_card(&shop.till.cards.pays, "better").await);
+    done(shop.use_card(PAYS, "better").await);
     let outcome = shop.changed(&before, &shop.pro, shop.at_once(), "again").await;
     assert_eq!(price_of(&done(outcome)), &shop.pro);
 }
 
-/// A change that waits for the payer leaves the price until then, and gives way to another.
-pub async fn a_change_that_waits_for_the_payer_leaves_the_price(
-    shop: &Shop<impl PaymentGateway>,
-) {
+#[tokio::test]
+async fn a_change_that_waits_for_the_payer_leaves_the_price() {
+    let shop = &Shop::open().await;
     let before = shop.subscribed().await;
-    done(shop.use_card(&shop.till.cards.wants_payer, "holder").await);
+    done(shop.use_card(WANTS_PAYER, "holder").await);
     for _ in 0..2 {
         let outcome = shop.changed(&before, &shop.pro, shop.at_once(), "up").await;
         assert!(matches!(outcome, Outcome::ActionRequired { .. }), "{outcome:?}");
@@ -427,7 +364,7 @@ pub async fn a_change_that_waits_for_the_payer_leaves_the_price(
         assert_eq!(after.status, SubscriptionStatus::Active);
         assert_eq!(price_of(&after), &shop.basic);
     }
-    done(shop.use_card(&shop.till.cards.pays, "better").await);
+    done(shop.use_card(PAYS, "better").await);
     let another = ChangePrice {
         metadata: metadata(5),
         ..shop.change(&before, &shop.pro, shop.at_once())
@@ -436,8 +373,9 @@ pub async fn a_change_that_waits_for_the_payer_leaves_the_price(
     assert_eq!(price_of(&done(outcome)), &shop.pro);
 }
 
-/// A change at the period's end is told at once, happens later, and can be taken back.
-pub async fn a_change_at_the_periods_end_waits_for_it(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_change_at_the_periods_end_waits_for_it() {
+    let shop = &Shop::open().await;
     let before = shop.subscribed().await;
     let later = ChangeTiming::AtPeriodEnd;
     let changed = done(shop.changed(&before, &shop.pro, later, "later").await);
@@ -458,8 +396,9 @@ pub async fn a_change_at_the_periods_end_waits_for_it(shop: &Shop<impl PaymentGa
     assert_eq!(invoices.items.len(), 1, "nothing was charged");
 }
 
-/// A change at once drops what was to come.
-pub async fn a_change_drops_what_was_to_come(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_change_drops_what_was_to_come() {
+    let shop = &Shop::open().await;
     let before = shop.subscribed().await;
     let later = ChangeTiming::AtPeriodEnd;
     done(shop.changed(&before, &shop.pro, later, "later").await);
@@ -477,15 +416,16 @@ pub async fn a_change_drops_what_was_to_come(shop: &Shop<impl PaymentGateway>) {
     assert!(!changed.cancel_at_period_end, "a change takes an end back");
 }
 
-/// A refused change keeps what was to come.
-pub async fn a_refused_change_keeps_what_was_to_come(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn a_refused_change_keeps_what_was_to_come() {
+    let shop = &Shop::open().await;
     let before = shop.subscribed().await;
     let pro = done(shop.changed(&before, &shop.pro, shop.at_once(), "up").await);
     let later = ChangeTiming::AtPeriodEnd;
     let scheduled = done(shop.changed(&pro, &shop.basic, later, "later").await).scheduled;
     let dear = price("dear", 99_000);
     let dear = shop.gateway().create_price(&dear, &key("dear")).await.unwrap().id;
-    done(shop.use_card(&shop.till.cards.refused, "worse").await);
+    done(shop.use_card(REFUSED, "worse").await);
     for _ in 0..2 {
         let outcome = shop.changed(&pro, &dear, shop.at_once(), "dearer").await;
         assert!(matches!(outcome, Outcome::Declined { .. }), "{outcome:?}");
@@ -495,8 +435,9 @@ pub async fn a_refused_change_keeps_what_was_to_come(shop: &Shop<impl PaymentGat
     }
 }
 
-/// An end at the period's end is told at once and can be taken back; an end at once is final.
-pub async fn an_end_is_taken_back_until_it_has_come(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn an_end_is_taken_back_until_it_has_come() {
+    let shop = &Shop::open().await;
     let gateway = shop.gateway();
     let before = shop.subscribed().await;
     let ends = gateway
@@ -524,48 +465,16 @@ pub async fn an_end_is_taken_back_until_it_has_come(shop: &Shop<impl PaymentGate
     assert_eq!(all.len(), 1, "one that has ended is told too");
 }
 
-/// A checkout is opened once, carries our marks, and can be closed.
-pub async fn a_checkout_is_opened_and_closed(shop: &Shop<impl PaymentGateway>) {
-    let gateway = shop.gateway();
-    let new = NewCheckout {
-        customer: shop.customer.clone(),
-        price: shop.basic.clone(),
-        trial_days: None,
-        success_url: "https://example.com/yes?a=1&b=2".to_owned(),
-        cancel_url: "https://example.com/no".to_owned(),
-        metadata: metadata(2),
-    };
-    let opened = gateway.checkout(&new, &key("checkout")).await.unwrap();
-    assert_eq!(opened.status, "open");
-    assert!(opened.url.is_some());
-    assert_eq!(opened.customer.as_ref(), Some(&shop.customer));
-    assert_eq!(opened.metadata.operation(), metadata(2).operation());
-    let again = gateway.checkout(&new, &key("checkout")).await.unwrap();
-    assert_eq!(again.id, opened.id);
-    for _ in 0..2 {
-        let closed = gateway.expire_checkout(&opened.id).await.unwrap();
-        assert_eq!((closed.id, closed.status.as_str()), (opened.id.clone(), "expired"));
-    }
-    let found = gateway.checkout_session(&opened.id).await.unwrap().unwrap();
-    assert_eq!((found.status.as_str(), found.url), ("expired", None));
-    assert!(gateway.subscriptions_of(&shop.customer).await.unwrap().is_empty());
-}
-
-/// A page where the customer manages cards has an address.
-pub async fn the_portal_has_an_address(shop: &Shop<impl PaymentGateway>) {
-    let url = shop.gateway().portal(&shop.customer, "https://example.com/back").await.unwrap();
-    assert!(url.starts_with("http"), "{url}");
-}
-
-/// Events come newest first, from a time on, with their bytes.
-pub async fn events_are_listed_newest_first(shop: &Shop<impl PaymentGateway>) {
+#[tokio::test]
+async fn events_are_listed_newest_first() {
+    let shop = &Shop::open().await;
     let subscription = shop.subscribed().await;
     let from = |created_from| EventQuery {
         created_from,
         undelivered: false,
         after: None,
     };
-    let start = shop.till.now - TimeDelta::hours(1);
+    let start = shop.now - TimeDelta::hours(1);
     let listed = shop.gateway().events(&from(start)).await.unwrap();
     let place = |kind: &str| {
         let mut kinds = listed.items.iter().map(|event| event.envelope.kind.as_str());
@@ -576,51 +485,6 @@ pub async fn events_are_listed_newest_first(shop: &Shop<impl PaymentGateway>) {
     assert_eq!(made.envelope.object.as_deref(), Some(subscription.id.as_str()));
     assert_eq!(made.envelope.customer.as_ref(), Some(&shop.customer));
     assert_eq!(made.envelope.livemode, shop.gateway().livemode());
-    let end = shop.till.now + TimeDelta::days(2);
+    let end = shop.now + TimeDelta::days(2);
     assert!(shop.gateway().events(&from(end)).await.unwrap().items.is_empty());
-}
-
-/// Opens a shop; what [`gateway_contract!`](crate::gateway_contract) calls.
-pub async fn shop<G: PaymentGateway>(till: impl Future<Output = Till<G>>) -> Shop<G> {
-    Shop::open(till.await).await
-}
-
-/// Puts a gateway to the contract: each promise becomes a test. `$make` is an async function without arguments that
-/// gives a fresh [`Till`].
-#[macro_export]
-macro_rules! gateway_contract {
-    ($make:path) => {
-        $crate::gateway_contract! { $make =>
-            a_customer_made_twice_under_a_key_is_one,
-            a_customer_is_found_by_what_was_left_on_it,
-            what_is_not_there_is_nothing,
-            a_price_is_found_by_its_lookup_key,
-            subscribing_with_a_good_card_is_paid,
-            subscribing_twice_under_a_key_is_subscribing_once,
-            a_refused_card_leaves_nothing_that_lives,
-            a_card_that_cannot_be_attached_is_declined,
-            a_card_that_wants_its_holder_waits_for_the_payer,
-            a_trial_needs_no_card,
-            a_change_charges_what_its_preview_said,
-            a_new_subscription_is_previewed,
-            a_refused_change_leaves_the_price,
-            a_change_that_waits_for_the_payer_leaves_the_price,
-            a_change_at_the_periods_end_waits_for_it,
-            a_change_drops_what_was_to_come,
-            a_refused_change_keeps_what_was_to_come,
-            an_end_is_taken_back_until_it_has_come,
-            a_checkout_is_opened_and_closed,
-            the_portal_has_an_address,
-            events_are_listed_newest_first,
-        }
-    };
-    ($make:path => $($name:ident,)+) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                let shop = $crate::contract::gateway::shop($make()).await;
-                $crate::contract::gateway::$name(&shop).await;
-            }
-        )+
-    };
 }

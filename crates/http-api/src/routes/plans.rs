@@ -194,8 +194,8 @@ pub(crate) async fn show_entitlements(
         }
     });
     Ok(HttpResponse::Ok().json(EntitlementsView {
-        plan: standing.plan.slug.to_string(),
-        plan_version: standing.plan.version,
+        plan: standing.plan_at(now).slug.to_string(),
+        plan_version: standing.plan_at(now).version,
         limits: limits.collect(),
         features: features.collect(),
     }))
@@ -240,7 +240,7 @@ pub(crate) async fn check_entitlement(
             Ok(HttpResponse::Ok().json(json!({
                 "allowed": standing.feature(&feature, now).value,
                 "feature": feature,
-                "plan": standing.plan.slug,
+                "plan": standing.plan_at(now).slug,
                 "upgrade_url": app.upgrade_url(),
             })))
         }

@@ -38,14 +38,15 @@ pub(crate) struct WorkspaceView {
 
 impl WorkspaceView {
     pub(crate) fn of(app: &App, row: &WorkspaceRow, standing: &Standing) -> Self {
-        let access = standing.access(app.ambient().now());
+        let now = app.ambient().now();
+        let (access, plan) = (standing.access(now), standing.plan_at(now));
         Self {
             id: row.id.to_string(),
             name: row.name.clone(),
             slug: row.slug.clone(),
             billing_email: row.billing_email.clone(),
-            plan: standing.plan.slug.to_string(),
-            plan_version: standing.plan.version,
+            plan: plan.slug.to_string(),
+            plan_version: plan.version,
             currency: row.currency.clone(),
             status: row.status.as_str(),
             access: access.as_str(),
