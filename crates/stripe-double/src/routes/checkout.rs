@@ -8,8 +8,8 @@ use crate::calendar::{DAY, HOUR};
 use crate::cards;
 use crate::engine::invoicing::{self, merge, product_name};
 use crate::engine::paying::{self, Attempt, Outcome};
-use crate::engine::setting_up;
 use crate::engine::subscribing::{self, NewSubscription, PaymentBehavior};
+use crate::engine::{cycling, setting_up};
 use crate::json::{Fields as _, set};
 use crate::money;
 use crate::wire::error::{Answer, ApiError};
@@ -367,7 +367,11 @@ fn after_authentication(
         (Some("requires_action"), Some(intent)) => Ok(Completion::Authenticate(intent)),
         (Some("requires_payment_method"), _) => {
             // Authentication failed: the page begins anew, with nothing left of the attempt.
-            invoicing::void(world, &invoice)?;
+            if world.copy(&invoice).text("status") == "open" {
+                invoicing::void(world, &invoice)?;
+            } else {
+                cycling::cancel_now(world, subscription, "payment_failed");
+            }
             world.edit(id, |session| set(session, "_subscription", Value::Null));
             Err(ApiError::card(
                 "payment_intent_authentication_failure",

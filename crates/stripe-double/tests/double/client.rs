@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use stripe::{Client, ClientBuilder, IdempotencyKey, RequestStrategy, StripeRequest as _};
 use stripe_billing::subscription::{
     CancelSubscription, CreateSubscription, CreateSubscriptionItems,
-    CreateSubscriptionPaymentBehavior, ListSubscription, ListSubscriptionStatus, ResumeSubscription,
-    RetrieveSubscription, UpdateSubscription, UpdateSubscriptionItems,
+    CreateSubscriptionPaymentBehavior, ListSubscription, ListSubscriptionStatus,
+    ResumeSubscription, RetrieveSubscription, UpdateSubscription, UpdateSubscriptionItems,
     UpdateSubscriptionProrationBehavior,
 };
 use stripe_core::customer::{CreateCustomer, DeleteCustomer, ListCustomer, RetrieveCustomer};
@@ -19,6 +19,8 @@ use stripe_types::Currency;
 use crate::support::{Bench, KEY, at, id, text};
 
 fn client(bench: &Bench) -> Client {
+    // Two providers are in the tree. An error means that another test has chosen already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     ClientBuilder::new(KEY)
         .url(bench.double.url())
         .build()
@@ -34,7 +36,9 @@ async fn price(client: &Client) -> String {
         .product(product.id.as_str())
         .unit_amount(2900)
         .lookup_key("professional_month")
-        .recurring(CreatePriceRecurring::new(CreatePriceRecurringInterval::Month))
+        .recurring(CreatePriceRecurring::new(
+            CreatePriceRecurringInterval::Month,
+        ))
         .send(client)
         .await
         .expect("a price is made");
@@ -92,8 +96,15 @@ async fn a_subscription_is_made_changed_listed_and_canceled() {
         .await
         .expect("a subscription is made");
     assert_eq!(made.status, SubscriptionStatus::Active);
-    assert_eq!(made.items.data[0].current_period_end, at("2027-02-28T10:00:00Z"));
-    assert!(made.latest_invoice.as_ref().is_some_and(|invoice| invoice.is_object()));
+    assert_eq!(
+        made.items.data[0].current_period_end,
+        at("2027-02-28T10:00:00Z")
+    );
+    assert!(
+        made.latest_invoice
+            .as_ref()
+            .is_some_and(|invoice| invoice.is_object())
+    );
 
     let item = made.items.data[0].id.to_string();
     let changed = UpdateSubscription::new(made.id.as_str())
@@ -122,7 +133,9 @@ async fn a_subscription_is_made_changed_listed_and_canceled() {
         .await
         .expect("it is canceled");
     assert_eq!(ended.status, SubscriptionStatus::Canceled);
-    let gone = CancelSubscription::new(made.id.as_str()).send(&client).await;
+    let gone = CancelSubscription::new(made.id.as_str())
+        .send(&client)
+        .await;
     let Err(stripe::StripeError::Stripe(error, 404)) = gone else {
         panic!("a canceled subscription cannot be canceled: {gone:?}");
     };
@@ -131,7 +144,9 @@ async fn a_subscription_is_made_changed_listed_and_canceled() {
         .send(&client)
         .await
         .expect("it can still be read");
-    let resumed = ResumeSubscription::new(made.id.as_str()).send(&client).await;
+    let resumed = ResumeSubscription::new(made.id.as_str())
+        .send(&client)
+        .await;
     assert!(resumed.is_err());
 }
 
@@ -189,14 +204,12 @@ async fn customers_cards_and_deletions_read() {
 
 /// Reads an object with the client's own type, and finds no value that the type does not know.
 fn reads<T: miniserde::Deserialize + std::fmt::Debug>(object: &serde_json::Value) {
-    let parsed: T = miniserde::json::from_str(&object.to_string()).unwrap_or_else(|_| {
-        panic!(
-            "{} does not read: {object:#}",
-            std::any::type_name::<T>()
-        )
-    });
+    let parsed: T = miniserde::json::from_str(&object.to_string())
+        .unwrap_or_else(|_| panic!("{} does not read: {object:#}", std::any::type_name::<T>()));
     let shown = format!("{parsed:?}");
-    let unknown = shown.find("Unknown(").map(|at| &shown[at..shown.len().min(at + 80)]);
+    let unknown = shown
+        .find("Unknown(")
+        .map(|at| &shown[at..shown.len().min(at + 80)]);
     assert_eq!(unknown, None, "{}", std::any::type_name::<T>());
 }
 
@@ -218,7 +231,10 @@ async fn full_life() -> Bench {
     bench.post("/v1/refunds", &[("charge", &charge)]).await.ok();
     let schedule = [("from_subscription", id(&subscription))];
     let schedule: Vec<_> = schedule.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    bench.post("/v1/subscription_schedules", &schedule).await.ok();
+    bench
+        .post("/v1/subscription_schedules", &schedule)
+        .await
+        .ok();
 
     let other = bench.customer("pm_card_authenticationRequired").await;
     bench.subscribe(&other, &price, &[]).await.ok();
@@ -227,7 +243,10 @@ async fn full_life() -> Bench {
     let trial = id(&bench.post("/v1/customers", &[]).await.ok());
     let paused = [
         ("trial_period_days", "3"),
-        ("trial_settings[end_behavior][missing_payment_method]", "pause"),
+        (
+            "trial_settings[end_behavior][missing_payment_method]",
+            "pause",
+        ),
     ];
     bench.subscribe(&trial, &price, &paused).await.ok();
     bench.travel_to("2027-03-05T00:00:00Z");
@@ -243,9 +262,15 @@ async fn full_life() -> Bench {
     let form = [("card", "4242424242424242"), ("email", "jo@example.com")];
     bench.page(text(&session, "url"), Some(&form)).await;
     let portal = [("customer", customer.as_str())];
-    bench.post("/v1/billing_portal/sessions", &portal).await.ok();
+    bench
+        .post("/v1/billing_portal/sessions", &portal)
+        .await
+        .ok();
     let clock = [("frozen_time", "1900000000")];
-    bench.post("/v1/test_helpers/test_clocks", &clock).await.ok();
+    bench
+        .post("/v1/test_helpers/test_clocks", &clock)
+        .await
+        .ok();
     bench
 }
 
@@ -274,7 +299,10 @@ async fn every_object_reads_with_the_clients_types() {
     each("refund", reads::<stripe_shared::Refund>);
     each("dispute", reads::<stripe_shared::Dispute>);
     each("subscription", reads::<stripe_shared::Subscription>);
-    each("subscription_schedule", reads::<stripe_shared::SubscriptionSchedule>);
+    each(
+        "subscription_schedule",
+        reads::<stripe_shared::SubscriptionSchedule>,
+    );
     each("invoice", reads::<stripe_shared::Invoice>);
     each("invoice_payment", reads::<stripe_shared::InvoicePayment>);
     each("invoiceitem", reads::<stripe_billing::InvoiceItem>);
@@ -288,7 +316,10 @@ async fn every_object_reads_with_the_clients_types() {
         reads::<stripe_billing::BillingPortalConfiguration>,
     );
     each("event", reads::<stripe_shared::Event>);
-    each("test_helpers.test_clock", reads::<stripe_shared::TestHelpersTestClock>);
+    each(
+        "test_helpers.test_clock",
+        reads::<stripe_shared::TestHelpersTestClock>,
+    );
     assert_eq!(kinds, 20);
 }
 
@@ -307,9 +338,15 @@ async fn expanded_and_listed_objects_read_too() {
         .ok();
     reads::<stripe_types::List<stripe_shared::Invoice>>(&invoices);
     let invoice = id(&invoices["data"][0]);
-    let lines = bench.get(&format!("/v1/invoices/{invoice}/lines")).await.ok();
+    let lines = bench
+        .get(&format!("/v1/invoices/{invoice}/lines"))
+        .await
+        .ok();
     reads::<stripe_types::List<stripe_shared::InvoiceLineItem>>(&lines);
-    let payments = bench.get(&format!("/v1/invoice_payments?invoice={invoice}")).await.ok();
+    let payments = bench
+        .get(&format!("/v1/invoice_payments?invoice={invoice}"))
+        .await
+        .ok();
     reads::<stripe_types::List<stripe_shared::InvoicePayment>>(&payments);
     let form = [("customer", customer.as_str())];
     let items = [
@@ -321,7 +358,10 @@ async fn expanded_and_listed_objects_read_too() {
     ];
     let preview = bench.post("/v1/invoices/create_preview", &items).await.ok();
     reads::<stripe_shared::Invoice>(&preview);
-    let sessions = bench.get("/v1/checkout/sessions?expand[]=data.line_items").await.ok();
+    let sessions = bench
+        .get("/v1/checkout/sessions?expand[]=data.line_items")
+        .await
+        .ok();
     reads::<stripe_types::List<stripe_shared::CheckoutSession>>(&sessions);
     let charges = bench.get("/v1/charges?expand[]=data.refunds").await.ok();
     reads::<stripe_types::List<stripe_shared::Charge>>(&charges);

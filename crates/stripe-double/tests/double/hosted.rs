@@ -8,7 +8,10 @@ async fn session(bench: &Bench, more: &[(&str, &str)]) -> serde_json::Value {
         ("mode", "subscription"),
         ("line_items[0][price]", price.as_str()),
         ("line_items[0][quantity]", "1"),
-        ("success_url", "http://app.test/done?session={CHECKOUT_SESSION_ID}"),
+        (
+            "success_url",
+            "http://app.test/done?session={CHECKOUT_SESSION_ID}",
+        ),
         ("cancel_url", "http://app.test/back"),
         ("client_reference_id", "workspace-1"),
         ("metadata[workspace]", "one"),
@@ -36,7 +39,12 @@ async fn a_checkout_makes_customer_card_and_subscription() {
 
     let declined = [("card", "4000000000009995"), ("email", "jo@example.com")];
     let page = bench.page(&url, Some(&declined)).await;
-    assert!(page.text().await.expect("a page").contains("insufficient funds"));
+    assert!(
+        page.text()
+            .await
+            .expect("a page")
+            .contains("insufficient funds")
+    );
     assert_eq!(bench.double.state().count("subscription"), 0);
 
     let form = [("card", "4242 4242 4242 4242"), ("email", "jo@example.com")];
@@ -67,25 +75,39 @@ async fn a_checkout_makes_customer_card_and_subscription() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkout_waits_for_authentication() {
     let bench = Bench::new();
-    let customer = id(&bench.post("/v1/customers", &[("email", "jo@example.com")]).await.ok());
+    let customer = id(&bench
+        .post("/v1/customers", &[("email", "jo@example.com")])
+        .await
+        .ok());
     let session = session(&bench, &[("customer", &customer)]).await;
     let url = text(&session, "url").to_owned();
-    let asked = bench.page(&url, Some(&[("card", "4000002500003155")])).await;
+    let asked = bench
+        .page(&url, Some(&[("card", "4000002500003155")]))
+        .await;
     let secure = location(&asked);
     assert!(secure.starts_with("/3d_secure/pi_"), "{secure}");
 
     let failed = bench.page(&secure, Some(&[("outcome", "fail")])).await;
     let back = bench.page(&location(&failed), None).await;
-    assert!(back.text().await.expect("a page").contains("unable to authenticate"));
+    assert!(
+        back.text()
+            .await
+            .expect("a page")
+            .contains("unable to authenticate")
+    );
 
-    let asked = bench.page(&url, Some(&[("card", "4000002500003155")])).await;
+    let asked = bench
+        .page(&url, Some(&[("card", "4000002500003155")]))
+        .await;
     let passed = bench
         .page(&location(&asked), Some(&[("outcome", "complete")]))
         .await;
     let done = bench.page(&location(&passed), None).await;
     assert!(location(&done).starts_with("http://app.test/done"));
     let listed = bench
-        .get(&format!("/v1/subscriptions?customer={customer}&status=active"))
+        .get(&format!(
+            "/v1/subscriptions?customer={customer}&status=active"
+        ))
         .await
         .ok();
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
@@ -142,9 +164,7 @@ async fn the_portal_cancels_keeps_and_replaces_the_card() {
 
     let card = [("action", "replace_card"), ("card", "5555555555554444")];
     assert_eq!(bench.page(&url, Some(&card)).await.status(), 303);
-    let path = format!(
-        "/v1/customers/{customer}?expand[]=invoice_settings.default_payment_method"
-    );
+    let path = format!("/v1/customers/{customer}?expand[]=invoice_settings.default_payment_method");
     let shown = bench.get(&path).await.ok();
     let method = &shown["invoice_settings"]["default_payment_method"];
     assert_eq!(method["card"]["last4"], "4444");
@@ -166,9 +186,14 @@ async fn an_open_invoice_is_paid_on_its_page() {
     let subscription = bench.subscribe(&customer, &price, &[]).await.ok();
     let invoice = bench.invoice(text(&subscription, "latest_invoice")).await;
     let url = text(&invoice, "hosted_invoice_url").to_owned();
-    let page = bench.page(&url, Some(&[("card", "4242424242424242")])).await;
+    let page = bench
+        .page(&url, Some(&[("card", "4242424242424242")]))
+        .await;
     assert!(page.text().await.expect("a page").contains("(paid)"));
-    assert_eq!(bench.subscription(&id(&subscription)).await["status"], "active");
+    assert_eq!(
+        bench.subscription(&id(&subscription)).await["status"],
+        "active"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,10 @@ async fn the_same_key_gives_the_same_answer_again() {
     assert_eq!(bench.double.state().count("customer"), 1);
 
     let other = [("email", "other@example.com")];
-    let error = bench.keyed("/v1/customers", &other, "key-1").await.error(400);
+    let error = bench
+        .keyed("/v1/customers", &other, "key-1")
+        .await
+        .error(400);
     assert_eq!(error["type"], "idempotency_error");
     bench.keyed("/v1/products", &form, "key-1").await.error(400);
 
@@ -42,7 +45,10 @@ async fn a_refused_card_is_replayed_but_a_malformed_request_is_not() {
     assert_eq!(again.header("Idempotent-Replayed"), Some("true"));
 
     let bad = [("unit_amount", "many"), ("currency", "usd")];
-    let error = bench.keyed("/v1/prices", &bad, "malformed").await.error(400);
+    let error = bench
+        .keyed("/v1/prices", &bad, "malformed")
+        .await
+        .error(400);
     assert_eq!(error["code"], "parameter_invalid_integer");
     let mended = [
         ("unit_amount", "5"),
@@ -58,10 +64,19 @@ async fn a_lost_answer_is_found_again_under_its_key() {
     let price = bench.price("Professional", "2900", "month").await;
     let customer = bench.customer("pm_card_visa").await;
     let faults = bench.double.faults();
-    faults.next(1, Matching::new("POST", "/v1/subscriptions"), Fault::DropAnswer);
+    faults.next(
+        1,
+        Matching::new("POST", "/v1/subscriptions"),
+        Fault::DropAnswer,
+    );
     let form = [("customer", customer.as_str()), ("items[0][price]", &price)];
-    let lost = bench.try_post("/v1/subscriptions", &form, Some("sub-1")).await;
-    assert!(lost.is_err(), "nothing came back, not even a head: {lost:?}");
+    let lost = bench
+        .try_post("/v1/subscriptions", &form, Some("sub-1"))
+        .await;
+    assert!(
+        lost.is_err(),
+        "nothing came back, not even a head: {lost:?}"
+    );
     assert_eq!(bench.double.state().paid_charges(&customer).len(), 1);
     let found = bench.keyed("/v1/subscriptions", &form, "sub-1").await;
     assert_eq!(found.header("Idempotent-Replayed"), Some("true"));
@@ -74,7 +89,10 @@ async fn a_lost_answer_is_found_again_under_its_key() {
         .map(|call| (call.status, call.executed, call.replayed))
         .collect();
     assert_eq!(last, [(None, true, false), (Some(200), false, true)]);
-    assert_eq!(bench.double.state().calls_to("POST", "/v1/subscriptions"), 2);
+    assert_eq!(
+        bench.double.state().calls_to("POST", "/v1/subscriptions"),
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +165,11 @@ async fn a_call_that_hangs_ends_when_the_faults_are_cleared() {
     let hanging = tokio::spawn(async move {
         let http = reqwest::Client::new();
         let request = http.get(format!("{double_url}/v1/customers"));
-        request.bearer_auth(crate::support::KEY).send().await.is_err()
+        request
+            .bearer_auth(crate::support::KEY)
+            .send()
+            .await
+            .is_err()
     });
     while bench.double.state().calls_to("GET", "/v1/customers") == 0 {
         tokio::task::yield_now().await;
@@ -194,7 +216,10 @@ async fn only_the_key_opens_the_api() {
         response.status().as_u16()
     };
     assert_eq!(status(http.get(&url)).await, 401);
-    assert_eq!(status(http.get(&url).bearer_auth("sk_test_other")).await, 401);
+    assert_eq!(
+        status(http.get(&url).bearer_auth("sk_test_other")).await,
+        401
+    );
     let basic = http.get(&url).basic_auth(crate::support::KEY, Some(""));
     assert_eq!(status(basic).await, 200);
 }
@@ -208,16 +233,31 @@ async fn errors_name_what_is_wrong() {
     let form = [("customer", "cus_none"), ("items[0][price]", "price_none")];
     let error = bench.post("/v1/subscriptions", &form).await.error(400);
     assert_eq!(error["code"], "resource_missing");
-    let error = bench.post("/v1/customers", &[("colour", "red")]).await.error(400);
-    assert_eq!((&error["code"], &error["param"]), (&json!("parameter_unknown"), &json!("colour")));
+    let error = bench
+        .post("/v1/customers", &[("colour", "red")])
+        .await
+        .error(400);
+    assert_eq!(
+        (&error["code"], &error["param"]),
+        (&json!("parameter_unknown"), &json!("colour"))
+    );
     let error = bench.post("/v1/subscriptions", &[]).await.error(400);
-    assert_eq!((&error["code"], &error["param"]), (&json!("parameter_missing"), &json!("customer")));
+    assert_eq!(
+        (&error["code"], &error["param"]),
+        (&json!("parameter_missing"), &json!("customer"))
+    );
     let error = bench.get("/v1/nothing").await.error(404);
     assert!(text(&error, "message").starts_with("Unrecognized request URL (GET: /v1/nothing)"));
     let customer = id(&bench.post("/v1/customers", &[]).await.ok());
     let path = format!("/v1/customers/{customer}");
-    let error = bench.get(&format!("{path}?expand[]=shoes")).await.error(400);
-    assert_eq!(error["message"], "This property cannot be expanded (shoes).");
+    let error = bench
+        .get(&format!("{path}?expand[]=shoes"))
+        .await
+        .error(400);
+    assert_eq!(
+        error["message"],
+        "This property cannot be expanded (shoes)."
+    );
     bench.delete(&path).await.ok();
     let gone = bench.get(&path).await.ok();
     assert_eq!(gone["deleted"], true);
@@ -231,7 +271,10 @@ async fn lists_are_paged_and_filtered() {
     for n in 0..5 {
         bench.travel_to(&format!("2027-02-0{}T00:00:00Z", n + 1));
         let email = format!("c{}@example.com", n % 2);
-        made.push(id(&bench.post("/v1/customers", &[("email", &email)]).await.ok()));
+        made.push(id(&bench
+            .post("/v1/customers", &[("email", &email)])
+            .await
+            .ok()));
     }
     let ids = |list: &serde_json::Value| -> Vec<String> {
         let rows = list["data"].as_array().expect("a list has data");
@@ -242,12 +285,18 @@ async fn lists_are_paged_and_filtered() {
     assert_eq!(first["has_more"], true);
     let path = format!("/v1/customers?limit=3&starting_after={}", made[3]);
     let rest = bench.get(&path).await.ok();
-    assert_eq!(ids(&rest), [made[2].clone(), made[1].clone(), made[0].clone()]);
+    assert_eq!(
+        ids(&rest),
+        [made[2].clone(), made[1].clone(), made[0].clone()]
+    );
     assert_eq!(rest["has_more"], false);
     let odd = bench.get("/v1/customers?email=c1%40example.com").await.ok();
     assert_eq!(ids(&odd), [made[3].clone(), made[1].clone()]);
     let since = crate::support::at("2027-02-04T00:00:00Z");
-    let late = bench.get(&format!("/v1/customers?created[gte]={since}")).await.ok();
+    let late = bench
+        .get(&format!("/v1/customers?created[gte]={since}"))
+        .await
+        .ok();
     assert_eq!(ids(&late), [made[4].clone(), made[3].clone()]);
 }
 
@@ -258,8 +307,14 @@ async fn the_control_routes_do_what_the_handle_does() {
     bench.control("faults", plan).await.ok();
     bench.get("/v1/customers").await.error(429);
     bench.get("/v1/customers").await.ok();
-    let moved = bench.control("clock/advance", r#"{"seconds":3600}"#).await.ok();
+    let moved = bench
+        .control("clock/advance", r#"{"seconds":3600}"#)
+        .await
+        .ok();
     assert_eq!(moved["now"], crate::support::at("2027-01-31T11:00:00Z"));
-    assert_eq!(bench.control("faults", r#"{"fault":"flood"}"#).await.status, 400);
+    assert_eq!(
+        bench.control("faults", r#"{"fault":"flood"}"#).await.status,
+        400
+    );
     assert_eq!(bench.control("nothing", "").await.status, 404);
 }

@@ -31,7 +31,10 @@ async fn a_subscription_renews_on_its_anchor_day_clamped_to_the_month() {
         (at("2027-06-30T10:00:00Z"), at("2027-07-31T10:00:00Z"))
     );
     let charges = bench.double.state().paid_charges(&customer);
-    let times: Vec<_> = charges.iter().map(|charge| charge["created"].as_i64()).collect();
+    let times: Vec<_> = charges
+        .iter()
+        .map(|charge| charge["created"].as_i64())
+        .collect();
     assert_eq!(
         times,
         [
@@ -45,7 +48,10 @@ async fn a_subscription_renews_on_its_anchor_day_clamped_to_the_month() {
         .map(Some)
     );
     let events = bench.double.state().events();
-    let times: Vec<_> = events.iter().map(|event| event["created"].as_i64()).collect();
+    let times: Vec<_> = events
+        .iter()
+        .map(|event| event["created"].as_i64())
+        .collect();
     assert!(times.is_sorted(), "events come about in the order of time");
 }
 
@@ -73,7 +79,10 @@ async fn a_renewal_is_a_draft_for_an_hour() {
     bench.travel_to("2027-02-28T11:00:00Z");
     let paid = bench.invoice(&id(&draft)).await;
     assert_eq!(paid["status"], "paid");
-    assert_eq!(paid["status_transitions"]["paid_at"], at("2027-02-28T11:00:00Z"));
+    assert_eq!(
+        paid["status_transitions"]["paid_at"],
+        at("2027-02-28T11:00:00Z")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +115,9 @@ async fn declining_renewal(bench: &Bench) -> (String, String) {
     let price = bench.price("Professional", "2900", "month").await;
     let customer = bench.customer("pm_card_visa").await;
     let subscription = id(&bench.subscribe(&customer, &price, &[]).await.ok());
-    bench.give_card(&customer, "pm_card_chargeCustomerFail").await;
+    bench
+        .give_card(&customer, "pm_card_chargeCustomerFail")
+        .await;
     (customer, subscription)
 }
 
@@ -184,7 +195,10 @@ async fn a_trial_warns_three_days_before_and_ends_into_a_payment() {
     assert_eq!(subscription["status"], "trialing");
     assert_eq!(subscription["trial_end"], at("2027-02-14T10:00:00Z"));
     let invoice = bench.invoice(text(&subscription, "latest_invoice")).await;
-    assert_eq!((&invoice["total"], &invoice["status"]), (&json!(0), &json!("paid")));
+    assert_eq!(
+        (&invoice["total"], &invoice["status"]),
+        (&json!(0), &json!("paid"))
+    );
     bench.travel_to("2027-02-11T09:59:59Z");
     let told = |bench: &Bench| {
         let types = bench.event_types();
@@ -216,7 +230,10 @@ async fn a_trial_without_a_card_ends_as_it_was_told_to() {
         let customer = id(&bench.post("/v1/customers", &[]).await.ok());
         let terms = [
             ("trial_period_days", "7"),
-            ("trial_settings[end_behavior][missing_payment_method]", behavior),
+            (
+                "trial_settings[end_behavior][missing_payment_method]",
+                behavior,
+            ),
         ];
         let subscription = bench.subscribe(&customer, &price, &terms).await.ok();
         assert_eq!(subscription["status"], "trialing");
@@ -254,13 +271,22 @@ async fn a_cancellation_at_the_end_of_the_period_can_be_taken_back() {
         "/v1/subscriptions/{}",
         id(&bench.subscribe(&customer, &price, &[]).await.ok())
     );
-    let planned = bench.post(&path, &[("cancel_at_period_end", "true")]).await.ok();
+    let planned = bench
+        .post(&path, &[("cancel_at_period_end", "true")])
+        .await
+        .ok();
     assert_eq!(planned["status"], "active");
     assert_eq!(planned["cancel_at"], at("2027-02-28T10:00:00Z"));
     assert_eq!(planned["canceled_at"], at("2027-01-31T10:00:00Z"));
-    let kept = bench.post(&path, &[("cancel_at_period_end", "false")]).await.ok();
+    let kept = bench
+        .post(&path, &[("cancel_at_period_end", "false")])
+        .await
+        .ok();
     assert!(kept["cancel_at"].is_null() && kept["canceled_at"].is_null());
-    bench.post(&path, &[("cancel_at_period_end", "true")]).await.ok();
+    bench
+        .post(&path, &[("cancel_at_period_end", "true")])
+        .await
+        .ok();
     bench.travel_to("2027-02-28T10:00:00Z");
     let ended = bench.get(&path).await.ok();
     assert_eq!(ended["status"], "canceled");
@@ -284,7 +310,10 @@ async fn paused_collection_leaves_the_status_and_voids_what_it_would_have_charge
     let path = format!("/v1/subscriptions/{subscription}");
     let pause = [
         ("pause_collection[behavior]", "void"),
-        ("pause_collection[resumes_at]", &at("2027-03-20T00:00:00Z").to_string()),
+        (
+            "pause_collection[resumes_at]",
+            &at("2027-03-20T00:00:00Z").to_string(),
+        ),
     ];
     assert_eq!(bench.post(&path, &pause).await.ok()["status"], "active");
     bench.travel_to("2027-03-01T00:00:00Z");
@@ -304,7 +333,10 @@ async fn a_schedule_changes_the_price_at_the_end_of_the_period() {
     let customer = bench.customer("pm_card_visa").await;
     let subscription = id(&bench.subscribe(&customer, &dear, &[]).await.ok());
     let schedule = bench
-        .post("/v1/subscription_schedules", &[("from_subscription", &subscription)])
+        .post(
+            "/v1/subscription_schedules",
+            &[("from_subscription", &subscription)],
+        )
         .await
         .ok();
     let start = schedule["phases"][0]["start_date"].to_string();
@@ -319,7 +351,10 @@ async fn a_schedule_changes_the_price_at_the_end_of_the_period() {
     ];
     let path = format!("/v1/subscription_schedules/{}", id(&schedule));
     let updated = bench.post(&path, &form).await.ok();
-    assert_eq!(updated["phases"][1]["start_date"], updated["phases"][0]["end_date"]);
+    assert_eq!(
+        updated["phases"][1]["start_date"],
+        updated["phases"][0]["end_date"]
+    );
     let managed = bench
         .post(
             &format!("/v1/subscriptions/{subscription}"),
@@ -355,7 +390,10 @@ async fn a_test_clock_moves_its_own_customers_alone() {
         .await
         .ok();
     let clock = id(&clock);
-    let customer = bench.post("/v1/customers", &[("test_clock", &clock)]).await.ok();
+    let customer = bench
+        .post("/v1/customers", &[("test_clock", &clock)])
+        .await
+        .ok();
     bench.give_card(&id(&customer), "pm_card_visa").await;
     let other = bench.customer("pm_card_visa").await;
     let own = bench.subscribe(&id(&customer), &price, &[]).await.ok();
@@ -373,4 +411,26 @@ async fn a_test_clock_moves_its_own_customers_alone() {
     assert_eq!(arrived["status"], "ready");
     assert_eq!(bench.double.state().paid_charges(&id(&customer)).len(), 3);
     assert_eq!(bench.double.state().paid_charges(&other).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_passes_over_many_at_once() {
+    let bench = Bench::new();
+    let price = bench.price("Professional", "2900", "month").await;
+    let mut customers = Vec::new();
+    for _ in 0..25 {
+        let customer = bench.customer("pm_card_visa").await;
+        bench.subscribe(&customer, &price, &[]).await.ok();
+        customers.push(customer);
+    }
+    bench.travel_to("2028-01-31T12:00:00Z");
+    let state = bench.double.state();
+    for customer in &customers {
+        assert_eq!(state.paid_charges(customer).len(), 13);
+    }
+    let renewed = bench
+        .get("/v1/subscriptions?limit=100&status=active")
+        .await
+        .ok();
+    assert_eq!(renewed["data"].as_array().map(Vec::len), Some(25));
 }

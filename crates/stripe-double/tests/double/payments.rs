@@ -15,13 +15,27 @@ async fn cards_that_always_decline_cannot_be_attached() {
             "card_declined",
             "insufficient_funds",
         ),
-        ("pm_card_chargeDeclinedExpiredCard", "expired_card", "expired_card"),
-        ("pm_card_chargeDeclinedIncorrectCvc", "incorrect_cvc", "incorrect_cvc"),
+        (
+            "pm_card_chargeDeclinedExpiredCard",
+            "expired_card",
+            "expired_card",
+        ),
+        (
+            "pm_card_chargeDeclinedIncorrectCvc",
+            "incorrect_cvc",
+            "incorrect_cvc",
+        ),
     ] {
         let path = format!("/v1/payment_methods/{card}/attach");
-        let error = bench.post(&path, &[("customer", &customer)]).await.error(402);
+        let error = bench
+            .post(&path, &[("customer", &customer)])
+            .await
+            .error(402);
         assert_eq!(error["type"], "card_error");
-        assert_eq!((&error["code"], &error["decline_code"]), (&json!(code), &json!(decline)));
+        assert_eq!(
+            (&error["code"], &error["decline_code"]),
+            (&json!(code), &json!(decline))
+        );
     }
     let attached = bench
         .get(&format!("/v1/payment_methods?customer={customer}"))
@@ -37,7 +51,10 @@ async fn a_refused_payment_behaves_as_payment_behavior_says() {
     let customer = bench.customer("pm_card_chargeCustomerFail").await;
 
     let refused = [("payment_behavior", "error_if_incomplete")];
-    let error = bench.subscribe(&customer, &price, &refused).await.error(402);
+    let error = bench
+        .subscribe(&customer, &price, &refused)
+        .await
+        .error(402);
     assert_eq!(error["code"], "card_declined");
     assert_eq!(bench.double.state().count("subscription"), 0);
     assert_eq!(bench.double.state().count("invoice"), 0);
@@ -49,7 +66,10 @@ async fn a_refused_payment_behaves_as_payment_behavior_says() {
     let waiting = [
         ("payment_behavior", "default_incomplete"),
         ("expand[]", "latest_invoice.confirmation_secret"),
-        ("expand[]", "latest_invoice.payments.data.payment.payment_intent"),
+        (
+            "expand[]",
+            "latest_invoice.payments.data.payment.payment_intent",
+        ),
     ];
     let waiting = bench.subscribe(&customer, &price, &waiting).await.ok();
     assert_eq!(waiting["status"], "incomplete");
@@ -64,7 +84,10 @@ async fn a_refused_payment_behaves_as_payment_behavior_says() {
     let path = format!("/v1/payment_intents/{}/confirm", text(intent, "id"));
     let error = bench.post(&path, &[]).await.error(402);
     assert_eq!(error["payment_intent"]["status"], "requires_payment_method");
-    let paid = bench.post(&path, &[("payment_method", "pm_card_visa")]).await.ok();
+    let paid = bench
+        .post(&path, &[("payment_method", "pm_card_visa")])
+        .await
+        .ok();
     assert_eq!(paid["status"], "succeeded");
     let active = bench.subscription(&id(&waiting)).await;
     assert_eq!(active["status"], "active");
@@ -84,29 +107,43 @@ async fn without_a_card_nothing_is_made() {
 async fn authentication_completes_or_fails_a_first_payment() {
     let bench = Bench::new();
     let price = bench.price("Professional", "2900", "month").await;
-    let customer = bench.customer("pm_card_authenticationRequiredOnSetup").await;
+    let customer = bench
+        .customer("pm_card_authenticationRequiredOnSetup")
+        .await;
     let expand = [("expand[]", "latest_invoice.payments")];
     let subscription = bench.subscribe(&customer, &price, &expand).await.ok();
     assert_eq!(subscription["status"], "incomplete");
     let payment = &subscription["latest_invoice"]["payments"]["data"][0];
     let intent = text(&payment["payment"], "payment_intent").to_owned();
-    let shown = bench.get(&format!("/v1/payment_intents/{intent}")).await.ok();
+    let shown = bench
+        .get(&format!("/v1/payment_intents/{intent}"))
+        .await
+        .ok();
     assert_eq!(shown["status"], "requires_action");
     bench.last_event("invoice.payment_action_required");
     bench.last_event("payment_intent.requires_action");
 
     let faults = bench.double.faults();
     faults.authenticate(&intent, false).expect("it waits");
-    let shown = bench.get(&format!("/v1/payment_intents/{intent}")).await.ok();
+    let shown = bench
+        .get(&format!("/v1/payment_intents/{intent}"))
+        .await
+        .ok();
     assert_eq!(
         shown["last_payment_error"]["code"],
         "payment_intent_authentication_failure"
     );
     let method = [("payment_method", "pm_card_authenticationRequiredOnSetup")];
     let path = format!("/v1/payment_intents/{intent}/confirm");
-    assert_eq!(bench.post(&path, &method).await.ok()["status"], "requires_action");
+    assert_eq!(
+        bench.post(&path, &method).await.ok()["status"],
+        "requires_action"
+    );
     faults.authenticate(&intent, true).expect("it waits");
-    assert_eq!(bench.subscription(&id(&subscription)).await["status"], "active");
+    assert_eq!(
+        bench.subscription(&id(&subscription)).await["status"],
+        "active"
+    );
     assert_eq!(bench.double.state().paid_charges(&customer).len(), 1);
     assert!(faults.authenticate(&intent, true).is_err());
 }
@@ -174,7 +211,11 @@ async fn the_next_charge_can_be_told_to_fail() {
     let price = bench.price("Professional", "2900", "month").await;
     let customer = bench.customer("pm_card_visa").await;
     let faults = bench.double.faults();
-    assert!(faults.decline_next_charge(&customer, "no_such_code").is_err());
+    assert!(
+        faults
+            .decline_next_charge(&customer, "no_such_code")
+            .is_err()
+    );
     faults
         .decline_next_charge(&customer, "insufficient_funds")
         .expect("the customer is there");
@@ -195,7 +236,10 @@ async fn payments_are_refunded_and_disputed() {
     let disputes = bench.get("/v1/disputes").await.ok();
     assert_eq!(disputes["data"][0]["reason"], "fraudulent");
     let charge = text(&disputes["data"][0], "charge").to_owned();
-    let error = bench.post("/v1/refunds", &[("charge", &charge)]).await.error(400);
+    let error = bench
+        .post("/v1/refunds", &[("charge", &charge)])
+        .await
+        .error(400);
     assert_eq!(error["code"], "charge_disputed");
 
     let other = bench.customer("pm_card_visa").await;

@@ -39,7 +39,10 @@ impl Plans {
     }
 
     async fn change(&self, price: &str, more: &[(&str, &str)]) -> crate::support::Answer {
-        let mut form = vec![("items[0][id]", self.item.as_str()), ("items[0][price]", price)];
+        let mut form = vec![
+            ("items[0][id]", self.item.as_str()),
+            ("items[0][price]", price),
+        ];
         form.extend(more);
         self.bench.post(&self.path(), &form).await
     }
@@ -47,14 +50,18 @@ impl Plans {
     fn charged(&self) -> Vec<i64> {
         let charges = self.bench.double.state().paid_charges(&self.customer);
         let amounts = charges.iter().map(|charge| charge["amount"].as_i64());
-        amounts.map(|amount| amount.expect("a charge has an amount")).collect()
+        amounts
+            .map(|amount| amount.expect("a charge has an amount"))
+            .collect()
     }
 }
 
 fn amounts(invoice: &Value) -> Vec<i64> {
     let lines = invoice["lines"]["data"].as_array().expect("lines");
     let amounts = lines.iter().map(|line| line["amount"].as_i64());
-    amounts.map(|amount| amount.expect("a line has an amount")).collect()
+    amounts
+        .map(|amount| amount.expect("a line has an amount"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +81,10 @@ async fn always_invoice_charges_the_difference_at_once() {
     let plans = plans().await;
     plans.bench.travel_to("2027-02-14T10:00:00Z");
     let changed = plans
-        .change(&plans.enterprise, &[("proration_behavior", "always_invoice")])
+        .change(
+            &plans.enterprise,
+            &[("proration_behavior", "always_invoice")],
+        )
         .await
         .ok();
     assert_eq!(plans.charged(), [2900, 3500]);
@@ -206,14 +216,23 @@ async fn a_change_that_cannot_be_paid_waits_fails_or_is_past_due() {
     let now = ("proration_behavior", "always_invoice");
 
     let refused = plans
-        .change(&plans.enterprise, &[now, ("payment_behavior", "error_if_incomplete")])
+        .change(
+            &plans.enterprise,
+            &[now, ("payment_behavior", "error_if_incomplete")],
+        )
         .await;
     refused.error(402);
     let same = plans.bench.subscription(&plans.subscription).await;
-    assert_eq!(same["items"]["data"][0]["price"]["id"], plans.professional.as_str());
+    assert_eq!(
+        same["items"]["data"][0]["price"]["id"],
+        plans.professional.as_str()
+    );
 
     let pending = plans
-        .change(&plans.enterprise, &[now, ("payment_behavior", "pending_if_incomplete")])
+        .change(
+            &plans.enterprise,
+            &[now, ("payment_behavior", "pending_if_incomplete")],
+        )
         .await
         .ok();
     assert_eq!(pending["status"], "active");
@@ -221,14 +240,22 @@ async fn a_change_that_cannot_be_paid_waits_fails_or_is_past_due() {
         pending["pending_update"]["subscription_items"][0]["price"]["id"],
         plans.enterprise.as_str()
     );
-    assert_eq!(pending["items"]["data"][0]["price"]["id"], plans.professional.as_str());
+    assert_eq!(
+        pending["items"]["data"][0]["price"]["id"],
+        plans.professional.as_str()
+    );
     plans.bench.give_card(&plans.customer, "pm_card_visa").await;
     let pay = format!("/v1/invoices/{}/pay", text(&pending, "latest_invoice"));
     plans.bench.post(&pay, &[]).await.ok();
     let applied = plans.bench.subscription(&plans.subscription).await;
-    assert_eq!(applied["items"]["data"][0]["price"]["id"], plans.enterprise.as_str());
+    assert_eq!(
+        applied["items"]["data"][0]["price"]["id"],
+        plans.enterprise.as_str()
+    );
     assert_eq!(applied["pending_update"], json!(null));
-    plans.bench.last_event("customer.subscription.pending_update_applied");
+    plans
+        .bench
+        .last_event("customer.subscription.pending_update_applied");
 
     plans
         .bench
@@ -258,10 +285,15 @@ async fn a_pending_update_expires_after_23_hours() {
     plans.bench.travel_to("2027-02-01T09:00:00Z");
     let kept = plans.bench.subscription(&plans.subscription).await;
     assert!(kept["pending_update"].is_null());
-    assert_eq!(kept["items"]["data"][0]["price"]["id"], plans.professional.as_str());
+    assert_eq!(
+        kept["items"]["data"][0]["price"]["id"],
+        plans.professional.as_str()
+    );
     let invoice = plans.bench.invoice(text(&pending, "latest_invoice")).await;
     assert_eq!(invoice["status"], "void");
-    plans.bench.last_event("customer.subscription.pending_update_expired");
+    plans
+        .bench
+        .last_event("customer.subscription.pending_update_expired");
 }
 
 proptest! {

@@ -72,7 +72,10 @@ async fn every_field_of_stripes_examples_is_there() {
     let from = id(&subscription);
     let charge = id(&bench.double.state().paid_charges(&customer)[0]);
     let schedule = bench
-        .post("/v1/subscription_schedules", &[("from_subscription", &from)])
+        .post(
+            "/v1/subscription_schedules",
+            &[("from_subscription", &from)],
+        )
         .await
         .ok();
     let other = bench.customer("pm_card_visa").await;
@@ -95,8 +98,14 @@ async fn every_field_of_stripes_examples_is_there() {
     ];
     let session = bench.post("/v1/checkout/sessions", &session).await.ok();
     let portal = [("customer", customer.as_str())];
-    let portal = bench.post("/v1/billing_portal/sessions", &portal).await.ok();
-    let setup = bench.post("/v1/setup_intents", &[("customer", &customer)]).await.ok();
+    let portal = bench
+        .post("/v1/billing_portal/sessions", &portal)
+        .await
+        .ok();
+    let setup = bench
+        .post("/v1/setup_intents", &[("customer", &customer)])
+        .await
+        .ok();
     let frozen = at("2027-06-01T00:00:00Z").to_string();
     let clock = bench
         .post("/v1/test_helpers/test_clocks", &[("frozen_time", &frozen)])
@@ -124,14 +133,24 @@ async fn every_field_of_stripes_examples_is_there() {
         ("refund", refund),
         ("dispute", first("dispute")),
         ("subscription", subscription.clone()),
-        ("subscription_item", subscription["items"]["data"][0].clone()),
+        (
+            "subscription_item",
+            subscription["items"]["data"][0].clone(),
+        ),
         ("subscription_schedule", schedule),
         ("invoice", invoice.clone()),
         ("line_item", invoice["lines"]["data"][0].clone()),
         ("invoice_payment", first("invoice_payment")),
         ("invoiceitem", item),
         ("checkout.session", session),
-        ("billing_portal.configuration", get(format!("/v1/billing_portal/configurations/{}", text(&portal, "configuration"))).await),
+        (
+            "billing_portal.configuration",
+            get(format!(
+                "/v1/billing_portal/configurations/{}",
+                text(&portal, "configuration")
+            ))
+            .await,
+        ),
         ("billing_portal.session", portal),
         ("event", first("event")),
         ("webhook_endpoint", endpoint),

@@ -19,8 +19,13 @@ type Received = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A receiver of webhooks that answers with `statuses`, and with 200 after the last.
 async fn receiver(statuses: Vec<u16>) -> (String, Received) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let url = format!("http://{}/hooks", listener.local_addr().expect("it is bound"));
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port is free");
+    let url = format!(
+        "http://{}/hooks",
+        listener.local_addr().expect("it is bound")
+    );
     let received = Received::default();
     let of_task = Arc::clone(&received);
     tokio::spawn(async move {
@@ -44,7 +49,8 @@ async fn receiver(statuses: Vec<u16>) -> (String, Received) {
             if let Ok(mut received) = of_task.lock() {
                 received.push((signature, body));
             }
-            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -88,7 +94,9 @@ fn received_types(received: &Received) -> Vec<String> {
 fn verify(header: &str, body: &str) -> i64 {
     let part = |name: &str| {
         let mut parts = header.split(',').filter_map(|part| part.split_once('='));
-        parts.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+        parts
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.to_owned())
     };
     let time = part("t").expect("a signature has its time");
     let digest = part("v1").expect("a signature has its digest");
@@ -127,7 +135,10 @@ async fn a_subscription_tells_its_story_signed_and_in_full() {
         ]
     );
     for (header, body) in received.lock().expect("no test panics here").iter() {
-        assert_eq!(verify(header, body), crate::support::at(crate::support::START));
+        assert_eq!(
+            verify(header, body),
+            crate::support::at(crate::support::START)
+        );
     }
     let event = bench.last_event("customer.subscription.created");
     assert_eq!(event["data"]["object"]["status"], "active");
@@ -195,7 +206,11 @@ async fn webhooks_are_lost_doubled_held_and_turned_round() {
 
     assert_eq!(faults.redeliver(&lost).expect("the event is there"), 1);
     settled(&bench);
-    let last = received.lock().expect("no test panics here").last().cloned();
+    let last = received
+        .lock()
+        .expect("no test panics here")
+        .last()
+        .cloned();
     assert!(last.is_some_and(|(_, body)| body.contains(&lost)));
     assert!(faults.redeliver("evt_none").is_err());
 }
@@ -204,7 +219,10 @@ async fn webhooks_are_lost_doubled_held_and_turned_round() {
 async fn endpoints_are_made_over_the_api_and_hear_what_they_asked_for() {
     let (url, received) = receiver(Vec::new()).await;
     let bench = Bench::new();
-    let form = [("url", url.as_str()), ("enabled_events[]", "product.created")];
+    let form = [
+        ("url", url.as_str()),
+        ("enabled_events[]", "product.created"),
+    ];
     let endpoint = bench.post("/v1/webhook_endpoints", &form).await.ok();
     assert!(text(&endpoint, "secret").starts_with("whsec_"));
     let path = format!("/v1/webhook_endpoints/{}", id(&endpoint));
@@ -234,7 +252,11 @@ async fn events_say_what_was_before() {
     );
     let events = bench.double.state().events().len();
     bench.post(&path, &change).await.ok();
-    assert_eq!(bench.double.state().events().len(), events, "nothing changed");
+    assert_eq!(
+        bench.double.state().events().len(),
+        events,
+        "nothing changed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
