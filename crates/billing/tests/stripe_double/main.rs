@@ -2,6 +2,7 @@
 #![cfg(feature = "stripe")]
 
 mod promises;
+mod sync;
 
 use std::time::Duration;
 
