@@ -79,7 +79,11 @@ impl StripeGateway {
     }
 
     /// One that has not ended.
-    async fn must_live(&self, within: Deadline, id: &SubscriptionId) -> Result<Found, GatewayError> {
+    async fn must_live(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+    ) -> Result<Found, GatewayError> {
         let found = self.must_find(within, id).await?;
         if found.snapshot.status.is_final() {
             return Err(rejected("subscription_ended", "the subscription has ended"));
@@ -315,7 +319,9 @@ impl StripeGateway {
         let Found {
             snapshot, schedule, ..
         } = found;
-        let is_present = snapshot.item().is_some_and(|item| item.price.id == change.price);
+        let is_present = snapshot
+            .item()
+            .is_some_and(|item| item.price.id == change.price);
         let schedule = match schedule {
             // Back to what it is: nothing is to come.
             Some(schedule) if is_present => {
@@ -352,7 +358,10 @@ impl StripeGateway {
             update = update.cancel_at_period_end(ends);
         }
         let update = update.build();
-        let marked = self.wire.post_part::<Subscription>(within, update, key).await?;
+        let marked = self
+            .wire
+            .post_part::<Subscription>(within, update, key)
+            .await?;
         self.complete(within, marked).await
     }
 

@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
     AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, Currency, CustomerId, CustomerQuery,
     CustomerSnapshot, EventQuery, GatewayError, IdempotencyKey, InvoiceStatus, Metadata,
-    NewCustomer, NewPrice, Outcome, PaymentGateway as _, PreviewRequest, PriceId,
-    StripeGateway, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
+    NewCustomer, NewPrice, Outcome, PaymentGateway as _, PreviewRequest, PriceId, StripeGateway,
+    Subscribe, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::Interval;
 use rawdrive_stripe_double::StripeDouble;
@@ -40,7 +40,9 @@ struct Shop {
 }
 
 fn key(name: &str) -> IdempotencyKey {
-    format!("contract-{name}").parse().expect("a short word is a key")
+    format!("contract-{name}")
+        .parse()
+        .expect("a short word is a key")
 }
 
 fn metadata(operation: u128) -> Metadata {
@@ -54,7 +56,9 @@ fn usd() -> Currency {
 
 fn price(name: &str, amount: u64) -> NewPrice {
     NewPrice {
-        product: format!("rawdrive_{name}_v1").parse().expect("a short word is an id"),
+        product: format!("rawdrive_{name}_v1")
+            .parse()
+            .expect("a short word is an id"),
         product_name: name.to_owned(),
         lookup_key: format!("rawdrive_{name}_v1_usd_month"),
         currency: usd(),
@@ -87,9 +91,13 @@ impl Shop {
     async fn open() -> Self {
         let (double, settings) = start();
         let gateway = gateway(&settings);
-        let basic = gateway.create_price(&price("basic", BASIC), &key("basic")).await;
+        let basic = gateway
+            .create_price(&price("basic", BASIC), &key("basic"))
+            .await;
         let pro = gateway.create_price(&price("pro", PRO), &key("pro")).await;
-        let customer = gateway.create_customer(&new_customer(), &key("customer")).await;
+        let customer = gateway
+            .create_customer(&new_customer(), &key("customer"))
+            .await;
         Self {
             gateway,
             now: double.now(),
@@ -155,7 +163,9 @@ impl Shop {
 
     async fn use_card(&self, card: &str, name: &str) -> Outcome<CustomerSnapshot> {
         let (gateway, card) = (self.gateway(), card.parse().unwrap());
-        let attached = gateway.attach_payment_method(&self.customer, &card, &key(name)).await;
+        let attached = gateway
+            .attach_payment_method(&self.customer, &card, &key(name))
+            .await;
         attached.expect("it answers")
     }
 }
@@ -163,34 +173,83 @@ impl Shop {
 #[tokio::test]
 async fn a_customer_is_found_by_what_was_left_on_it() {
     let shop = &Shop::open().await;
-    let listed = shop.gateway().customers(&CustomerQuery::default()).await.unwrap();
+    let listed = shop
+        .gateway()
+        .customers(&CustomerQuery::default())
+        .await
+        .unwrap();
     let found = &listed.items[0];
     assert_eq!(found.metadata.operation(), metadata(1).operation());
     assert_eq!(found.metadata.workspace(), metadata(1).workspace());
     assert_eq!(found.name.as_deref(), Some("Studio Ä & Söhne"));
     assert_eq!(found.email.as_deref(), Some("owner@example.com"));
     assert!(!found.deleted);
-    let same = shop.gateway().customer(&shop.customer).await.unwrap().unwrap();
+    let same = shop
+        .gateway()
+        .customer(&shop.customer)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(&same, found);
     let later = CustomerQuery {
         created_from: Some(shop.now + TimeDelta::days(2)),
         after: None,
     };
-    assert!(shop.gateway().customers(&later).await.unwrap().items.is_empty());
+    assert!(
+        shop.gateway()
+            .customers(&later)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_nothing() {
     let shop = &Shop::open().await;
     let gateway = shop.gateway();
-    assert_eq!(gateway.customer(&"cus_none".parse().unwrap()).await.unwrap(), None);
-    assert_eq!(gateway.subscription(&"sub_none".parse().unwrap()).await.unwrap(), None);
-    assert_eq!(gateway.invoice(&"in_none".parse().unwrap()).await.unwrap(), None);
-    assert_eq!(gateway.checkout_session(&"cs_none".parse().unwrap()).await.unwrap(), None);
-    assert_eq!(gateway.charge(&"ch_none".parse().unwrap()).await.unwrap(), None);
-    assert_eq!(gateway.dispute(&"dp_none".parse().unwrap()).await.unwrap(), None);
+    assert_eq!(
+        gateway
+            .customer(&"cus_none".parse().unwrap())
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        gateway
+            .subscription(&"sub_none".parse().unwrap())
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        gateway.invoice(&"in_none".parse().unwrap()).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        gateway
+            .checkout_session(&"cs_none".parse().unwrap())
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        gateway.charge(&"ch_none".parse().unwrap()).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        gateway.dispute(&"dp_none".parse().unwrap()).await.unwrap(),
+        None
+    );
     assert_eq!(gateway.price("rawdrive_none").await.unwrap(), None);
-    assert!(gateway.waits_for(&"in_none".parse().unwrap()).await.unwrap().is_none());
+    assert!(
+        gateway
+            .waits_for(&"in_none".parse().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -204,20 +263,45 @@ async fn subscribing_with_a_good_card_is_paid() {
     let item = subscription.item().unwrap();
     assert!(item.period_end >= item.period_start + TimeDelta::days(28));
     assert_eq!(shop.now(&subscription).await, subscription);
-    assert_eq!(shop.gateway().subscriptions_of(&shop.customer).await.unwrap(), [subscription.clone()]);
+    assert_eq!(
+        shop.gateway()
+            .subscriptions_of(&shop.customer)
+            .await
+            .unwrap(),
+        [subscription.clone()]
+    );
 
     let invoice = subscription.latest_invoice.expect("it was invoiced");
     let invoice = shop.gateway().invoice(&invoice).await.unwrap().unwrap();
     assert_eq!(invoice.status, InvoiceStatus::Paid);
     assert_eq!((invoice.total, invoice.amount_paid), (1_000, 1_000));
     assert_eq!(invoice.subscription, Some(subscription.id));
-    let outcomes: Vec<_> = invoice.attempts.iter().map(|attempt| &attempt.outcome).collect();
+    let outcomes: Vec<_> = invoice
+        .attempts
+        .iter()
+        .map(|attempt| &attempt.outcome)
+        .collect();
     assert_eq!(outcomes, [&AttemptOutcome::Succeeded]);
     assert_eq!(invoice.first_failed_at(), None);
-    let listed = shop.gateway().invoices_of(&shop.customer, None).await.unwrap();
+    let listed = shop
+        .gateway()
+        .invoices_of(&shop.customer, None)
+        .await
+        .unwrap();
     assert_eq!(listed.items.len(), 1);
-    assert!(shop.gateway().waits_for(&invoice.id).await.unwrap().is_none());
-    let customer = shop.gateway().customer(&shop.customer).await.unwrap().unwrap();
+    assert!(
+        shop.gateway()
+            .waits_for(&invoice.id)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let customer = shop
+        .gateway()
+        .customer(&shop.customer)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(customer.default_payment_method.is_some());
 }
 
@@ -225,7 +309,11 @@ async fn subscribing_with_a_good_card_is_paid() {
 async fn a_refused_card_leaves_nothing_that_lives() {
     let shop = &Shop::open().await;
     let wish = shop.wish(Some(REFUSED));
-    let outcome = shop.gateway().subscribe(&wish, &key("refused")).await.unwrap();
+    let outcome = shop
+        .gateway()
+        .subscribe(&wish, &key("refused"))
+        .await
+        .unwrap();
     let Outcome::Declined { decline, left } = outcome else {
         panic!("expected a decline: {outcome:?}");
     };
@@ -244,10 +332,21 @@ async fn a_refused_card_leaves_nothing_that_lives() {
             .unwrap();
         assert!(ended.status.is_final());
     }
-    let again = shop.gateway().subscribe(&wish, &key("refused")).await.unwrap();
+    let again = shop
+        .gateway()
+        .subscribe(&wish, &key("refused"))
+        .await
+        .unwrap();
     assert!(matches!(again, Outcome::Declined { .. }), "{again:?}");
-    let all = shop.gateway().subscriptions_of(&shop.customer).await.unwrap();
-    assert!(all.iter().all(|subscription| subscription.status.is_final()));
+    let all = shop
+        .gateway()
+        .subscriptions_of(&shop.customer)
+        .await
+        .unwrap();
+    assert!(
+        all.iter()
+            .all(|subscription| subscription.status.is_final())
+    );
     assert!(all.len() <= 1);
 }
 
@@ -256,17 +355,37 @@ async fn a_card_that_cannot_be_attached_is_declined() {
     let shop = &Shop::open().await;
     let card = UNATTACHABLE;
     let outcome = shop.use_card(card, "attach").await;
-    assert!(matches!(outcome, Outcome::Declined { left: None, .. }), "{outcome:?}");
-    let outcome = shop.gateway().subscribe(&shop.wish(Some(card)), &key("bad")).await.unwrap();
-    assert!(matches!(outcome, Outcome::Declined { left: None, .. }), "{outcome:?}");
-    assert!(shop.gateway().subscriptions_of(&shop.customer).await.unwrap().is_empty());
+    assert!(
+        matches!(outcome, Outcome::Declined { left: None, .. }),
+        "{outcome:?}"
+    );
+    let outcome = shop
+        .gateway()
+        .subscribe(&shop.wish(Some(card)), &key("bad"))
+        .await
+        .unwrap();
+    assert!(
+        matches!(outcome, Outcome::Declined { left: None, .. }),
+        "{outcome:?}"
+    );
+    assert!(
+        shop.gateway()
+            .subscriptions_of(&shop.customer)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
 async fn a_card_that_wants_its_holder_waits_for_the_payer() {
     let shop = &Shop::open().await;
     let wish = shop.wish(Some(WANTS_PAYER));
-    let outcome = shop.gateway().subscribe(&wish, &key("holder")).await.unwrap();
+    let outcome = shop
+        .gateway()
+        .subscribe(&wish, &key("holder"))
+        .await
+        .unwrap();
     let Outcome::ActionRequired {
         client_secret,
         left,
@@ -278,7 +397,10 @@ async fn a_card_that_wants_its_holder_waits_for_the_payer() {
     assert_eq!(left.status, SubscriptionStatus::Incomplete);
     let invoice = left.latest_invoice.expect("an invoice waits");
     match shop.gateway().waits_for(&invoice).await.unwrap() {
-        Some(Outcome::ActionRequired { client_secret: told, .. }) => {
+        Some(Outcome::ActionRequired {
+            client_secret: told,
+            ..
+        }) => {
             assert_eq!(told.0.expose_secret(), client_secret.0.expose_secret());
         }
         other => panic!("expected the same confirmation: {other:?}"),
@@ -302,21 +424,37 @@ async fn a_change_charges_what_its_preview_said() {
     assert!(preview.now.minor > 0, "{preview:?}");
     assert_eq!(preview.next.minor, 2_900);
     assert_eq!(preview.next_at, item.period_end);
-    assert_eq!(shop.now(&subscription).await, subscription, "a preview changes nothing");
+    assert_eq!(
+        shop.now(&subscription).await,
+        subscription,
+        "a preview changes nothing"
+    );
 
-    let outcome = shop.changed(&subscription, &shop.pro, shop.at_once(), "up").await;
+    let outcome = shop
+        .changed(&subscription, &shop.pro, shop.at_once(), "up")
+        .await;
     let changed = done(outcome);
     assert_eq!(price_of(&changed), &shop.pro);
     assert_eq!(changed.metadata.operation(), metadata(3).operation());
     assert_eq!(shop.now(&subscription).await, changed);
-    let invoice = changed.latest_invoice.clone().expect("the difference was invoiced");
+    let invoice = changed
+        .latest_invoice
+        .clone()
+        .expect("the difference was invoiced");
     let invoice = shop.gateway().invoice(&invoice).await.unwrap().unwrap();
     assert_eq!(invoice.total_money(), preview.now);
     assert_eq!(invoice.status, InvoiceStatus::Paid);
 
-    let again = done(shop.changed(&subscription, &shop.pro, shop.at_once(), "up").await);
+    let again = done(
+        shop.changed(&subscription, &shop.pro, shop.at_once(), "up")
+            .await,
+    );
     assert_eq!(price_of(&again), &shop.pro);
-    let invoices = shop.gateway().invoices_of(&shop.customer, None).await.unwrap();
+    let invoices = shop
+        .gateway()
+        .invoices_of(&shop.customer, None)
+        .await
+        .unwrap();
     assert_eq!(invoices.items.len(), 2);
 }
 
@@ -332,7 +470,13 @@ async fn a_new_subscription_is_previewed() {
     let preview = shop.gateway().preview(&request).await.unwrap();
     assert_eq!((preview.now.minor, preview.next.minor), (2_900, 2_900));
     assert!(preview.next_at > shop.now + TimeDelta::days(27));
-    assert!(shop.gateway().subscriptions_of(&shop.customer).await.unwrap().is_empty());
+    assert!(
+        shop.gateway()
+            .subscriptions_of(&shop.customer)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -348,7 +492,9 @@ async fn a_refused_change_leaves_the_price() {
         assert_eq!(after.items, before.items);
     }
     done(shop.use_card(PAYS, "better").await);
-    let outcome = shop.changed(&before, &shop.pro, shop.at_once(), "again").await;
+    let outcome = shop
+        .changed(&before, &shop.pro, shop.at_once(), "again")
+        .await;
     assert_eq!(price_of(&done(outcome)), &shop.pro);
 }
 
@@ -359,7 +505,10 @@ async fn a_change_that_waits_for_the_payer_leaves_the_price() {
     done(shop.use_card(WANTS_PAYER, "holder").await);
     for _ in 0..2 {
         let outcome = shop.changed(&before, &shop.pro, shop.at_once(), "up").await;
-        assert!(matches!(outcome, Outcome::ActionRequired { .. }), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::ActionRequired { .. }),
+            "{outcome:?}"
+        );
         let after = shop.now(&before).await;
         assert_eq!(after.status, SubscriptionStatus::Active);
         assert_eq!(price_of(&after), &shop.basic);
@@ -369,7 +518,11 @@ async fn a_change_that_waits_for_the_payer_leaves_the_price() {
         metadata: metadata(5),
         ..shop.change(&before, &shop.pro, shop.at_once())
     };
-    let outcome = shop.gateway().change_price(&another, &key("another")).await.unwrap();
+    let outcome = shop
+        .gateway()
+        .change_price(&another, &key("another"))
+        .await
+        .unwrap();
     assert_eq!(price_of(&done(outcome)), &shop.pro);
 }
 
@@ -388,11 +541,18 @@ async fn a_change_at_the_periods_end_waits_for_it() {
     let again = done(shop.changed(&before, &shop.pro, later, "later").await);
     assert_eq!(again.scheduled, changed.scheduled);
 
-    let resumed = shop.gateway().resume(&before.id, &metadata(4), &key("resume")).await;
+    let resumed = shop
+        .gateway()
+        .resume(&before.id, &metadata(4), &key("resume"))
+        .await;
     let resumed = done(resumed.unwrap());
     assert_eq!(resumed.scheduled, None);
     assert_eq!(resumed.metadata.operation(), metadata(4).operation());
-    let invoices = shop.gateway().invoices_of(&shop.customer, None).await.unwrap();
+    let invoices = shop
+        .gateway()
+        .invoices_of(&shop.customer, None)
+        .await
+        .unwrap();
     assert_eq!(invoices.items.len(), 1, "nothing was charged");
 }
 
@@ -402,17 +562,29 @@ async fn a_change_drops_what_was_to_come() {
     let before = shop.subscribed().await;
     let later = ChangeTiming::AtPeriodEnd;
     done(shop.changed(&before, &shop.pro, later, "later").await);
-    let changed = done(shop.changed(&before, &shop.pro, shop.at_once(), "now").await);
-    assert_eq!((price_of(&changed), changed.scheduled.clone()), (&shop.pro, None));
+    let changed = done(
+        shop.changed(&before, &shop.pro, shop.at_once(), "now")
+            .await,
+    );
+    assert_eq!(
+        (price_of(&changed), changed.scheduled.clone()),
+        (&shop.pro, None)
+    );
     let back = done(shop.changed(&before, &shop.basic, later, "back").await);
     assert_eq!(back.scheduled.map(|s| s.price), Some(shop.basic.clone()));
 
     let when = CancelWhen::AtPeriodEnd;
     let gateway = shop.gateway();
-    let ends = gateway.cancel(&before.id, when, &metadata(6), &key("end")).await.unwrap();
+    let ends = gateway
+        .cancel(&before.id, when, &metadata(6), &key("end"))
+        .await
+        .unwrap();
     assert!(ends.cancel_at_period_end);
     assert_eq!(ends.scheduled, None);
-    let changed = done(shop.changed(&before, &shop.basic, shop.at_once(), "stay").await);
+    let changed = done(
+        shop.changed(&before, &shop.basic, shop.at_once(), "stay")
+            .await,
+    );
     assert!(!changed.cancel_at_period_end, "a change takes an end back");
 }
 
@@ -424,7 +596,12 @@ async fn a_refused_change_keeps_what_was_to_come() {
     let later = ChangeTiming::AtPeriodEnd;
     let scheduled = done(shop.changed(&pro, &shop.basic, later, "later").await).scheduled;
     let dear = price("dear", 99_000);
-    let dear = shop.gateway().create_price(&dear, &key("dear")).await.unwrap().id;
+    let dear = shop
+        .gateway()
+        .create_price(&dear, &key("dear"))
+        .await
+        .unwrap()
+        .id;
     done(shop.use_card(REFUSED, "worse").await);
     for _ in 0..2 {
         let outcome = shop.changed(&pro, &dear, shop.at_once(), "dearer").await;
@@ -441,14 +618,22 @@ async fn an_end_is_taken_back_until_it_has_come() {
     let gateway = shop.gateway();
     let before = shop.subscribed().await;
     let ends = gateway
-        .cancel(&before.id, CancelWhen::AtPeriodEnd, &metadata(3), &key("end"))
+        .cancel(
+            &before.id,
+            CancelWhen::AtPeriodEnd,
+            &metadata(3),
+            &key("end"),
+        )
         .await
         .unwrap();
     assert!(ends.cancel_at_period_end);
     assert_eq!(ends.status, SubscriptionStatus::Active);
     assert_eq!(ends.metadata.operation(), metadata(3).operation());
     assert_eq!(ends.metadata.workspace(), metadata(3).workspace());
-    let resumed = gateway.resume(&before.id, &metadata(4), &key("resume")).await.unwrap();
+    let resumed = gateway
+        .resume(&before.id, &metadata(4), &key("resume"))
+        .await
+        .unwrap();
     assert!(!done(resumed).cancel_at_period_end);
 
     for name in ["now", "now", "twice"] {
@@ -460,7 +645,10 @@ async fn an_end_is_taken_back_until_it_has_come() {
         assert!(ended.ended_at.is_some());
     }
     let late = gateway.resume(&before.id, &metadata(6), &key("late")).await;
-    assert!(matches!(late, Err(GatewayError::Rejected { .. })), "{late:?}");
+    assert!(
+        matches!(late, Err(GatewayError::Rejected { .. })),
+        "{late:?}"
+    );
     let all = gateway.subscriptions_of(&shop.customer).await.unwrap();
     assert_eq!(all.len(), 1, "one that has ended is told too");
 }
@@ -477,14 +665,29 @@ async fn events_are_listed_newest_first() {
     let start = shop.now - TimeDelta::hours(1);
     let listed = shop.gateway().events(&from(start)).await.unwrap();
     let place = |kind: &str| {
-        let mut kinds = listed.items.iter().map(|event| event.envelope.kind.as_str());
-        kinds.position(|k| k == kind).unwrap_or_else(|| panic!("no {kind}"))
+        let mut kinds = listed
+            .items
+            .iter()
+            .map(|event| event.envelope.kind.as_str());
+        kinds
+            .position(|k| k == kind)
+            .unwrap_or_else(|| panic!("no {kind}"))
     };
     assert!(place("customer.subscription.created") < place("customer.created"));
     let made = &listed.items[place("customer.subscription.created")];
-    assert_eq!(made.envelope.object.as_deref(), Some(subscription.id.as_str()));
+    assert_eq!(
+        made.envelope.object.as_deref(),
+        Some(subscription.id.as_str())
+    );
     assert_eq!(made.envelope.customer.as_ref(), Some(&shop.customer));
     assert_eq!(made.envelope.livemode, shop.gateway().livemode());
     let end = shop.now + TimeDelta::days(2);
-    assert!(shop.gateway().events(&from(end)).await.unwrap().items.is_empty());
+    assert!(
+        shop.gateway()
+            .events(&from(end))
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
 }

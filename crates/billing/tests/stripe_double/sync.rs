@@ -56,12 +56,22 @@ impl Scene {
 async fn a_dry_run_says_what_is_missing_and_makes_nothing() {
     let scene = Scene::set();
     let report = scene.sync(&catalogue(2_900, ""), true).await;
-    let keys: Vec<_> = report.iter().map(|synced| synced.lookup_key.as_str()).collect();
+    let keys: Vec<_> = report
+        .iter()
+        .map(|synced| synced.lookup_key.as_str())
+        .collect();
     assert_eq!(
         keys,
-        ["rawdrive_professional_v1_usd_month", "rawdrive_professional_v1_usd_year"]
+        [
+            "rawdrive_professional_v1_usd_month",
+            "rawdrive_professional_v1_usd_year"
+        ]
     );
-    assert!(report.iter().all(|synced| synced.finding == PriceFinding::Missing));
+    assert!(
+        report
+            .iter()
+            .all(|synced| synced.finding == PriceFinding::Missing)
+    );
     assert_eq!((scene.made(), scene.noted().await), ((0, 0), 0));
 }
 
@@ -70,13 +80,24 @@ async fn what_is_missing_is_made_once_and_noted() {
     let scene = Scene::set();
     let catalogue = catalogue(2_900, "");
     let report = scene.sync(&catalogue, false).await;
-    assert!(report.iter().all(|synced| matches!(synced.finding, PriceFinding::Made(_))));
+    assert!(
+        report
+            .iter()
+            .all(|synced| matches!(synced.finding, PriceFinding::Made(_)))
+    );
     assert_eq!((scene.made(), scene.noted().await), ((1, 2), 2));
     let again = scene.sync(&catalogue, false).await;
-    assert!(again.iter().all(|synced| matches!(synced.finding, PriceFinding::Present(_))));
+    assert!(
+        again
+            .iter()
+            .all(|synced| matches!(synced.finding, PriceFinding::Present(_)))
+    );
     assert_eq!((scene.made(), scene.noted().await), ((1, 2), 2));
     let sold = scene.store.sold_prices().await.unwrap();
-    assert!(sold.iter().all(|price| price.sold.plan.as_str() == "professional" && price.sold.version == 1));
+    assert!(
+        sold.iter()
+            .all(|price| price.sold.plan.as_str() == "professional" && price.sold.version == 1)
+    );
 }
 
 #[tokio::test]
@@ -85,19 +106,34 @@ async fn a_price_that_differs_is_named_and_nothing_is_made() {
     scene.sync(&catalogue(2_900, ""), false).await;
     let dearer = catalogue(3_900, "");
     let report = scene.sync(&dearer, false).await;
-    let conflicts: Vec<_> = report.iter().filter(|synced| synced.is_conflict()).collect();
-    let [conflict] = conflicts.as_slice() else { panic!("{report:?}") };
-    let PriceFinding::Differs(_, differences) = &conflict.finding else { panic!("{conflict:?}") };
+    let conflicts: Vec<_> = report
+        .iter()
+        .filter(|synced| synced.is_conflict())
+        .collect();
+    let [conflict] = conflicts.as_slice() else {
+        panic!("{report:?}")
+    };
+    let PriceFinding::Differs(_, differences) = &conflict.finding else {
+        panic!("{conflict:?}")
+    };
     let said: Vec<_> = differences.iter().map(ToString::to_string).collect();
-    assert_eq!(said, ["amount is 2900 at the provider, 3900 in the catalogue"]);
+    assert_eq!(
+        said,
+        ["amount is 2900 at the provider, 3900 in the catalogue"]
+    );
     assert_eq!((scene.made(), scene.noted().await), ((1, 2), 2));
 }
 
 #[tokio::test]
 async fn a_price_that_the_catalogue_names_is_noted_as_it_is() {
     let scene = Scene::set();
-    let report = scene.sync(&catalogue(2_900, ", stripe_price = \"price_own\""), false).await;
-    assert_eq!(report[0].finding, PriceFinding::Named("price_own".parse().unwrap()));
+    let report = scene
+        .sync(&catalogue(2_900, ", stripe_price = \"price_own\""), false)
+        .await;
+    assert_eq!(
+        report[0].finding,
+        PriceFinding::Named("price_own".parse().unwrap())
+    );
     assert_eq!((scene.made(), scene.noted().await), ((1, 1), 2));
 }
 
@@ -106,12 +142,18 @@ async fn a_failure_that_stripe_keeps_is_stepped_over_and_a_lost_answer_makes_no_
     for committed in [false, true] {
         let scene = Scene::set();
         let prices = || Matching::new("POST", "/v1/prices");
-        scene.double.faults().next(1, prices(), Fault::ServerError { committed });
+        scene
+            .double
+            .faults()
+            .next(1, prices(), Fault::ServerError { committed });
         scene.sync(&catalogue(2_900, ""), false).await;
         assert_eq!((scene.made(), scene.noted().await), ((1, 2), 2));
     }
     let scene = Scene::set();
-    scene.double.faults().next(2, Matching::method("POST"), Fault::DropAnswer);
+    scene
+        .double
+        .faults()
+        .next(2, Matching::method("POST"), Fault::DropAnswer);
     scene.sync(&catalogue(2_900, ""), false).await;
     assert_eq!((scene.made(), scene.noted().await), ((1, 2), 2));
 }
@@ -122,5 +164,8 @@ async fn a_stripe_that_refuses_the_key_is_an_error() {
     settings.secret_key = "sk_test_other".to_owned().into();
     let store = MemoryStore::new(Surroundings::seeded(7).ambient().clone());
     let failed = sync_plans(&catalogue(2_900, ""), &gateway(&settings), &store, false).await;
-    assert!(matches!(failed, Err(SyncPlansError::Gateway(_))), "{failed:?}");
+    assert!(
+        matches!(failed, Err(SyncPlansError::Gateway(_))),
+        "{failed:?}"
+    );
 }
