@@ -313,6 +313,23 @@ async fn the_owner_is_bound_too_and_the_server_may_not_change_what_binds() {
     }
 }
 
+/// As a data migration does (`ddl::across_workspaces`).
+#[tokio::test]
+async fn a_data_migration_lifts_what_binds_the_owner_for_its_transaction() {
+    let house = House::new(Engine::Postgres).await;
+    let mut owner = Session(house.database.connect_as_owner().await);
+    owner.0.execute("BEGIN").await.unwrap();
+    let lift = "ALTER TABLE workspaces NO FORCE ROW LEVEL SECURITY";
+    owner.0.execute(lift).await.unwrap();
+    assert_eq!(owner.seen().await, ["workspaces 2"]);
+    let rename = "UPDATE workspaces SET name = name || '!'";
+    assert_eq!(owner.changes(rename).await, Some(2));
+    let put_back = "ALTER TABLE workspaces FORCE ROW LEVEL SECURITY";
+    owner.0.execute(put_back).await.unwrap();
+    owner.0.execute("COMMIT").await.unwrap();
+    assert_eq!(owner.seen().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn what_is_written_once_stays_for_its_owner_too() {
     let house = House::new(Engine::Postgres).await;
