@@ -410,6 +410,11 @@ async fn more_than_the_queue_holds_is_left_to_the_republisher() {
     process.live.publish(workspace(1), rows).await;
     assert!(began.elapsed() < MIRROR_PATIENCE);
     assert!(process.live.answers() && !process.live.is_live());
+    // What is known to lag is not told, although it would answer.
+    assert_eq!(
+        process.live.read(workspace(2), &keys()[..1]).await,
+        Reading::Unavailable
+    );
     process.republisher.step().await;
     assert!(process.live.is_live());
     let key = QuotaKey::level_of(Metric::photos(), "gal_4999");
@@ -528,4 +533,100 @@ async fn an_operator_is_told_what_is_absent_or_lags() {
         notes.len() == 1 && notes[0].contains("failed to reach"),
         "{notes:?}"
     );
+}
+
+/// A database that is slow, and in which something happens while workspaces are listed.
+struct Busy {
+    sql: Sql,
+    slow: Duration,
+    meanwhile: Mutex<Option<LiveUsage>>,
+}
+
+impl LiveSource for Busy {
+    fn now(&self) -> DateTime<Utc> {
+        self.sql.now()
+    }
+
+    async fn changed(
+        &self,
+        since: DateTime<Utc>,
+        after: Option<WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<ChangedWorkspace>, StoreError> {
+        self.sql.changed(since, after, limit).await
+    }
+
+    async fn rows_changed(
+        &self,
+        workspace: WorkspaceId,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<LiveRow>, StoreError> {
+        self.sql.rows_changed(workspace, since).await
+    }
+
+    async fn workspaces(
+        &self,
+        after: Option<WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
+        let live = self.meanwhile.lock().unwrap().take();
+        if let Some(live) = live {
+            // More than the queue holds: lost.
+            let galleries = (0..5_000).map(|n| QuotaKey::level_of(Metric::photos(), n));
+            let rows = galleries.map(|key| self.sql.commit(workspace(1), key, 1));
+            live.publish(workspace(1), rows.collect()).await;
+        }
+        self.sql.workspaces(after, limit).await
+    }
+
+    async fn rows(
+        &self,
+        workspace: WorkspaceId,
+        from: DateTime<Utc>,
+    ) -> Result<Vec<LiveRow>, StoreError> {
+        tokio::time::sleep(self.slow).await;
+        self.sql.rows(workspace, from).await
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_has_just_started_tells_nothing_before_the_mirror_is_full() {
+    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let live = LiveUsage::new(Arc::new(server.client()));
+    let slow = Duration::from_millis(600);
+    let meanwhile = Mutex::new(None);
+    let mut republisher = Republisher::new(
+        live.clone(),
+        Busy {
+            sql,
+            slow,
+            meanwhile,
+        },
+    );
+    let mut rounds = 0;
+    while republisher.step().await.is_zero() {
+        assert!(live.answers() && !live.is_live());
+        rounds += 1;
+    }
+    assert!(live.is_live());
+    assert_eq!(rounds, WORKSPACES, "a workspace takes a round's share");
+}
+
+#[tokio::test]
+async fn what_is_lost_during_a_round_is_the_next_ones() {
+    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let live = LiveUsage::new(Arc::new(server.client()));
+    let (slow, meanwhile) = (Duration::ZERO, Mutex::new(Some(live.clone())));
+    let mut republisher = Republisher::new(
+        live.clone(),
+        Busy {
+            sql,
+            slow,
+            meanwhile,
+        },
+    );
+    republisher.step().await;
+    assert!(live.answers() && !live.is_live());
+    republisher.step().await;
+    assert!(live.is_live());
 }
