@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod serve;
 mod stop;
+pub(crate) mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;

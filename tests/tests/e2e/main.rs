@@ -11,6 +11,7 @@ mod galleries;
 mod hostile;
 mod identity;
 mod isolation;
+mod ledger;
 mod onboarding;
 mod operation;
 mod photos;

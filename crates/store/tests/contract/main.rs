@@ -9,6 +9,7 @@
 mod deletion;
 mod holds;
 mod idempotency;
+mod ledger;
 mod sqlite;
 
 /// A backend keeps the contract when it is listed here.

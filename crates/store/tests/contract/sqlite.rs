@@ -23,7 +23,14 @@ const ALL: PageRequest = PageRequest {
 
 pub(crate) struct Sqlite {
     pub(crate) store: Store,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+impl Sqlite {
+    /// The file.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("rawdrive.db")
+    }
 }
 
 /// Opens a store on a fresh file.
@@ -33,7 +40,7 @@ pub(crate) async fn open(surroundings: &Surroundings, catalogue: &Catalogue) -> 
     let store = Store::open(&url, surroundings.ambient().clone(), catalogue).await;
     Sqlite {
         store: store.unwrap(),
-        _directory: directory,
+        directory,
     }
 }
 
