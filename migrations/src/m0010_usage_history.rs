@@ -4,6 +4,8 @@ use sea_orm_migration::prelude::*;
 
 use crate::ddl::define;
 
+mod chain;
+
 #[derive(Debug)]
 pub(crate) struct Migration;
 
@@ -17,8 +19,7 @@ const STATEMENTS: &[&str] = &[
     // Without a CHECK, as the purposes of holds: reading names what it does not know.
     "ALTER TABLE ledger ADD COLUMN kind TEXT NOT NULL DEFAULT 'usage'",
     "ALTER TABLE ledger ADD COLUMN event_id TEXT",
-    // A column that is added to a table with rows can have no value of its own in each: every line that is
-    // appended from here on has one.
+    // A column that is added to a table with rows has no value of its own in each at first.
     "ALTER TABLE ledger ADD COLUMN hash {bytes}",
     "ALTER TABLE ledger_heads ADD COLUMN hash {bytes}",
     "ALTER TABLE ledger_heads ADD COLUMN not_before {time}",
@@ -57,6 +58,7 @@ const STATEMENTS: &[&str] = &[
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        define(manager, STATEMENTS).await
+        define(manager, STATEMENTS).await?;
+        chain::chain_old_lines(manager).await
     }
 }

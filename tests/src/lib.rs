@@ -44,6 +44,12 @@ pub fn uploads_per_round(ci: usize) -> usize {
     number("RAWDRIVE_E2E_UPLOADS", ci)
 }
 
+/// Events of the test that reports many.
+#[must_use]
+pub fn reported_events(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_EVENTS", ci)
+}
+
 fn number(variable: &str, default: usize) -> usize {
     env::var(variable).map_or(default, |text| {
         text.parse()

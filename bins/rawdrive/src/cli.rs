@@ -1,6 +1,8 @@
 //! The command line, parsed into typed values. What cannot be read ends with status 2 and says what would
 //! be right.
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use rawdrive_plans::{Feature, Limit, Metric, Setting, Slug};
@@ -43,6 +45,9 @@ pub(crate) enum Command {
     /// What an operator changes by hand.
     #[command(subcommand)]
     Admin(Admin),
+    /// Metered usage: rebuild counters, correct a count, verify statements.
+    #[command(subcommand)]
+    Usage(Usage),
     /// The keys that sign access tokens.
     #[command(subcommand)]
     Keys(Keys),
@@ -79,6 +84,52 @@ pub(crate) enum Stripe {
     },
     /// Take up again what was given up, and stored events that mean something to this release.
     Replay {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Metered usage.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum Usage {
+    /// Look at every counter and sum, print what is not what the ledger and the holds come to, and put it right.
+    Rebuild {
+        /// One workspace, as `ws_…`; otherwise every one.
+        #[arg(long, value_name = "ID")]
+        workspace: Option<WorkspaceId>,
+        /// Print alone: exit status 1 where there is a difference.
+        #[arg(long)]
+        dry_run: bool,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a count right, by a line in the ledger.
+    Correct {
+        /// The workspace, as `ws_…`.
+        #[arg(long, value_name = "ID")]
+        workspace: WorkspaceId,
+        /// The metric, such as `ai_analysis`.
+        #[arg(long, value_name = "NAME")]
+        metric: Metric,
+        /// Units to add; negative lowers the count.
+        #[arg(long, value_name = "UNITS", allow_negative_numbers = true)]
+        quantity: i64,
+        /// What it is counted for, where the metric is counted apart for each: a gallery, as `gal_…`.
+        #[arg(long, value_name = "ID")]
+        subject: Option<String>,
+        /// A time in the period that is meant, of what resets: RFC 3339, or YYYY-MM-DD. Now by default.
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        at: Option<DateTime<Utc>>,
+        #[command(flatten)]
+        common: AdminCommon,
+    },
+    /// Check statements offline: every line, the totals, and each month against the one before.
+    Verify {
+        /// Statements as the API gave them, in JSON or newline-delimited JSON, in any order.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
@@ -321,6 +372,14 @@ mod tests {
             Command::Keys(Keys::Rotate { json: false })
         );
         assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
+        let correct = [
+            "usage", "correct", "--workspace", WORKSPACE, "--metric", "ai_analysis", "--quantity", "-3",
+            "--reason", "asked",
+        ];
+        assert!(matches!(
+            parse(&correct).unwrap(),
+            Command::Usage(Usage::Correct { quantity: -3, .. })
+        ));
     }
 
     #[test]
@@ -481,6 +540,9 @@ mod tests {
             &["--dev", "migrate"],
             &["admin"],
             &["keys"],
+            &["usage"],
+            &["usage", "verify"],
+            &["usage", "rebuild", "--workspace", "x"],
             &["demo", "twice"],
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod serve;
 mod stop;
 pub(crate) mod stripe;
+pub(crate) mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Keys, Serve};
+use cli::{Cli, Command, Keys, Serve, Usage};
 use commands::Installation;
 use config::Config;
 use rawdrive_onboarding::STEPS;
@@ -51,6 +51,10 @@ enum Failure {
     StripeSetup(#[from] rawdrive_billing::StripeSetupError),
     #[error("failed to speak of Stripe")]
     Stripe(#[from] commands::stripe::StripeError),
+    #[error("failed to correct the count")]
+    Correct(#[from] rawdrive_usage::CorrectError),
+    #[error(transparent)]
+    Usage(#[from] commands::usage::UsageError),
     #[error("failed to examine the data")]
     Doctor(#[from] commands::doctor::DoctorError),
     #[error("{0} is no database: nothing was ever served from here")]
@@ -128,18 +132,8 @@ fn run(command: Command) -> Result<(), Failure> {
             block_on(async {
                 let (store, _) = installation.open_stores().await?;
                 let workspace = admin.workspace();
-                if !store
-                    .has_workspace(workspace)
-                    .await
-                    .map_err(commands::OpenError::Store)?
-                {
-                    return Err(Failure::NoWorkspace(workspace));
-                }
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "an operator names the workspace at the command line"
-                )]
-                let scope = WorkspaceScope::for_system(workspace, SystemReason::Operator);
+                known(&store, workspace).await?;
+                let scope = operator(workspace);
                 let mut tx = store
                     .begin_despite_read_only(&scope, Release::System)
                     .await
@@ -173,6 +167,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 Ok(())
             })
         }
+        Command::Usage(command) => usage(command),
         Command::Openapi => {
             let document = rawdrive_http_api::document()
                 .to_pretty_json()
@@ -181,6 +176,85 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn usage(command: Usage) -> Result<(), Failure> {
+    match command {
+        // It reads files alone, wherever it is run.
+        Usage::Verify { files, json } => Ok(commands::usage::verify(
+            &files,
+            &mut std::io::stdout(),
+            json,
+        )?),
+        Usage::Rebuild {
+            workspace,
+            dry_run,
+            json,
+        } => {
+            let installation = open_served()?;
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                if let Some(workspace) = workspace {
+                    known(&store, workspace).await?;
+                }
+                let out = &mut std::io::stdout();
+                let differ = commands::usage::rebuild(&store, workspace, dry_run, json, out).await?;
+                if differ && dry_run {
+                    return Err(Failure::Unhealthy);
+                }
+                Ok(())
+            })
+        }
+        Usage::Correct {
+            workspace,
+            metric,
+            quantity,
+            subject,
+            at,
+            common,
+        } => {
+            let installation = open_served()?;
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                known(&store, workspace).await?;
+                let correction = rawdrive_usage::Correction {
+                    metric,
+                    subject,
+                    quantity,
+                    at,
+                    reason: common.reason,
+                };
+                let scope = operator(workspace);
+                let begun = store.begin_despite_read_only(&scope, Release::System);
+                let mut tx = begun.await.map_err(commands::OpenError::Store)?;
+                let catalogue = &installation.catalogue;
+                let corrected =
+                    rawdrive_usage::correct(&mut tx, store.ambient(), catalogue, &correction)
+                        .await?;
+                tx.commit().await.map_err(commands::OpenError::Store)?;
+                let out = &mut std::io::stdout();
+                commands::usage::write_corrected(out, workspace, &corrected, common.json)?;
+                Ok(())
+            })
+        }
+    }
+}
+
+async fn known(store: &rawdrive_store::Store, workspace: WorkspaceId) -> Result<(), Failure> {
+    let known = store.has_workspace(workspace).await;
+    if known.map_err(commands::OpenError::Store)? {
+        Ok(())
+    } else {
+        Err(Failure::NoWorkspace(workspace))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an operator names the workspace at the command line"
+)]
+fn operator(workspace: WorkspaceId) -> WorkspaceScope {
+    WorkspaceScope::for_system(workspace, SystemReason::Operator)
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

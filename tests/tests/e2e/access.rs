@@ -30,6 +30,8 @@ enum By {
     Any,
     /// It concerns a person: a session alone.
     Person,
+    /// Programs report it: a key alone.
+    Program,
 }
 
 struct Operation {
@@ -57,7 +59,7 @@ const fn op(
     }
 }
 
-use By::{Any, Person};
+use By::{Any, Person, Program};
 use Reach::{Admin, Anybody, Bearer, Member, Owner};
 
 /// Every operation of the API, in the order in which a reader looks for them.
@@ -95,7 +97,11 @@ const OPERATIONS: &[Operation] = &[
     op("GET", "/v1/entitlements", Member, Any, "see what the plan allows"),
     op("POST", "/v1/entitlements/check", Member, Any, "ask whether something is allowed"),
     op("GET", "/v1/usage", Member, Any, "see usage"),
+    op("GET", "/v1/usage/history", Member, Any, "see what was used when"),
     op("GET", "/v1/usage/events", Member, Any, "read the usage ledger"),
+    op("POST", "/v1/usage/events", Member, Program, "report what was used elsewhere"),
+    op("GET", "/v1/usage/statements", Member, Any, "list the months' usage statements"),
+    op("GET", "/v1/usage/statements/{month}", Member, Any, "read a month's usage statement"),
     op("GET", "/v1/billing/subscription", Member, Any, "see the subscription"),
     op("POST", "/v1/billing/subscription", Admin, Any, "subscribe"),
     op("POST", "/v1/billing/subscription/preview", Admin, Any, "see what a plan would cost and break"),
@@ -174,7 +180,8 @@ fn document_of(operations: &[Operation]) -> String {
     let mut text = String::from(
         "# Who may do what\n\n\
          Each line is one thing that can be done through the API. *Owner*, *admin* and *member* are the roles in a\n\
-         workspace; an *API key* has a role too, and may do what its role may unless the last column says no.\n\
+         workspace; an *API key* has a role too, and may do what its role may unless the last column says no; what\n\
+         only the last column admits is for programs.\n\
          *Anybody* needs no account; *with a secret* means a link or token that was mailed or handed out for just this.\n\n\
          This page is compared with what the server really answers (`cargo test -p e2e access`).\n\n\
          | To … | Anybody | With a secret | Member | Admin | Owner | API key of the role |\n\
@@ -187,7 +194,7 @@ fn document_of(operations: &[Operation]) -> String {
             if open {
                 "yes"
             } else {
-                yes(role as u8 >= operation.reach as u8)
+                yes(operation.by != Program && role as u8 >= operation.reach as u8)
             }
         };
         writeln!(
@@ -279,6 +286,7 @@ fn path_of(operation: &Operation) -> String {
     operation
         .path
         .replace("{token}", "rdc_nobody")
+        .replace("{month}", "1999-12")
         .replace("{id}", &unknown_id(kind))
         .replace("{user_id}", &unknown_id(kind))
 }
@@ -410,7 +418,11 @@ async fn each_operation_answers_its_circle_and_nobody_else() {
                     operation,
                 );
             }
-            if !ENDING.contains(&path) {
+            if operation.by == Program {
+                ask(session, operation)
+                    .await
+                    .problem(403, "insufficient_role");
+            } else if !ENDING.contains(&path) {
                 admitted(&ask(session, operation).await, who, operation);
             }
         }

@@ -7,8 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Routes with a parameter that names nothing of one workspace, each with what it names instead.
-const NO_ONES: [(&str, &str); 2] = [
+const NO_ONES: [(&str, &str); 3] = [
     ("/v1/onboarding/steps/", "a step of everybody's"),
+    ("/v1/usage/statements/", "a month of everybody's calendar"),
     ("/v1/shared/", "a secret, which is its own credential"),
 ];
 

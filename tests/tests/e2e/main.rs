@@ -12,6 +12,7 @@ mod galleries;
 mod hostile;
 mod identity;
 mod isolation;
+mod ledger;
 mod mirror;
 mod onboarding;
 mod operation;

@@ -15,6 +15,7 @@ mod holds;
 mod idempotency;
 mod live;
 mod subject;
+mod ledger;
 
 /// A backend keeps the contract when it is listed here.
 mod contract {
