@@ -373,8 +373,16 @@ mod tests {
         );
         assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
         let correct = [
-            "usage", "correct", "--workspace", WORKSPACE, "--metric", "ai_analysis", "--quantity", "-3",
-            "--reason", "asked",
+            "usage",
+            "correct",
+            "--workspace",
+            WORKSPACE,
+            "--metric",
+            "ai_analysis",
+            "--quantity",
+            "-3",
+            "--reason",
+            "asked",
         ];
         assert!(matches!(
             parse(&correct).unwrap(),

@@ -198,7 +198,8 @@ fn usage(command: Usage) -> Result<(), Failure> {
                     known(&store, workspace).await?;
                 }
                 let out = &mut std::io::stdout();
-                let differ = commands::usage::rebuild(&store, workspace, dry_run, json, out).await?;
+                let differ =
+                    commands::usage::rebuild(&store, workspace, dry_run, json, out).await?;
                 if differ && dry_run {
                     return Err(Failure::Unhealthy);
                 }

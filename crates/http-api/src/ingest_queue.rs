@@ -146,8 +146,32 @@ impl IngestQueue {
     }
 }
 
+/// Whoever writes for a workspace. Should it end before its lane does, those who wait are told, and the next to
+/// come writes anew.
+struct Lane {
+    app: Data<App>,
+    workspace: WorkspaceId,
+    ended: bool,
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let mut lanes = self.app.ingest.lanes();
+        let left = lanes.waiting.remove(&self.workspace).unwrap_or_default();
+        lanes.events -= left.iter().map(|w| w.batch.events.len()).sum::<usize>();
+    }
+}
+
 /// Writes for a workspace until nobody waits any more.
 async fn write(app: Data<App>, scope: WorkspaceScope) {
+    let mut lane = Lane {
+        app: app.clone(),
+        workspace: scope.workspace(),
+        ended: false,
+    };
     loop {
         // What arrives while this waits for its turn to write is taken along.
         let begun = app
@@ -156,6 +180,7 @@ async fn write(app: Data<App>, scope: WorkspaceScope) {
             .await;
         let taken = app.ingest.take(scope.workspace());
         if taken.is_empty() {
+            lane.ended = true;
             return;
         }
         let (batches, answers): (Vec<_>, Vec<_>) =
@@ -219,4 +244,70 @@ async fn commit(
     }
     tx.commit().await?;
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use rawdrive_plans::MetricKind;
+    use rawdrive_tenancy_core::{Ambient, SystemReason};
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test acts in a workspace that has no members"
+    )]
+    fn scope() -> WorkspaceScope {
+        WorkspaceScope::for_system(Ambient::system().id(), SystemReason::Job)
+    }
+
+    fn waiting(scope: WorkspaceScope, events: usize) -> Waiting {
+        let event = Event {
+            id: "e".to_owned(),
+            metric: "api_calls".parse().unwrap(),
+            kind: MetricKind::Flow,
+            quantity: 1,
+            occurred_at: DateTime::UNIX_EPOCH,
+            subject: String::new(),
+        };
+        Waiting {
+            batch: Batch {
+                scope,
+                events: vec![event; events],
+                refused: Vec::new(),
+                claim: None,
+            },
+            answer: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn one_writes_for_a_workspace_and_takes_what_fits_one_commit() {
+        let queue = IngestQueue::default();
+        let (here, there) = (scope(), scope());
+        assert!(queue.join(waiting(here, 1_000)).unwrap());
+        for _ in 0..6 {
+            assert!(!queue.join(waiting(here, 1_000)).unwrap());
+        }
+        assert!(queue.join(waiting(there, 1)).unwrap());
+        assert_eq!(queue.take(here.workspace()).len(), 5);
+        assert_eq!(queue.take(here.workspace()).len(), 2);
+        assert!(queue.take(here.workspace()).is_empty());
+        // The lane has ended: whoever comes next writes.
+        assert!(queue.join(waiting(here, 1)).unwrap());
+        assert_eq!(queue.lanes().events, 2);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_taking_makes_room() {
+        let queue = IngestQueue::default();
+        let scope = scope();
+        for _ in 0..100 {
+            queue.join(waiting(scope, 1_000)).unwrap();
+        }
+        let problem = queue.join(waiting(scope, 1)).unwrap_err();
+        assert_eq!(problem.code, Code::DependencyUnavailable);
+        assert_eq!(queue.take(scope.workspace()).len(), 5);
+        assert!(!queue.join(waiting(scope, 1)).unwrap());
+    }
 }

@@ -137,7 +137,8 @@ async fn read_months(
     on: &impl ConnectionTrait,
     scope: &WorkspaceScope,
 ) -> Result<Vec<(Month, Metric, MonthSums)>, StoreError> {
-    const MONTHS: &str = "SELECT month, metric, lines, events, corrections, late_lines, late_quantity
+    const MONTHS: &str =
+        "SELECT month, metric, lines, events, corrections, late_lines, late_quantity
         FROM usage_months WHERE workspace_id = $1 ORDER BY month, metric";
     let values = [scope.workspace().uuid().into()];
     let rows = query(on, "read sums", MONTHS, values).await?;
@@ -280,7 +281,8 @@ impl WriteTx {
 
 impl SealTx for WriteTx {
     async fn seal_ledger(&mut self, until: DateTime<Utc>) -> Result<(), StoreError> {
-        const SEAL: &str = "INSERT INTO ledger_heads (workspace_id, seq, not_before) VALUES ($1, 0, $2)
+        const SEAL: &str =
+            "INSERT INTO ledger_heads (workspace_id, seq, not_before) VALUES ($1, 0, $2)
             ON CONFLICT (workspace_id) DO UPDATE SET not_before = $2
             WHERE ledger_heads.not_before IS NULL OR ledger_heads.not_before < $2";
         let values = [self.scope.workspace().uuid().into(), until.into()];
@@ -295,7 +297,8 @@ impl UsageRead for Reader {
         metric: &Metric,
         before: DateTime<Utc>,
     ) -> Result<i64, StoreError> {
-        const TOTAL: &str = "SELECT CAST(coalesce(sum(quantity), 0) AS BIGINT) AS total FROM usage_hours
+        const TOTAL: &str =
+            "SELECT CAST(coalesce(sum(quantity), 0) AS BIGINT) AS total FROM usage_hours
             WHERE workspace_id = $1 AND metric = $2 AND hour < $3";
         let values = [
             self.scope.workspace().uuid().into(),
@@ -372,8 +375,7 @@ impl UsageRead for Reader {
             _ => i64::MAX,
         };
         let mut values: Vec<Value> = vec![self.scope.workspace().uuid().into(), before.into()];
-        let mut sql =
-            format!("SELECT {COLUMNS} FROM ledger WHERE workspace_id = $1 AND seq < $2");
+        let mut sql = format!("SELECT {COLUMNS} FROM ledger WHERE workspace_id = $1 AND seq < $2");
         let mut and = |condition: &str, value: Value| {
             values.push(value);
             sql.push_str(&format!(" AND {condition} ${}", values.len()));
@@ -387,7 +389,10 @@ impl UsageRead for Reader {
         if let Some(from) = filter.from {
             and("occurred_at >=", from.into());
             // Nothing is recorded long before it happens, so that older lines need not be looked at.
-            and("seq >=", self.first_recorded(from - MAX_AHEAD).await?.into());
+            and(
+                "seq >=",
+                self.first_recorded(from - MAX_AHEAD).await?.into(),
+            );
         }
         if let Some(to) = filter.to {
             and("occurred_at <", to.into());

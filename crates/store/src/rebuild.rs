@@ -63,9 +63,11 @@ async fn sums(
 
 const KEPT: &str =
     "SELECT metric, subject, period_start, used AS total FROM quotas WHERE workspace_id = $1";
-const USED: &str = "SELECT metric, key_subject AS subject, period_start, CAST(sum(quantity) AS BIGINT) AS total
+const USED: &str =
+    "SELECT metric, key_subject AS subject, period_start, CAST(sum(quantity) AS BIGINT) AS total
     FROM ledger WHERE workspace_id = $1 GROUP BY metric, key_subject, period_start";
-const HELD: &str = "SELECT c.metric, c.subject, c.period_start, CAST(sum(c.amount) AS BIGINT) AS total
+const HELD: &str =
+    "SELECT c.metric, c.subject, c.period_start, CAST(sum(c.amount) AS BIGINT) AS total
     FROM hold_charges c JOIN holds h ON h.workspace_id = c.workspace_id AND h.id = c.hold_id
     WHERE c.workspace_id = $1 AND h.state = 'held' GROUP BY c.metric, c.subject, c.period_start";
 // Open invitations hold their seats by themselves.
@@ -109,10 +111,7 @@ impl WriteTx {
                 continue;
             }
             count("ledger", "quantity", right.0)?;
-            for (what, kept, right) in [
-                ("used", kept.0, right.0),
-                ("reserved", kept.1, right.1),
-            ] {
+            for (what, kept, right) in [("used", kept.0, right.0), ("reserved", kept.1, right.1)] {
                 if kept != right {
                     found.push(Difference {
                         what,
@@ -235,7 +234,10 @@ impl Snapshot {
         let mut found = Vec::new();
         // A seal may have moved the head's time beyond the last line's.
         if (at.seq, at.hash) != (head.seq, head.hash) || at.not_before > head.not_before {
-            let detail = format!("the ledger ends at line {}, its head says {}", at.seq, head.seq);
+            let detail = format!(
+                "the ledger ends at line {}, its head says {}",
+                at.seq, head.seq
+            );
             found.push(finding("ledger_chain", detail));
         }
         let kept = read_rollups(self.connection(), scope).await?;
@@ -247,7 +249,11 @@ impl Snapshot {
                 right,
             } = difference;
             let number = |n: Option<i64>| n.map_or("nothing".to_owned(), |n| n.to_string());
-            let detail = format!("{what} {of}: kept {}, ledger {}", number(kept), number(right));
+            let detail = format!(
+                "{what} {of}: kept {}, ledger {}",
+                number(kept),
+                number(right)
+            );
             found.push(finding("sums_equal_ledger", detail));
         }
         Ok(found)

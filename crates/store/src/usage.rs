@@ -163,13 +163,7 @@ impl UsageTx for WriteTx {
     }
 
     async fn lock(&mut self, key: &QuotaKey) -> Result<QuotaRow, StoreError> {
-        let rows = query(
-            &self.tx,
-            "lock a quota",
-            LOCK,
-            key_values(&self.scope, key),
-        )
-        .await?;
+        let rows = query(&self.tx, "lock a quota", LOCK, key_values(&self.scope, key)).await?;
         let row = rows
             .first()
             .ok_or_else(|| corrupt("quotas", "used", &key.metric, "was locked and is not there"))?;

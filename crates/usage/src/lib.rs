@@ -54,8 +54,8 @@ pub use ingest::{
     check, ingest,
 };
 pub use ledger::{
-    LedgerBreak, LedgerEntry, LedgerHead, LedgerLine, LineKind, UnknownKind, extend as extend_ledger,
-    follow, line_hash,
+    LedgerBreak, LedgerEntry, LedgerHead, LedgerLine, LineKind, UnknownKind,
+    extend as extend_ledger, follow, line_hash,
 };
 pub use month::{Month, NoMonth};
 pub use period::Period;

@@ -108,8 +108,17 @@ mod tests {
         assert_eq!(Month::containing(last), december);
         assert_eq!(Month::containing(december.end()), december.next());
         for wrong in [
-            "", "2026", "2026-0", "2026-00", "2026-13", "26-01", "2026-1", "+026-01", "0000-01",
-            "9999-01", "2026-01-01",
+            "",
+            "2026",
+            "2026-0",
+            "2026-00",
+            "2026-13",
+            "26-01",
+            "2026-1",
+            "+026-01",
+            "0000-01",
+            "9999-01",
+            "2026-01-01",
         ] {
             assert_eq!(wrong.parse::<Month>(), Err(NoMonth), "{wrong}");
         }

@@ -245,10 +245,8 @@ pub trait UsageTx {
     /// Undoes what was done since the attempt began, and lets go of the rows that were locked since.
     fn undo_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// The counter, made where there is none, and locked against every change until the transaction ends.
-    fn lock(
-        &mut self,
-        key: &QuotaKey,
-    ) -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
+    fn lock(&mut self, key: &QuotaKey)
+    -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
     /// Moves what holds hold of one counter to another, and the counters' `reserved` with it. Both are
     /// locked.
     fn move_held(

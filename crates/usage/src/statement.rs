@@ -315,11 +315,7 @@ fn time(at: DateTime<Utc>) -> String {
 }
 
 fn read_time(text: &str) -> Option<DateTime<Utc>> {
-    Some(
-        DateTime::parse_from_rfc3339(text)
-            .ok()?
-            .with_timezone(&Utc),
-    )
+    Some(DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc))
 }
 
 /// A place in the chain, as a document writes it.

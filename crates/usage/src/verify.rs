@@ -98,9 +98,9 @@ impl Verifier {
             return Err(self.line_flaw("is one too many"));
         }
         let month = self.head.month;
-        let line = document.read(month).ok_or_else(|| {
-            self.line_flaw("a field is not written as statements write it")
-        })?;
+        let line = document
+            .read(month)
+            .ok_or_else(|| self.line_flaw("a field is not written as statements write it"))?;
         let at = follow(self.at, self.head.workspace, &line).map_err(|broken| match broken {
             LedgerBreak::Gap { found, .. } => {
                 self.line_flaw(format!("is missing, line {found} stands in its place"))

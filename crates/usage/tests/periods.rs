@@ -1,5 +1,10 @@
 //! Ten years of billing periods, at the last and the first instant of each.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use proptest::prelude::*;
 use rawdrive_usage::{Period, carry};
@@ -41,7 +46,11 @@ fn every_boundary_of_ten_years_falls_where_the_calendar_says() {
                 end - TimeDelta::milliseconds(1),
                 end - TimeDelta::microseconds(1),
             ] {
-                assert_eq!(Period::containing(inside, anchor), period, "{anchor:?} {inside}");
+                assert_eq!(
+                    Period::containing(inside, anchor),
+                    period,
+                    "{anchor:?} {inside}"
+                );
                 checked += 1;
             }
             assert_ne!(Period::containing(end, anchor), period);
@@ -53,11 +62,31 @@ fn every_boundary_of_ten_years_falls_where_the_calendar_says() {
 #[test]
 fn the_day_before_midnight_and_midnight_are_of_two_periods() {
     for (anchor, before, after) in [
-        ("2026-01-31T00:00:00Z", "2026-02-27T23:59:59.999Z", "2026-02-28T00:00:00.000Z"),
-        ("2026-01-31T00:00:00Z", "2028-02-28T23:59:59.999Z", "2028-02-29T00:00:00.000Z"),
-        ("2026-01-31T00:00:00Z", "2026-03-30T23:59:59.999Z", "2026-03-31T00:00:00.000Z"),
-        ("2026-01-30T00:00:00Z", "2026-04-29T23:59:59.999Z", "2026-04-30T00:00:00.000Z"),
-        ("2026-01-01T00:00:00Z", "2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00.000Z"),
+        (
+            "2026-01-31T00:00:00Z",
+            "2026-02-27T23:59:59.999Z",
+            "2026-02-28T00:00:00.000Z",
+        ),
+        (
+            "2026-01-31T00:00:00Z",
+            "2028-02-28T23:59:59.999Z",
+            "2028-02-29T00:00:00.000Z",
+        ),
+        (
+            "2026-01-31T00:00:00Z",
+            "2026-03-30T23:59:59.999Z",
+            "2026-03-31T00:00:00.000Z",
+        ),
+        (
+            "2026-01-30T00:00:00Z",
+            "2026-04-29T23:59:59.999Z",
+            "2026-04-30T00:00:00.000Z",
+        ),
+        (
+            "2026-01-01T00:00:00Z",
+            "2026-12-31T23:59:59.999Z",
+            "2027-01-01T00:00:00.000Z",
+        ),
     ] {
         let period = |text| Period::containing(at(text), Some(at(anchor)));
         assert_eq!(period(before).end, at(after));

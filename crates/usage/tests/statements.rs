@@ -1,5 +1,10 @@
 //! Statements are whole, and whatever is done to one names the first line that is not what was recorded.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -58,9 +63,10 @@ impl Ledger {
         let head = serde_json::to_string(&HeadDocument::from(statement)).unwrap();
         let lines = self.lines_of(statement);
         std::iter::once(head)
-            .chain(lines.map(|l| {
-                serde_json::to_string(&LineDocument::of(l, statement.month)).unwrap()
-            }))
+            .chain(
+                lines
+                    .map(|l| serde_json::to_string(&LineDocument::of(l, statement.month)).unwrap()),
+            )
             .collect()
     }
 
@@ -104,7 +110,9 @@ impl UsageRead for Ledger {
     }
     async fn months(&self) -> Result<Vec<(Month, Metric, MonthSums)>, StoreError> {
         let months = Rollups::of(&self.lines).months.into_iter();
-        Ok(months.map(|((m, metric), sums)| (m, metric, sums)).collect())
+        Ok(months
+            .map(|((m, metric), sums)| (m, metric, sums))
+            .collect())
     }
     async fn ledger_head(&self) -> Result<LedgerHead, StoreError> {
         Ok(self.head)
@@ -127,7 +135,9 @@ impl UsageRead for Ledger {
 
 fn line(n: i64, occurred_at: DateTime<Utc>) -> LedgerLine {
     let flow = n % 3 == 0;
-    let metric: Metric = if flow { "api_calls" } else { "storage_bytes" }.parse().unwrap();
+    let metric: Metric = if flow { "api_calls" } else { "storage_bytes" }
+        .parse()
+        .unwrap();
     let key = QuotaKey {
         metric,
         subject: String::new(),
@@ -169,7 +179,10 @@ fn months_add_up_and_follow_each_other() {
     let ledger = ledger(30);
     let all = ledger.statements(at(NOW));
     let months: Vec<_> = all.iter().map(|s| s.month.to_string()).collect();
-    assert_eq!(months, ["2026-07", "2026-08", "2026-09", "2026-10", "2026-11"]);
+    assert_eq!(
+        months,
+        ["2026-07", "2026-08", "2026-09", "2026-10", "2026-11"]
+    );
     let closed: Vec<_> = all.iter().map(|s| s.closed).collect();
     assert_eq!(closed, [true, true, true, true, false]);
     assert_eq!(all[2].line_count(), 0);
@@ -201,11 +214,17 @@ fn months_add_up_and_follow_each_other() {
 fn a_closed_statement_is_the_same_whatever_comes_later() {
     let mut ledger = ledger(10);
     let before = ledger.statements(at(NOW));
-    ledger.append(at("2026-10-03T00:00:00Z"), &[line(9, at("2026-07-03T00:00:00Z"))]);
+    ledger.append(
+        at("2026-10-03T00:00:00Z"),
+        &[line(9, at("2026-07-03T00:00:00Z"))],
+    );
     let after = ledger.statements(at("2027-03-01T00:00:00Z"));
     assert_eq!(after[..4], before[..4]);
     assert_eq!(after[4].line_count(), 1);
-    assert_eq!(after[4].metrics[0].late_lines + after[4].metrics[1].late_lines, 1);
+    assert_eq!(
+        after[4].metrics[0].late_lines + after[4].metrics[1].late_lines,
+        1
+    );
     assert!(!after[5].closed, "nobody has sealed it yet");
 }
 
@@ -358,11 +377,18 @@ fn fields_may_stand_in_another_order_and_not_twice() {
     let json: serde_json::Value = serde_json::from_str(&ledger.json(statement)).unwrap();
     let (mut first, mut rest) = (String::new(), String::new());
     for (name, value) in json.as_object().unwrap() {
-        let target = if name == "lines" { &mut first } else { &mut rest };
+        let target = if name == "lines" {
+            &mut first
+        } else {
+            &mut rest
+        };
         target.push_str(&format!(",\n \"{name}\": {value}"));
     }
     let reordered = format!("{{{}{rest}}}\n", &first[1..]);
-    assert_eq!(verify_statement(reordered.as_bytes()).as_ref(), Ok(statement));
+    assert_eq!(
+        verify_statement(reordered.as_bytes()).as_ref(),
+        Ok(statement)
+    );
     let twice = format!("{{{}{rest}{first}}}", &first[1..]);
     assert!(verify_statement(twice.as_bytes()).is_err());
     let tail = format!("{} {{}}", ledger.json(statement));

@@ -75,7 +75,11 @@ pub(super) async fn chain_old_lines(manager: &SchemaManager<'_>) -> Result<(), D
             hash,
             recorded_at: line.recorded_at,
         };
-        let hour = (line.workspace, line.metric.clone(), hour_of(line.occurred_at));
+        let hour = (
+            line.workspace,
+            line.metric.clone(),
+            hour_of(line.occurred_at),
+        );
         *hours.entry(hour).or_default() += line.quantity;
         let month = month_of(line.recorded_at);
         let late = i64::from(line.occurred_at < month);

@@ -82,7 +82,11 @@ impl Meter {
         let request = api.request(Method::GET, &path).header("accept", accept);
         let answer = api.send(request).await.is(200);
         assert_eq!(answer.header("content-type"), accept);
-        let extension = if accept.ends_with("ndjson") { "ndjson" } else { "json" };
+        let extension = if accept.ends_with("ndjson") {
+            "ndjson"
+        } else {
+            "json"
+        };
         let file = self.server.scratch(&format!("{month}.{extension}"));
         fs::write(&file, &answer.body).expect("failed to write the statement");
         file
@@ -134,12 +138,20 @@ async fn an_event_counts_once_whoever_sends_it_and_each_refusal_has_its_code() {
         json!({ "id": "down", "metric": "devices", "quantity": -1 }),
     ];
     let receipt = report(&one, &events).await;
-    assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (&receipt["accepted"], &receipt["duplicates"]),
+        (&json!(3), &json!(1))
+    );
     let refused: BTreeMap<_, _> = receipt["refused"]
         .as_array()
         .expect("a list")
         .iter()
-        .map(|r| (r["id"].as_str().unwrap_or_default(), r["code"].as_str().unwrap_or_default()))
+        .map(|r| {
+            (
+                r["id"].as_str().unwrap_or_default(),
+                r["code"].as_str().unwrap_or_default(),
+            )
+        })
         .collect();
     let expected = BTreeMap::from([
         ("too-late", "too_old"),
@@ -166,23 +178,39 @@ async fn an_event_counts_once_whoever_sends_it_and_each_refusal_has_its_code() {
         ],
     )
     .await;
-    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&again["accepted"], &again["duplicates"]),
+        (&json!(2), &json!(1))
+    );
     // Beyond the limit of 100 all the same.
     let over = report(&one, &[event("c", 31, "2026-03-20T12:00:00Z")]).await;
     assert_eq!(over["accepted"], 1);
     let usage = ada.usage("api_calls").await;
-    assert_eq!((&usage["used"], &usage["level"]), (&json!(101), &json!("over")));
+    assert_eq!(
+        (&usage["used"], &usage["level"]),
+        (&json!(101), &json!("over"))
+    );
     assert_eq!(ada.usage("devices").await["used"], 2);
     // Elsewhere the same id is another event.
     let eve = meter.server.sign_up("other").await;
     let theirs = meter.program(&eve).await;
-    assert_eq!(report(&theirs, &[event("a", 2, "2026-03-20T12:00:00Z")]).await["accepted"], 1);
+    assert_eq!(
+        report(&theirs, &[event("a", 2, "2026-03-20T12:00:00Z")]).await["accepted"],
+        1
+    );
     assert_eq!(eve.usage("api_calls").await["used"], 2);
 
-    let lines = ada.get("/v1/usage/events?metric=api_calls").await.is(200).json();
+    let lines = ada
+        .get("/v1/usage/events?metric=api_calls")
+        .await
+        .is(200)
+        .json();
     let lines = lines["items"].as_array().expect("items").clone();
     assert_eq!(sum(&lines, "quantity"), 110);
-    let late = lines.iter().find(|l| l["event_id"] == "late").expect("the late one");
+    let late = lines
+        .iter()
+        .find(|l| l["event_id"] == "late")
+        .expect("the late one");
     assert_eq!(late["period_start"], "2026-02-01T00:00:00Z");
     assert_eq!(late["recorded_at"], "2026-03-20T12:00:00Z");
     let filtered = "/v1/usage/events?from=2026-03-01&to=2026-03-20T12:00:00Z&metric=api_calls";
@@ -213,7 +241,10 @@ async fn a_wrong_envelope_names_its_field_and_records_nothing() {
         (json!({ "events": [] }), "events"),
         (json!({ "events": good() }), "events"),
         (json!({ "events": vec![good(); 1_001] }), "events"),
-        (json!({ "events": [good()], "workspace_id": 1 }), "workspace_id"),
+        (
+            json!({ "events": [good()], "workspace_id": 1 }),
+            "workspace_id",
+        ),
         (with("quantity", json!("5")), "events[1].quantity"),
         (with("colour", json!(1)), "events[1].colour"),
         (with("id", json!(7)), "events[1].id"),
@@ -226,7 +257,9 @@ async fn a_wrong_envelope_names_its_field_and_records_nothing() {
             .problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
     }
-    let problem = ada.post("/v1/usage/events", &json!({ "events": [good()] })).await;
+    let problem = ada
+        .post("/v1/usage/events", &json!({ "events": [good()] }))
+        .await;
     problem.problem(403, "insufficient_role");
     assert_eq!(ada.usage("api_calls").await["used"], 0);
     // An idempotency key replays the receipt itself; without one, the ids are enough.
@@ -259,7 +292,10 @@ async fn a_wrong_envelope_names_its_field_and_records_nothing() {
     }
     let many = ada.get("/v1/usage/history?metric=api_calls&from=2025-01-01&granularity=hour");
     let many = many.await.problem(422, "validation_failed").to_string();
-    assert!(many.contains("1000 hours") && many.contains("granularity=day"), "{many}");
+    assert!(
+        many.contains("1000 hours") && many.contains("granularity=day"),
+        "{many}"
+    );
     for month in ["2026-04", "2026-02", "2026-3", "2026-13", "nonsense", "%00"] {
         let answer = ada.get(&format!("/v1/usage/statements/{month}")).await;
         answer.problem(404, "not_found");
@@ -297,18 +333,31 @@ async fn a_history_sums_to_the_ledger_at_every_granularity() {
         let receipt = report(&program, &events).await;
         assert!(receipt["accepted"].as_i64() >= Some(2), "{receipt}");
         let size = 2_000 + n;
-        let answer = program.upload(&gallery, image::jpeg(size, 1), "image/jpeg").await;
+        let answer = program
+            .upload(&gallery, image::jpeg(size, 1), "image/jpeg")
+            .await;
         let _ = answer.is(201);
     }
     let _ = program.delete(&format!("/v1/photos/{photo}")).await.is(204);
-    for metric in ["api_calls", "devices", "storage_bytes", "team_members", "photos", "ai_analysis"] {
+    for metric in [
+        "api_calls",
+        "devices",
+        "storage_bytes",
+        "team_members",
+        "photos",
+        "ai_analysis",
+    ] {
         let lines = program
             .get(&format!("/v1/usage/events?limit=200&metric={metric}"))
             .await
             .is(200)
             .json();
         let ledger = sum(lines["items"].as_array().expect("items"), "quantity");
-        for (granularity, from) in [("hour", "2026-01-25"), ("day", "2026-01-01"), ("month", "2026-01-01")] {
+        for (granularity, from) in [
+            ("hour", "2026-01-25"),
+            ("day", "2026-01-01"),
+            ("month", "2026-01-01"),
+        ] {
             let path = format!(
                 "/v1/usage/history?metric={metric}&granularity={granularity}&from={from}&to=2026-03-02"
             );
@@ -328,11 +377,19 @@ async fn a_history_sums_to_the_ledger_at_every_granularity() {
                     assert_eq!(total, ledger, "{path}");
                 }
             }
-            assert!(points.windows(2).all(|pair| pair[0]["end"] == pair[1]["start"]));
+            assert!(
+                points
+                    .windows(2)
+                    .all(|pair| pair[0]["end"] == pair[1]["start"])
+            );
         }
     }
     // By default: 30 days to now, in days.
-    let history = program.get("/v1/usage/history?metric=api_calls").await.is(200).json();
+    let history = program
+        .get("/v1/usage/history?metric=api_calls")
+        .await
+        .is(200)
+        .json();
     assert_eq!(history["granularity"], "day");
     assert_eq!(history["from"], "2026-01-30T00:00:00Z");
     meter.server.assert_healthy().await;
@@ -343,9 +400,13 @@ async fn statements_are_closed_for_ever_and_verified_offline() {
     let meter = Meter::start("2026-01-10T09:30:00Z");
     let ada = meter.server.sign_up("statement").await;
     let program = meter.program(&ada).await;
-    for (n, now) in ["2026-01-31T23:59:59.999Z", "2026-02-01T00:00:00Z", "2026-02-20T00:00:00Z"]
-        .into_iter()
-        .enumerate()
+    for (n, now) in [
+        "2026-01-31T23:59:59.999Z",
+        "2026-02-01T00:00:00Z",
+        "2026-02-20T00:00:00Z",
+    ]
+    .into_iter()
+    .enumerate()
     {
         meter.set_clock(now);
         let events: Vec<_> = (0..600)
@@ -356,22 +417,43 @@ async fn statements_are_closed_for_ever_and_verified_offline() {
     let late = event("late", 7, "2026-01-31T23:59:59.999Z");
     assert_eq!(report(&program, &[late]).await["accepted"], 1);
     let correct = [
-        "usage", "correct", "--workspace", &ada.workspace_id, "--metric", "api_calls", "--quantity", "-100",
-        "--reason", "counted twice", "--json",
+        "usage",
+        "correct",
+        "--workspace",
+        &ada.workspace_id,
+        "--metric",
+        "api_calls",
+        "--quantity",
+        "-100",
+        "--reason",
+        "counted twice",
+        "--json",
     ];
     let corrected = meter.server.admin(&correct).await.succeeded();
     let corrected: Value = serde_json::from_str(&corrected.stdout).expect("JSON");
-    assert_eq!((&corrected["before"], &corrected["after"]), (&json!(2_400), &json!(2_300)));
+    assert_eq!(
+        (&corrected["before"], &corrected["after"]),
+        (&json!(2_400), &json!(2_300))
+    );
 
-    let january = meter.statement(&program, "2026-01", "application/json").await;
+    let january = meter
+        .statement(&program, "2026-01", "application/json")
+        .await;
     let closed = fs::read(&january).expect("the file");
     let head: Value = serde_json::from_slice(&closed).expect("JSON");
-    assert_eq!((&head["status"], &head["previous_digest"]), (&json!("closed"), &Value::Null));
+    assert_eq!(
+        (&head["status"], &head["previous_digest"]),
+        (&json!("closed"), &Value::Null)
+    );
     // The sign-up's seat, and the events up to the last millisecond.
     assert_eq!(head["line_count"], 601);
     meter.set_clock("2026-04-02T00:00:00Z");
-    let february = meter.statement(&program, "2026-02", "application/x-ndjson").await;
-    let march = meter.statement(&program, "2026-03", "application/json").await;
+    let february = meter
+        .statement(&program, "2026-02", "application/x-ndjson")
+        .await;
+    let march = meter
+        .statement(&program, "2026-03", "application/json")
+        .await;
     let text = fs::read_to_string(&february).expect("the file");
     let head: Value = serde_json::from_str(text.lines().next().expect("a head")).expect("JSON");
     let totals = &head["metrics"][0];
@@ -383,23 +465,42 @@ async fn statements_are_closed_for_ever_and_verified_offline() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!((lines.len(), &head["line_count"]), (1_203, &json!(1_202)));
     let line: Value = serde_json::from_str(lines[1_201]).expect("JSON");
-    assert_eq!((&line["event_id"], &line["late"]), (&json!("late"), &json!(true)));
+    assert_eq!(
+        (&line["event_id"], &line["late"]),
+        (&json!("late"), &json!(true))
+    );
     assert_eq!(line["period_start"], "2026-01-01T00:00:00Z");
 
     // What was recorded since changes nothing in what was closed.
-    assert_eq!(fs::read(meter.statement(&program, "2026-01", "application/json").await).expect("the file"), closed);
+    assert_eq!(
+        fs::read(
+            meter
+                .statement(&program, "2026-01", "application/json")
+                .await
+        )
+        .expect("the file"),
+        closed
+    );
     let list = program.list_all("/v1/usage/statements", 2).await;
-    let months: Vec<_> = list.iter().map(|s| s["month"].as_str().unwrap_or_default()).collect();
+    let months: Vec<_> = list
+        .iter()
+        .map(|s| s["month"].as_str().unwrap_or_default())
+        .collect();
     assert_eq!(months, ["2026-04", "2026-03", "2026-02", "2026-01"]);
     assert_eq!(list[2], head);
     assert_eq!(list[0]["status"], "open");
 
     let files = [march, january.clone(), february.clone()];
-    let verified = Server::run_alone(&verify_arguments(&files)).await.succeeded();
+    let verified = Server::run_alone(&verify_arguments(&files))
+        .await
+        .succeeded();
     assert_eq!(verified.stdout.lines().count(), 3, "{verified:?}");
     let gap = Server::run_alone(&verify_arguments(&[files[0].clone(), january])).await;
     assert_eq!(gap.code, Some(1));
-    assert!(gap.stderr.contains("months between them are missing"), "{gap:?}");
+    assert!(
+        gap.stderr.contains("months between them are missing"),
+        "{gap:?}"
+    );
 
     // The 700th line: 601 were January's, so that it is line 1301 of the ledger.
     let spoilt = meter.server.scratch("spoilt.ndjson");
@@ -413,7 +514,10 @@ async fn statements_are_closed_for_ever_and_verified_offline() {
     let mut swapped = lines.clone();
     swapped.swap(700, 900);
     for (text, what) in [
-        (lines.join("\n").replace(lines[700], &changed), "does not hash"),
+        (
+            lines.join("\n").replace(lines[700], &changed),
+            "does not hash",
+        ),
         (without(700), "is missing"),
         (swapped.join("\n"), "is missing"),
         (lines[..700].join("\n"), "ends before it"),
@@ -426,18 +530,29 @@ async fn statements_are_closed_for_ever_and_verified_offline() {
             "{what}: {refused:?}"
         );
     }
-    let rebuilt = meter.server.admin(&["usage", "rebuild", "--dry-run", "--json"]).await;
+    let rebuilt = meter
+        .server
+        .admin(&["usage", "rebuild", "--dry-run", "--json"])
+        .await;
     let rebuilt: Value = serde_json::from_str(&rebuilt.succeeded().stdout).expect("JSON");
     assert_eq!(rebuilt["differences"], json!([]));
     let audit = ada_audit(&meter, &ada).await;
-    assert!(audit.contains("usage.corrected") && audit.contains("counted twice"), "{audit}");
+    assert!(
+        audit.contains("usage.corrected") && audit.contains("counted twice"),
+        "{audit}"
+    );
     meter.server.assert_healthy().await;
 }
 
 /// The owner's session has ended by the clock; a new one reads the log.
 async fn ada_audit(meter: &Meter, ada: &Actor) -> String {
     let body = json!({ "email": ada.email, "password": Actor::PASSWORD });
-    let session = meter.server.anonymous().post("/v1/sessions", &body).await.is(201);
+    let session = meter
+        .server
+        .anonymous()
+        .post("/v1/sessions", &body)
+        .await
+        .is(201);
     let api = meter.server.bearer(&session.text("access_token"));
     let audit = api.get("/v1/workspace/audit").await.is(200);
     String::from_utf8_lossy(&audit.body).into_owned()
@@ -461,7 +576,10 @@ async fn batches_that_come_at_once_are_all_counted_and_a_kill_loses_none_that_wa
                 server.kill9();
             }
             let request = program.request(Method::POST, "/v1/usage/events").json(body);
-            program.try_send(request).await.is_ok_and(|a| a.status == 202)
+            program
+                .try_send(request)
+                .await
+                .is_ok_and(|a| a.status == 202)
         }
     });
     let acknowledged: BTreeSet<_> = stream::iter(sent)
@@ -472,9 +590,17 @@ async fn batches_that_come_at_once_are_all_counted_and_a_kill_loses_none_that_wa
         .await;
     assert!(!acknowledged.is_empty() && acknowledged.len() < 100);
     meter.server.restart();
-    let again = join_all(acknowledged.iter().map(|n| report(&program, bodies_of(&bodies, *n)))).await;
+    let again = join_all(
+        acknowledged
+            .iter()
+            .map(|n| report(&program, bodies_of(&bodies, *n))),
+    )
+    .await;
     for (n, receipt) in acknowledged.iter().zip(&again) {
-        assert_eq!(receipt["duplicates"], 20, "batch {n} was acknowledged and is not there");
+        assert_eq!(
+            receipt["duplicates"], 20,
+            "batch {n} was acknowledged and is not there"
+        );
     }
     let all = join_all((0..100).map(|n| report(&program, bodies_of(&bodies, n)))).await;
     let counted: i64 = all
@@ -527,9 +653,13 @@ async fn a_hundred_thousand_events_over_three_months_shuffled_and_doubled_are_ex
     let (mut sums, mut sent, mut duplicates) = (BTreeMap::<String, i64>::new(), 0_usize, 0_usize);
     let begun = std::time::Instant::now();
     // Each month is told of at its end and in the month after, in any order.
-    for (round, now) in ["2026-04-30T12:00:00Z", "2026-05-30T12:00:00Z", "2026-06-30T12:00:00Z"]
-        .into_iter()
-        .enumerate()
+    for (round, now) in [
+        "2026-04-30T12:00:00Z",
+        "2026-05-30T12:00:00Z",
+        "2026-06-30T12:00:00Z",
+    ]
+    .into_iter()
+    .enumerate()
     {
         meter.set_clock(now);
         let month = round + 4;
@@ -537,8 +667,16 @@ async fn a_hundred_thousand_events_over_three_months_shuffled_and_doubled_are_ex
         let mut events = Vec::with_capacity(own + own / 10 + 1);
         for n in 0..own {
             // Some of the month before, where that is not too long ago.
-            let (of, day) = if round > 0 && n % 20 == 0 { (month - 1, 28) } else { (month, 1 + dice.below(29)) };
-            let at = format!("2026-{of:02}-{day:02}T{:02}:{:02}:00Z", dice.below(12), dice.below(60));
+            let (of, day) = if round > 0 && n % 20 == 0 {
+                (month - 1, 28)
+            } else {
+                (month, 1 + dice.below(29))
+            };
+            let at = format!(
+                "2026-{of:02}-{day:02}T{:02}:{:02}:00Z",
+                dice.below(12),
+                dice.below(60)
+            );
             let quantity = 1 + i64::try_from(dice.below(9)).expect("a digit");
             *sums.entry(format!("2026-{of:02}")).or_default() += quantity;
             events.push(event(&format!("{round}-{n}"), quantity, &at));
@@ -558,14 +696,24 @@ async fn a_hundred_thousand_events_over_three_months_shuffled_and_doubled_are_ex
             .buffer_unordered(8)
             .collect()
             .await;
-        assert_eq!(sum(&receipts, "accepted"), i64::try_from(own).expect("a count"));
+        assert_eq!(
+            sum(&receipts, "accepted"),
+            i64::try_from(own).expect("a count")
+        );
         assert!(receipts.iter().all(|r| r["refused"] == json!([])));
     }
-    figure(&format!("{sent} events sent, {duplicates} of them doubles"), begun);
+    figure(
+        &format!("{sent} events sent, {duplicates} of them doubles"),
+        begun,
+    );
     let total: i64 = sums.values().sum();
     let path = "/v1/usage/history?metric=api_calls&from=2026-04-01&to=2026-07-01&granularity";
     for granularity in ["month", "day"] {
-        let history = program.get(&format!("{path}={granularity}")).await.is(200).json();
+        let history = program
+            .get(&format!("{path}={granularity}"))
+            .await
+            .is(200)
+            .json();
         assert_eq!(history["total"], total);
         if granularity == "month" {
             for point in history["points"].as_array().expect("points") {
@@ -579,14 +727,18 @@ async fn a_hundred_thousand_events_over_three_months_shuffled_and_doubled_are_ex
     let mut files = Vec::new();
     let mut lines = 0;
     for month in ["2026-04", "2026-05", "2026-06"] {
-        let file = meter.statement(&program, month, "application/x-ndjson").await;
+        let file = meter
+            .statement(&program, month, "application/x-ndjson")
+            .await;
         lines += fs::read_to_string(&file).expect("the file").lines().count() - 1;
         files.push(file);
     }
     // The seat of the sign-up is the one line more.
     assert_eq!(lines, count + 1);
     let begun = std::time::Instant::now();
-    let verified = Server::run_alone(&verify_arguments(&files)).await.succeeded();
+    let verified = Server::run_alone(&verify_arguments(&files))
+        .await
+        .succeeded();
     figure(&format!("{lines} lines verified"), begun);
     assert_eq!(verified.stdout.lines().count(), 3);
     meter.server.assert_healthy().await;

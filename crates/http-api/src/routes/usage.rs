@@ -358,7 +358,10 @@ pub(crate) async fn report_usage_events(
 
 /// A place in the ledger.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's source; `HeadDocument` is what is sent")]
+#[expect(
+    dead_code,
+    reason = "the document's source; `HeadDocument` is what is sent"
+)]
 pub(crate) struct LedgerPointView {
     /// The line's number; 0 before the first.
     seq: u64,
@@ -368,7 +371,10 @@ pub(crate) struct LedgerPointView {
 
 /// What arrived late.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's source; `HeadDocument` is what is sent")]
+#[expect(
+    dead_code,
+    reason = "the document's source; `HeadDocument` is what is sent"
+)]
 pub(crate) struct LateView {
     lines: u64,
     quantity: i64,
@@ -376,7 +382,10 @@ pub(crate) struct LateView {
 
 /// `opening + events − corrections = closing`.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's source; `HeadDocument` is what is sent")]
+#[expect(
+    dead_code,
+    reason = "the document's source; `HeadDocument` is what is sent"
+)]
 pub(crate) struct TotalsView {
     metric: String,
     opening: i64,
@@ -390,7 +399,10 @@ pub(crate) struct TotalsView {
 
 /// A statement without its lines.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's source; `HeadDocument` is what is sent")]
+#[expect(
+    dead_code,
+    reason = "the document's source; `HeadDocument` is what is sent"
+)]
 pub(crate) struct StatementHeadView {
     /// `rawdrive.usage-statement.v1`
     format: String,
@@ -417,7 +429,10 @@ pub(crate) struct StatementHeadView {
 
 /// A line of a statement.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's source; `LineDocument` is what is sent")]
+#[expect(
+    dead_code,
+    reason = "the document's source; `LineDocument` is what is sent"
+)]
 pub(crate) struct StatementLineView {
     seq: u64,
     kind: String,

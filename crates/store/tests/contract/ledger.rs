@@ -1,14 +1,14 @@
 //! What somebody did to the file behind the store's back is found, and what can be put right is.
 
 use chrono::TimeDelta;
-use rawdrive_plans::{Limit, Metric};
-use rawdrive_tenancy_core::Commit;
-use rawdrive_testkit::contract::Stage;
-use rawdrive_usage::{LedgerLine, QuotaKey, UsageRead, UsageTx};
 use rawdrive_migrations::{Migrator, MigratorTrait as _};
 use rawdrive_plans::Catalogue;
+use rawdrive_plans::{Limit, Metric};
 use rawdrive_store::{Finding, Store, Url};
+use rawdrive_tenancy_core::Commit;
+use rawdrive_testkit::contract::Stage;
 use rawdrive_testkit::{Surroundings, scope};
+use rawdrive_usage::{LedgerLine, QuotaKey, UsageRead, UsageTx};
 use sea_orm::SqlxSqliteConnector;
 use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -127,10 +127,7 @@ async fn a_rebuild_names_every_difference_and_puts_it_right_once_it_is_committed
 
     let mut tx = stage.begin().await;
     let found = tx.rebuild_usage().await.unwrap();
-    let told: Vec<_> = found
-        .iter()
-        .map(|d| (d.what, d.kept, d.right))
-        .collect();
+    let told: Vec<_> = found.iter().map(|d| (d.what, d.kept, d.right)).collect();
     assert_eq!(
         told,
         [
@@ -178,9 +175,13 @@ async fn old_lines_are_chained_and_summed_by_the_migration() {
         ),
         format!("INSERT INTO ledger_heads VALUES ({workspace}, 3)"),
     ];
-    for (seq, recorded) in ["2026-01-31T23:59:59.5", "2026-02-01T00:00:00", "2026-01-31T00:00:00"]
-        .iter()
-        .enumerate()
+    for (seq, recorded) in [
+        "2026-01-31T23:59:59.5",
+        "2026-02-01T00:00:00",
+        "2026-01-31T00:00:00",
+    ]
+    .iter()
+    .enumerate()
     {
         statements.push(format!(
             "INSERT INTO ledger VALUES ({workspace}, {}, 'storage_bytes', '', '1970-01-01T00:00:00+00:00', {}, 'pho',
@@ -214,7 +215,10 @@ async fn old_lines_are_chained_and_summed_by_the_migration() {
         .collect();
     assert_eq!(
         sums,
-        [("2026-01".to_owned(), 1, 10, 0), ("2026-02".to_owned(), 2, 50, 1)]
+        [
+            ("2026-01".to_owned(), 1, 10, 0),
+            ("2026-02".to_owned(), 2, 50, 1)
+        ]
     );
     let options = SqliteConnectOptions::new().filename(&path);
     let pool = SqlitePool::connect_with(options).await.unwrap();

@@ -138,7 +138,10 @@ impl Subject for Opened {
 
     async fn ledger(&self, scope: &WorkspaceScope) -> Vec<LedgerEntry> {
         let reader = self.store.read(scope);
-        let page = reader.find_lines(&LineFilter::default(), ALL).await.unwrap();
+        let page = reader
+            .find_lines(&LineFilter::default(), ALL)
+            .await
+            .unwrap();
         page.items.into_iter().rev().collect()
     }
 

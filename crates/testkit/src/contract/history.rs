@@ -86,7 +86,13 @@ pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S
         0
     );
     let other = stage.store.read_usage(&stage.other);
-    assert!(other.hours(&metric, hour, at(180)).await.unwrap().is_empty());
+    assert!(
+        other
+            .hours(&metric, hour, at(180))
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// What a statement says of a closed month, it says for ever, even where a clock is behind.
@@ -102,7 +108,10 @@ pub async fn a_sealed_month_takes_no_line_any_more<S: Subject>(stage: &Stage<S>)
     tx.commit().await.unwrap();
     let ahead = month.end() + TimeDelta::hours(1);
     let before = statements(&read, workspace, ahead).await.unwrap();
-    assert_eq!((before.len(), before[0].closed, before[1].closed), (2, true, false));
+    assert_eq!(
+        (before.len(), before[0].closed, before[1].closed),
+        (2, true, false)
+    );
     append(stage, 7, stage.ambient().now()).await;
     let after = statements(&read, workspace, ahead).await.unwrap();
     assert_eq!(after[0], before[0]);
@@ -239,7 +248,11 @@ pub async fn events_count_beyond_a_limit_and_in_their_own_period<S: Subject>(sta
     assert_ne!(current, earlier);
     let recorded = report(
         stage,
-        &[event("a", 8, now), event("b", 7, now), event("c", 3, long_ago)],
+        &[
+            event("a", 8, now),
+            event("b", 7, now),
+            event("c", 3, long_ago),
+        ],
     )
     .await;
     assert_eq!((recorded.accepted, recorded.refused.len()), (3, 0));

@@ -134,7 +134,10 @@ impl UsageRead for MemoryUsage {
                 && filter.to.is_none_or(|to| line.occurred_at < to)
         };
         let found = rows.ledger.iter().rev().filter(passes);
-        let found = found.take(usize::from(request.limit) + 1).cloned().collect();
+        let found = found
+            .take(usize::from(request.limit) + 1)
+            .cloned()
+            .collect();
         Ok(Page::cut(found, request.limit, |line| {
             Position::Seq(line.seq)
         }))
