@@ -1,5 +1,9 @@
 //! What the Stripe gateway concludes from each answer, and from none: against a server that answers by a script.
 #![cfg(feature = "stripe")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

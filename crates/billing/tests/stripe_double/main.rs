@@ -1,5 +1,9 @@
 //! The Stripe gateway against the double of Stripe: the contract of gateways, and what faults do to it.
 #![cfg(feature = "stripe")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
 
 mod promises;
 mod sync;

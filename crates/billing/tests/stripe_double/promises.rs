@@ -268,7 +268,7 @@ async fn subscribing_with_a_good_card_is_paid() {
             .subscriptions_of(&shop.customer)
             .await
             .unwrap(),
-        [subscription.clone()]
+        std::slice::from_ref(&subscription)
     );
 
     let invoice = subscription.latest_invoice.expect("it was invoiced");
