@@ -10,7 +10,6 @@ use crate::stage::{Stage, access};
 
 /// What is refused: whatever makes or changes something. Everything else goes on.
 const REFUSED: &[&str] = &[
-    "POST /v1/api-keys",
     "PATCH /v1/workspace",
     "POST /v1/workspace/invitations",
     "POST /v1/libraries",
