@@ -224,10 +224,7 @@ impl Wanted {
         })
     }
 
-    async fn compare(
-        &self,
-        gateway: &impl PaymentGateway,
-    ) -> Result<PriceFinding, SyncPlansError> {
+    async fn compare(&self, gateway: &impl PaymentGateway) -> Result<PriceFinding, SyncPlansError> {
         if let Some(named) = &self.named {
             return Ok(PriceFinding::Named(named.clone()));
         }
@@ -262,9 +259,15 @@ impl Wanted {
             (
                 "interval",
                 self.interval.to_string(),
-                found.interval.map_or_else(none, |interval| interval.to_string()),
+                found
+                    .interval
+                    .map_or_else(none, |interval| interval.to_string()),
             ),
-            ("product", self.product.to_string(), found.product.to_string()),
+            (
+                "product",
+                self.product.to_string(),
+                found.product.to_string(),
+            ),
             ("metadata", marks(&self.metadata()), marks(&found.metadata)),
         ];
         let differing = pairs.into_iter().filter(|(_, ours, theirs)| ours != theirs);

@@ -126,7 +126,9 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
                 head: head.to_owned(),
                 body: body.to_owned(),
             };
-            let length = seen.header("content-length").map_or(0, |l| l.parse().unwrap());
+            let length = seen
+                .header("content-length")
+                .map_or(0, |l| l.parse().unwrap());
             if body.len() >= length {
                 return Some(seen);
             }
@@ -161,22 +163,49 @@ async fn a_call_says_who_asks_for_what_in_which_version() {
     let script = Script::play([answer(200, CUSTOMER)]).await;
     script.create().await.unwrap();
     let seen = script.seen().remove(0);
-    assert!(seen.head.starts_with("POST /v1/customers HTTP/1.1"), "{}", seen.head);
-    assert_eq!(seen.header("authorization"), Some("Bearer sk_test_very_secret"));
+    assert!(
+        seen.head.starts_with("POST /v1/customers HTTP/1.1"),
+        "{}",
+        seen.head
+    );
+    assert_eq!(
+        seen.header("authorization"),
+        Some("Bearer sk_test_very_secret")
+    );
     assert_eq!(seen.header("stripe-version"), Some("2026-09-30.endive"));
     assert_eq!(seen.header("idempotency-key"), Some("op-1"));
-    assert_eq!(seen.header("content-type"), Some("application/x-www-form-urlencoded"));
-    assert!(seen.body.contains("metadata[a]=1&metadata[b]=1&metadata[c]=1"), "{}", seen.body);
-    assert!(!seen.body.contains('Ä') && !seen.body.contains("& "), "{}", seen.body);
+    assert_eq!(
+        seen.header("content-type"),
+        Some("application/x-www-form-urlencoded")
+    );
+    assert!(
+        seen.body
+            .contains("metadata[a]=1&metadata[b]=1&metadata[c]=1"),
+        "{}",
+        seen.body
+    );
+    assert!(
+        !seen.body.contains('Ä') && !seen.body.contains("& "),
+        "{}",
+        seen.body
+    );
 }
 
 #[tokio::test]
 async fn a_read_carries_no_key() {
     let script = Script::play([answer(200, CUSTOMER)]).await;
-    let found = script.gateway().customer(&"cus_1".parse().unwrap()).await.unwrap();
+    let found = script
+        .gateway()
+        .customer(&"cus_1".parse().unwrap())
+        .await
+        .unwrap();
     assert_eq!(found.unwrap().id.as_str(), "cus_1");
     let seen = script.seen().remove(0);
-    assert!(seen.head.starts_with("GET /v1/customers/cus_1 HTTP/1.1"), "{}", seen.head);
+    assert!(
+        seen.head.starts_with("GET /v1/customers/cus_1 HTTP/1.1"),
+        "{}",
+        seen.head
+    );
     assert_eq!(seen.header("idempotency-key"), None);
 }
 
@@ -186,7 +215,10 @@ async fn a_lost_answer_is_asked_for_again_by_the_same_call() {
     assert_eq!(script.create().await.unwrap().id.as_str(), "cus_1");
     let seen = script.seen();
     assert_eq!(seen.len(), 3);
-    assert!(seen.iter().all(|s| s.header("idempotency-key") == Some("op-1")));
+    assert!(
+        seen.iter()
+            .all(|s| s.header("idempotency-key") == Some("op-1"))
+    );
     assert!(seen.iter().all(|s| s.body == seen[0].body), "{seen:?}");
 }
 
@@ -199,7 +231,10 @@ async fn a_key_in_use_is_waited_for() {
 
     let script = Script::play([refusal(409, in_use)]).await;
     let error = script.create().await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
     assert_eq!(script.seen().len(), 5);
 }
 
@@ -233,7 +268,11 @@ async fn what_may_have_happened_stays_unknown_whatever_is_said_next() {
     }
     // A read has no effect that could be unknown.
     let script = Script::play([Reply::Close, answer(401, "{}")]).await;
-    let error = script.gateway().customer(&"cus_1".parse().unwrap()).await.unwrap_err();
+    let error = script
+        .gateway()
+        .customer(&"cus_1".parse().unwrap())
+        .await
+        .unwrap_err();
     assert!(matches!(error, GatewayError::Unauthorized), "{error:?}");
 }
 
@@ -248,7 +287,10 @@ async fn a_failure_that_is_kept_under_the_key_is_told_from_one_that_is_not() {
     for status in [500, 503, 424] {
         let script = Script::play([answer(status, "{}")]).await;
         let error = script.create().await.unwrap_err();
-        assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+        assert!(
+            matches!(error, GatewayError::Unreachable { .. }),
+            "{error:?}"
+        );
         assert_eq!(script.seen().len(), 5);
     }
     let script = Script::play([answer(503, "<html>"), answer(200, CUSTOMER)]).await;
@@ -260,7 +302,10 @@ async fn what_stripe_says_not_to_try_again_is_not_tried_again() {
     let no = Reply::Answer(500, "Stripe-Should-Retry: false\r\n", "{}".to_owned());
     let script = Script::play([no]).await;
     let error = script.create().await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
     assert_eq!(script.seen().len(), 1);
 }
 
@@ -272,9 +317,20 @@ async fn silence_ends_within_the_bound() {
     settings.call_timeout = Duration::from_millis(700);
     let began = Instant::now();
     let error = create(&gateway(&settings)).await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    assert!((1..=3).contains(&script.seen().len()), "{}", script.seen().len());
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        (1..=3).contains(&script.seen().len()),
+        "{}",
+        script.seen().len()
+    );
 }
 
 #[tokio::test]
@@ -285,16 +341,27 @@ async fn nobody_there_is_unreachable() {
     drop(listener);
     settings.tries = 2;
     let error = create(&gateway(&settings)).await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn every_refusal_is_what_it_is() {
     for status in [401, 403] {
-        let error = Script::play([answer(status, "{}")]).await.create().await.unwrap_err();
+        let error = Script::play([answer(status, "{}")])
+            .await
+            .create()
+            .await
+            .unwrap_err();
         assert!(matches!(error, GatewayError::Unauthorized), "{error:?}");
     }
-    let error = Script::play([answer(404, "{}")]).await.create().await.unwrap_err();
+    let error = Script::play([answer(404, "{}")])
+        .await
+        .create()
+        .await
+        .unwrap_err();
     assert!(matches!(error, GatewayError::NotFound), "{error:?}");
 
     let wrong = r#"{"type": "invalid_request_error", "code": "parameter_unknown",
@@ -307,12 +374,19 @@ async fn every_refusal_is_what_it_is() {
     );
     assert_eq!(script.seen().len(), 1);
 
-    let bare = Script::play([answer(400, "no JSON")]).await.create().await.unwrap_err();
+    let bare = Script::play([answer(400, "no JSON")])
+        .await
+        .create()
+        .await
+        .unwrap_err();
     assert!(matches!(bare, GatewayError::Rejected { ref code, .. } if code.is_empty()));
     let moved = Reply::Answer(302, "Location: http://127.0.0.1:1/\r\n", String::new());
     let script = Script::play([moved]).await;
     let error = script.create().await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
     assert_eq!(script.seen().len(), 1, "the key goes nowhere else");
 }
 
@@ -320,35 +394,69 @@ async fn every_refusal_is_what_it_is() {
 async fn a_refused_card_is_an_outcome_where_a_card_was_asked_for() {
     let attach = |script: Script| async move {
         let (customer, card) = ("cus_1".parse().unwrap(), "pm_1".parse().unwrap());
-        script.gateway().attach_payment_method(&customer, &card, &key()).await
+        script
+            .gateway()
+            .attach_payment_method(&customer, &card, &key())
+            .await
     };
-    let declined = r#"{"type": "card_error", "code": "card_declined", "decline_code": "lost_card"}"#;
-    let outcome = attach(Script::play([refusal(402, declined)]).await).await.unwrap();
+    let declined =
+        r#"{"type": "card_error", "code": "card_declined", "decline_code": "lost_card"}"#;
+    let outcome = attach(Script::play([refusal(402, declined)]).await)
+        .await
+        .unwrap();
     match outcome {
-        Outcome::Declined { decline, left: None } => assert_eq!(decline.decline_code, "lost_card"),
+        Outcome::Declined {
+            decline,
+            left: None,
+        } => assert_eq!(decline.decline_code, "lost_card"),
         other => panic!("{other:?}"),
     }
     let expired = r#"{"type": "card_error", "code": "expired_card"}"#;
-    let outcome = attach(Script::play([refusal(402, expired)]).await).await.unwrap();
-    assert!(matches!(outcome, Outcome::Declined { decline, .. } if decline.decline_code == "expired_card"));
+    let outcome = attach(Script::play([refusal(402, expired)]).await)
+        .await
+        .unwrap();
+    assert!(
+        matches!(outcome, Outcome::Declined { decline, .. } if decline.decline_code == "expired_card")
+    );
 
     let holder = r#"{"type": "card_error", "code": "authentication_required", "payment_intent":
         {"id": "pi_1", "status": "requires_payment_method", "client_secret": "pi_1_secret_2"}}"#;
-    let outcome = attach(Script::play([refusal(402, holder)]).await).await.unwrap();
-    assert!(matches!(outcome, Outcome::ActionRequired { .. }), "{outcome:?}");
+    let outcome = attach(Script::play([refusal(402, holder)]).await)
+        .await
+        .unwrap();
+    assert!(
+        matches!(outcome, Outcome::ActionRequired { .. }),
+        "{outcome:?}"
+    );
     assert!(!format!("{outcome:?}").contains("pi_1_secret_2"));
 
-    let error = Script::play([refusal(402, declined)]).await.create().await.unwrap_err();
+    let error = Script::play([refusal(402, declined)])
+        .await
+        .create()
+        .await
+        .unwrap_err();
     assert!(matches!(error, GatewayError::Rejected { ref code, .. } if code == "lost_card"));
 }
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_proves_nothing_and_repeats_nothing() {
-    for body in ["", "[]", "null", r#"{"id": 7, "name": "pi_1_secret_2"}"#, r#"{"id": "pi_1_secret_2 "}"#] {
+    for body in [
+        "",
+        "[]",
+        "null",
+        r#"{"id": 7, "name": "pi_1_secret_2"}"#,
+        r#"{"id": "pi_1_secret_2 "}"#,
+    ] {
         let script = Script::play([answer(200, body)]).await;
         let error = script.create().await.unwrap_err();
-        assert!(matches!(error, GatewayError::Unreachable { .. }), "{body}: {error:?}");
-        assert!(!format!("{error:?} {error}").contains("pi_1_secret_2"), "{error:?}");
+        assert!(
+            matches!(error, GatewayError::Unreachable { .. }),
+            "{body}: {error:?}"
+        );
+        assert!(
+            !format!("{error:?} {error}").contains("pi_1_secret_2"),
+            "{error:?}"
+        );
         assert_eq!(script.seen().len(), 1);
     }
 }
@@ -366,20 +474,39 @@ async fn an_endless_answer_is_not_read_to_its_end() {
 async fn an_id_that_leads_elsewhere_is_not_sent() {
     let script = Script::play([answer(200, CUSTOMER)]).await;
     let gateway = script.gateway();
-    for bad in ["../refunds", "sub_1/discount", "sub_1?x=1", "sub_1#x", "%2e%2e"] {
+    for bad in [
+        "../refunds",
+        "sub_1/discount",
+        "sub_1?x=1",
+        "sub_1#x",
+        "%2e%2e",
+    ] {
         let subscription = bad.parse().unwrap();
         assert_eq!(gateway.subscription(&subscription).await.unwrap(), None);
         assert_eq!(gateway.customer(&bad.parse().unwrap()).await.unwrap(), None);
         assert_eq!(gateway.charge(&bad.parse().unwrap()).await.unwrap(), None);
         assert_eq!(gateway.dispute(&bad.parse().unwrap()).await.unwrap(), None);
         assert_eq!(gateway.invoice(&bad.parse().unwrap()).await.unwrap(), None);
-        assert_eq!(gateway.checkout_session(&bad.parse().unwrap()).await.unwrap(), None);
+        assert_eq!(
+            gateway
+                .checkout_session(&bad.parse().unwrap())
+                .await
+                .unwrap(),
+            None
+        );
         let none = Metadata::default();
-        let ended = gateway.cancel(&subscription, CancelWhen::Now, &none, &key()).await;
+        let ended = gateway
+            .cancel(&subscription, CancelWhen::Now, &none, &key())
+            .await;
         assert!(matches!(ended, Err(GatewayError::NotFound)), "{ended:?}");
         let customer = "cus_1".parse().unwrap();
-        let attached = gateway.attach_payment_method(&customer, &bad.parse().unwrap(), &key()).await;
-        assert!(matches!(attached, Err(GatewayError::NotFound)), "{attached:?}");
+        let attached = gateway
+            .attach_payment_method(&customer, &bad.parse().unwrap(), &key())
+            .await;
+        assert!(
+            matches!(attached, Err(GatewayError::NotFound)),
+            "{attached:?}"
+        );
     }
     assert_eq!(script.seen(), []);
 }
@@ -402,14 +529,31 @@ async fn a_key_says_whether_money_is_real_and_a_wrong_one_is_refused() {
         settings.api_url = url.map(str::to_owned);
         StripeGateway::new(&settings, ambient.clone())
     };
-    for (key, live) in [("sk_live_1", true), ("rk_live_1", true), ("sk_test_1", false), ("rk_test_1", false)] {
+    for (key, live) in [
+        ("sk_live_1", true),
+        ("rk_live_1", true),
+        ("sk_test_1", false),
+        ("rk_test_1", false),
+    ] {
         assert_eq!(open(key, None).unwrap().livemode(), Some(live));
     }
     for key in ["", "pk_live_1", "whsec_1", "sk_live_\n"] {
-        assert!(matches!(open(key, None), Err(StripeSetupError::Key)), "{key:?}");
+        assert!(
+            matches!(open(key, None), Err(StripeSetupError::Key)),
+            "{key:?}"
+        );
     }
-    for url in ["", "stripe", "ftp://stripe", "https://user@stripe", "https://stripe/?a=b"] {
-        assert!(matches!(open("sk_test_1", Some(url)), Err(StripeSetupError::Address)), "{url:?}");
+    for url in [
+        "",
+        "stripe",
+        "ftp://stripe",
+        "https://user@stripe",
+        "https://stripe/?a=b",
+    ] {
+        assert!(
+            matches!(open("sk_test_1", Some(url)), Err(StripeSetupError::Address)),
+            "{url:?}"
+        );
     }
     let clear = open("sk_live_1", Some("http://127.0.0.1:1"));
     assert!(matches!(clear, Err(StripeSetupError::Clear)));

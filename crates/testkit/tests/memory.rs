@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use rawdrive_plans::Catalogue;
+use rawdrive_testkit::contract::gateway::MemorySubject;
 use rawdrive_testkit::holds::{operations, play};
 use rawdrive_testkit::{MemoryStore, Surroundings, plan};
 
@@ -10,6 +11,17 @@ async fn memory(surroundings: &Surroundings, _: &Catalogue) -> MemoryStore {
 }
 
 rawdrive_testkit::store_contract!(crate::memory);
+
+async fn provider() -> MemorySubject {
+    MemorySubject::new()
+}
+
+rawdrive_testkit::gateway_contract!(crate::provider);
+
+#[tokio::test]
+async fn the_manual_gateway_sells_nothing() {
+    rawdrive_testkit::contract::gateway::sells_nothing(&rawdrive_billing::ManualGateway).await;
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]

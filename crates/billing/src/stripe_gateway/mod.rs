@@ -111,7 +111,9 @@ impl fmt::Debug for StripeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum StripeSetupError {
     /// The key is a publishable one, or something else.
-    #[error("failed to use the secret key: it must begin with sk_live_, rk_live_, sk_test_ or rk_test_")]
+    #[error(
+        "failed to use the secret key: it must begin with sk_live_, rk_live_, sk_test_ or rk_test_"
+    )]
     Key,
     /// The address is none.
     #[error("failed to use the address: it must be one such as https://api.stripe.com")]
@@ -160,7 +162,8 @@ impl StripeGateway {
         method: &PaymentMethodId,
         key: &IdempotencyKey,
     ) -> Result<Customer, Failure> {
-        let attach = AttachPaymentMethod::new(segment(method.as_str())?).customer(customer.as_str());
+        let attach =
+            AttachPaymentMethod::new(segment(method.as_str())?).customer(customer.as_str());
         let attached: Named = self.wire.post_part(within, attach.build(), key).await?;
         let mut settings = UpdateCustomerInvoiceSettings::new();
         settings.default_payment_method = Some(attached.id);
@@ -237,7 +240,8 @@ impl PaymentGateway for StripeGateway {
         new: &Subscribe,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        self.begin_subscription(self.wire.deadline(), new, key).await
+        self.begin_subscription(self.wire.deadline(), new, key)
+            .await
     }
 
     async fn subscription(
@@ -251,7 +255,8 @@ impl PaymentGateway for StripeGateway {
         &self,
         customer: &CustomerId,
     ) -> Result<Vec<SubscriptionSnapshot>, GatewayError> {
-        self.list_subscriptions(self.wire.deadline(), customer).await
+        self.list_subscriptions(self.wire.deadline(), customer)
+            .await
     }
 
     async fn change_price(
@@ -363,7 +368,9 @@ impl PaymentGateway for StripeGateway {
 
     async fn events(&self, query: &EventQuery) -> Result<Listed<ProviderEvent>, GatewayError> {
         let from = query.created_from.timestamp();
-        let mut list = ListEvent::new().limit(PAGE).created(RangeQueryTs::gte(from));
+        let mut list = ListEvent::new()
+            .limit(PAGE)
+            .created(RangeQueryTs::gte(from));
         if query.undelivered {
             list = list.delivery_success(false);
         }
@@ -379,8 +386,10 @@ impl PaymentGateway for StripeGateway {
         let events = page.data.iter().filter_map(|raw| {
             let read = ProviderEvent::read(raw.get().as_bytes().to_vec());
             // One without an id or a type could be neither stored nor told from another.
-            read.inspect_err(|error| tracing::warn!(%error, "an event in Stripe's list is left out"))
-                .ok()
+            read.inspect_err(
+                |error| tracing::warn!(%error, "an event in Stripe's list is left out"),
+            )
+            .ok()
         });
         Ok(Listed {
             items: events.collect(),

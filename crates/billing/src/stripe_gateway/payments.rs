@@ -217,7 +217,9 @@ impl StripeGateway {
         invoice: &InvoiceId,
     ) -> Result<Decline, GatewayError> {
         let intents = self.intents(within, invoice).await?;
-        let refusal = intents.into_iter().find_map(|intent| intent.last_payment_error);
+        let refusal = intents
+            .into_iter()
+            .find_map(|intent| intent.last_payment_error);
         Ok(refusal.map_or_else(generic_decline, |refusal| refusal.decline()))
     }
 

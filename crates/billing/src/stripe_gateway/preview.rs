@@ -1,8 +1,8 @@
 //! What a change would cost.
 
 use stripe_billing::invoice::{
-    CreatePreviewInvoice, CreatePreviewInvoicePreviewMode,
-    CreatePreviewInvoiceSubscriptionDetails, CreatePreviewInvoiceSubscriptionDetailsItems,
+    CreatePreviewInvoice, CreatePreviewInvoicePreviewMode, CreatePreviewInvoiceSubscriptionDetails,
+    CreatePreviewInvoiceSubscriptionDetailsItems,
     CreatePreviewInvoiceSubscriptionDetailsProrationBehavior as Proration,
 };
 use stripe_client_core::{RequestBuilder, StripeRequest as _};
@@ -79,7 +79,8 @@ impl StripeGateway {
             Ok(regular) => Ok(regular.total()),
             Err(error @ GatewayError::Rejected { .. }) => {
                 let price = self.find_price_by_id(within, &request.price).await?;
-                let amount = price.and_then(|price| Some(Money::new(price.amount?, price.currency)));
+                let amount =
+                    price.and_then(|price| Some(Money::new(price.amount?, price.currency)));
                 amount.ok_or(error)
             }
             Err(error) => Err(error),

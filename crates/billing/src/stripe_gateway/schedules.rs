@@ -89,15 +89,17 @@ impl StripeGateway {
             .unwrap_or(item.quantity);
 
         let mut now = phase(current, present, quantity);
-        now.start_date = Some(UpdateSubscriptionSchedulePhasesStartDate::Timestamp(seconds(start)));
+        now.start_date = Some(UpdateSubscriptionSchedulePhasesStartDate::Timestamp(
+            seconds(start),
+        ));
         now.end_date = Some(UpdateSubscriptionSchedulePhasesEndDate::Timestamp(seconds(
             item.period_end,
         )));
         let trial_end = subscription
             .trial_end
             .filter(|_| subscription.status == SubscriptionStatus::Trialing);
-        now.trial_end = trial_end
-            .map(|end| UpdateSubscriptionSchedulePhasesTrialEnd::Timestamp(seconds(end)));
+        now.trial_end =
+            trial_end.map(|end| UpdateSubscriptionSchedulePhasesTrialEnd::Timestamp(seconds(end)));
         let mut next = phase(current, price, quantity);
         next.duration = Some(one(interval));
         next.proration_behavior = Some(UpdateSubscriptionSchedulePhasesProrationBehavior::None);
@@ -141,7 +143,10 @@ fn phase(
     let tax = present.automatic_tax.as_ref().and_then(|tax| tax.enabled);
     phase.discounts = Some(discounts).filter(|all| !all.is_empty());
     phase.default_tax_rates = Some(rates).filter(|all| !all.is_empty());
-    phase.default_payment_method = present.default_payment_method.as_ref().map(|id| id.0.clone());
+    phase.default_payment_method = present
+        .default_payment_method
+        .as_ref()
+        .map(|id| id.0.clone());
     phase.automatic_tax = tax
         .filter(|enabled| *enabled)
         .map(UpdateSubscriptionSchedulePhasesAutomaticTax::new);

@@ -85,7 +85,11 @@ impl StripeGateway {
             Err(Failure::Gateway(error @ GatewayError::Rejected { .. })) => {
                 let now = self.find_checkout(within, id).await?;
                 let now = now.ok_or(GatewayError::NotFound)?;
-                if now.status == "open" { Err(error) } else { Ok(now) }
+                if now.status == "open" {
+                    Err(error)
+                } else {
+                    Ok(now)
+                }
             }
             Err(failure) => Err(failure.into()),
         }

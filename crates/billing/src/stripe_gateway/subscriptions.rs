@@ -79,7 +79,11 @@ impl StripeGateway {
     }
 
     /// One that has not ended.
-    async fn must_live(&self, within: Deadline, id: &SubscriptionId) -> Result<Found, GatewayError> {
+    async fn must_live(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+    ) -> Result<Found, GatewayError> {
         let found = self.must_find(within, id).await?;
         if found.snapshot.status.is_final() {
             return Err(rejected("subscription_ended", "the subscription has ended"));
@@ -160,18 +164,19 @@ impl StripeGateway {
         }
         // An answer that is given again under its key is as old as the key: look at what has become of it.
         let now = self.must_find(within, &made.id).await?.snapshot;
-        match now.status {
-            SubscriptionStatus::Incomplete => self.by_latest_invoice(within, now).await,
-            SubscriptionStatus::IncompleteExpired => {
-                let decline = match &now.latest_invoice {
-                    Some(invoice) => self.last_decline(within, invoice).await?,
-                    None => super::answers::generic_decline(),
-                };
-                let left = Some(now);
-                Ok(Outcome::Declined { decline, left })
-            }
-            _ => Ok(Outcome::Done(now)),
+        if now.status == SubscriptionStatus::Incomplete {
+            return self.by_latest_invoice(within, now).await;
         }
+        let Some(first) = made.latest_invoice.filter(|_| now.status.is_final()) else {
+            return Ok(Outcome::Done(now));
+        };
+        if self.invoice_status(within, &first).await? == Some(InvoiceStatus::Paid) {
+            return Ok(Outcome::Done(now));
+        }
+        // It ended before it came to life.
+        let decline = self.last_decline(within, &first).await?;
+        let left = Some(now);
+        Ok(Outcome::Declined { decline, left })
     }
 
     /// The outcome for a subscription that its latest invoice decides.
@@ -314,7 +319,9 @@ impl StripeGateway {
         let Found {
             snapshot, schedule, ..
         } = found;
-        let is_present = snapshot.item().is_some_and(|item| item.price.id == change.price);
+        let is_present = snapshot
+            .item()
+            .is_some_and(|item| item.price.id == change.price);
         let schedule = match schedule {
             // Back to what it is: nothing is to come.
             Some(schedule) if is_present => {
@@ -351,7 +358,10 @@ impl StripeGateway {
             update = update.cancel_at_period_end(ends);
         }
         let update = update.build();
-        let marked = self.wire.post_part::<Subscription>(within, update, key).await?;
+        let marked = self
+            .wire
+            .post_part::<Subscription>(within, update, key)
+            .await?;
         self.complete(within, marked).await
     }
 

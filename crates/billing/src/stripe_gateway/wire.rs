@@ -10,7 +10,8 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use rawdrive_tenancy_core::Ambient;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
 };
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
@@ -217,7 +218,11 @@ impl Wire {
             unknown |= unknown_now && call.method != Method::GET;
             let pause = self.backoff(number).max(wait.unwrap_or_default());
             if number >= self.tries || pause >= within.left() {
-                return Err(if unknown { still_unknown(failure) } else { failure });
+                return Err(if unknown {
+                    still_unknown(failure)
+                } else {
+                    failure
+                });
             }
             tracing::debug!(method = %call.method, path = call.path, number, ?failure, "Stripe is asked again");
             sleep(pause).await;

@@ -1,18 +1,23 @@
 //! The Stripe gateway against the double of Stripe: the contract of gateways, and what faults do to it.
 #![cfg(feature = "stripe")]
 
+mod promises;
+mod sync;
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use rawdrive_billing::{
     AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, Currency, CustomerId, EventQuery,
     GatewayError, IdempotencyKey, Metadata, NewCustomer, NewPrice, Outcome, PaymentGateway as _,
-    PriceId, StripeGateway, StripeSettings, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
+    PaymentMethodId, PriceId, StripeGateway, StripeSettings, Subscribe, SubscriptionSnapshot,
+    SubscriptionStatus,
 };
 use rawdrive_plans::Interval;
 use rawdrive_stripe_double::{Config, Fault, Matching, StripeDouble};
-use rawdrive_testkit::Surroundings;
-use rawdrive_testkit::contract::gateway::{Cards, Till};
+use rawdrive_tenancy_core::Ambient;
+use rawdrive_testkit::contract::gateway::GatewaySubject;
+use rawdrive_testkit::{Card, Surroundings};
 use secrecy::SecretString;
 
 const KEY: &str = "sk_test_double";
@@ -28,25 +33,59 @@ fn gateway(settings: &StripeSettings) -> StripeGateway {
     StripeGateway::new(settings, Surroundings::seeded(7).ambient().clone()).unwrap()
 }
 
-async fn till() -> Till<StripeGateway> {
-    let (double, settings) = start();
-    let card = |token: &str| token.parse().unwrap();
-    Till {
-        gateway: gateway(&settings),
-        cards: Cards {
-            pays: card("pm_card_visa"),
-            refused: card("pm_card_chargeCustomerFail"),
-            unattachable: Some(card("pm_card_chargeDeclined")),
-            wants_payer: card("pm_card_authenticationRequired"),
-        },
-        now: double.now(),
-        running: Box::new(double),
+/// The double as a subject of the gateways' contract.
+struct Subject {
+    double: StripeDouble,
+    gateway: StripeGateway,
+    ambient: Ambient,
+    prices: [PriceId; 2],
+}
+
+impl Subject {
+    async fn open() -> Self {
+        let (double, settings) = start();
+        let gateway = gateway(&settings);
+        let basic = gateway
+            .create_price(&new_price("basic", 1_000), &key("basic"))
+            .await;
+        let pro = gateway
+            .create_price(&new_price("pro", 2_900), &key("pro"))
+            .await;
+        Self {
+            double,
+            gateway,
+            ambient: Ambient::system(),
+            prices: [basic.unwrap().id, pro.unwrap().id],
+        }
     }
 }
 
-mod contract {
-    rawdrive_testkit::gateway_contract!(super::till);
+impl GatewaySubject for Subject {
+    type Gateway = StripeGateway;
+    fn gateway(&self) -> &StripeGateway {
+        &self.gateway
+    }
+    fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+    fn prices(&self) -> [PriceId; 2] {
+        self.prices.clone()
+    }
+    fn method(&self, card: Card) -> PaymentMethodId {
+        card.method().parse().unwrap()
+    }
+    async fn lose_next_answer(&self) {
+        let subscribe = Matching::new("POST", "/v1/subscriptions");
+        self.double
+            .faults()
+            .next(usize::MAX, subscribe, Fault::DropAnswer);
+    }
+    async fn heal(&self) {
+        self.double.faults().clear();
+    }
 }
+
+rawdrive_testkit::gateway_contract!(crate::Subject::open);
 
 /// A double with a customer and a price, and a gateway that is quick to give up.
 struct Scene {
@@ -62,10 +101,14 @@ impl Scene {
         settings.try_timeout = Duration::from_millis(600);
         settings.call_timeout = Duration::from_secs(5);
         let gateway = gateway(&settings);
-        let customer = gateway.create_customer(&new_customer(), &key("customer"));
-        let customer = customer.await.unwrap().id;
-        let price = gateway.create_price(&new_price("basic", 1_000), &key("price"));
-        let price = price.await.unwrap().id;
+        let customer = gateway
+            .create_customer(&new_customer(), &key("customer"))
+            .await;
+        let customer = customer.unwrap().id;
+        let price = gateway
+            .create_price(&new_price("basic", 1_000), &key("price"))
+            .await;
+        let price = price.unwrap().id;
         Self {
             double,
             gateway,
@@ -85,7 +128,9 @@ impl Scene {
     }
 
     async fn subscribe(&self, card: &str) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        self.gateway.subscribe(&self.wish(card), &key("subscribe")).await
+        self.gateway
+            .subscribe(&self.wish(card), &key("subscribe"))
+            .await
     }
 
     async fn subscribed(&self) -> SubscriptionSnapshot {
@@ -95,8 +140,19 @@ impl Scene {
         }
     }
 
+    async fn attach(&self, card: &str) {
+        let (method, key) = (card.parse().unwrap(), key(card));
+        let attached = self
+            .gateway
+            .attach_payment_method(&self.customer, &method, &key)
+            .await;
+        assert!(matches!(attached.unwrap(), Outcome::Done(_)));
+    }
+
     fn fault(&self, times: usize, method: &str, path: &str, fault: Fault) {
-        self.double.faults().next(times, Matching::new(method, path), fault);
+        self.double
+            .faults()
+            .next(times, Matching::new(method, path), fault);
     }
 
     fn assert_one_of_each(&self) {
@@ -139,7 +195,10 @@ async fn an_answer_that_was_dropped_after_the_work_is_fetched_under_the_same_key
     let made = scene.subscribed().await;
     assert_eq!(made.status, SubscriptionStatus::Active);
     scene.assert_one_of_each();
-    assert_eq!(scene.double.state().calls_to("POST", "/v1/subscriptions"), 3);
+    assert_eq!(
+        scene.double.state().calls_to("POST", "/v1/subscriptions"),
+        3
+    );
 }
 
 #[tokio::test]
@@ -155,7 +214,10 @@ async fn a_call_that_hangs_beyond_the_bound_is_unknown_and_can_be_made_again() {
     let scene = Scene::set().await;
     scene.fault(9, "POST", "/v1/subscriptions", Fault::Hang);
     let error = scene.subscribe("pm_card_visa").await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
     scene.double.faults().clear();
     assert_eq!(scene.subscribed().await.status, SubscriptionStatus::Active);
     scene.assert_one_of_each();
@@ -174,16 +236,26 @@ async fn work_that_outlasts_a_try_is_waited_for_while_its_key_is_in_use() {
 async fn a_failure_stored_under_the_key_is_named_and_another_key_goes_on() {
     for committed in [false, true] {
         let scene = Scene::set().await;
-        scene.fault(1, "POST", "/v1/subscriptions", Fault::ServerError { committed });
+        scene.fault(
+            1,
+            "POST",
+            "/v1/subscriptions",
+            Fault::ServerError { committed },
+        );
         for _ in 0..2 {
             let error = scene.subscribe("pm_card_visa").await.unwrap_err();
             assert!(matches!(error, GatewayError::ReplayedFailure), "{error:?}");
         }
-        let there = scene.gateway.subscriptions_of(&scene.customer).await.unwrap();
+        let there = scene
+            .gateway
+            .subscriptions_of(&scene.customer)
+            .await
+            .unwrap();
         assert_eq!(there.len(), usize::from(committed));
         if !committed {
-            let again = scene.gateway.subscribe(&scene.wish("pm_card_visa"), &key("second"));
-            assert!(matches!(again.await.unwrap(), Outcome::Done(_)));
+            let wish = scene.wish("pm_card_visa");
+            let again = scene.gateway.subscribe(&wish, &key("second")).await;
+            assert!(matches!(again.unwrap(), Outcome::Done(_)));
         }
         scene.assert_one_of_each();
     }
@@ -192,18 +264,35 @@ async fn a_failure_stored_under_the_key_is_named_and_another_key_goes_on() {
 #[tokio::test]
 async fn limits_and_short_outages_are_waited_out() {
     let scene = Scene::set().await;
-    scene.fault(1, "POST", "/v1/subscriptions", Fault::RateLimit { retry_after: 1 });
+    scene.fault(
+        1,
+        "POST",
+        "/v1/subscriptions",
+        Fault::RateLimit { retry_after: 1 },
+    );
     scene.fault(2, "POST", "/v1/subscriptions", Fault::Unavailable);
     scene.fault(2, "GET", "*", Fault::Unavailable);
     let made = scene.subscribed().await;
-    assert!(scene.gateway.subscription(&made.id).await.unwrap().is_some());
+    assert!(
+        scene
+            .gateway
+            .subscription(&made.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
     scene.assert_one_of_each();
 }
 
 #[tokio::test]
 async fn a_long_limit_is_told() {
     let scene = Scene::set().await;
-    scene.fault(1, "POST", "/v1/subscriptions", Fault::RateLimit { retry_after: 60 });
+    scene.fault(
+        1,
+        "POST",
+        "/v1/subscriptions",
+        Fault::RateLimit { retry_after: 60 },
+    );
     let error = scene.subscribe("pm_card_visa").await.unwrap_err();
     let minute = Some(Duration::from_secs(60));
     assert!(matches!(error, GatewayError::RateLimited { retry_after } if retry_after == minute));
@@ -215,7 +304,10 @@ async fn a_stripe_that_is_down_is_unreachable() {
     let scene = Scene::set().await;
     scene.double.faults().down(true);
     let error = scene.subscribe("pm_card_visa").await.unwrap_err();
-    assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, GatewayError::Unreachable { .. }),
+        "{error:?}"
+    );
     scene.double.faults().down(false);
     scene.subscribed().await;
     scene.assert_one_of_each();
@@ -240,8 +332,11 @@ async fn a_change_survives_the_loss_of_any_one_answer() {
     ];
     for (method, path) in calls {
         let scene = Scene::set().await;
-        let dear = scene.gateway.create_price(&new_price("pro", 2_900), &key("pro"));
-        let dear = dear.await.unwrap().id;
+        let dear = scene
+            .gateway
+            .create_price(&new_price("pro", 2_900), &key("pro"))
+            .await;
+        let dear = dear.unwrap().id;
         let subscription = scene.subscribed().await;
         let mut change = ChangePrice {
             subscription: subscription.id.clone(),
@@ -251,7 +346,11 @@ async fn a_change_survives_the_loss_of_any_one_answer() {
             metadata: Metadata::default(),
         };
         scene.fault(1, method, path, Fault::DropAnswer);
-        let later = scene.gateway.change_price(&change, &key("later")).await.unwrap();
+        let later = scene
+            .gateway
+            .change_price(&change, &key("later"))
+            .await
+            .unwrap();
         match later {
             Outcome::Done(later) => assert_eq!(later.scheduled.unwrap().price, dear),
             other => panic!("{other:?}"),
@@ -261,7 +360,11 @@ async fn a_change_survives_the_loss_of_any_one_answer() {
             proration_date: scene.double.now(),
         };
         scene.fault(1, method, path, Fault::DropAnswer);
-        let now = scene.gateway.change_price(&change, &key("now")).await.unwrap();
+        let now = scene
+            .gateway
+            .change_price(&change, &key("now"))
+            .await
+            .unwrap();
         match now {
             Outcome::Done(now) => {
                 assert_eq!(now.item().unwrap().price.id, dear);
@@ -280,8 +383,12 @@ async fn an_end_survives_the_loss_of_its_answer() {
     let subscription = scene.subscribed().await;
     scene.fault(1, "DELETE", "/v1/subscriptions/*", Fault::DropAnswer);
     let none = Metadata::default();
-    let ended = scene.gateway.cancel(&subscription.id, CancelWhen::Now, &none, &key("end"));
-    assert_eq!(ended.await.unwrap().status, SubscriptionStatus::Canceled);
+    let now = CancelWhen::Now;
+    let ended = scene
+        .gateway
+        .cancel(&subscription.id, now, &none, &key("end"))
+        .await;
+    assert_eq!(ended.unwrap().status, SubscriptionStatus::Canceled);
 }
 
 #[tokio::test]
@@ -290,11 +397,20 @@ async fn the_attempts_of_an_invoice_are_told_by_the_providers_clock() {
     let subscription = scene.subscribed().await;
     let faults = scene.double.faults();
     for code in ["insufficient_funds", "generic_decline"] {
-        faults.decline_next_charge(scene.customer.as_str(), code).unwrap();
+        faults
+            .decline_next_charge(scene.customer.as_str(), code)
+            .unwrap();
     }
     let renewal = subscription.period_end().unwrap();
-    scene.double.advance(renewal - scene.double.now() + TimeDelta::hours(2));
-    let now = scene.gateway.subscription(&subscription.id).await.unwrap().unwrap();
+    scene
+        .double
+        .advance(renewal - scene.double.now() + TimeDelta::hours(2));
+    let now = scene
+        .gateway
+        .subscription(&subscription.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(now.status, SubscriptionStatus::PastDue);
     let id = now.latest_invoice.unwrap();
     let first = scene.gateway.invoice(&id).await.unwrap().unwrap();
@@ -305,23 +421,39 @@ async fn the_attempts_of_an_invoice_are_told_by_the_providers_clock() {
     };
     assert_eq!(first.attempts[0].outcome, insufficient);
     let waits = scene.gateway.waits_for(&id).await.unwrap();
-    assert!(matches!(waits, Some(Outcome::Declined { ref decline, .. }) if decline.decline_code == "insufficient_funds"), "{waits:?}");
+    assert!(
+        matches!(waits, Some(Outcome::Declined { ref decline, .. }) if decline.decline_code == "insufficient_funds"),
+        "{waits:?}"
+    );
 
     scene.double.advance(TimeDelta::days(3));
     let second = scene.gateway.invoice(&id).await.unwrap().unwrap();
     assert_eq!(second.attempts.len(), 2);
-    assert_eq!(second.first_failed_at(), Some(failed_at), "later failures do not move it");
+    assert_eq!(
+        second.first_failed_at(),
+        Some(failed_at),
+        "later failures do not move it"
+    );
     scene.double.advance(TimeDelta::days(5));
     let paid = scene.gateway.invoice(&id).await.unwrap().unwrap();
-    assert_eq!(paid.attempts.last().unwrap().outcome, AttemptOutcome::Succeeded);
+    assert_eq!(
+        paid.attempts.last().unwrap().outcome,
+        AttemptOutcome::Succeeded
+    );
     assert_eq!(paid.first_failed_at(), Some(failed_at));
 }
 
 #[tokio::test]
 async fn a_payment_confirmed_by_its_payer_goes_on_by_itself() {
     let scene = Scene::set().await;
-    let outcome = scene.subscribe("pm_card_authenticationRequired").await.unwrap();
-    let Outcome::ActionRequired { left: Some(left), .. } = outcome else {
+    let outcome = scene
+        .subscribe("pm_card_authenticationRequired")
+        .await
+        .unwrap();
+    let Outcome::ActionRequired {
+        left: Some(left), ..
+    } = outcome
+    else {
         panic!("{outcome:?}");
     };
     let intent = scene.double.state().objects("payment_intent").remove(0);
@@ -330,7 +462,10 @@ async fn a_payment_confirmed_by_its_payer_goes_on_by_itself() {
     let now = scene.gateway.subscription(&left.id).await.unwrap().unwrap();
     assert_eq!(now.status, SubscriptionStatus::Active);
     // The same call again is as old as its key, and still tells what has become of it.
-    let again = scene.subscribe("pm_card_authenticationRequired").await.unwrap();
+    let again = scene
+        .subscribe("pm_card_authenticationRequired")
+        .await
+        .unwrap();
     assert!(matches!(again, Outcome::Done(_)), "{again:?}");
 }
 
@@ -343,21 +478,35 @@ async fn a_trial_without_a_card_pauses_and_wakes_by_one() {
         ..scene.wish("pm_card_visa")
     };
     let trial = scene.gateway.subscribe(&wish, &key("trial")).await.unwrap();
-    let Outcome::Done(trial) = trial else { panic!("{trial:?}") };
+    let Outcome::Done(trial) = trial else {
+        panic!("{trial:?}")
+    };
     scene.double.advance(TimeDelta::days(8));
-    let now = scene.gateway.subscription(&trial.id).await.unwrap().unwrap();
+    let now = scene
+        .gateway
+        .subscription(&trial.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(now.status, SubscriptionStatus::Paused);
 
     let none = Metadata::default();
-    let card = |token: &str| token.parse().unwrap();
-    let attach = scene.gateway.attach_payment_method(&scene.customer, &card("pm_card_chargeCustomerFail"), &key("a"));
-    assert!(matches!(attach.await.unwrap(), Outcome::Done(_)));
-    let woken = scene.gateway.resume(&trial.id, &none, &key("wake")).await.unwrap();
+    scene.attach("pm_card_chargeCustomerFail").await;
+    let woken = scene
+        .gateway
+        .resume(&trial.id, &none, &key("wake"))
+        .await
+        .unwrap();
     assert!(matches!(woken, Outcome::Declined { .. }), "{woken:?}");
-    let attach = scene.gateway.attach_payment_method(&scene.customer, &card("pm_card_visa"), &key("b"));
-    assert!(matches!(attach.await.unwrap(), Outcome::Done(_)));
-    let woken = scene.gateway.resume(&trial.id, &none, &key("wake-again")).await.unwrap();
-    let Outcome::Done(woken) = woken else { panic!("{woken:?}") };
+    scene.attach("pm_card_visa").await;
+    let woken = scene
+        .gateway
+        .resume(&trial.id, &none, &key("wake-again"))
+        .await
+        .unwrap();
+    let Outcome::Done(woken) = woken else {
+        panic!("{woken:?}")
+    };
     assert_eq!(woken.status, SubscriptionStatus::Active);
 }
 
@@ -365,13 +514,27 @@ async fn a_trial_without_a_card_pauses_and_wakes_by_one() {
 async fn a_dispute_names_the_customer_of_its_charge() {
     let scene = Scene::set().await;
     scene.subscribed().await;
-    let charge = scene.double.state().paid_charges(scene.customer.as_str()).remove(0);
+    let charge = scene
+        .double
+        .state()
+        .paid_charges(scene.customer.as_str())
+        .remove(0);
     let charge = charge["id"].as_str().unwrap();
     let dispute = scene.double.faults().dispute(charge, "fraudulent").unwrap();
-    let dispute = scene.gateway.dispute(&dispute.parse().unwrap()).await.unwrap().unwrap();
+    let dispute = scene
+        .gateway
+        .dispute(&dispute.parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(dispute.customer, Some(scene.customer.clone()));
     assert_eq!(dispute.reason.as_deref(), Some("fraudulent"));
-    let found = scene.gateway.charge(&charge.parse().unwrap()).await.unwrap().unwrap();
+    let found = scene
+        .gateway
+        .charge(&charge.parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(found.customer, Some(scene.customer.clone()));
     assert_eq!(dispute.charge, Some(found.id));
 }
@@ -380,8 +543,12 @@ async fn a_dispute_names_the_customer_of_its_charge() {
 async fn lists_go_on_where_a_page_ends() {
     let scene = Scene::set().await;
     for number in 0..120 {
-        let made = scene.gateway.create_customer(&new_customer(), &key(&format!("c{number}")));
-        made.await.unwrap();
+        let key = key(&format!("c{number}"));
+        scene
+            .gateway
+            .create_customer(&new_customer(), &key)
+            .await
+            .unwrap();
     }
     let mut query = rawdrive_billing::CustomerQuery::default();
     let first = scene.gateway.customers(&query).await.unwrap();
