@@ -234,7 +234,7 @@ mod tests {
             sold: None,
             ..with(SubscriptionStatus::Active)
         };
-        assert_eq!(ruling(&[stranger.clone()]), None);
+        assert_eq!(ruling(std::slice::from_ref(&stranger)), None);
         assert_eq!(basis(None, &[stranger], at(0)), Basis::Nothing);
         assert_eq!(basis(None, &[], at(0)), Basis::Untouched);
     }

@@ -147,11 +147,11 @@ fn page<T: Clone>(all: &[T], after: Option<&str>, name: impl Fn(&T) -> String) -
     }
 }
 
-fn missing<T>(found: bool, then: impl FnOnce() -> T) -> Result<T, Answer> {
+fn unless_missing(found: bool, then: impl FnOnce() -> Answer) -> Answer {
     if found {
-        Ok(then())
+        then()
     } else {
-        Err(Answer::Rejected("resource_missing"))
+        Answer::Rejected("resource_missing")
     }
 }
 
@@ -198,11 +198,10 @@ impl PaymentGateway for MemoryGateway {
     ) -> Result<Outcome<CustomerSnapshot>, GatewayError> {
         let call = format!("attach {customer} {method}");
         let answer = self.once(key, call, |model| {
-            missing(model.customers.contains_key(customer), || {
+            unless_missing(model.customers.contains_key(customer), || {
                 model.attach(customer, method);
                 Answer::Attached(Outcome::Done(model.customers[customer].clone()))
             })
-            .unwrap_or_else(|answer| answer)
         })?;
         match answer {
             Answer::Attached(outcome) => Ok(outcome),
@@ -320,10 +319,9 @@ impl PaymentGateway for MemoryGateway {
     ) -> Result<SubscriptionSnapshot, GatewayError> {
         let call = format!("cancel {id} {when:?} {metadata:?}");
         let answer = self.once(key, call, |model| {
-            missing(model.subscriptions.contains_key(id), || {
+            unless_missing(model.subscriptions.contains_key(id), || {
                 Answer::Subscription(Outcome::Done(model.cancel(id, when, metadata)))
             })
-            .unwrap_or_else(|answer| answer)
         })?;
         match subscription(answer) {
             Outcome::Done(snapshot) => Ok(snapshot),
