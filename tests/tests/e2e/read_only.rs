@@ -11,7 +11,9 @@ use crate::stage::{Stage, access};
 /// What is refused: whatever makes or changes something. Everything else goes on.
 const REFUSED: &[&str] = &[
     "PATCH /v1/workspace",
+    "PATCH /v1/workspace/members/{user_id}",
     "POST /v1/workspace/invitations",
+    "POST /v1/onboarding/steps/{id}/skip",
     "POST /v1/libraries",
     "PATCH /v1/libraries/{id}",
     "POST /v1/galleries",
@@ -58,6 +60,7 @@ fn body_of(operation: &str, things: &Things) -> Value {
         "POST /v1/api-keys" => json!({ "name": "x", "role": "member" }),
         "PATCH /v1/workspace" | "POST /v1/libraries" | "PATCH /v1/libraries/{id}" | "PATCH /v1/galleries/{id}"
         | "PATCH /v1/clients/{id}" => json!({ "name": "New" }),
+        "PATCH /v1/workspace/members/{user_id}" => json!({ "role": "member" }),
         "POST /v1/workspace/invitations" => json!({ "email": "guest@example.test", "role": "member" }),
         "POST /v1/galleries" => json!({ "library_id": things.library, "name": "New", "download": "none" }),
         "POST /v1/clients" => json!({ "name": "New", "email": "new@example.test" }),
