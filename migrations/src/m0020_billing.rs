@@ -142,7 +142,11 @@ impl MigrationTrait for Migration {
         define(manager, GLOBAL).await?;
         define(manager, TENANT).await?;
         // The worker learns whose a customer is, and which workspace waits for it.
-        for table in ["billing_customers", "billing_accounts", "billing_operations"] {
+        for table in [
+            "billing_customers",
+            "billing_accounts",
+            "billing_operations",
+        ] {
             readable_by(manager, Capability::Worker, table, "true").await?;
         }
         Ok(())

@@ -47,7 +47,11 @@ pub(crate) struct Collecting {
 }
 
 /// Billing's use cases with a gateway.
-pub(crate) fn assemble<G>(installation: &Installation, store: Store, gateway: G) -> Billing<Store, G> {
+pub(crate) fn assemble<G>(
+    installation: &Installation,
+    store: Store,
+    gateway: G,
+) -> Billing<Store, G> {
     Billing {
         store,
         gateway,
@@ -100,7 +104,13 @@ pub(crate) async fn collect(
     }
     let every = config.reconcile_every;
     let runner = |billing| BillingRunner::with_provider(billing, every);
-    Ok(collecting(billing, master, stripe.webhook_secrets, runner, double))
+    Ok(collecting(
+        billing,
+        master,
+        stripe.webhook_secrets,
+        runner,
+        double,
+    ))
 }
 
 fn collecting<G: PaymentGateway + 'static>(

@@ -47,7 +47,12 @@ impl<G: PaymentGateway> BillingRunner<G> {
             return self.review().await;
         };
         let workers = join_all((0..WORKERS).map(|_| self.project()));
-        tokio::join!(workers, self.review(), self.recover(), self.reconcile(every));
+        tokio::join!(
+            workers,
+            self.review(),
+            self.recover(),
+            self.reconcile(every)
+        );
     }
 
     /// Projects what is dirty.

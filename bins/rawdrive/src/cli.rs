@@ -394,8 +394,14 @@ mod tests {
     fn stripes_commands_are_dry_where_asked() {
         let common = |dry_run, json| StripeCommon { dry_run, json };
         for (line, expected) in [
-            (&["stripe", "sync-plans"][..], Stripe::SyncPlans(common(false, false))),
-            (&["stripe", "sync-plans", "--dry-run", "--json"], Stripe::SyncPlans(common(true, true))),
+            (
+                &["stripe", "sync-plans"][..],
+                Stripe::SyncPlans(common(false, false)),
+            ),
+            (
+                &["stripe", "sync-plans", "--dry-run", "--json"],
+                Stripe::SyncPlans(common(true, true)),
+            ),
             (
                 &["stripe", "reconcile", "--dry-run", "--since", "2026-12-01"],
                 Stripe::Reconcile {
@@ -403,11 +409,18 @@ mod tests {
                     common: common(true, false),
                 },
             ),
-            (&["stripe", "replay", "--json"], Stripe::Replay { json: true }),
+            (
+                &["stripe", "replay", "--json"],
+                Stripe::Replay { json: true },
+            ),
         ] {
             assert_eq!(parse(line).unwrap(), Command::Stripe(expected));
         }
-        for wrong in [&["stripe"][..], &["stripe", "replay", "--dry-run"], &["stripe", "reconcile", "--since", "soon"]] {
+        for wrong in [
+            &["stripe"][..],
+            &["stripe", "replay", "--dry-run"],
+            &["stripe", "reconcile", "--since", "soon"],
+        ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }

@@ -36,11 +36,8 @@ pub trait BillingDesk: Send + Sync + fmt::Debug {
         commit_token: Option<&'a str>,
     ) -> Asked<'a, Subscription>;
     /// See [`rawdrive_billing::cancel`].
-    fn cancel<'a>(
-        &'a self,
-        scope: &'a WorkspaceScope,
-        when: CancelWhen,
-    ) -> Asked<'a, Subscription>;
+    fn cancel<'a>(&'a self, scope: &'a WorkspaceScope, when: CancelWhen)
+    -> Asked<'a, Subscription>;
     /// See [`rawdrive_billing::resume`].
     fn resume<'a>(&'a self, scope: &'a WorkspaceScope) -> Asked<'a, Subscription>;
     /// See [`rawdrive_billing::checkout`].
@@ -110,10 +107,20 @@ impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
         order: &'a Order,
         method: Option<PaymentMethodId>,
     ) -> Asked<'a, Subscription> {
-        self.ask(rawdrive_billing::subscribe(&*self.billing, scope, order, method))
+        self.ask(rawdrive_billing::subscribe(
+            &*self.billing,
+            scope,
+            order,
+            method,
+        ))
     }
     fn preview<'a>(&'a self, scope: &'a WorkspaceScope, order: &'a Order) -> Asked<'a, Preview> {
-        self.ask(rawdrive_billing::preview(&*self.billing, scope, &self.previews, order))
+        self.ask(rawdrive_billing::preview(
+            &*self.billing,
+            scope,
+            &self.previews,
+            order,
+        ))
     }
     fn change_plan<'a>(
         &'a self,
@@ -122,7 +129,13 @@ impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
         commit_token: Option<&'a str>,
     ) -> Asked<'a, Subscription> {
         let (billing, key) = (&*self.billing, &self.previews);
-        self.ask(rawdrive_billing::change_plan(billing, scope, key, order, commit_token))
+        self.ask(rawdrive_billing::change_plan(
+            billing,
+            scope,
+            key,
+            order,
+            commit_token,
+        ))
     }
     fn cancel<'a>(
         &'a self,
@@ -142,7 +155,13 @@ impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
         cancel_url: String,
     ) -> Asked<'a, String> {
         let billing = &*self.billing;
-        self.ask(rawdrive_billing::checkout(billing, scope, order, success_url, cancel_url))
+        self.ask(rawdrive_billing::checkout(
+            billing,
+            scope,
+            order,
+            success_url,
+            cancel_url,
+        ))
     }
     fn portal<'a>(&'a self, scope: &'a WorkspaceScope, return_url: &'a str) -> Asked<'a, String> {
         self.ask(rawdrive_billing::portal(&*self.billing, scope, return_url))

@@ -110,15 +110,36 @@ mod tests {
     #[test]
     fn each_stage_of_a_grace_says_until_when() {
         for (stage, subject, word) in [
-            ("started", "Studio: a payment failed", "until 15 December 2026, 10:00 UTC"),
-            ("half", "Studio: a payment is still missing", "until 15 December 2026"),
-            ("last_day", "Studio: the last day to pay", "until 15 December 2026"),
-            ("over", "Studio: read-only until it is paid", "since 15 December 2026"),
+            (
+                "started",
+                "Studio: a payment failed",
+                "until 15 December 2026, 10:00 UTC",
+            ),
+            (
+                "half",
+                "Studio: a payment is still missing",
+                "until 15 December 2026",
+            ),
+            (
+                "last_day",
+                "Studio: the last day to pay",
+                "until 15 December 2026",
+            ),
+            (
+                "over",
+                "Studio: read-only until it is paid",
+                "since 15 December 2026",
+            ),
         ] {
-            let facts = json!({ "stage": stage, "until": "2026-12-15T10:00:00Z", "invoice": "in_1" });
+            let facts =
+                json!({ "stage": stage, "until": "2026-12-15T10:00:00Z", "invoice": "in_1" });
             let mail = said(GRACE_REACHED, facts);
             assert_eq!(mail.subject, subject);
-            assert!(mail.text.contains(word) && mail.text.contains("https://x/billing"), "{}", mail.text);
+            assert!(
+                mail.text.contains(word) && mail.text.contains("https://x/billing"),
+                "{}",
+                mail.text
+            );
         }
     }
 
@@ -130,22 +151,39 @@ mod tests {
             (1200, "jpy", "1200 JPY"),
             (1234, "kwd", "1.234 KWD"),
         ] {
-            let mail = said(DISPUTE_OPENED, json!({ "amount": minor, "currency": currency }));
+            let mail = said(
+                DISPUTE_OPENED,
+                json!({ "amount": minor, "currency": currency }),
+            );
             assert!(mail.text.contains(text), "{}", mail.text);
         }
-        let mail = said(CHARGE_REFUNDED, json!({ "refunded": 100, "currency": "usd" }));
-        assert!(mail.text.starts_with("1.00 USD were given back"), "{}", mail.text);
+        let mail = said(
+            CHARGE_REFUNDED,
+            json!({ "refunded": 100, "currency": "usd" }),
+        );
+        assert!(
+            mail.text.starts_with("1.00 USD were given back"),
+            "{}",
+            mail.text
+        );
     }
 
     #[test]
     fn what_is_not_understood_is_not_said() {
         for (kind, facts) in [
-            (GRACE_REACHED, json!({ "stage": "dusk", "until": "2026-12-15T10:00:00Z" })),
+            (
+                GRACE_REACHED,
+                json!({ "stage": "dusk", "until": "2026-12-15T10:00:00Z" }),
+            ),
             (GRACE_REACHED, json!({ "stage": "half" })),
             (DISPUTE_OPENED, json!({ "amount": 1 })),
             ("invoice.paid", json!({})),
         ] {
-            let event = DomainEvent { kind: kind.to_owned(), subject: String::new(), facts };
+            let event = DomainEvent {
+                kind: kind.to_owned(),
+                subject: String::new(),
+                facts,
+            };
             assert_eq!(mail(&event, "Studio", "u"), None, "{event:?}");
         }
     }

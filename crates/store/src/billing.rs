@@ -90,12 +90,10 @@ fn sold_of(
     }))
 }
 
-async fn account(
-    scope: &WorkspaceScope,
-    on: &impl ConnectionTrait,
-) -> Result<Account, StoreError> {
+async fn account(scope: &WorkspaceScope, on: &impl ConnectionTrait) -> Result<Account, StoreError> {
     const TABLE: &str = "billing_accounts";
-    const ACCOUNT: &str = "SELECT customer, checkout, grant_slug, grant_version, grant_until, review_at
+    const ACCOUNT: &str =
+        "SELECT customer, checkout, grant_slug, grant_version, grant_until, review_at
         FROM billing_accounts WHERE workspace_id = $1";
     let values = [scope.workspace().uuid().into()];
     let rows = query(on, "read the billing account", ACCOUNT, values).await?;
@@ -199,7 +197,8 @@ impl BillingTx for WriteTx {
         const OPERATION: &str = "link a customer";
         const LINK: &str = "INSERT INTO billing_customers (workspace_id, customer, created_at)
             VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        const OURS: &str = "SELECT 1 AS one FROM billing_customers WHERE workspace_id = $1 AND customer = $2";
+        const OURS: &str =
+            "SELECT 1 AS one FROM billing_customers WHERE workspace_id = $1 AND customer = $2";
         let (workspace, now) = (self.scope.workspace().uuid(), self.ambient().now());
         let values = [workspace.into(), customer.as_str().into(), now.into()];
         if execute(&self.tx, OPERATION, LINK, values).await? == 1 {
@@ -251,8 +250,7 @@ impl BillingTx for WriteTx {
     }
 
     async fn invoice(&mut self, id: &InvoiceId) -> Result<Option<InvoiceSnapshot>, StoreError> {
-        const ONE: &str =
-            "SELECT id, snapshot FROM invoices WHERE workspace_id = $1 AND id = $2";
+        const ONE: &str = "SELECT id, snapshot FROM invoices WHERE workspace_id = $1 AND id = $2";
         let values = [self.scope.workspace().uuid().into(), id.as_str().into()];
         let rows = query(&self.tx, "read an invoice", ONE, values).await?;
         rows.first().map(invoice_of).transpose()
@@ -278,7 +276,11 @@ impl BillingTx for WriteTx {
             invoice.id.as_str().into(),
             invoice.position().into(),
             invoice.customer.as_str().into(),
-            invoice.subscription.as_ref().map(ToString::to_string).into(),
+            invoice
+                .subscription
+                .as_ref()
+                .map(ToString::to_string)
+                .into(),
             invoice.status.as_str().into(),
             to_json("invoices", invoice.id.as_str(), invoice)?.into(),
             self.ambient().now().into(),
@@ -292,14 +294,17 @@ impl BillingTx for WriteTx {
             ORDER BY CASE role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, joined_at, user_id";
         let values = [self.scope.workspace().uuid().into()];
         let rows = query(&self.tx, "list members", MEMBERS, values).await?;
-        let beyond = rows.iter().skip(usize::try_from(seats).unwrap_or(usize::MAX));
+        let beyond = rows
+            .iter()
+            .skip(usize::try_from(seats).unwrap_or(usize::MAX));
         beyond
             .map(|row| Ok(UserId::from_uuid(column(row, "user_id")?)))
             .collect()
     }
 
     async fn record_effect(&mut self, key: &str) -> Result<bool, StoreError> {
-        const RECORD: &str = "INSERT INTO billing_effects (workspace_id, key, at) VALUES ($1, $2, $3)
+        const RECORD: &str =
+            "INSERT INTO billing_effects (workspace_id, key, at) VALUES ($1, $2, $3)
             ON CONFLICT (workspace_id, key) DO NOTHING";
         let values = [
             self.scope.workspace().uuid().into(),
@@ -321,7 +326,8 @@ impl BillingRead for Reader {
     async fn invoices(&self, page: &PageRequest) -> Result<Page<InvoiceSnapshot>, StoreError> {
         const NEWEST: &str = "SELECT id, snapshot FROM invoices WHERE workspace_id = $1
             ORDER BY position DESC, id LIMIT $2";
-        const OLDER: &str = "SELECT id, snapshot FROM invoices WHERE workspace_id = $1 AND position < $3
+        const OLDER: &str =
+            "SELECT id, snapshot FROM invoices WHERE workspace_id = $1 AND position < $3
             ORDER BY position DESC, id LIMIT $2";
         let mut values = vec![
             self.scope.workspace().uuid().into(),
@@ -346,10 +352,7 @@ impl BillingRead for Reader {
         }))
     }
 
-    async fn subscription(
-        &self,
-        id: &SubscriptionId,
-    ) -> Result<Option<Subscription>, StoreError> {
+    async fn subscription(&self, id: &SubscriptionId) -> Result<Option<Subscription>, StoreError> {
         const ONE: &str = "SELECT id, plan_slug, plan_version, snapshot FROM subscriptions
             WHERE workspace_id = $1 AND id = $2";
         let values = [self.scope.workspace().uuid().into(), id.as_str().into()];

@@ -6,8 +6,8 @@ use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use crate::scope::{Tenant, column, corrupt, count, execute, failed, query};
 use crate::entity::{audit_entries, audit_heads, audit_payloads};
+use crate::scope::{Tenant, column, corrupt, count, execute, failed, query};
 use crate::store::{Reader, WriteTx};
 
 fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreError> {

@@ -41,11 +41,6 @@ mod statement;
 mod threshold;
 mod verify;
 
-pub use live::{Gap, LiveUsage, Reading};
-pub use mirror::{
-    LiveRow, MIRROR_DAYS, MIRROR_MAX, MIRROR_PATIENCE, MirrorCondition, MirrorError, Mirrored,
-    UsageMirror, WorkspaceRows,
-};
 pub use anchor::{Carried, carry, move_anchor};
 pub use correct::{CorrectError, Corrected, Correction, correct};
 pub use history::{Granularity, History, MAX_POINTS, Point, Window, WindowError, history};
@@ -56,6 +51,11 @@ pub use ingest::{
 pub use ledger::{
     LedgerBreak, LedgerEntry, LedgerHead, LedgerLine, LineKind, UnknownKind,
     extend as extend_ledger, follow, line_hash,
+};
+pub use live::{Gap, LiveUsage, Reading};
+pub use mirror::{
+    LiveRow, MIRROR_DAYS, MIRROR_MAX, MIRROR_PATIENCE, MirrorCondition, MirrorError, Mirrored,
+    UsageMirror, WorkspaceRows,
 };
 pub use month::{Month, NoMonth};
 pub use period::Period;

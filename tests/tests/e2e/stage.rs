@@ -102,7 +102,11 @@ impl Stage {
             clock,
             folder,
         };
-        let _ = stage.server.admin(&["stripe", "sync-plans"]).await.succeeded();
+        let _ = stage
+            .server
+            .admin(&["stripe", "sync-plans"])
+            .await
+            .succeeded();
         stage
     }
 
@@ -120,7 +124,10 @@ impl Stage {
 
     /// Turns the clock of both, and has the double do what that makes due.
     pub(crate) fn turn_to(&self, at: DateTime<Utc>) {
-        let (path, new) = (self.folder.path().join("clock"), self.folder.path().join("new"));
+        let (path, new) = (
+            self.folder.path().join("clock"),
+            self.folder.path().join("new"),
+        );
         // Renamed, so that nobody reads half a time; the server first, or it would think a signature too new.
         std::fs::write(&new, at.to_rfc3339()).expect("failed to write the time");
         std::fs::rename(new, path).expect("failed to set the clock");
@@ -151,7 +158,12 @@ impl Stage {
         let body = json!({
             "email": email, "password": Actor::PASSWORD, "name": name, "workspace_name": name, "currency": currency,
         });
-        let made = self.server.anonymous().post("/v1/signup", &body).await.is(201);
+        let made = self
+            .server
+            .anonymous()
+            .post("/v1/signup", &body)
+            .await
+            .is(201);
         self.server.bearer(&made.text("access_token"))
     }
 
@@ -216,7 +228,9 @@ pub(crate) fn form_of(fields: &[(&str, &str)]) -> String {
         };
         text.bytes().map(byte).collect()
     };
-    let pairs = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+    let pairs = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
 
@@ -230,7 +244,12 @@ pub(crate) async fn subscription(api: &Api) -> Value {
 }
 
 /// Waits until the subscription, as shown, is as it should be.
-pub(crate) async fn until_shown(api: &Api, seconds: u32, what: &str, good: impl Fn(&Value) -> bool) {
+pub(crate) async fn until_shown(
+    api: &Api,
+    seconds: u32,
+    what: &str,
+    good: impl Fn(&Value) -> bool,
+) {
     until(seconds, what, async || good(&subscription(api).await)).await;
 }
 

@@ -105,7 +105,8 @@ impl Applied {
         }
         match self {
             Self::Plan { plan, until } => {
-                let until = until.map_or_else(String::new, |until| format!(", until {}", time(until)));
+                let until =
+                    until.map_or_else(String::new, |until| format!(", until {}", time(until)));
                 writeln!(
                     out,
                     "{workspace} is granted {} version {} now{until}",
@@ -169,7 +170,10 @@ mod tests {
         let plan = Catalogue::built_in()
             .newest(&"professional".parse().unwrap())
             .unwrap();
-        let mut applied = Applied::Plan { plan: plan.clone(), until: None };
+        let mut applied = Applied::Plan {
+            plan: plan.clone(),
+            until: None,
+        };
         assert_eq!(
             shown(&applied, false),
             format!("{WORKSPACE} is granted professional version 1 now\n")
@@ -179,10 +183,15 @@ mod tests {
             json,
             json!({ "workspace": WORKSPACE, "plan": "professional", "version": 1, "until": null })
         );
-        applied = Applied::Plan { plan, until: Some("2027-01-01T00:00:00Z".parse().unwrap()) };
+        applied = Applied::Plan {
+            plan,
+            until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        };
         assert_eq!(
             shown(&applied, false),
-            format!("{WORKSPACE} is granted professional version 1 now, until 2027-01-01T00:00:00Z\n")
+            format!(
+                "{WORKSPACE} is granted professional version 1 now, until 2027-01-01T00:00:00Z\n"
+            )
         );
     }
 

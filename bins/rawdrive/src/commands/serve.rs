@@ -103,7 +103,14 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let master = installation.master_key()?;
         let collecting = collect(&installation, store.clone(), &master, &local_url(bound)).await?;
         let billing = collecting.desk;
-        let app = app(&installation, store.clone(), blobs, billing, public_url.as_str()).await?;
+        let app = app(
+            &installation,
+            store.clone(),
+            blobs,
+            billing,
+            public_url.as_str(),
+        )
+        .await?;
         let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
         let uses = tokio::spawn(record_key_uses(app.clone()));
         let jobs = run_jobs(&installation, &app);
@@ -164,12 +171,7 @@ fn runner<M: Mailer>(app: &Data<App>, mailer: M) -> Runner<M> {
 }
 
 /// What a newcomer needs first.
-fn welcome(
-    out: &mut dyn Write,
-    url: &str,
-    data: &std::path::Path,
-    double: Option<&StripeDouble>,
-) {
+fn welcome(out: &mut dyn Write, url: &str, data: &std::path::Path, double: Option<&StripeDouble>) {
     // Nobody may be reading standard output: the server serves all the same.
     let _ = writeln!(
         out,

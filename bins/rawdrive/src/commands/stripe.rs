@@ -21,7 +21,9 @@ pub(crate) enum StripeError {
     Reconcile(#[from] ReconcileError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("failed to sync the plans: a price at Stripe is not what the catalogue says; nothing was made")]
+    #[error(
+        "failed to sync the plans: a price at Stripe is not what the catalogue says; nothing was made"
+    )]
     Conflict,
     #[error("failed to write the answer")]
     Output(#[from] io::Error),
@@ -42,7 +44,11 @@ pub(crate) async fn run<G: PaymentGateway>(
             let found = sync_plans(catalogue, &billing.gateway, store, common.dry_run).await?;
             if common.json {
                 let prices: Vec<_> = found.iter().map(price_json).collect();
-                writeln!(out, "{}", json!({ "dry_run": common.dry_run, "prices": prices }))?;
+                writeln!(
+                    out,
+                    "{}",
+                    json!({ "dry_run": common.dry_run, "prices": prices })
+                )?;
             } else {
                 for price in &found {
                     writeln!(out, "{}", price_text(price))?;
@@ -57,7 +63,11 @@ pub(crate) async fn run<G: PaymentGateway>(
         }
         Stripe::Reconcile { since, common } => {
             let since = since.unwrap_or_else(|| default_since(billing.ambient.now()));
-            let heal = if common.dry_run { Heal::DryRun } else { Heal::Yes };
+            let heal = if common.dry_run {
+                Heal::DryRun
+            } else {
+                Heal::Yes
+            };
             let found = reconcile(billing, since, heal).await?;
             let projected = match heal {
                 Heal::Yes => project_all(billing).await?,
@@ -65,13 +75,18 @@ pub(crate) async fn run<G: PaymentGateway>(
             };
             if common.json {
                 let drift: Vec<_> = found.iter().map(drift_json).collect();
-                let answer = json!({ "dry_run": common.dry_run, "drift": drift, "projected": projected });
+                let answer =
+                    json!({ "dry_run": common.dry_run, "drift": drift, "projected": projected });
                 writeln!(out, "{answer}")?;
             } else {
                 for drift in &found {
                     writeln!(out, "{drift}")?;
                 }
-                let what = if common.dry_run { "would be healed" } else { "were found" };
+                let what = if common.dry_run {
+                    "would be healed"
+                } else {
+                    "were found"
+                };
                 writeln!(out, "{} differences {what}", found.len())?;
             }
         }
@@ -79,9 +94,16 @@ pub(crate) async fn run<G: PaymentGateway>(
             let touched = replay(billing).await?;
             let projected = project_all(billing).await?;
             if json {
-                writeln!(out, "{}", json!({ "touched": touched, "projected": projected }))?;
+                writeln!(
+                    out,
+                    "{}",
+                    json!({ "touched": touched, "projected": projected })
+                )?;
             } else {
-                writeln!(out, "{touched} objects were taken up again, {projected} are up to date now")?;
+                writeln!(
+                    out,
+                    "{touched} objects were taken up again, {projected} are up to date now"
+                )?;
             }
         }
     }

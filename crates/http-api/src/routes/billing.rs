@@ -6,8 +6,8 @@ use std::str::FromStr as _;
 use actix_web::{HttpRequest, HttpResponse, get, patch, post, web};
 use rawdrive_billing::{
     Account, BillingDirectory, BillingError, BillingRead, Broken, CancelWhen, Effective,
-    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceBook, Subscription,
-    SubscriptionStatus, ruling,
+    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceBook, Subscription, SubscriptionStatus,
+    ruling,
 };
 use rawdrive_plans::{Interval, Slug, Standing};
 use rawdrive_store::WorkspaceRow;
@@ -75,9 +75,7 @@ pub(crate) struct SubscriptionView {
 /// whose first payment was never made.
 fn shown(subscriptions: &[Subscription]) -> Option<&Subscription> {
     ruling(subscriptions).or_else(|| {
-        let lived = |s: &&Subscription| {
-            s.snapshot.status != SubscriptionStatus::IncompleteExpired
-        };
+        let lived = |s: &&Subscription| s.snapshot.status != SubscriptionStatus::IncompleteExpired;
         subscriptions.iter().filter(lived).max_by_key(|s| {
             let snapshot = &s.snapshot;
             (!snapshot.status.is_final(), snapshot.created, &snapshot.id)
@@ -105,7 +103,9 @@ impl SubscriptionView {
             plan: plan.slug.to_string(),
             plan_version: plan.version,
             status: snapshot.map_or_else(|| "none".to_owned(), |s| s.status.as_str().to_owned()),
-            interval: item.and_then(|item| item.price.interval).map(Interval::as_str),
+            interval: item
+                .and_then(|item| item.price.interval)
+                .map(Interval::as_str),
             currency: workspace.currency.clone(),
             current_period_end: item.filter(|_| !is_over).map(|item| time(item.period_end)),
             cancel_at_period_end: snapshot.is_some_and(|snapshot| snapshot.cancel_at_period_end),
@@ -154,7 +154,10 @@ pub(crate) async fn show_subscription(
 }
 
 fn order(v: &mut Validator, plan: &str, interval: &str) -> Option<Order> {
-    let plan = v.check("plan", Slug::from_str(plan).map_err(|_| "is no plan's name"));
+    let plan = v.check(
+        "plan",
+        Slug::from_str(plan).map_err(|_| "is no plan's name"),
+    );
     let interval = v.check("interval", Interval::from_str(interval));
     Some(Order {
         plan: plan?,
@@ -164,7 +167,8 @@ fn order(v: &mut Validator, plan: &str, interval: &str) -> Option<Order> {
 
 fn address(v: &mut Validator, field: &str, text: String) -> Option<String> {
     let scheme = text.starts_with("https://") || text.starts_with("http://");
-    let good = scheme && text.len() <= URL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let good =
+        scheme && text.len() <= URL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
     let checked = if good {
         Ok(text)
     } else {
@@ -206,11 +210,18 @@ pub(crate) async fn create_subscription(
         let method = v.check_some("payment_method_id", method, PaymentMethodId::from_str);
         v.finish_with(order.map(|order| (order, method)))
     };
-    mutate_outside(&app, &scoped.scope, &request, body, read, |app, scope, (order, method)| async move {
-        let subscribed = app.billing.subscribe(&scope, &order, method).await;
-        subscribed.map_err(|error| method_problem(&app, error))?;
-        Answer::created(&view(&app, &scope).await?)
-    })
+    mutate_outside(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        read,
+        |app, scope, (order, method)| async move {
+            let subscribed = app.billing.subscribe(&scope, &order, method).await;
+            subscribed.map_err(|error| method_problem(&app, error))?;
+            Answer::created(&view(&app, &scope).await?)
+        },
+    )
     .await
 }
 
@@ -221,7 +232,10 @@ fn method_problem(app: &App, error: BillingError) -> Problem {
             if matches!(code.as_str(), "resource_missing" | "not_found")
                 || code.starts_with("payment_method") =>
         {
-            Problem::invalid_field("payment_method_id", "is not accepted by the payment provider")
+            Problem::invalid_field(
+                "payment_method_id",
+                "is not accepted by the payment provider",
+            )
         }
         error => app.billing_problem(error),
     }
@@ -355,11 +369,21 @@ pub(crate) async fn change_subscription(
         let order = order(&mut v, &input.plan, &input.interval);
         v.finish_with(order.map(|order| (order, input.commit_token)))
     };
-    mutate_outside(&app, &scoped.scope, &request, body, read, |app, scope, (order, token)| async move {
-        let changed = app.billing.change_plan(&scope, &order, token.as_deref()).await;
-        changed.map_err(|error| app.billing_problem(error))?;
-        Answer::ok(&view(&app, &scope).await?)
-    })
+    mutate_outside(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        read,
+        |app, scope, (order, token)| async move {
+            let changed = app
+                .billing
+                .change_plan(&scope, &order, token.as_deref())
+                .await;
+            changed.map_err(|error| app.billing_problem(error))?;
+            Answer::ok(&view(&app, &scope).await?)
+        },
+    )
     .await
 }
 
@@ -396,11 +420,18 @@ pub(crate) async fn cancel_subscription(
             CancelWhen::Now
         })
     };
-    mutate_outside(&app, &scoped.scope, &request, body, read, |app, scope, when| async move {
-        let ended = app.billing.cancel(&scope, when).await;
-        ended.map_err(|error| app.billing_problem(error))?;
-        Answer::ok(&view(&app, &scope).await?)
-    })
+    mutate_outside(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        read,
+        |app, scope, when| async move {
+            let ended = app.billing.cancel(&scope, when).await;
+            ended.map_err(|error| app.billing_problem(error))?;
+            Answer::ok(&view(&app, &scope).await?)
+        },
+    )
     .await
 }
 
@@ -418,11 +449,18 @@ pub(crate) async fn resume_subscription(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = crate::mutation::nothing;
-    mutate_outside(&app, &scoped.scope, &request, body, read, |app, scope, ()| async move {
-        let resumed = app.billing.resume(&scope).await;
-        resumed.map_err(|error| app.billing_problem(error))?;
-        Answer::ok(&view(&app, &scope).await?)
-    })
+    mutate_outside(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        read,
+        |app, scope, ()| async move {
+            let resumed = app.billing.resume(&scope).await;
+            resumed.map_err(|error| app.billing_problem(error))?;
+            Answer::ok(&view(&app, &scope).await?)
+        },
+    )
     .await
 }
 
@@ -464,11 +502,18 @@ pub(crate) async fn open_checkout(
         let cancel = address(&mut v, "cancel_url", input.cancel_url);
         v.finish_with(order.zip(success).zip(cancel))
     };
-    mutate_outside(&app, &scoped.scope, &request, body, read, |app, scope, ((order, success), cancel)| async move {
-        let opened = app.billing.checkout(&scope, &order, success, cancel).await;
-        let url = opened.map_err(|error| app.billing_problem(error))?;
-        Answer::ok(&PageView { url })
-    })
+    mutate_outside(
+        &app,
+        &scoped.scope,
+        &request,
+        body,
+        read,
+        |app, scope, ((order, success), cancel)| async move {
+            let opened = app.billing.checkout(&scope, &order, success, cancel).await;
+            let url = opened.map_err(|error| app.billing_problem(error))?;
+            Answer::ok(&PageView { url })
+        },
+    )
     .await
 }
 
@@ -575,6 +620,10 @@ pub(crate) async fn list_invoices(
         scoped.scope.workspace(),
         "invoices",
     )?;
-    let invoices = app.store.read(&scoped.scope).invoices(&page.request).await?;
+    let invoices = app
+        .store
+        .read(&scoped.scope)
+        .invoices(&page.request)
+        .await?;
     Ok(HttpResponse::Ok().json(page.view(invoices, &app.cursors, InvoiceView::from)))
 }

@@ -1,8 +1,6 @@
 //! What the billing worker may know across workspaces, and the prices of the installation.
 
-use rawdrive_billing::{
-    Billed, BillingDirectory, Currency, CustomerId, SoldPrice,
-};
+use rawdrive_billing::{Billed, BillingDirectory, Currency, CustomerId, SoldPrice};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{OperationId, TypedId, WorkspaceId};
 use sea_orm::QueryResult;
@@ -57,10 +55,7 @@ fn price_of(row: &QueryResult) -> Result<SoldPrice, StoreError> {
 }
 
 impl BillingDirectory for Store {
-    async fn workspace_of(
-        &self,
-        customer: &CustomerId,
-    ) -> Result<Option<WorkspaceId>, StoreError> {
+    async fn workspace_of(&self, customer: &CustomerId) -> Result<Option<WorkspaceId>, StoreError> {
         const OWNER: &str = "SELECT workspace_id FROM billing_customers WHERE customer = $1";
         let values = [customer.as_str().into()];
         let rows = query(&self.directory_reads(), "look a customer up", OWNER, values).await?;
@@ -115,7 +110,8 @@ impl BillingDirectory for Store {
 
     async fn sold_prices(&self) -> Result<Vec<SoldPrice>, StoreError> {
         // The one that was noted last comes last: of several prices of one thing, it is the one that sells.
-        const PRICES: &str = "SELECT price, plan_slug, plan_version, currency, charged_every FROM billing_prices
+        const PRICES: &str =
+            "SELECT price, plan_slug, plan_version, currency, charged_every FROM billing_prices
             ORDER BY noted_at, price";
         let rows = query(&self.inbox_reads(), "read prices", PRICES, []).await?;
         rows.iter().map(price_of).collect()

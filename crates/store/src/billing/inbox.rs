@@ -21,10 +21,7 @@ const DUE: &str =
     "version > settled_version AND waiting IS NULL AND retry_at <= $1 AND leased_until <= $1";
 
 fn object_of(row: &QueryResult) -> Result<ObjectRef, StoreError> {
-    let (kind, id) = (
-        column::<String>(row, "kind")?,
-        column::<String>(row, "id")?,
-    );
+    let (kind, id) = (column::<String>(row, "kind")?, column::<String>(row, "id")?);
     Ok(ObjectRef {
         kind: kind.parse().map_err(|e| corrupt(TABLE, "kind", &id, e))?,
         id,
@@ -87,7 +84,8 @@ async fn touch(
 }
 
 async fn settle(on: &impl ConnectionTrait, dirty: &Dirty) -> Result<bool, StoreError> {
-    const SETTLE: &str = "UPDATE billing_objects SET settled_version = $5, attempts = 0, leased_until = $4,
+    const SETTLE: &str =
+        "UPDATE billing_objects SET settled_version = $5, attempts = 0, leased_until = $4,
             retry_at = $4, waiting = NULL, reason = NULL
         WHERE kind = $1 AND id = $2 AND fence = $3 AND leased_until > $4";
     let values = [
@@ -131,7 +129,8 @@ impl Inbox for Store {
         disposition: &Disposition,
     ) -> Result<Receipt, StoreError> {
         const OPERATION: &str = "store an event";
-        const INSERT: &str = "INSERT INTO billing_events (id, kind, created_at, livemode, customer, disposition,
+        const INSERT: &str =
+            "INSERT INTO billing_events (id, kind, created_at, livemode, customer, disposition,
                 object_kind, object_id, payload, received_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING";
         let envelope = &event.envelope;
@@ -262,8 +261,7 @@ impl Inbox for Store {
     }
 
     async fn unpark(&self, customer: &CustomerId) -> Result<u64, StoreError> {
-        const UNPARK: &str =
-            "UPDATE billing_objects SET waiting = NULL WHERE customer = $1 AND waiting = 'customer'";
+        const UNPARK: &str = "UPDATE billing_objects SET waiting = NULL WHERE customer = $1 AND waiting = 'customer'";
         let values = [customer.as_str().into()];
         let freed = execute(&self.inbox_writes(), "unpark objects", UNPARK, values).await?;
         if freed > 0 {
@@ -305,7 +303,8 @@ impl Inbox for Store {
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "reconsider an event";
-        const TOUCHES: &str = "UPDATE billing_events SET disposition = 'touches', object_kind = $2, object_id = $3
+        const TOUCHES: &str =
+            "UPDATE billing_events SET disposition = 'touches', object_kind = $2, object_id = $3
             WHERE id = $1 AND disposition <> 'touches'";
         let values = [
             event.as_str().into(),

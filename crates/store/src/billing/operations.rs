@@ -50,7 +50,8 @@ impl WriteTx {
 
 impl OperationsTx for WriteTx {
     async fn begin_operation(&mut self, operation: &Operation) -> Result<bool, StoreError> {
-        const BEGIN: &str = "INSERT INTO billing_operations (workspace_id, id, lane, kind, request, attempt, fence,
+        const BEGIN: &str =
+            "INSERT INTO billing_operations (workspace_id, id, lane, kind, request, attempt, fence,
                 leased_until, created_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
         let request = serde_json::to_string(&operation.request)
@@ -70,12 +71,10 @@ impl OperationsTx for WriteTx {
     }
 
     async fn live_operation(&mut self, lane: Lane) -> Result<Option<Operation>, StoreError> {
-        const LIVE: &str = "SELECT id, request, attempt, fence, created_at, leased_until FROM billing_operations
+        const LIVE: &str =
+            "SELECT id, request, attempt, fence, created_at, leased_until FROM billing_operations
             WHERE workspace_id = $1 AND lane = $2 AND outcome IS NULL";
-        let values = [
-            self.scope.workspace().uuid().into(),
-            lane.as_str().into(),
-        ];
+        let values = [self.scope.workspace().uuid().into(), lane.as_str().into()];
         let rows = query(&self.tx, "look for an operation", LIVE, values).await?;
         rows.first().map(operation_of).transpose()
     }
@@ -132,11 +131,9 @@ impl OperationsTx for WriteTx {
             .await
     }
 
-    async fn outcome(
-        &mut self,
-        id: OperationId,
-    ) -> Result<Option<OperationOutcome>, StoreError> {
-        const OUTCOME: &str = "SELECT outcome FROM billing_operations WHERE workspace_id = $1 AND id = $2";
+    async fn outcome(&mut self, id: OperationId) -> Result<Option<OperationOutcome>, StoreError> {
+        const OUTCOME: &str =
+            "SELECT outcome FROM billing_operations WHERE workspace_id = $1 AND id = $2";
         let values = [self.scope.workspace().uuid().into(), id.uuid().into()];
         let rows = query(&self.tx, "read an outcome", OUTCOME, values).await?;
         let Some(row) = rows.first() else {

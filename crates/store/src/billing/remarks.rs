@@ -7,8 +7,8 @@ use rawdrive_tenancy_core::id::{OperationId, TypedId};
 use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
 
 use super::{account, subscriptions};
-use crate::doctor::Snapshot;
 use crate::connection::Reach;
+use crate::doctor::Snapshot;
 use crate::scope::{column, query};
 
 /// How many of one kind are told by name.
@@ -22,9 +22,11 @@ impl Snapshot {
     /// # Errors
     /// The database does not answer.
     pub async fn inbox_notes(&self) -> Result<Vec<String>, StoreError> {
-        const OPERATOR: &str = "SELECT kind || ' ' || id || ' waits for an operator: ' || coalesce(reason, '') AS note
+        const OPERATOR: &str =
+            "SELECT kind || ' ' || id || ' waits for an operator: ' || coalesce(reason, '') AS note
             FROM billing_objects WHERE waiting = 'operator' ORDER BY touched_at, kind, id LIMIT $1";
-        const CUSTOMERS: &str = "SELECT count(*) AS n FROM billing_objects WHERE waiting = 'customer'";
+        const CUSTOMERS: &str =
+            "SELECT count(*) AS n FROM billing_objects WHERE waiting = 'customer'";
         const FAILING: &str = "SELECT kind || ' ' || id || ' failed ' || attempts || ' times: ' || coalesce(reason, '') AS note
             FROM billing_objects WHERE waiting IS NULL AND version > settled_version AND attempts > 10
             ORDER BY attempts DESC, kind, id LIMIT $1";

@@ -13,9 +13,9 @@ mod support;
 mod deletion;
 mod holds;
 mod idempotency;
+mod ledger;
 mod live;
 mod subject;
-mod ledger;
 
 /// A backend keeps the contract when it is listed here.
 mod contract {

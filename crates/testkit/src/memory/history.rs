@@ -48,7 +48,12 @@ pub struct MemoryUsage {
 impl MemoryUsage {
     fn rows(&self, operation: &'static str) -> Result<Arc<Rows>, StoreError> {
         self.store.call(operation)?;
-        let rows = self.store.state().workspaces.get(&self.scope.workspace()).cloned();
+        let rows = self
+            .store
+            .state()
+            .workspaces
+            .get(&self.scope.workspace())
+            .cloned();
         rows.ok_or(StoreError::Dangling { operation })
     }
 }
