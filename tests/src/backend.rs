@@ -48,7 +48,9 @@ impl Backend {
         self != Self::Sqlite
     }
 
-    fn has_redis(self) -> bool {
+    /// Whether usage is mirrored in Redis.
+    #[must_use]
+    pub fn has_redis(self) -> bool {
         matches!(self, Self::PostgresRedis | Self::PgbouncerRedis)
     }
 

@@ -551,11 +551,20 @@ fn binary() -> PathBuf {
         .expect("the path of the binary is readable")
 }
 
+/// Below the range from which the system gives ports to clients, so that no connection of another test takes it
+/// before the server does.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("failed to find a free port")
-        .port()
+    const FIRST: u32 = 12_000;
+    const PORTS: u32 = 20_000;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    for _ in 0..PORTS {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) as u32 + std::process::id() * 97;
+        let port = (FIRST + offset % PORTS) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("failed to find a free port");
 }
 
 /// Writes `request`, closes the writing half if so asked and returns what comes back; nothing when nobody answers.

@@ -93,9 +93,6 @@ fn run(command: Command) -> Result<(), Failure> {
             let installation = open(false)?;
             block_on(async {
                 installation.migrate().await?;
-                // As the server will: what it would stumble over is said now.
-                let (store, _) = installation.open_stores().await?;
-                store.close().await.map_err(commands::OpenError::Store)?;
                 writeln!(
                     std::io::stdout(),
                     "the schema of {:?} is up to date",

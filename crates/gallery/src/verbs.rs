@@ -35,6 +35,8 @@ pub async fn delete_photo(
     ambient: &Ambient,
     id: PhotoId,
 ) -> Result<bool, StoreError> {
+    // The standing before counters: whoever reviews them all holds it meanwhile.
+    tx.standing().await?;
     let Some(photo) = tx.photo(id).await? else {
         return Ok(false);
     };
@@ -66,6 +68,7 @@ pub async fn delete_gallery_permanently(
     ambient: &Ambient,
     id: GalleryId,
 ) -> Result<bool, StoreError> {
+    tx.standing().await?;
     let photos = tx.take_photos_of(id).await?;
     let mut lines = Vec::with_capacity(2);
     if !photos.is_empty() {

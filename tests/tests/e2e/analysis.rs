@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::crash::until;
+use crate::crash::{swept_within_seconds, until};
 
 async fn upload(actor: &Api, gallery: &str, bytes: impl Into<Vec<u8>>, kind: &str) -> String {
     let answer = actor.upload(gallery, bytes.into(), kind).await;
@@ -515,7 +515,7 @@ async fn what_a_killed_server_was_analysing_is_given_back() {
     }
     server.restart();
     server.assert_healthy().await;
-    until(15, "what was held is given back", async || {
+    until(swept_within_seconds(), "what was held is given back", async || {
         usage(&ada).await == (0, 0)
     })
     .await;

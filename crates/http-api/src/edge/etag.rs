@@ -9,6 +9,8 @@ pub use actix_web::http::header::EntityTag;
 use actix_web::http::header::{self, Header, HeaderMap};
 use actix_web::{FromRequest, HttpRequest};
 
+use rawdrive_tenancy_core::StoreError;
+
 use super::problem::{Code, Problem};
 
 /// The strong tag of one version of a resource.
@@ -49,18 +51,31 @@ impl IfMatch {
         }
     }
 
+    /// What a write that lost a race comes to: whoever named a version hears that it is another now.
+    #[must_use]
+    pub fn lost_to(&self, error: StoreError) -> Problem {
+        match (self, error) {
+            (Self::OneOf(_), StoreError::Taken { .. }) => changed(),
+            (_, error) => error.into(),
+        }
+    }
+
     /// # Errors
     /// 412 if the condition names other versions. Strong comparison: a weak tag matches nothing.
     pub fn check(&self, current: &EntityTag) -> Result<(), Problem> {
         match self {
             Self::Absent | Self::Any => Ok(()),
             Self::OneOf(tags) if tags.iter().any(|tag| tag.strong_eq(current)) => Ok(()),
-            Self::OneOf(_) => Err(Problem::new(
-                Code::PreconditionFailed,
-                "The resource has changed since the version that If-Match names.",
-            )),
+            Self::OneOf(_) => Err(changed()),
         }
     }
+}
+
+fn changed() -> Problem {
+    Problem::new(
+        Code::PreconditionFailed,
+        "The resource has changed since the version that If-Match names.",
+    )
 }
 
 impl FromRequest for IfMatch {

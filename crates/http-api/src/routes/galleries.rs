@@ -297,7 +297,8 @@ pub(crate) async fn update_gallery(
                 None => false,
             };
             if reshared || gallery != before {
-                gallery = save(&app, tx, gallery).await?;
+                let saved = save(&app, tx, gallery).await;
+                gallery = saved.map_err(|error| condition.lost_to(error))?;
             }
             Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
         },

@@ -77,7 +77,7 @@ pub(crate) struct HistoryQuery {
     #[param(required = false, nullable = false)]
     to: Option<String>,
     /// How long a point is, in UTC; a day by default. At most 1,000 points.
-    #[param(required = false, nullable = false)]
+    #[param(required = false, nullable = false, inline)]
     granularity: Option<GranularityName>,
 }
 
