@@ -515,9 +515,11 @@ async fn what_a_killed_server_was_analysing_is_given_back() {
     }
     server.restart();
     server.assert_healthy().await;
-    until(swept_within_seconds(), "what was held is given back", async || {
-        usage(&ada).await == (0, 0)
-    })
+    until(
+        swept_within_seconds(),
+        "what was held is given back",
+        async || usage(&ada).await == (0, 0),
+    )
     .await;
     analysis(&ada, &photo).await.problem(404, "not_found");
     // The photo is what it was.
