@@ -403,10 +403,7 @@ fn what_has_no_effect_yet_is_kept_with_a_warning() {
     assert_eq!((config.grace_days, config.retention_days), (0, 90));
     assert_eq!(
         config.warnings,
-        [
-            "RAWDRIVE_GRACE_DAYS (environment) has no effect yet",
-            "retention_days (rawdrive.toml) has no effect yet"
-        ]
+        ["retention_days (rawdrive.toml) has no effect yet"]
     );
 }
 
