@@ -549,6 +549,10 @@ async fn a_story_told_in_any_order_by_many_workers_ends_as_the_provider_has_it()
         let listener = House::open().await;
         let listens = listener.workspace().await;
         let billing = listener.billing(gateway.clone()).await;
+        // What the teller sold the plan at is known to whoever listens.
+        for price in teller.store.sold_prices().await.unwrap() {
+            listener.store.put_price(&price).await.unwrap();
+        }
         let mut events = history.clone();
         let places = events.len();
         for place in 0..places {
