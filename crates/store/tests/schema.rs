@@ -148,7 +148,11 @@ async fn every_table_is_a_workspaces_or_global_for_a_reason() {
         let photos = &schema["photos"];
         assert_eq!(photos.primary_key, ["workspace_id", "id"]);
         assert!(!photos.foreign_keys.is_empty() && !photos.unique.is_empty());
-        assert_eq!(complaints(schema), [""; 0]);
+        // The one reasoned exception: an event names the customer alone, whose that is comes out by it.
+        assert_eq!(
+            complaints(schema),
+            [r#"billing_customers is unique by ["customer"]"#]
+        );
     }
     let shape = |schema: &Schema| -> BTreeMap<String, BTreeSet<String>> {
         let tables = schema.iter();
