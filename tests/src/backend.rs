@@ -141,7 +141,7 @@ fn url(database: &str, role: &str) -> String {
 
 fn env_url(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| {
-        panic!("{variable} is not set: run `cargo xtask test -p e2e`, which starts the servers")
+        panic!("{variable} is not set: run `cargo xtask test`, which starts the servers")
     })
 }
 
