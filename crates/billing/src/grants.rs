@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Catalogue, GrantError, PlansTx, Slug};
+use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
+use rawdrive_usage::UsageTx;
 use serde_json::json;
 
 use crate::book::sold;
@@ -31,12 +33,13 @@ pub struct NewGrant {
 /// # Errors
 /// An unknown plan, no reason, an end that is past, or the database's failure; nothing is changed then.
 pub async fn grant_plan(
-    tx: &mut (impl BillingTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     catalogue: &Catalogue,
     policy: Policy,
-    now: DateTime<Utc>,
+    ambient: &Ambient,
     new: &NewGrant,
 ) -> Result<(), GrantError> {
+    let now = ambient.now();
     let reason = new.reason.trim();
     if !(1..=500).contains(&reason.chars().count()) {
         return Err(GrantError::NoReason);
@@ -63,7 +66,7 @@ pub async fn grant_plan(
     let mut after = facts(account.grant.as_ref());
     after["reason"] = json!(reason);
     tx.put_account(&account).await?;
-    if settle_because(tx, catalogue, policy, now, Some(reason)).await? {
+    if settle_because(tx, catalogue, policy, ambient, Some(reason)).await? {
         return Ok(());
     }
     let told = Told {

@@ -7,10 +7,11 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Catalogue, PlansTx};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
+use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_usage::UsageTx;
 use serde_json::{Value, json};
 
 use crate::book::PriceBook;
@@ -76,7 +77,7 @@ pub struct Lens<'a> {
     /// What the installation has decided.
     pub policy: Policy,
     /// The time of decisions.
-    pub now: DateTime<Utc>,
+    pub ambient: &'a Ambient,
 }
 
 /// Writes an object of the handle's workspace, its effects, and the standing that follows.
@@ -84,7 +85,7 @@ pub struct Lens<'a> {
 /// # Errors
 /// The database's; drop the transaction.
 pub async fn project(
-    tx: &mut (impl BillingTx + InboxTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    tx: &mut (impl BillingTx + InboxTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     lens: Lens<'_>,
     fetched: &Fetched,
 ) -> Result<(), StoreError> {
@@ -98,7 +99,7 @@ pub async fn project(
         Fetched::Charge(snapshot) => project_charge(tx, snapshot).await?,
         Fetched::Dispute(snapshot) => project_dispute(tx, snapshot).await?,
     }
-    settle_standing(tx, lens.catalogue, lens.policy, lens.now).await
+    settle_standing(tx, lens.catalogue, lens.policy, lens.ambient).await
 }
 
 async fn project_subscription(

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Catalogue, Plan, PlanEnd, PlansTx, Schedule, Slug, Standing};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_usage::{LedgerLine, UsageTx, move_anchor};
 use serde_json::{Value, json};
 
 use crate::decide::{Basis, Grace, GraceStage, basis, grace, read_only};
@@ -74,28 +75,31 @@ pub(crate) async fn tell_once(
 }
 
 /// Computes the standing anew from everything that is projected, writes what differs, and tells of it; also what the
-/// passing of time alone calls for. A pure function of the rows and of `now`, so that it may run at any time.
+/// passing of time alone calls for. A pure function of the rows and of the time, so that it may run at any time. Where
+/// the billing day moves, what was used in the period that it cuts short moves with it: call it where nothing but
+/// rows of billing's own follows, for the ledger's head is locked last.
 ///
 /// # Errors
 /// The database's, or a row that names a plan version that was never published; nothing is changed then.
 pub async fn settle_standing(
-    tx: &mut (impl BillingTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     catalogue: &Catalogue,
     policy: Policy,
-    now: DateTime<Utc>,
+    ambient: &Ambient,
 ) -> Result<(), StoreError> {
-    settle_because(tx, catalogue, policy, now, None).await?;
+    settle_because(tx, catalogue, policy, ambient, None).await?;
     Ok(())
 }
 
 /// As [`settle_standing`], for a reason that is kept with a change of the plan. Whether there was one.
 pub(crate) async fn settle_because(
-    tx: &mut (impl BillingTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     catalogue: &Catalogue,
     policy: Policy,
-    now: DateTime<Utc>,
+    ambient: &Ambient,
     reason: Option<&str>,
 ) -> Result<bool, StoreError> {
+    let now = ambient.now();
     let standing = tx.standing().await?;
     let account = tx.account().await?;
     let subscriptions = tx.subscriptions().await?;
@@ -134,6 +138,7 @@ pub(crate) async fn settle_because(
         }
     }
     let plan = plan.unwrap_or_else(|| free(catalogue, &standing));
+    let carried = carry_over(tx, ambient, &standing, &schedule).await?;
     let changed = write(tx, &standing, &plan, &schedule, reason).await?;
     if let Some(grace) = &forgiven {
         tell_grace(tx, grace, now).await?;
@@ -145,7 +150,23 @@ pub(crate) async fn settle_because(
         schedule.ends.map(|end| end.at),
     ];
     note_review(tx, account, next.into_iter().flatten().min()).await?;
+    tx.append(&carried).await?;
     Ok(changed)
+}
+
+/// A billing day that moves grants nothing anew. Before the new plan is written: thresholds are told by the limit
+/// under which the units were used.
+async fn carry_over(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    ambient: &Ambient,
+    standing: &Standing,
+    schedule: &Schedule,
+) -> Result<Vec<LedgerLine>, StoreError> {
+    let (old, new) = (standing.billing_anchor, schedule.billing_anchor);
+    if old == new {
+        return Ok(Vec::new());
+    }
+    move_anchor(tx, ambient, old, new).await
 }
 
 /// The day of the month outlives the subscription that it came from: another one would begin a period anew, and grant

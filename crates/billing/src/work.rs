@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use rawdrive_plans::Catalogue;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::backoff;
@@ -169,7 +169,7 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
         book: &book,
         catalogue: &billing.catalogue,
         policy: billing.policy,
-        now: billing.ambient.now(),
+        ambient: &billing.ambient,
     };
     project(&mut tx, lens, &fetched).await?;
     if !tx.settle(dirty).await? {
@@ -341,8 +341,13 @@ pub async fn review<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
     scope: &WorkspaceScope,
 ) -> Result<(), StoreError> {
-    let now: DateTime<Utc> = billing.ambient.now();
     let mut tx = billing.store.begin_billing(scope).await?;
-    settle_standing(&mut tx, &billing.catalogue, billing.policy, now).await?;
+    settle_standing(
+        &mut tx,
+        &billing.catalogue,
+        billing.policy,
+        &billing.ambient,
+    )
+    .await?;
     tx.commit().await
 }

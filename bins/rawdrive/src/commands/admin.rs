@@ -13,6 +13,7 @@ use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::JobsTx;
+use rawdrive_usage::UsageTx;
 use serde_json::{Value, json};
 
 use crate::cli::Admin;
@@ -47,7 +48,7 @@ pub(crate) enum AdminError {
 /// # Errors
 /// A name that the catalogue does not have, a date that is past, or the database's failure.
 pub(crate) async fn apply(
-    tx: &mut (impl BillingTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     ambient: &Ambient,
     catalogue: &Catalogue,
     policy: Policy,
@@ -65,7 +66,7 @@ pub(crate) async fn apply(
                 until: *until,
                 reason: common.reason.clone(),
             };
-            grant_plan(tx, catalogue, policy, ambient.now(), &new).await?;
+            grant_plan(tx, catalogue, policy, ambient, &new).await?;
             let granted = catalogue
                 .newest(plan)
                 .ok_or_else(|| GrantError::unknown_plan(catalogue, plan))?;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is the test's failure")]
 
+mod anchor;
 mod convergence;
 mod grace;
 mod operations;

@@ -394,12 +394,11 @@ async fn a_grant_stands_above_the_subscription_and_ends_by_itself() {
             .store
             .begin_despite_read_only(&studio.scope)
             .await;
-        let now = studio.billing.ambient.now();
         grant_plan(
             &mut tx,
             &studio.billing.catalogue,
             studio.billing.policy,
-            now,
+            &studio.billing.ambient,
             &new,
         )
         .await
