@@ -102,7 +102,8 @@ pub struct Price {
     pub stripe_price: Option<String>,
 }
 
-/// One published version of a plan. It never changes.
+/// One published version of a plan. What it grants never changes, and neither does an amount; it may be sold at
+/// further prices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The plan's stable name.
@@ -173,6 +174,68 @@ impl Plan {
             .as_ref()
             .to_vec()
     }
+
+    /// What is published of this version once another definition of it is known: the same terms, and the prices of
+    /// both. A price's id at the payment provider is bookkeeping, and the newer one stands.
+    ///
+    /// # Errors
+    /// The first thing that the two say differently.
+    pub fn amended(&self, newer: &Self) -> Result<Self, Contradiction> {
+        let same = [
+            ("name", self.name == newer.name),
+            ("limits", self.limits == newer.limits),
+            ("features", self.features == newer.features),
+            ("grace_days", self.grace_days == newer.grace_days),
+            ("trial_days", self.trial_days == newer.trial_days),
+        ];
+        if let Some((field, _)) = same.into_iter().find(|(_, same)| !same) {
+            return Err(Contradiction::Terms(field));
+        }
+        let mut amended = self.clone();
+        for price in &newer.prices {
+            let known = amended
+                .prices
+                .iter_mut()
+                .find(|p| p.currency == price.currency && p.interval == price.interval);
+            match known {
+                None => amended.prices.push(price.clone()),
+                Some(known) if known.amount != price.amount => {
+                    return Err(Contradiction::Amount {
+                        currency: price.currency.clone(),
+                        interval: price.interval,
+                        published: known.amount,
+                        newer: price.amount,
+                    });
+                }
+                Some(known) => {
+                    if price.stripe_price.is_some() {
+                        known.stripe_price.clone_from(&price.stripe_price);
+                    }
+                }
+            }
+        }
+        Ok(amended)
+    }
+}
+
+/// What two definitions of one plan version say differently.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum Contradiction {
+    /// What is granted, by the field's name.
+    #[error("other {0}")]
+    Terms(&'static str),
+    /// What is asked for it, in minor units.
+    #[error("{published} instead of {newer} as its price in {currency} by the {interval}")]
+    Amount {
+        /// ISO 4217, lower case.
+        currency: String,
+        /// How often it is charged.
+        interval: Interval,
+        /// What was published.
+        published: u64,
+        /// What the newer definition says.
+        newer: u64,
+    },
 }
 
 /// Why a `plans.toml` is refused.
@@ -512,6 +575,10 @@ mod tests {
             Limit::AtMost(500)
         );
         assert!(professional.feature(&Feature::custom_branding()));
+        assert_eq!(
+            professional.price("usd", Interval::Month).map(|p| p.amount),
+            Some(2_900)
+        );
     }
 
     #[test]
@@ -581,6 +648,42 @@ mod tests {
         assert_eq!(back, *plan);
         // Digests of versions that were published before there was grace or trial stand.
         assert!(!plan.canonical().contains("days"), "{}", plan.canonical());
+    }
+
+    #[test]
+    fn a_published_version_may_be_sold_at_further_prices_and_changes_in_nothing_else() {
+        let free = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n";
+        let plan = |more: &str| {
+            let catalogue = Catalogue::parse(&format!("{free}{more}")).unwrap();
+            catalogue.newest(&Slug::free()).unwrap()
+        };
+        let monthly = "prices = [{ currency = \"usd\", interval = \"month\", amount = 2900 }]\n";
+        let both = "prices = [{ currency = \"usd\", interval = \"year\", amount = 29000 }, { currency = \"usd\", interval = \"month\", amount = 2900, stripe_price = \"price_1\" }]\n";
+        let published = plan("").amended(&plan(monthly)).unwrap();
+        assert_eq!(published, *plan(monthly));
+        let published = published.amended(&plan(both)).unwrap();
+        assert_eq!(published.prices.len(), 2);
+        let month = published.price("usd", Interval::Month).unwrap();
+        assert_eq!(month.stripe_price.as_deref(), Some("price_1"));
+        // A server that starts with an older file takes nothing away.
+        assert_eq!(published.amended(&plan("")), Ok(published.clone()));
+        assert_eq!(published.amended(&plan(monthly)), Ok(published.clone()));
+        let dearer = monthly.replace("2900", "3900");
+        assert_eq!(
+            published.amended(&plan(&dearer)).unwrap_err().to_string(),
+            "2900 instead of 3900 as its price in usd by the month"
+        );
+        for (field, more) in [
+            ("limits", "limits = { storage_gb = 5 }\n"),
+            ("features", "features = { custom_branding = true }\n"),
+            ("trial_days", "trial_days = 14\n"),
+            ("grace_days", "grace_days = 3\n"),
+        ] {
+            assert_eq!(
+                published.amended(&plan(more)),
+                Err(Contradiction::Terms(field))
+            );
+        }
     }
 
     #[test]

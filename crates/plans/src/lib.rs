@@ -19,7 +19,8 @@ mod quota;
 mod standing;
 
 pub use catalogue::{
-    Catalogue, CatalogueError, Interval, MetricDefinition, MetricKind, Plan, Price, UnknownInterval,
+    Catalogue, CatalogueError, Contradiction, Interval, MetricDefinition, MetricKind, Plan, Price,
+    UnknownInterval,
 };
 pub use grant::{GrantError, Override, PlansTx, Setting, override_setting, set_plan};
 pub use limit::{Feature, Limit, Metric, NameError, Slug};

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
-use rawdrive_plans::{Access, BeginError, Catalogue, Plan, Slug, Standing};
+use rawdrive_plans::{Access, BeginError, Catalogue, Contradiction, Plan, Slug, Standing};
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{LiveRow, LiveUsage};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ConnectionTrait, EntityTrait, Set};
+use sea_orm::sea_query::{LockType, OnConflict};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder, QuerySelect, Set};
 use tokio::sync::Notify;
 
 use crate::connection::{Conn, Database, Reach, Tx};
 use crate::entity::plan_versions;
-use crate::scope::{failed, global, global_insert};
+use crate::scope::{corrupt, execute, failed, global, global_insert};
 use crate::together::Together;
 use crate::url::{Backend, Url};
 
@@ -51,8 +51,8 @@ pub enum OpenError {
     },
     /// The catalogue contradicts what was published.
     #[error(
-        "plan `{slug}` version {version} was published with another definition: a published version never \
-         changes, add version {} instead",
+        "plan `{slug}` version {version} was published with {contradiction}: a published version never changes, \
+         add version {} instead",
         version + 1
     )]
     PlanChanged {
@@ -60,6 +60,8 @@ pub enum OpenError {
         slug: Slug,
         /// Its version.
         version: u32,
+        /// What the two say differently.
+        contradiction: Contradiction,
     },
     /// The database failed.
     #[error(transparent)]
@@ -156,27 +158,47 @@ impl Store {
                 .await
                 .map_err(failed("publish a plan"))?;
         }
+        // Locked: of two servers that add prices neither loses the other's.
         let published = global::<plan_versions::Entity>()
+            .order_by_asc(plan_versions::Column::Slug)
+            .order_by_asc(plan_versions::Column::Version)
+            .lock(LockType::NoKeyUpdate)
             .all(&tx)
             .await
             .map_err(failed("read plans"))?;
-        for plan in catalogue.versions() {
-            let same = |row: &&plan_versions::Model| {
-                row.slug == plan.slug.as_str() && row.version == i64::from(plan.version)
-            };
-            if published
-                .iter()
-                .find(same)
-                .is_none_or(|row| row.digest != plan.digest())
-            {
-                return Err(OpenError::PlanChanged {
-                    slug: plan.slug.clone(),
-                    version: plan.version,
-                });
+        for row in published {
+            let known = definition(&row)?;
+            let ours = catalogue.versions().iter();
+            let mut ours = ours.filter(|p| (&p.slug, p.version) == (&known.slug, known.version));
+            let Some(plan) = ours.next() else { continue };
+            let amended = known.amended(plan);
+            let amended = amended.map_err(|contradiction| OpenError::PlanChanged {
+                slug: plan.slug.clone(),
+                version: plan.version,
+                contradiction,
+            })?;
+            if amended != known {
+                Self::amend(&tx, row, &amended).await?;
             }
         }
         tx.commit().await.map_err(failed("publish plans"))?;
         self.load_plans(&self.reads(Reach::Installation)).await?;
+        Ok(())
+    }
+
+    async fn amend(
+        tx: &impl ConnectionTrait,
+        row: plan_versions::Model,
+        amended: &Plan,
+    ) -> Result<(), StoreError> {
+        const AMEND: &str = "UPDATE plan_versions SET definition = $1, digest = $2 WHERE slug = $3 AND version = $4";
+        let values = [
+            amended.canonical().into(),
+            amended.digest().into(),
+            row.slug.into(),
+            row.version.into(),
+        ];
+        execute(tx, "add prices to a plan", AMEND, values).await?;
         Ok(())
     }
 
@@ -187,8 +209,7 @@ impl Store {
             .map_err(failed("read plans"))?;
         let mut plans = HashMap::new();
         for row in rows {
-            let plan: Plan = serde_json::from_str(&row.definition)
-                .map_err(|e| crate::scope::corrupt("plan_versions", "definition", &row.slug, e))?;
+            let plan = definition(&row)?;
             plans.insert((plan.slug.clone(), plan.version), Arc::new(plan));
         }
         *self.0.plans.write().unwrap_or_else(PoisonError::into_inner) = plans;
@@ -204,7 +225,7 @@ impl Store {
         on: &impl ConnectionTrait,
     ) -> Result<Arc<Plan>, StoreError> {
         let unknown = || {
-            crate::scope::corrupt(
+            corrupt(
                 "standings",
                 "plan_slug",
                 slug,
@@ -440,4 +461,9 @@ pub(crate) async fn exists<E: EntityTrait>(
         .await
         .map_err(failed("look for a row"))?
         .is_some())
+}
+
+fn definition(row: &plan_versions::Model) -> Result<Plan, StoreError> {
+    serde_json::from_str(&row.definition)
+        .map_err(|e| corrupt("plan_versions", "definition", &row.slug, e))
 }

@@ -229,4 +229,52 @@ async fn times_come_back_as_they_are_compared(engine: Engine) {
     }
 }
 
-on_every_database![times_come_back_as_they_are_compared];
+const TWO_PLANS: &str = "
+[[plan]]
+slug = \"free\"
+version = 1
+name = \"Free\"
+
+[[plan]]
+slug = \"studio\"
+version = 1
+name = \"Studio\"
+limits = { max_team_members = 3 }
+";
+
+/// Who starts to sell what was granted only, or in a further currency, adds a price and no version; servers of before
+/// and after run side by side.
+async fn a_published_version_is_sold_at_further_prices(engine: Engine) {
+    let database = Database::new(engine).await;
+    let with = |prices: &str| Catalogue::parse(&format!("{TWO_PLANS}{prices}\n")).unwrap();
+    let start = async |catalogue: &Catalogue| {
+        Store::open(&database.url, Ambient::system(), catalogue).await
+    };
+    let dollars = r#"{ currency = "usd", interval = "month", amount = 2900 }"#;
+    let euros = r#"{ currency = "eur", interval = "month", amount = 2700 }"#;
+    let (none, usd, eur) = (
+        with(""),
+        with(&format!("prices = [{dollars}]")),
+        with(&format!("prices = [{euros}]")),
+    );
+    for catalogue in [&none, &usd, &none, &eur, &usd] {
+        start(catalogue).await.unwrap().close().await.unwrap();
+    }
+    // What others published counts: neither of the two amounts may be another.
+    for dearer in [dollars, euros].map(|price| price.replace("00 }", "01 }")) {
+        let refused = start(&with(&format!("prices = [{dearer}]"))).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(
+            error.contains("studio") && error.contains("01 as its price in"),
+            "{error}"
+        );
+    }
+    let other = Catalogue::parse(&TWO_PLANS.replace("= 3", "= 4")).unwrap();
+    let error = start(&other).await.unwrap_err().to_string();
+    assert!(error.contains("other limits"), "{error}");
+}
+
+on_every_database![
+    times_come_back_as_they_are_compared,
+    a_published_version_is_sold_at_further_prices,
+];
