@@ -124,17 +124,22 @@ impl Installation {
         Ok(Store::migrate(owner, config.database.user()).await?)
     }
 
-    /// Opens database and photos. Where the server's role owns the schema it is brought up to date first; where
+    /// Opens database and photos. A schema that is behind is brought up to date where the server's role owns it; where
     /// another one does, that is for `migrate` alone.
-    ///    ///
+    ///
     /// # Errors
     /// See [`OpenError`].
     pub(crate) async fn open_stores(&self) -> Result<(Store, Blobs), OpenError> {
-        if self.config.database_owner.is_none() {
-            self.migrate().await?;
-        }
-        let store =
-            Store::open(&self.config.database, self.ambient.clone(), &self.catalogue).await?;
+        let open = || Store::open(&self.config.database, self.ambient.clone(), &self.catalogue);
+        let store = match open().await {
+            Err(rawdrive_store::OpenError::Behind { .. })
+                if self.config.database_owner.is_none() =>
+            {
+                self.migrate().await?;
+                open().await?
+            }
+            opened => opened?,
+        };
         Ok((store, Blobs::local(&self.config.blobs)?))
     }
 

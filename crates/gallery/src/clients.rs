@@ -1,6 +1,6 @@
 //! Clients: whom galleries are delivered to, the links that were mailed to them, and what those show.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use chrono::{DateTime, Utc};
@@ -119,11 +119,6 @@ pub trait ClientsRead {
         &self,
         page: PageRequest,
     ) -> impl Future<Output = Result<Page<Client>, StoreError>> + Send;
-    /// Who sees each of these galleries; one that nobody sees is left out.
-    fn clients_of(
-        &self,
-        galleries: &[GalleryId],
-    ) -> impl Future<Output = Result<HashMap<GalleryId, BTreeSet<ClientId>>, StoreError>> + Send;
 }
 
 /// Reads, for a client: galleries that list them and are not deleted, and nothing else.

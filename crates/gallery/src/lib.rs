@@ -32,8 +32,8 @@ pub use clients::{
 pub use companion::Companion;
 pub use inspect::{ImageFacts, InspectError, Inspector, MediaType};
 pub use model::{
-    Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, Photo, TextError,
-    Title, Website,
+    Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery, Photo,
+    TextError, Title, Website,
 };
 pub use opening::{Opened, Opening, open_together};
 pub use ports::{

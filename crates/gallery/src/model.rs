@@ -1,10 +1,11 @@
 //! The things themselves, and the texts they carry.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
+use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId};
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with a text; finishes the sentence "the field …".
@@ -166,6 +167,15 @@ pub struct GalleryOverview {
     pub gallery: Gallery,
     /// Photos in it.
     pub photo_count: u64,
+}
+
+/// As [`GalleryOverview`], for members: with who sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedGallery {
+    /// The gallery and its count.
+    pub overview: GalleryOverview,
+    /// The clients who see it.
+    pub clients: BTreeSet<ClientId>,
 }
 
 /// A photo: its bytes lie in the blob store under its id and never change.

@@ -11,7 +11,7 @@ use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
-use crate::{Branding, Gallery, GalleryOverview, Library, Opened, Opening, Photo, open_together};
+use crate::{Branding, Gallery, Library, ListedGallery, Opened, Opening, Photo, open_together};
 
 /// What became of a library that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,13 +124,13 @@ pub trait GalleryRead {
     fn gallery(
         &self,
         id: GalleryId,
-    ) -> impl Future<Output = Result<Option<GalleryOverview>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<ListedGallery>, StoreError>> + Send;
     /// Galleries, oldest first.
     fn galleries(
         &self,
         filter: GalleryFilter,
         page: PageRequest,
-    ) -> impl Future<Output = Result<Page<GalleryOverview>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<ListedGallery>, StoreError>> + Send;
     /// A photo.
     fn photo(&self, id: PhotoId) -> impl Future<Output = Result<Option<Photo>, StoreError>> + Send;
     /// A gallery's photos, oldest first; nothing when there is no such gallery.

@@ -1,13 +1,14 @@
 //! The scope of a request, from its credential alone.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
 
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use rawdrive_identity::ports::{Authenticated, IdentityRead, WorkspaceStatus};
-use rawdrive_identity::{ApiKeyToken, ProvenKey, prove_api_key};
+use rawdrive_identity::{ApiKeyRead, ApiKeyToken, ProvenKey, prove_api_key};
+use rawdrive_store::{Found, Presented, Reader};
 use rawdrive_tenancy_core::{Membership, Role, WorkspaceScope};
 
 use crate::app::App;
@@ -55,6 +56,13 @@ pub struct Scoped<R> {
     pub scope: WorkspaceScope,
     /// The role behind it, at least `R`'s.
     pub role: Role,
+    least: PhantomData<R>,
+}
+
+/// As [`Scoped`], for a route that reads and no more: the statement that reads looks the credential up along.
+#[derive(Debug)]
+pub struct Reading<R> {
+    presented: Presented,
     least: PhantomData<R>,
 }
 
@@ -141,6 +149,36 @@ impl<R: LeastRole> FromRequest for Scoped<R> {
     }
 }
 
+impl<R: LeastRole> FromRequest for Reading<R> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(app_of(request).and_then(|app| {
+            Ok(Self {
+                presented: present(app, bearer(request)?)?,
+                least: PhantomData,
+            })
+        }))
+    }
+}
+
+impl<R: LeastRole> Reading<R> {
+    /// What was read, once the credential is known to reach the route. Whatever else is wrong with the request is to
+    /// be said in `read`: it is told only to those who may ask.
+    pub(crate) async fn read<T>(
+        self,
+        app: &App,
+        read: impl AsyncFnOnce(&Reader) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let withheld = app
+            .store
+            .read_presented(self.presented, &app.pepper, read)
+            .await?;
+        withheld.release(|presented, found| judge(app, presented, found)?.admit::<R>().map(drop))?
+    }
+}
+
 impl<R: LeastRole> FromRequest for Personal<R> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
@@ -199,30 +237,44 @@ pub(crate) async fn session_if_any(
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<Credential, Problem> {
-    let app = request
-        .app_data::<web::Data<App>>()
-        .ok_or_else(|| Problem::internal("no App is configured"))?;
-    let token = bearer(request)?;
-    // What an access token begins with is `ey`, whoever made it.
-    if token.starts_with("rd_") {
-        return present_key(app, token).await.map(Credential::Key);
-    }
-    let claims = app
-        .issuer
-        .verify(app.ambient(), token)
-        .map_err(|_| Problem::unauthenticated())?;
-    app.store
-        .authenticate(&claims)
-        .await?
-        .map(Credential::Session)
-        .ok_or_else(Problem::unauthenticated)
+    let app = app_of(request)?;
+    let presented = present(app, bearer(request)?)?;
+    let found = match &presented {
+        Presented::Session(claims) => Found::Session(app.store.authenticate(claims).await?),
+        Presented::Key(token) => Found::Key(app.store.presented_key(token).await?),
+    };
+    judge(app, &presented, found)
 }
 
-async fn present_key(app: &App, text: &str) -> Result<ProvenKey, Problem> {
-    let token = ApiKeyToken::parse(text).map_err(|_| Problem::unauthenticated())?;
-    let key = prove_api_key(&app.store, app.ambient(), &app.pepper, &token).await?;
-    app.key_uses.note(&key, app.ambient().now());
-    Ok(key)
+fn app_of(request: &HttpRequest) -> Result<&web::Data<App>, Problem> {
+    request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(|| Problem::internal("no App is configured"))
+}
+
+/// What a bearer token says, as far as that can be known without the database.
+fn present(app: &App, token: &str) -> Result<Presented, Problem> {
+    // What an access token begins with is `ey`, whoever made it.
+    if token.starts_with("rd_") {
+        let token = ApiKeyToken::parse(token).map_err(|_| Problem::unauthenticated())?;
+        return Ok(Presented::Key(token));
+    }
+    let claims = app.issuer.verify(app.ambient(), token);
+    let claims = claims.map_err(|_| Problem::unauthenticated())?;
+    Ok(Presented::Session(claims))
+}
+
+/// Whether a credential holds, by the row that it names.
+fn judge(app: &App, presented: &Presented, found: Found) -> Result<Credential, Problem> {
+    match (presented, found) {
+        (Presented::Session(_), Found::Session(Some(session))) => Ok(Credential::Session(session)),
+        (Presented::Key(token), Found::Key(row)) => {
+            let key = prove_api_key(app.ambient(), &app.pepper, token, row)?;
+            app.key_uses.note(&key, app.ambient().now());
+            Ok(Credential::Key(key))
+        }
+        _ => Err(Problem::unauthenticated()),
+    }
 }
 
 /// The one bearer token of a request.

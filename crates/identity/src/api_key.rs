@@ -202,18 +202,17 @@ pub struct ProvenKey {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// Proves a presented key: there, its secret right, not expired. Which of these does not hold is not told,
-/// and a key that is not there costs what one that is there does.
+/// Proves a presented key by the row that it names: there, its secret right, not expired. Which of these does not
+/// hold is not told, and a key that is not there costs what one that is there does.
 ///
 /// # Errors
-/// [`IdentityError::Unauthenticated`], or the store's failure.
-pub async fn prove_api_key(
-    read: &impl ApiKeyRead,
+/// [`IdentityError::Unauthenticated`].
+pub fn prove_api_key(
     ambient: &Ambient,
     pepper: &TokenPepper,
     token: &ApiKeyToken,
+    found: Option<StoredKey>,
 ) -> Result<ProvenKey, IdentityError> {
-    let found = read.presented_key(token).await?;
     let is_right = token.matches_stored(pepper, found.as_ref().map(|key| key.secret_hash.as_str()));
     let now = ambient.now();
     let key = found

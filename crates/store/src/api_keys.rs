@@ -8,11 +8,14 @@ use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{ApiKeyId, TypedId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{
+    ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set,
+};
 
 use crate::connection::Reach;
 use crate::entity::api_keys::{ActiveModel, Column, Entity, Model};
 use crate::gallery::after;
+use crate::identity::status_of;
 use crate::scope::{Tenant, column, corrupt, failed, query};
 use crate::store::{Reader, Store, WriteTx};
 
@@ -34,34 +37,43 @@ fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
     })
 }
 
+/// Selects the row that an API key names. Its parameters, workspace, key and the hash of the presented secret, are
+/// numbered from `first` on. Whether the secret is right is for [`rawdrive_identity::prove_api_key`] to say; a
+/// statement that reads more asks here first.
+pub(crate) fn key_row(first: usize) -> String {
+    let [workspace, id, hash] = [first, first + 1, first + 2];
+    format!(
+        "SELECT k.role AS proof_role, w.status AS proof_status, k.secret_hash AS proof_hash,
+            k.expires_at AS proof_expires_at, k.last_used_at AS proof_last_used_at,
+            k.secret_hash = ${hash} AS proof_holds
+        FROM api_keys k JOIN workspaces w ON w.workspace_id = k.workspace_id
+        WHERE k.workspace_id = ${workspace} AND k.id = ${id}"
+    )
+}
+
+/// Reads a row of [`key_row`].
+pub(crate) fn stored_key(row: &QueryResult) -> Result<StoredKey, StoreError> {
+    let role: String = column(row, "proof_role")?;
+    Ok(StoredKey {
+        role: role.parse().map_err(|e| corrupt(TABLE, "role", &role, e))?,
+        secret_hash: column(row, "proof_hash")?,
+        expires_at: column(row, "proof_expires_at")?,
+        last_used_at: column(row, "proof_last_used_at")?,
+        workspace_status: status_of(&column::<String>(row, "proof_status")?)?,
+    })
+}
+
 impl ApiKeyRead for Store {
     async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
-        const PRESENTED: &str =
-            "SELECT k.role, k.secret_hash, k.expires_at, k.last_used_at, w.status
-            FROM api_keys k JOIN workspaces w ON w.workspace_id = k.workspace_id
-            WHERE k.workspace_id = $1 AND k.id = $2";
-        let id = token.id();
-        let values = [token.workspace().uuid().into(), id.uuid().into()];
-        let rows = query(
-            &self.reads(Reach::Workspace(token.workspace())),
-            "read an API key",
-            PRESENTED,
-            values,
-        )
-        .await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let (role, status): (String, String) = (column(row, "role")?, column(row, "status")?);
-        Ok(Some(StoredKey {
-            role: role.parse().map_err(|e| corrupt(TABLE, "role", id, e))?,
-            secret_hash: column(row, "secret_hash")?,
-            expires_at: column(row, "expires_at")?,
-            last_used_at: column(row, "last_used_at")?,
-            workspace_status: status
-                .parse()
-                .map_err(|e| corrupt("workspaces", "status", token.workspace(), e))?,
-        }))
+        let values = [
+            token.workspace().uuid().into(),
+            token.id().uuid().into(),
+            // Nothing more is read here.
+            "".into(),
+        ];
+        let within = self.reads(Reach::Workspace(token.workspace()));
+        let rows = query(&within, "read an API key", &key_row(1), values).await?;
+        rows.first().map(stored_key).transpose()
     }
 }
 

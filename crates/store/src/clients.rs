@@ -1,6 +1,6 @@
 //! Clients, their links, and what those show.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::{
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::connection::Reach;
 use crate::entity::{client_links, clients, galleries, gallery_clients, photos};
-use crate::gallery::{after, photo_of};
+use crate::gallery::{Counted, after, counted, photo_of};
 use crate::identity::status_of;
 use crate::scope::{Tenant, column, corrupt, execute, failed, locks_rows, query};
 use crate::store::{Reader, Store, WriteTx, exists};
@@ -172,8 +172,15 @@ impl ClientsTx for WriteTx {
     }
 
     async fn clients_of(&mut self, gallery: GalleryId) -> Result<BTreeSet<ClientId>, StoreError> {
-        let mut found = clients_of(&self.scope, &[gallery], &self.tx).await?;
-        Ok(found.remove(&gallery).unwrap_or_default())
+        let clients: Vec<Uuid> = gallery_clients::Entity::scoped(&self.scope)
+            .filter(gallery_clients::Column::GalleryId.eq(gallery.uuid()))
+            .select_only()
+            .column(gallery_clients::Column::ClientId)
+            .into_tuple()
+            .all(&self.tx)
+            .await
+            .map_err(failed("list the clients of a gallery"))?;
+        Ok(clients.into_iter().map(ClientId::from_uuid).collect())
     }
 
     async fn change_clients_of(
@@ -205,35 +212,6 @@ impl ClientsTx for WriteTx {
     }
 }
 
-async fn clients_of(
-    scope: &WorkspaceScope,
-    galleries: &[GalleryId],
-    on: &impl ConnectionTrait,
-) -> Result<HashMap<GalleryId, BTreeSet<ClientId>>, StoreError> {
-    let mut found = HashMap::<_, BTreeSet<_>>::new();
-    if galleries.is_empty() {
-        return Ok(found);
-    }
-    let rows: Vec<(Uuid, Uuid)> = gallery_clients::Entity::scoped(scope)
-        .filter(gallery_clients::Column::GalleryId.is_in(galleries.iter().map(|id| id.uuid())))
-        .select_only()
-        .columns([
-            gallery_clients::Column::GalleryId,
-            gallery_clients::Column::ClientId,
-        ])
-        .into_tuple()
-        .all(on)
-        .await
-        .map_err(failed("list the clients of galleries"))?;
-    for (gallery, client) in rows {
-        found
-            .entry(GalleryId::from_uuid(gallery))
-            .or_default()
-            .insert(ClientId::from_uuid(client));
-    }
-    Ok(found)
-}
-
 impl ClientsRead for Reader {
     async fn client(&self, id: ClientId) -> Result<Option<Client>, StoreError> {
         one(&self.scope, id, self.db()).await
@@ -247,13 +225,6 @@ impl ClientsRead for Reader {
         ];
         let found = select(self.db(), "c.id > $2 ORDER BY c.id LIMIT $3", values).await?;
         Ok(Page::cut(found, page.limit, |c| Position::Id(c.id.uuid())))
-    }
-
-    async fn clients_of(
-        &self,
-        galleries: &[GalleryId],
-    ) -> Result<HashMap<GalleryId, BTreeSet<ClientId>>, StoreError> {
-        clients_of(&self.scope, galleries, self.db()).await
     }
 }
 
@@ -271,13 +242,12 @@ fn shown_to(scope: &WorkspaceScope, client: ClientId) -> Condition {
 
 impl SharedRead for Reader {
     async fn shared_galleries(&self, client: ClientId) -> Result<Vec<GalleryOverview>, StoreError> {
-        let rows = galleries::Entity::scoped(&self.scope)
+        let select = galleries::Entity::scoped(&self.scope)
             .filter(shown_to(&self.scope, client))
-            .order_by_asc(galleries::Column::Id)
-            .all(self.db())
-            .await
-            .map_err(failed("list a client's galleries"))?;
-        self.with_counts(rows).await
+            .order_by_asc(galleries::Column::Id);
+        let rows = counted(select, self.db()).all(self.db()).await;
+        let rows = rows.map_err(failed("list a client's galleries"))?;
+        rows.into_iter().map(Counted::overview).collect()
     }
 
     async fn shared_photos(

@@ -25,6 +25,7 @@ use sea_orm::{
 };
 
 use crate::postgres::{PgTx, Postgres};
+use crate::presented::Proving;
 use crate::scope::failed;
 use crate::url::Target;
 
@@ -186,6 +187,8 @@ pub(crate) struct Conn {
     database: Arc<Database>,
     reach: Reach,
     writes: bool,
+    /// A credential that the first statement looks up along.
+    proving: Option<Arc<Proving>>,
 }
 
 impl std::fmt::Debug for Conn {
@@ -203,6 +206,30 @@ impl Conn {
             database,
             reach,
             writes,
+            proving: None,
+        }
+    }
+
+    /// As it is, and the first statement looks a credential up along.
+    pub(crate) fn proving(self, proving: Arc<Proving>) -> Self {
+        Self {
+            proving: Some(proving),
+            ..self
+        }
+    }
+
+    async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match &*self.database {
+            Database::Sqlite(sqlite) => {
+                sqlite
+                    .connection(self.writes)
+                    .query_all_raw(statement)
+                    .await
+            }
+            Database::Postgres(postgres) if self.writes => {
+                postgres.write_returning(self.reach, statement).await
+            }
+            Database::Postgres(postgres) => postgres.read(self.reach, statement).await,
         }
     }
 
@@ -241,17 +268,11 @@ impl ConnectionTrait for Conn {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let statement = exact(statement);
-        match &*self.database {
-            Database::Sqlite(sqlite) => {
-                sqlite
-                    .connection(self.writes)
-                    .query_all_raw(statement)
-                    .await
+        match &self.proving {
+            Some(proving) if proving.is_open()? => {
+                proving.split(self.rows(proving.joined(statement)?).await?)
             }
-            Database::Postgres(postgres) if self.writes => {
-                postgres.write_returning(self.reach, statement).await
-            }
-            Database::Postgres(postgres) => postgres.read(self.reach, statement).await,
+            _ => self.rows(statement).await,
         }
     }
 }

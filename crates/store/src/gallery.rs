@@ -5,18 +5,22 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
-    Library, LibraryDeletion, Opened, Opening, Photo, Title, UploadStore, Website, open_together,
+    Library, LibraryDeletion, ListedGallery, Opened, Opening, Photo, Title, UploadStore, Website,
+    open_together,
 };
 use rawdrive_plans::{BeginError, Metric};
-use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId, TypedId};
+use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId, TypedId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
 use rawdrive_usage::{QuotaKey, UsageTx};
 use sea_orm::sea_query::{Expr, LockType};
-use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, FromQueryResult, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, Select, SelectModel, Selector, Set,
+};
 use uuid::Uuid;
 
-use crate::entity::{branding, galleries, libraries, photos, quotas};
+use crate::entity::{branding, galleries, libraries, photos};
 use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, query};
 use crate::store::{Reader, Release, Store, WriteTx, exists};
 
@@ -381,42 +385,104 @@ pub(crate) fn after(page: PageRequest) -> Uuid {
     }
 }
 
-impl Reader {
-    pub(crate) async fn with_counts(
-        &self,
-        rows: Vec<galleries::Model>,
-    ) -> Result<Vec<GalleryOverview>, StoreError> {
-        let galleries = rows
-            .into_iter()
-            .map(gallery_of)
-            .collect::<Result<Vec<_>, _>>()?;
-        // The quota row is the count of the gallery's photos, kept in the transaction that changes them.
-        let counts: Vec<(String, i64)> = quotas::Entity::scoped(&self.scope)
-            .filter(quotas::Column::Metric.eq(Metric::photos().as_str()))
-            .filter(quotas::Column::Subject.is_in(galleries.iter().map(|g| g.id.to_string())))
-            .filter(quotas::Column::PeriodStart.eq(DateTime::<Utc>::UNIX_EPOCH))
-            .select_only()
-            .columns([quotas::Column::Subject, quotas::Column::Used])
-            .into_tuple()
-            .all(self.db())
-            .await
-            .map_err(failed("count photos"))?;
-        galleries
-            .into_iter()
-            .map(|gallery| {
-                let id = gallery.id.to_string();
-                let used = counts
-                    .iter()
-                    .find(|(subject, _)| *subject == id)
-                    .map_or(0, |(_, used)| *used);
-                Ok(GalleryOverview {
-                    gallery,
-                    photo_count: count("quotas", "used", used)?,
-                })
-            })
-            .collect()
-    }
+/// A gallery's row with what it counts.
+pub(crate) struct Counted {
+    gallery: galleries::Model,
+    photo_count: i64,
+}
 
+impl FromQueryResult for Counted {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            gallery: galleries::Model::from_query_result(row, prefix)?,
+            photo_count: row.try_get(prefix, "photo_count")?,
+        })
+    }
+}
+
+impl Counted {
+    pub(crate) fn overview(self) -> Result<GalleryOverview, StoreError> {
+        Ok(GalleryOverview {
+            gallery: gallery_of(self.gallery)?,
+            photo_count: count("quotas", "used", self.photo_count)?,
+        })
+    }
+}
+
+/// The quota row is the count of the gallery's photos, kept in the transaction that changes them.
+pub(crate) fn counted(
+    select: Select<galleries::Entity>,
+    on: &impl ConnectionTrait,
+) -> Selector<SelectModel<Counted>> {
+    with_count(select, on).into_model()
+}
+
+fn with_count(
+    select: Select<galleries::Entity>,
+    on: &impl ConnectionTrait,
+) -> Select<galleries::Entity> {
+    let (subject, epoch) = match on.get_database_backend() {
+        DatabaseBackend::Sqlite => ("lower(hex(galleries.id))", "?"),
+        _ => ("replace(galleries.id::text, '-', '')", "$1"),
+    };
+    let count = format!(
+        "coalesce((SELECT q.used FROM quotas q WHERE q.workspace_id = galleries.workspace_id AND q.metric = '{}'
+            AND q.subject = '{}_' || {subject} AND q.period_start = {epoch}), 0)",
+        Metric::photos(),
+        GalleryId::PREFIX,
+    );
+    let count = Expr::cust_with_values(count, [DateTime::<Utc>::UNIX_EPOCH]);
+    select.expr_as(count, "photo_count")
+}
+
+/// A gallery's row with what it counts and who sees it.
+struct Listed {
+    counted: Counted,
+    clients: Option<String>,
+}
+
+impl FromQueryResult for Listed {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            counted: Counted::from_query_result(row, prefix)?,
+            clients: row.try_get(prefix, "clients")?,
+        })
+    }
+}
+
+impl Listed {
+    fn listed(self) -> Result<ListedGallery, StoreError> {
+        let overview = self.counted.overview()?;
+        let clients = self.clients.unwrap_or_default();
+        let clients = clients.split(',').filter(|id| !id.is_empty());
+        let clients = clients.map(|id| Uuid::parse_str(id).map(ClientId::from_uuid));
+        let clients = clients.collect::<Result<_, _>>();
+        Ok(ListedGallery {
+            clients: clients
+                .map_err(|e| corrupt("gallery_clients", "client_id", overview.gallery.id, e))?,
+            overview,
+        })
+    }
+}
+
+/// One statement for a whole page: what a page shows of each gallery comes with its row.
+fn listed(
+    select: Select<galleries::Entity>,
+    on: &impl ConnectionTrait,
+) -> Selector<SelectModel<Listed>> {
+    let ids = match on.get_database_backend() {
+        DatabaseBackend::Sqlite => "group_concat(hex(c.client_id))",
+        _ => "string_agg(c.client_id::text, ',')",
+    };
+    let clients = format!(
+        "(SELECT {ids} FROM gallery_clients c
+            WHERE c.workspace_id = galleries.workspace_id AND c.gallery_id = galleries.id)"
+    );
+    let select = with_count(select, on).expr_as(Expr::cust(clients), "clients");
+    select.into_model()
+}
+
+impl Reader {
     /// Photos of a gallery that the caller found to be visible.
     pub(crate) async fn photos_of(
         &self,
@@ -457,41 +523,41 @@ impl GalleryRead for Reader {
         }))
     }
 
-    async fn gallery(&self, id: GalleryId) -> Result<Option<GalleryOverview>, StoreError> {
-        let row = galleries::Entity::scoped(&self.scope)
+    async fn gallery(&self, id: GalleryId) -> Result<Option<ListedGallery>, StoreError> {
+        let select = galleries::Entity::scoped(&self.scope)
             .filter(galleries::Column::Id.eq(id.uuid()))
-            .filter(galleries::Column::DeletedAt.is_null())
-            .one(self.db())
-            .await
-            .map_err(failed("read a gallery"))?;
-        Ok(self.with_counts(row.into_iter().collect()).await?.pop())
+            .filter(galleries::Column::DeletedAt.is_null());
+        let row = listed(select, self.db()).one(self.db()).await;
+        row.map_err(failed("read a gallery"))?
+            .map(Listed::listed)
+            .transpose()
     }
 
     async fn galleries(
         &self,
         filter: GalleryFilter,
         page: PageRequest,
-    ) -> Result<Page<GalleryOverview>, StoreError> {
+    ) -> Result<Page<ListedGallery>, StoreError> {
         let mut select =
             galleries::Entity::scoped(&self.scope).filter(galleries::Column::Id.gt(after(page)));
         if let Some(library) = filter.library {
             select = select.filter(galleries::Column::LibraryId.eq(library.uuid()));
         }
         let deleted = galleries::Column::DeletedAt;
-        let rows = select
+        let select = select
             .filter(if filter.deleted {
                 deleted.is_not_null()
             } else {
                 deleted.is_null()
             })
             .order_by_asc(galleries::Column::Id)
-            .limit(u64::from(page.limit) + 1)
-            .all(self.db())
-            .await
-            .map_err(failed("list galleries"))?;
-        let items = self.with_counts(rows).await?;
-        Ok(Page::cut(items, page.limit, |g: &GalleryOverview| {
-            Position::Id(g.gallery.id.uuid())
+            .limit(u64::from(page.limit) + 1);
+        let rows = listed(select, self.db()).all(self.db()).await;
+        let rows = rows.map_err(failed("list galleries"))?;
+        let items = rows.into_iter().map(Listed::listed);
+        let items = items.collect::<Result<_, _>>()?;
+        Ok(Page::cut(items, page.limit, |g: &ListedGallery| {
+            Position::Id(g.overview.gallery.id.uuid())
         }))
     }
 

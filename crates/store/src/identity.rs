@@ -339,35 +339,49 @@ impl IdentityRead for Store {
         &self,
         claims: &AccessClaims,
     ) -> Result<Option<Authenticated>, StoreError> {
-        const AUTHENTICATE: &str = "SELECT m.role, w.status, s.epoch
-            FROM memberships m
-            JOIN sessions s ON s.workspace_id = m.workspace_id AND s.user_id = m.user_id
-            JOIN users u ON u.id = m.user_id
-            JOIN workspaces w ON w.workspace_id = m.workspace_id
-            WHERE m.workspace_id = $1 AND m.user_id = $2 AND s.id = $3
-              AND s.revoked_at IS NULL AND s.epoch = u.session_epoch";
         let values = [
             claims.workspace.uuid().into(),
             claims.user.uuid().into(),
             claims.session.uuid().into(),
         ];
         let within = self.reads(Reach::Workspace(claims.workspace));
-        let rows = query(&within, "authenticate", AUTHENTICATE, values).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let role = role_of(&column::<String>(row, "role")?)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the store's own reading of the membership's row"
-        )]
-        let membership = Membership::attest(claims.workspace, claims.user, role, claims.session);
-        Ok(Some(Authenticated {
-            membership,
-            workspace_status: status_of(&column::<String>(row, "status")?)?,
-            session_epoch: epoch("sessions", column(row, "epoch")?)?,
-        }))
+        let rows = query(&within, "authenticate", &session_row(1), values).await?;
+        let row = rows.first().map(|row| authenticated(claims, row));
+        row.transpose()
     }
+}
+
+/// Selects the row that an access token names. Its parameters, workspace, user and session, are numbered from
+/// `first` on.
+pub(crate) fn session_row(first: usize) -> String {
+    let [workspace, user, session] = [first, first + 1, first + 2];
+    format!(
+        "SELECT m.role AS proof_role, w.status AS proof_status, s.epoch AS proof_epoch, true AS proof_holds
+        FROM memberships m
+        JOIN sessions s ON s.workspace_id = m.workspace_id AND s.user_id = m.user_id
+        JOIN users u ON u.id = m.user_id
+        JOIN workspaces w ON w.workspace_id = m.workspace_id
+        WHERE m.workspace_id = ${workspace} AND m.user_id = ${user} AND s.id = ${session}
+          AND s.revoked_at IS NULL AND s.epoch = u.session_epoch"
+    )
+}
+
+/// Reads a row of [`session_row`].
+pub(crate) fn authenticated(
+    claims: &AccessClaims,
+    row: &QueryResult,
+) -> Result<Authenticated, StoreError> {
+    let role = role_of(&column::<String>(row, "proof_role")?)?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the store's own reading of the membership's row"
+    )]
+    let membership = Membership::attest(claims.workspace, claims.user, role, claims.session);
+    Ok(Authenticated {
+        membership,
+        workspace_status: status_of(&column::<String>(row, "proof_status")?)?,
+        session_epoch: epoch("sessions", column(row, "proof_epoch")?)?,
+    })
 }
 
 impl PasswordAttempts for Store {

@@ -31,6 +31,7 @@ mod live;
 mod mutant;
 mod onboarding;
 mod postgres;
+mod presented;
 mod proofs;
 mod rebuild;
 mod remarks;
@@ -56,6 +57,7 @@ mod support;
 
 pub use doctor::{Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
+pub use presented::{Found, Presented, Withheld};
 pub use rebuild::Difference;
 pub use remarks::{Remark, Severity};
 pub use store::{OpenError, Reader, Release, Store, WriteTx};

@@ -5,7 +5,7 @@ use std::fmt;
 use rawdrive_migrations::{deploy, names};
 use rawdrive_tenancy_core::StoreError;
 use sea_orm::sqlx::postgres::PgPoolOptions;
-use sea_orm::{SqlxPostgresConnector, TransactionTrait};
+use sea_orm::{DbErr, RuntimeErr, SqlxPostgresConnector, TransactionTrait};
 
 use crate::connection::{Database, Reach};
 use crate::postgres::lost;
@@ -129,9 +129,14 @@ impl Store {
         let pool = pool.await.map_err(|e| OpenError::Database(lost(e)))?;
         let owner = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
         let tx = owner.begin().await.map_err(OpenError::Database)?;
-        deploy(&tx, server_role)
-            .await
-            .map_err(OpenError::Database)?;
+        if let Err(error) = deploy(&tx, server_role).await {
+            return Err(if is_denied(&error) {
+                let role = server.options.get_username().to_owned();
+                OpenError::NotOwner { role }
+            } else {
+                OpenError::Database(error)
+            });
+        }
         tx.commit().await.map_err(OpenError::Database)?;
         owner.close().await.map_err(OpenError::Database)
     }
@@ -219,4 +224,15 @@ impl Store {
             Err(OpenError::Behind { missing })
         }
     }
+}
+
+/// Whether the role lacks a privilege.
+fn is_denied(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("42501")
 }

@@ -49,6 +49,15 @@ pub enum OpenError {
         /// The migrations that have not run.
         missing: Vec<String>,
     },
+    /// The schema is to be changed by a role that may not.
+    #[error(
+        "the role `{role}` may not change the schema: run `rawdrive migrate` with the URL of the role that owns it \
+         in DATABASE_OWNER_URL"
+    )]
+    NotOwner {
+        /// The role that the URL names.
+        role: String,
+    },
     /// The catalogue contradicts what was published.
     #[error(
         "plan `{slug}` version {version} was published with {contradiction}: a published version never changes, \
@@ -296,11 +305,7 @@ impl Store {
     /// The read handle of the scope's workspace.
     #[must_use]
     pub fn read(&self, scope: &WorkspaceScope) -> Reader {
-        Reader {
-            db: self.reads(Reach::of(scope)),
-            store: self.clone(),
-            scope: *scope,
-        }
+        Reader::new(self.reads(Reach::of(scope)), self.clone(), *scope)
     }
 
     /// Where statements go that read, each a transaction of its own.
@@ -434,6 +439,10 @@ pub struct Reader {
 }
 
 impl Reader {
+    pub(crate) const fn new(db: Conn, store: Store, scope: WorkspaceScope) -> Self {
+        Self { db, store, scope }
+    }
+
     pub(crate) fn db(&self) -> &Conn {
         &self.db
     }

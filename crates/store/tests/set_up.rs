@@ -57,6 +57,17 @@ async fn a_schema_that_is_behind_is_refused_and_named() {
     assert_eq!(missing, rawdrive_migrations::names());
 }
 
+#[tokio::test]
+async fn a_role_that_may_not_change_the_schema_is_named() {
+    let blank = Blank::new().await;
+    let server = Url::parse(&blank.url_for(&app_role())).unwrap();
+    let refused = Store::migrate(&server, Some(&app_role())).await;
+    assert!(
+        matches!(&refused, Err(OpenError::NotOwner { role }) if *role == app_role()),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_start_together_migrate_once() {
     let blank = Blank::new().await;

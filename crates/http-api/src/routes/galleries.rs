@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_gallery::{
-    ClientsRead, ClientsTx, Download, Gallery, GalleryFilter, GalleryOverview, GalleryRead,
-    GalleryTx, Title, delete_gallery_permanently, set_clients,
+    ClientsTx, Download, Gallery, GalleryFilter, GalleryRead, GalleryTx, ListedGallery, Title,
+    delete_gallery_permanently, set_clients,
 };
 use rawdrive_plans::{Limit, Metric, PlansTx};
-use rawdrive_store::{Release, WriteTx};
+use rawdrive_store::{Reader, Release, WriteTx};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, TypedId};
 use rawdrive_usage::{QuotaKey, UsageTx};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, time};
-use crate::auth::{Member, Scoped};
+use crate::auth::{Member, Reading, Scoped};
 use crate::edge::etag::etag_header;
 use crate::edge::{
     Body, EntityTag, IfMatch, ListView, PageParams, PageQuery, Problem, Validator, etag_of,
@@ -84,6 +84,18 @@ impl GalleryView {
     }
 }
 
+impl GalleryView {
+    fn listed(found: &ListedGallery, limit: Limit) -> Self {
+        let overview = &found.overview;
+        Self::of(
+            &overview.gallery,
+            &found.clients,
+            overview.photo_count,
+            limit,
+        )
+    }
+}
+
 fn tag(gallery: &Gallery) -> EntityTag {
     etag_of(gallery.id, gallery.version)
 }
@@ -117,45 +129,42 @@ pub(crate) struct GalleryFilters {
 #[get("/v1/galleries")]
 pub(crate) async fn list_galleries(
     app: web::Data<App>,
-    scoped: Scoped<Member>,
+    reading: Reading<Member>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (page, filters): (_, GalleryFilters) = PageQuery::read(
-        request.query_string(),
-        &app.cursors,
-        scoped.scope.workspace(),
-        "galleries",
-    )?;
-    let library = filters
-        .library_id
-        .as_deref()
-        .map(path_id::<LibraryId>)
-        .transpose()?;
-    let reader = app.store.read(&scoped.scope);
-    if let Some(library) = library {
-        reader
-            .library(library)
-            .await?
-            .ok_or_else(Problem::not_found)?;
-    }
-    let filter = GalleryFilter {
-        library,
-        deleted: filters.deleted.unwrap_or(false),
-    };
-    let galleries = reader.galleries(filter, page.request).await?;
-    let limit = reader
-        .standing()
-        .await?
-        .limit(&Metric::photos(), app.ambient().now())
-        .value;
-    let ids: Vec<_> = galleries.items.iter().map(|g| g.gallery.id).collect();
-    let clients = reader.clients_of(&ids).await?;
-    let nobody = BTreeSet::new();
-    let item = |g: GalleryOverview| {
-        let clients = clients.get(&g.gallery.id).unwrap_or(&nobody);
-        GalleryView::of(&g.gallery, clients, g.photo_count, limit)
-    };
-    Ok(HttpResponse::Ok().json(page.view(galleries, &app.cursors, item)))
+    let body = reading.read(&app, async |reader| {
+        let (page, filters): (_, GalleryFilters) = PageQuery::read(
+            request.query_string(),
+            &app.cursors,
+            reader.scope().workspace(),
+            "galleries",
+        )?;
+        let library = filters
+            .library_id
+            .as_deref()
+            .map(path_id::<LibraryId>)
+            .transpose()?;
+        if let Some(library) = library {
+            reader
+                .library(library)
+                .await?
+                .ok_or_else(Problem::not_found)?;
+        }
+        let filter = GalleryFilter {
+            library,
+            deleted: filters.deleted.unwrap_or(false),
+        };
+        let galleries = reader.galleries(filter, page.request).await?;
+        let limit = photo_limit(&app, reader).await?;
+        Ok(page.view(galleries, &app.cursors, |g| GalleryView::listed(&g, limit)))
+    });
+    Ok(HttpResponse::Ok().json(body.await?))
+}
+
+/// How many photos a gallery of the reader's workspace may hold.
+async fn photo_limit(app: &App, reader: &Reader) -> Result<Limit, Problem> {
+    let standing = reader.standing().await?;
+    Ok(standing.limit(&Metric::photos(), app.ambient().now()).value)
 }
 
 /// Makes a gallery.
@@ -221,32 +230,19 @@ pub(crate) async fn create_gallery(
 #[get("/v1/galleries/{id}")]
 pub(crate) async fn show_gallery(
     app: web::Data<App>,
-    scoped: Scoped<Member>,
+    reading: Reading<Member>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let reader = app.store.read(&scoped.scope);
-    let found = reader
-        .gallery(path_id(&id)?)
-        .await?
-        .ok_or_else(Problem::not_found)?;
-    let limit = reader
-        .standing()
-        .await?
-        .limit(&Metric::photos(), app.ambient().now())
-        .value;
+    let read = reading.read(&app, async |reader| {
+        let found = reader.gallery(path_id(&id)?).await?;
+        let found = found.ok_or_else(Problem::not_found)?;
+        Ok((found, photo_limit(&app, reader).await?))
+    });
+    let (found, limit) = read.await?;
     // No 304 here: the count and the limit change without a new version of the gallery itself.
-    let tag = tag(&found.gallery);
-    let id = found.gallery.id;
-    let clients = reader.clients_of(&[id]).await?.remove(&id);
-    let view = GalleryView::of(
-        &found.gallery,
-        &clients.unwrap_or_default(),
-        found.photo_count,
-        limit,
-    );
     Ok(HttpResponse::Ok()
-        .insert_header(etag_header(&tag))
-        .json(view))
+        .insert_header(etag_header(&tag(&found.overview.gallery)))
+        .json(GalleryView::listed(&found, limit)))
 }
 
 /// Changes a gallery.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, time};
-use crate::auth::{Member, Scoped};
+use crate::auth::{Member, Reading, Scoped};
 use crate::edge::etag::etag_header;
 use crate::edge::{
     Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
@@ -57,21 +57,20 @@ fn tag(library: &Library) -> EntityTag {
 #[get("/v1/libraries")]
 pub(crate) async fn list_libraries(
     app: web::Data<App>,
-    scoped: Scoped<Member>,
+    reading: Reading<Member>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (page, NoFilters {}) = PageQuery::read(
-        request.query_string(),
-        &app.cursors,
-        scoped.scope.workspace(),
-        "libraries",
-    )?;
-    let libraries = app
-        .store
-        .read(&scoped.scope)
-        .libraries(page.request)
-        .await?;
-    Ok(HttpResponse::Ok().json(page.view(libraries, &app.cursors, |l| LibraryView::from(&l))))
+    let body = reading.read(&app, async |reader| {
+        let (page, NoFilters {}) = PageQuery::read(
+            request.query_string(),
+            &app.cursors,
+            reader.scope().workspace(),
+            "libraries",
+        )?;
+        let libraries = reader.libraries(page.request).await?;
+        Ok(page.view(libraries, &app.cursors, |l| LibraryView::from(&l)))
+    });
+    Ok(HttpResponse::Ok().json(body.await?))
 }
 
 /// Makes a library.
@@ -118,16 +117,15 @@ pub(crate) async fn create_library(
 #[get("/v1/libraries/{id}")]
 pub(crate) async fn show_library(
     app: web::Data<App>,
-    scoped: Scoped<Member>,
+    reading: Reading<Member>,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let library = app
-        .store
-        .read(&scoped.scope)
-        .library(path_id(&id)?)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let read = reading.read(&app, async |reader| {
+        let found = reader.library(path_id(&id)?).await?;
+        found.ok_or_else(Problem::not_found)
+    });
+    let library = read.await?;
     let tag = tag(&library);
     if not_modified(request.headers(), &tag) {
         return Ok(HttpResponse::NotModified()

@@ -23,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::workspace::hex;
 use crate::app::{App, time};
-use crate::auth::{Admin, Member, Scoped};
+use crate::auth::{Admin, Member, Reading, Scoped};
 use crate::edge::etag::etag_header;
 use crate::edge::{
     Body, EntityTag, ListView, NoFilters, Pace, PacedBody, PageParams, PageQuery, Problem,
@@ -419,24 +419,23 @@ async fn digest_of(
 #[get("/v1/galleries/{id}/photos")]
 pub(crate) async fn list_photos(
     app: web::Data<App>,
-    scoped: Scoped<Member>,
+    reading: Reading<Member>,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let list = format!("photos/{id}");
-    let (page, NoFilters {}) = PageQuery::read(
-        request.query_string(),
-        &app.cursors,
-        scoped.scope.workspace(),
-        &list,
-    )?;
-    let found = app
-        .store
-        .read(&scoped.scope)
-        .photos(path_id(&id)?, page.request)
-        .await?;
-    let found = found.ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |p| PhotoView::from(&p))))
+    let body = reading.read(&app, async |reader| {
+        let (page, NoFilters {}) = PageQuery::read(
+            request.query_string(),
+            &app.cursors,
+            reader.scope().workspace(),
+            &list,
+        )?;
+        let found = reader.photos(path_id(&id)?, page.request).await?;
+        let found = found.ok_or_else(Problem::not_found)?;
+        Ok(page.view(found, &app.cursors, |p| PhotoView::from(&p)))
+    });
+    Ok(HttpResponse::Ok().json(body.await?))
 }
 
 /// A photo.
@@ -444,16 +443,15 @@ pub(crate) async fn list_photos(
 #[get("/v1/photos/{id}")]
 pub(crate) async fn show_photo(
     app: web::Data<App>,
-    scoped: Scoped<Member>,
+    reading: Reading<Member>,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let photo = app
-        .store
-        .read(&scoped.scope)
-        .photo(path_id(&id)?)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let read = reading.read(&app, async |reader| {
+        let found = reader.photo(path_id(&id)?).await?;
+        found.ok_or_else(Problem::not_found)
+    });
+    let photo = read.await?;
     let tag = tag(&photo);
     if not_modified(request.headers(), &tag) {
         return Ok(HttpResponse::NotModified()

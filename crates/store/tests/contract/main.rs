@@ -15,6 +15,7 @@ mod holds;
 mod idempotency;
 mod ledger;
 mod live;
+mod presented;
 mod subject;
 
 /// A backend keeps the contract when it is listed here.
