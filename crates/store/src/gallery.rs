@@ -482,6 +482,11 @@ fn listed(
     select.into_model()
 }
 
+/// Photos of a gallery that was deleted, and may come back, are not shown.
+const IN_VISIBLE_GALLERY: &str =
+    "EXISTS (SELECT 1 FROM galleries g WHERE g.workspace_id = photos.workspace_id
+    AND g.id = photos.gallery_id AND g.deleted_at IS NULL)";
+
 impl Reader {
     /// Photos of a gallery that the caller found to be visible.
     pub(crate) async fn photos_of(
@@ -491,6 +496,7 @@ impl Reader {
     ) -> Result<Page<Photo>, StoreError> {
         let rows = photos::Entity::scoped(&self.scope)
             .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+            .filter(Expr::cust(IN_VISIBLE_GALLERY))
             .filter(photos::Column::Id.gt(after(page)))
             .order_by_asc(photos::Column::Id)
             .limit(u64::from(page.limit) + 1)
@@ -562,11 +568,9 @@ impl GalleryRead for Reader {
     }
 
     async fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
-        const VISIBLE: &str = "SELECT 1 FROM galleries g WHERE g.workspace_id = photos.workspace_id
-            AND g.id = photos.gallery_id AND g.deleted_at IS NULL";
         let row = photos::Entity::scoped(&self.scope)
             .filter(photos::Column::Id.eq(id.uuid()))
-            .filter(Expr::cust(format!("EXISTS ({VISIBLE})")))
+            .filter(Expr::cust(IN_VISIBLE_GALLERY))
             .one(self.db())
             .await;
         row.map_err(failed("read a photo"))?
@@ -582,10 +586,12 @@ impl GalleryRead for Reader {
         let visible = galleries::Entity::scoped(&self.scope)
             .filter(galleries::Column::Id.eq(gallery.uuid()))
             .filter(galleries::Column::DeletedAt.is_null());
-        if !exists(visible, self.db()).await? {
+        let page = self.photos_of(gallery, page).await?;
+        // A photo says that its gallery is there; only where there is none is that asked for.
+        if page.items.is_empty() && !exists(visible, self.db()).await? {
             return Ok(None);
         }
-        self.photos_of(gallery, page).await.map(Some)
+        Ok(Some(page))
     }
 
     async fn branding(&self) -> Result<Option<Branding>, StoreError> {

@@ -185,15 +185,16 @@ impl Proving {
         };
         values.extend(self.values.iter().cloned());
         let sql = match db_backend {
-            // Without its own LIMIT, r would be free to forget in which order it is.
+            // Without its own LIMIT, r would be free to forget in which order it is. Its columns stand first: some are
+            // read by their place.
             DatabaseBackend::Sqlite => format!(
                 "WITH p AS MATERIALIZED ({row}), r AS
-                    (SELECT 1 AS proof_present, q.* FROM ({sql}) q WHERE (SELECT proof_holds FROM p) LIMIT -1)
-                 SELECT p.*, r.* FROM p LEFT JOIN r ON true"
+                    (SELECT q.*, 1 AS proof_present FROM ({sql}) q WHERE (SELECT proof_holds FROM p) LIMIT -1)
+                 SELECT r.*, p.* FROM p LEFT JOIN r ON true"
             ),
             DatabaseBackend::Postgres => format!(
-                "SELECT p.*, r.* FROM ({row}) p LEFT JOIN LATERAL
-                    (SELECT 1 AS proof_present, q.* FROM ({sql}) q WHERE p.proof_holds OFFSET 0) r ON true"
+                "SELECT r.*, p.* FROM ({row}) p LEFT JOIN LATERAL
+                    (SELECT q.*, 1 AS proof_present FROM ({sql}) q WHERE p.proof_holds OFFSET 0) r ON true"
             ),
             _ => return Err(DbErr::Custom("an unknown database".to_owned())),
         };

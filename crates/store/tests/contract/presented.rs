@@ -102,6 +102,11 @@ async fn what_is_read_comes_with_the_credential(engine: Engine) {
     );
     assert_eq!(workspace, stage.scope.workspace());
     assert_eq!(read(&stage, &key, async |_| 7).await, Some(7));
+    // Some columns are read by their place.
+    let empty = read(&stage, &key, async |reader| {
+        reader.photos(stage.ambient().id(), page).await
+    });
+    assert_eq!(empty.await.unwrap().unwrap(), None);
 }
 
 async fn nothing_is_read_for_one_that_does_not_hold(engine: Engine) {
