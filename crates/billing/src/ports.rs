@@ -220,9 +220,10 @@ pub trait BillingDirectory: Send + Sync {
         &self,
         workspace: WorkspaceId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// Workspaces whose [`Account::review_at`] has come (decision time).
+    /// Workspaces whose [`Account::review_at`] has come (decision time), by id, after this one.
     fn due_reviews(
         &self,
+        after: Option<WorkspaceId>,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<WorkspaceId>, StoreError>> + Send;
     /// Live operations that nobody drives any more (real time).

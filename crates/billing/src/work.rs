@@ -318,19 +318,32 @@ pub(crate) const fn scope(workspace: WorkspaceId) -> WorkspaceScope {
 }
 
 /// Settles workspaces in which something changes by the passing of time alone: a stage of a grace, the end of a
-/// grant. Returns how many.
+/// grant. Returns how many. One that cannot be settled is said, stays due, and keeps no other from it.
 ///
 /// # Errors
-/// The database's; those settled before stay so.
+/// The database does not answer; those settled before stay so.
 pub async fn review_due<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
 ) -> Result<usize, StoreError> {
     const BATCH: u32 = 100;
-    let due = billing.store.due_reviews(BATCH).await?;
-    for workspace in &due {
-        review(billing, &scope(*workspace)).await?;
+    let mut settled = 0;
+    let mut after = None;
+    loop {
+        let due = billing.store.due_reviews(after, BATCH).await?;
+        for workspace in &due {
+            match review(billing, &scope(*workspace)).await {
+                Ok(()) => settled += 1,
+                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::error!(%workspace, error = &error as &dyn std::error::Error, "what a workspace pays could not be reviewed");
+                }
+            }
+        }
+        if due.len() < BATCH as usize {
+            return Ok(settled);
+        }
+        after = due.last().copied();
     }
-    Ok(due.len())
 }
 
 /// Computes a workspace's standing anew.

@@ -1,10 +1,10 @@
 //! A payment fails gently: full until the grace is over, to the second, and full again at once when it is paid.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_billing::GRACE_REACHED;
-use rawdrive_plans::Access;
+use rawdrive_billing::{GRACE_REACHED, Grant, Sold, review_due};
+use rawdrive_plans::{Access, Slug};
 use rawdrive_tenancy_core::job::Work;
-use rawdrive_testkit::{Card, Renewals};
+use rawdrive_testkit::{BillingRows, Card, Renewals};
 
 use crate::studio::Studio;
 
@@ -180,4 +180,30 @@ async fn a_subscription_that_nobody_pays_is_canceled_and_leaves_the_free_plan_in
         (studio.plan().as_str(), studio.access()),
         ("free 1", Access::Full)
     );
+}
+
+#[tokio::test]
+async fn a_workspace_that_cannot_be_reviewed_keeps_no_other_from_it() {
+    let studio = Studio::open().await;
+    let store = &studio.billing.store;
+    let free = studio.billing.catalogue.newest(&Slug::free()).unwrap();
+    let now = studio.billing.ambient.now();
+    let broken = store.workspace(&free).await.unwrap();
+    for (scope, version) in [(broken, 99), (studio.scope, 1)] {
+        let grant = Grant {
+            sold: Sold {
+                plan: "professional".parse().unwrap(),
+                version,
+            },
+            until: None,
+        };
+        let edit = |rows: &mut BillingRows| {
+            rows.account.grant = Some(grant);
+            rows.account.review_at = Some(now);
+        };
+        store.edit_billing(&scope, edit).await;
+    }
+    assert_eq!(review_due(&studio.billing).await.unwrap(), 1);
+    assert_eq!(studio.plan(), "professional 1");
+    assert_eq!(store.rows(&broken).standing.plan.slug, Slug::free());
 }

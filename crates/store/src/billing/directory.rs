@@ -84,10 +84,18 @@ impl BillingDirectory for Store {
         self.has_workspace(workspace).await
     }
 
-    async fn due_reviews(&self, limit: u32) -> Result<Vec<WorkspaceId>, StoreError> {
+    async fn due_reviews(
+        &self,
+        after: Option<WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
         const DUE: &str = "SELECT workspace_id FROM billing_accounts
-            WHERE review_at IS NOT NULL AND review_at <= $1 ORDER BY review_at, workspace_id LIMIT $2";
-        let values = [self.0.ambient.now().into(), i64::from(limit).into()];
+            WHERE review_at IS NOT NULL AND review_at <= $1 AND workspace_id > $2 ORDER BY workspace_id LIMIT $3";
+        let values = [
+            self.0.ambient.now().into(),
+            after.map_or_else(Uuid::nil, TypedId::uuid).into(),
+            i64::from(limit).into(),
+        ];
         let rows = query(&self.directory_reads(), "look for reviews", DUE, values).await?;
         rows.iter().map(workspace_in).collect()
     }

@@ -399,12 +399,18 @@ impl BillingDirectory for MemoryStore {
         })
     }
 
-    async fn due_reviews(&self, limit: u32) -> Result<Vec<WorkspaceId>, StoreError> {
+    async fn due_reviews(
+        &self,
+        after: Option<WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
         let now = self.ambient.now();
         self.look("look for reviews", |state| {
             let due =
                 |rows: &super::Rows| rows.billing.account.review_at.is_some_and(|at| at <= now);
-            let workspaces = state.workspaces.iter().filter(|(_, rows)| due(rows));
+            let workspaces = state.workspaces.iter();
+            let workspaces =
+                workspaces.filter(|(id, rows)| after.is_none_or(|after| **id > after) && due(rows));
             workspaces.map(|(id, _)| *id).take(limit as usize).collect()
         })
     }
