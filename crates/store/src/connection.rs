@@ -15,8 +15,9 @@ use chrono::{DateTime, SubsecRound, Utc};
 use rawdrive_migrations::{Migrator, MigratorTrait};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use sea_orm::sqlx::Sqlite as Driver;
 use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sea_orm::{
     ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, ExecResult, QueryResult,
@@ -24,8 +25,9 @@ use sea_orm::{
     TransactionTrait, Value,
 };
 
-use crate::postgres::{PgTx, Postgres};
+use crate::postgres::{PgTx, Postgres, answers, bind};
 use crate::presented::Proving;
+use crate::readers::Readers;
 use crate::scope::failed;
 use crate::url::Target;
 
@@ -69,6 +71,9 @@ impl Reach {
     }
 }
 
+/// How many read at a time beside SQLite's one writer.
+const READERS: u32 = 4;
+
 /// The database's connections.
 pub(crate) enum Database {
     Sqlite(Sqlite),
@@ -78,6 +83,8 @@ pub(crate) enum Database {
 pub(crate) struct Sqlite {
     /// One connection: one writer at a time is SQLite's nature, and a fair queue beats busy-polling.
     writer: Connection,
+    readers: Readers<SqliteConnection>,
+    /// For transactions that read.
     reader: Connection,
 }
 
@@ -120,6 +127,7 @@ impl Database {
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         match self {
             Self::Sqlite(sqlite) => {
+                sqlite.readers.close().await;
                 sqlite.reader.close_by_ref().await?;
                 sqlite.writer.close_by_ref().await
             }
@@ -153,7 +161,6 @@ impl Sqlite {
         let pool = |size: u32| {
             SqlitePoolOptions::new()
                 .max_connections(size)
-                .min_connections(1)
                 .test_before_acquire(false)
                 .idle_timeout(None)
                 .max_lifetime(None)
@@ -163,9 +170,12 @@ impl Sqlite {
         let writer = pool(1).connect_with(options.clone()).await;
         let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer.map_err(database)?);
         Migrator::up(&writer, None).await?;
-        let reader = pool(4).connect_with(options).await;
-        let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader.map_err(database)?);
-        Ok(Self { writer, reader })
+        let reader = pool(READERS).connect_lazy_with(options.clone());
+        Ok(Self {
+            writer,
+            readers: Readers::new(options, READERS)?,
+            reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        })
     }
 
     async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
@@ -176,8 +186,11 @@ impl Sqlite {
         self.writer.begin_with_options(options).await
     }
 
-    fn connection(&self, writes: bool) -> &Connection {
-        if writes { &self.writer } else { &self.reader }
+    async fn read(&self, statement: &Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let mut lent = self.readers.lend().await?;
+        let read = bind::<Driver>(statement, true).fetch_all(&mut *lent).await;
+        lent.give_back();
+        answers(read.map(|rows| rows.into_iter().map(QueryResult::from).collect()))
     }
 }
 
@@ -220,12 +233,8 @@ impl Conn {
 
     async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match &*self.database {
-            Database::Sqlite(sqlite) => {
-                sqlite
-                    .connection(self.writes)
-                    .query_all_raw(statement)
-                    .await
-            }
+            Database::Sqlite(sqlite) if self.writes => sqlite.writer.query_all_raw(statement).await,
+            Database::Sqlite(sqlite) => sqlite.read(&statement).await,
             Database::Postgres(postgres) if self.writes => {
                 postgres.write_returning(self.reach, statement).await
             }

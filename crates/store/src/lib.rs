@@ -33,6 +33,7 @@ mod onboarding;
 mod postgres;
 mod presented;
 mod proofs;
+mod readers;
 mod rebuild;
 mod remarks;
 mod scope;

@@ -22,6 +22,7 @@ use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
 
 use crate::connection::Reach;
+use crate::readers::Readers;
 use crate::url::Server;
 
 /// The longest that a statement may take in the database.
@@ -35,9 +36,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// The longest that a request waits for a connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(30);
 
-/// A PostgreSQL server's connections. Reading and transactions have pools of their own: a transaction that
-/// reads outside itself never waits for a connection that another such transaction holds.
+/// A PostgreSQL server's connections: for statements that read, for transactions that read, for those that write. A
+/// transaction that reads outside itself never waits for a connection that another such transaction holds.
 pub(crate) struct Postgres {
+    readers: Readers<PgConnection>,
     reads: PgPool,
     writes: PgPool,
     pgbouncer: bool,
@@ -66,6 +68,7 @@ impl Postgres {
         };
         let writes = pool().connect_with(options.clone()).await.map_err(lost)?;
         Ok(Self {
+            readers: Readers::new(options.clone(), server.pool_size)?,
             reads: pool().connect_lazy_with(options),
             writes,
             pgbouncer: server.pgbouncer,
@@ -73,6 +76,7 @@ impl Postgres {
     }
 
     pub(crate) async fn close(&self) {
+        self.readers.close().await;
         self.reads.close().await;
         self.writes.close().await;
     }
@@ -90,13 +94,18 @@ impl Postgres {
             return Ok(rows);
         }
         let statement = within(reach, statement)?;
-        let mut stale = self.reads.size();
+        let mut stale = self.readers.count();
         loop {
-            let mut connection = acquire(&self.reads).await?;
-            match bounded(fetch(&mut connection, &statement, true)).await {
+            let mut lent = self.readers.lend().await?;
+            let read = bounded(fetch(&mut lent, &statement, true)).await;
+            match &read {
+                Ok(_) | Err(sqlx::Error::Database(_)) => lent.give_back(),
+                Err(_) => lent.throw_away(),
+            }
+            match read {
                 // Nothing was changed, so that reading again is right.
                 Err(error) if stale > 0 && is_lost(&error) => stale -= 1,
-                read => return answers(read),
+                read => return answers(read.map(rows)),
             }
         }
     }
@@ -198,7 +207,7 @@ impl PgTx {
     pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut tx = self.tx.lock().await;
         let read = bounded(fetch(&mut tx, &statement, self.persistent)).await;
-        answers(self.noted(read))
+        answers(self.noted(read).map(rows))
     }
 
     pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
@@ -292,7 +301,13 @@ async fn acquire(pool: &PgPool) -> Result<PoolConnection<Driver>, DbErr> {
     pool.acquire().await.map_err(lost)
 }
 
-fn bind(statement: &Statement, persistent: bool) -> sqlx::query::Query<'_, Driver, SqlxValues> {
+pub(crate) fn bind<D: sqlx::Database + sqlx::database::HasStatementCache>(
+    statement: &Statement,
+    persistent: bool,
+) -> sqlx::query::Query<'_, D, SqlxValues>
+where
+    SqlxValues: sqlx::IntoArguments<D>,
+{
     let values = statement
         .values
         .clone()
@@ -309,11 +324,15 @@ async fn fetch(
     bind(statement, persistent).fetch_all(connection).await
 }
 
-fn answers(read: Result<Vec<PgRow>, sqlx::Error>) -> Result<Vec<QueryResult>, DbErr> {
-    match read {
-        Ok(rows) => Ok(rows.into_iter().map(QueryResult::from).collect()),
-        Err(error) => Err(DbErr::Query(RuntimeErr::SqlxError(error.into()))),
-    }
+fn rows(read: Vec<PgRow>) -> Vec<QueryResult> {
+    read.into_iter().map(QueryResult::from).collect()
+}
+
+/// A driver's failure to read, as SeaORM tells it.
+pub(crate) fn answers(
+    read: Result<Vec<QueryResult>, sqlx::Error>,
+) -> Result<Vec<QueryResult>, DbErr> {
+    read.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
 fn done(ran: Result<sqlx::postgres::PgQueryResult, sqlx::Error>) -> Result<ExecResult, DbErr> {
