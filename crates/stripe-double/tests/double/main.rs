@@ -5,6 +5,7 @@ mod client;
 mod hosted;
 mod idempotency;
 mod lives;
+mod others;
 mod payments;
 mod prorations;
 mod shapes;
