@@ -21,7 +21,8 @@
 //! ```
 //!
 //! Not there: taxes, discounts, tiers and metered prices, quotes, credit notes, bank debits, Connect, prices of
-//! different intervals on one subscription, checkout modes other than `subscription`.
+//! different intervals on one subscription, trials in the phases of schedules, checkout modes other than
+//! `subscription`.
 //!
 //! **Invariant:** an answer, an event and a later read of the same object agree, because all three are the one
 //! object under one lock; and time moves objects in the order of time, however far the clock jumps.
@@ -38,6 +39,7 @@ mod faults;
 mod handle;
 mod idempotency;
 mod json;
+mod keeping;
 mod money;
 mod objects;
 mod pages;
@@ -52,5 +54,6 @@ mod world;
 pub use config::{Account, Clock, Config, FinalAction, StartError};
 pub use faults::{DeliveryOrder, Fault, Matching};
 pub use handle::{FaultError, Faults, State, StripeDouble};
+pub use keeping::StateError;
 pub use shared::Call;
 pub use webhooks::{Delivery, DeliveryState};

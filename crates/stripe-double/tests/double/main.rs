@@ -4,6 +4,7 @@
 mod client;
 mod hosted;
 mod idempotency;
+mod keeping;
 mod lives;
 mod others;
 mod payments;
