@@ -434,3 +434,45 @@ async fn a_year_passes_over_many_at_once() {
         .ok();
     assert_eq!(renewed["data"].as_array().map(Vec::len), Some(25));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_that_cannot_become_final_says_why_and_leaves_the_subscription_active() {
+    let bench = Bench::new();
+    let price = bench.price("Professional", "2900", "month").await;
+    let customer = bench.customer("pm_card_visa").await;
+    let sold = bench.subscribe(&customer, &price, &[]).await.ok();
+    let faults = bench.double.faults();
+    let unknown = faults.fail_next_finalization(&customer, "no_such_code");
+    assert!(unknown.is_err());
+    faults
+        .fail_next_finalization(&customer, "customer_tax_location_invalid")
+        .expect("the customer is there");
+    bench.travel_to("2027-03-02T10:00:00Z");
+    let subscription = bench.subscription(&id(&sold)).await;
+    assert_eq!(subscription["status"], "active");
+    let draft = bench.invoice(text(&subscription, "latest_invoice")).await;
+    assert_eq!(draft["status"], "draft");
+    assert!(draft["number"].is_null() && draft["automatically_finalizes_at"].is_null());
+    let error = &draft["last_finalization_error"];
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (
+            &json!("invalid_request_error"),
+            &json!("customer_tax_location_invalid")
+        )
+    );
+    let event = bench.last_event("invoice.finalization_failed");
+    assert_eq!(event["data"]["object"], draft);
+    assert_eq!(bench.double.state().paid_charges(&customer).len(), 1);
+
+    // Once the cause is mended somebody finalizes it, which clears the error; it is collected as any other.
+    let path = format!("/v1/invoices/{}", id(&draft));
+    let done = bench.post(&format!("{path}/finalize"), &[]).await.ok();
+    assert_eq!(done["status"], "open");
+    assert!(done["last_finalization_error"].is_null());
+    let paid = bench.post(&format!("{path}/pay"), &[]).await.ok();
+    assert_eq!(paid["status"], "paid");
+    // The next renewal becomes final by itself.
+    bench.travel_to("2027-04-01T10:00:00Z");
+    assert_eq!(bench.double.state().paid_charges(&customer).len(), 3);
+}
