@@ -21,8 +21,7 @@
 //! ```
 //!
 //! Not there: taxes, discounts, tiers and metered prices, quotes, credit notes, bank debits, Connect, prices of
-//! different intervals on one subscription, trials in the phases of schedules, checkout modes other than
-//! `subscription`.
+//! different intervals on one subscription, checkout modes other than `subscription`.
 //!
 //! **Invariant:** an answer, an event and a later read of the same object agree, because all three are the one
 //! object under one lock; and time moves objects in the order of time, however far the clock jumps.

@@ -111,15 +111,15 @@ impl Call {
         self
     }
 
+    /// Whether a call that is no question about a refusal was refused by the double: two refusals agree about
+    /// nothing.
+    pub(super) fn is_in_vain(&self, ours: &Said) -> bool {
+        let asks_of_refusal = self.fields.iter().any(|field| field.starts_with("error."));
+        ours.status != 200 && !asks_of_refusal
+    }
+
     /// Each field with what the double and the other say.
-    pub(super) fn fields(
-        &self,
-        ours: &Option<Said>,
-        theirs: &Option<Said>,
-    ) -> Vec<(&'static str, String, String)> {
-        let (Some(ours), Some(theirs)) = (ours, theirs) else {
-            return Vec::new();
-        };
+    pub(super) fn fields(&self, ours: &Said, theirs: &Said) -> Vec<(&'static str, String, String)> {
         let fields = self.fields.iter();
         fields
             .map(|field| (*field, ours.field(field), theirs.field(field)))

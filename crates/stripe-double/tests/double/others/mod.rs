@@ -73,6 +73,12 @@ async fn compare(other: &str, calls: Vec<Call>, explained: &[Difference]) {
     let mut agreed = 0;
     for call in calls {
         let (ours, theirs) = (double.ask_as_double(&call).await, other.ask(&call).await);
+        if let Some(ours) = ours.as_ref().filter(|ours| call.is_in_vain(ours)) {
+            wrong.push(format!("{}: the double refuses it: {ours:?}", call.name));
+        }
+        let (Some(ours), Some(theirs)) = (ours, theirs) else {
+            continue;
+        };
         for (field, ours, theirs) in call.fields(&ours, &theirs) {
             let row = explained
                 .iter()
