@@ -1,7 +1,8 @@
 //! The workspace's own commands.
 //!
 //! - `cargo xtask test` starts a real PostgreSQL, a `PgBouncer` and a real Redis and runs every test against
-//!   them; the black-box tests once on each of [`BACKENDS`].
+//!   them; the black-box tests once on each of [`BACKENDS`]. Two other mocks of Stripe are installed for the tests
+//!   of the double.
 //! - `cargo xtask ci` runs everything that a change must pass, `test` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.
@@ -12,6 +13,7 @@
 )]
 
 mod ci;
+mod mocks;
 mod servers;
 
 use std::ffi::OsString;
@@ -82,6 +84,12 @@ fn step<T>(name: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, F
 }
 
 fn test(args: &[OsString]) -> Result<(), Failure> {
+    let only = std::env::var("RAWDRIVE_E2E_BACKEND").ok();
+    // Black-box tests alone do not ask them.
+    let mocks = match only {
+        None => Some(step("other mocks of Stripe", mocks::Mocks::install)?),
+        Some(_) => None,
+    };
     let servers = step("servers", servers::Servers::start)?;
     // Always the whole workspace, also where only the black-box tests run: another choice of packages chooses
     // other features for what they stand on, and would build it all again. The server is built along, for the
@@ -93,10 +101,13 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
         command.env("RAWDRIVE_TEST_POSTGRES_URL", servers.postgres_url());
         command.env("RAWDRIVE_TEST_PGBOUNCER_URL", servers.pgbouncer_url());
         command.env("RAWDRIVE_TEST_REDIS_URL", servers.redis_url());
+        if let Some(mocks) = &mocks {
+            command.env("RAWDRIVE_TEST_LOCALSTRIPE", mocks.localstripe());
+            command.env("RAWDRIVE_TEST_STATEFUL_MOCK", mocks.stateful_mock());
+        }
         command
     };
     step("build", || run(&mut cargo_test(&["--no-run"])))?;
-    let only = std::env::var("RAWDRIVE_E2E_BACKEND").ok();
     let mut failed = Vec::new();
     for (n, backend) in BACKENDS.into_iter().enumerate() {
         let (name, select): (_, &[&str]) = match &only {

@@ -268,16 +268,21 @@ fn install_missing() -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
+    apt_install(&missing)
+}
+
+/// Installs Debian packages.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<(), Failure> {
     if in_path("apt-get").is_none() {
         return Err(Failure::new(format!(
             "failed to find {}: please install it",
-            missing.join(" and ")
+            packages.join(" and ")
         )));
     }
     run(apt_get().arg("update"))?;
     run(apt_get()
         .args(["install", "-y", "--no-install-recommends"])
-        .args(missing))
+        .args(packages))
 }
 
 fn apt_get() -> Command {
@@ -313,7 +318,8 @@ fn postgres_bin() -> Option<PathBuf> {
     })
 }
 
-fn in_path(program: &str) -> Option<PathBuf> {
+/// A program, by its name.
+pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
     path_directories()
         .into_iter()
         .map(|dir| dir.join(program))

@@ -1,5 +1,6 @@
 //! Who collects the money: Stripe where a key is configured, a double of it in development, otherwise nobody.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -74,7 +75,8 @@ pub(crate) fn stripe_gateway(
     StripeGateway::new(&settings, installation.ambient.clone())
 }
 
-/// Sets billing up for a server whose own address is `local_url`.
+/// Sets billing up for a server whose own address is `local_url`. The development's own Stripe goes on from what is
+/// in the file `double_state`, if there is to be one.
 ///
 /// # Errors
 /// See [`CollectError`].
@@ -83,12 +85,13 @@ pub(crate) async fn collect(
     store: Store,
     master: &MasterKey,
     local_url: &str,
+    double_state: Option<PathBuf>,
 ) -> Result<Collecting, CollectError> {
     let config = &installation.config;
     let (stripe, double) = match &config.stripe {
         Some(stripe) => (stripe.clone(), None),
         None if config.dev => {
-            let (stripe, double) = start_double(installation, local_url)?;
+            let (stripe, double) = start_double(installation, local_url, double_state)?;
             (stripe, Some(double))
         }
         None => {
@@ -130,16 +133,17 @@ fn collecting<G: PaymentGateway + 'static>(
     }
 }
 
-/// A Stripe of this process's own, on loopback, that shares the development's clock. It forgets everything when the
-/// server ends.
+/// A Stripe of this process's own, on loopback, that shares the development's clock.
 fn start_double(
     installation: &Installation,
     local_url: &str,
+    state: Option<PathBuf>,
 ) -> Result<(StripeConfig, StripeDouble), StartError> {
     let ambient = installation.ambient.clone();
     let (key, webhook_secret) = (secret(&ambient, "sk_test_"), secret(&ambient, "whsec_"));
     let mut double = DoubleConfig::new(key.clone());
     double.clock = Arc::new(move || ambient.now());
+    double.state = state;
     double.webhook = vec![(format!("{local_url}{WEBHOOK_PATH}"), webhook_secret.clone())];
     let double = StripeDouble::start(double)?;
     let stripe = StripeConfig {

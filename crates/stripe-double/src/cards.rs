@@ -198,8 +198,28 @@ const CARDS: [TestCard; 15] = [
     ),
 ];
 
+/// Declines whose ready-made payment methods have two names: the older one, and the one with the card's brand,
+/// which the documentation lists now.
+const BRANDED: [(&str, &str); 4] = [
+    ("pm_card_visa_chargeDeclined", "pm_card_chargeDeclined"),
+    (
+        "pm_card_visa_chargeDeclinedInsufficientFunds",
+        "pm_card_chargeDeclinedInsufficientFunds",
+    ),
+    (
+        "pm_card_visa_chargeDeclinedLostCard",
+        "pm_card_chargeDeclinedLostCard",
+    ),
+    (
+        "pm_card_visa_chargeDeclinedStolenCard",
+        "pm_card_chargeDeclinedStolenCard",
+    ),
+];
+
 /// The number behind a ready-made payment method such as `pm_card_visa`.
 pub(crate) fn number_of_token(token: &str) -> Option<&'static str> {
+    let branded = BRANDED.iter().find(|(name, _)| *name == token);
+    let token = branded.map_or(token, |(_, token)| *token);
     let card = CARDS.iter().find(|card| card.token == token);
     card.map(|card| card.number)
 }

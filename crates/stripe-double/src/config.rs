@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+
+use crate::keeping::StateError;
 
 /// Where the double takes its time from.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -61,7 +64,10 @@ pub struct Config {
     pub webhook: Vec<(String, String)>,
     /// Where the time comes from.
     pub clock: Clock,
-    /// Where to listen; `None` is a free port on loopback. The control routes under `/_double/` answer to
+    /// Where what the double knows is kept, to be gone on from at the next start; `None` forgets it at the end. One
+    /// double at a time may keep its state in a file.
+    pub state: Option<PathBuf>,
+    /// Where to listen; `None` is a free port on loopback, the earlier one where state was kept. The control routes under `/_double/` answer to
     /// callers on loopback alone, wherever this is.
     pub listen: Option<SocketAddr>,
     /// How often, in real time, what has become due is looked for.
@@ -83,6 +89,7 @@ impl Config {
             secret_key: secret_key.into(),
             webhook: Vec::new(),
             clock: machine_clock(),
+            state: None,
             listen: None,
             tick: Duration::from_millis(50),
             webhook_backoff: [1, 5, 30, 120, 600].map(Duration::from_secs).to_vec(),
@@ -91,9 +98,9 @@ impl Config {
         }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.listen
-            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    /// Where to listen if nothing else is asked for.
+    pub(crate) const fn any_port() -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
     }
 }
 
@@ -103,6 +110,7 @@ impl fmt::Debug for Config {
         let urls: Vec<_> = self.webhook.iter().map(|(url, _)| url).collect();
         f.debug_struct("Config")
             .field("webhook", &urls)
+            .field("state", &self.state)
             .field("listen", &self.listen)
             .field("tick", &self.tick)
             .field("account", &self.account)
@@ -129,6 +137,18 @@ pub enum StartError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// What an earlier double left cannot be gone on from.
+    #[error(
+        "failed to read {path}, which holds what the double knows: restore it, or move it away to begin with nothing",
+        path = path.display()
+    )]
+    State {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: StateError,
     },
     /// The server's thread could not be started.
     #[error("failed to start the double's thread")]

@@ -118,6 +118,17 @@ fn generic() -> String {
     "generic_decline".to_owned()
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailFinalization {
+    #[serde(default = "tax_location")]
+    code: String,
+}
+
+fn tax_location() -> String {
+    "customer_tax_location_invalid".to_owned()
+}
+
 /// Why a control route did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
@@ -189,6 +200,11 @@ fn control(
         ("POST", ["customers", id, "decline_next"]) => {
             let wish: Decline = serde_json::from_slice(body)?;
             faults.decline_next_charge(id, &wish.decline_code)?;
+            Ok(done)
+        }
+        ("POST", ["customers", id, "fail_finalization"]) => {
+            let wish: FailFinalization = serde_json::from_slice(body)?;
+            faults.fail_next_finalization(id, &wish.code)?;
             Ok(done)
         }
         ("POST", ["clock", "advance"]) => {

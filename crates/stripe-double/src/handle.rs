@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cards::Decline;
 use crate::config::{Config, StartError};
+use crate::engine::invoicing::FINALIZATION_ERRORS;
 use crate::engine::paying;
 use crate::faults::{DeliveryOrder, Fault, Matching};
 use crate::json::{Fields as _, set, visible};
@@ -163,6 +164,28 @@ impl Faults {
             let mut queued = customer.rows("_declines").to_vec();
             queued.push(Value::from(code));
             set(customer, "_declines", queued);
+        });
+        Ok(())
+    }
+
+    /// Lets the customer's next draft that becomes final by itself, as those of renewals do, fail to: it stays a
+    /// draft that says why. May be called several times: failures queue up.
+    ///
+    /// # Errors
+    /// Fails if there is no such customer, or no such code (`customer_tax_location_invalid`,
+    /// `taxes_calculation_failed`, `stripe_tax_inactive`).
+    pub fn fail_next_finalization(&self, customer: &str, code: &str) -> Result<(), FaultError> {
+        let mut inner = self.shared.lock();
+        if inner.world.kind_of(customer) != Some(Kind::Customer) {
+            return Err(FaultError::new(format!("no such customer: {customer}")));
+        }
+        if !FINALIZATION_ERRORS.iter().any(|(known, _)| *known == code) {
+            return Err(FaultError::new(format!("no such code: {code}")));
+        }
+        inner.world.edit(customer, |customer| {
+            let mut queued = customer.rows("_finalization_errors").to_vec();
+            queued.push(Value::from(code));
+            set(customer, "_finalization_errors", queued);
         });
         Ok(())
     }

@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::calendar::DAY;
 use crate::wire::error::ApiError;
 
 /// An answer as it went out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stored {
     pub(crate) status: u16,
     pub(crate) body: String,
@@ -29,6 +31,15 @@ struct Entry {
     slot: Slot,
 }
 
+/// A key with its answer, as it is kept beyond a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KeptKey {
+    key: String,
+    fingerprint: String,
+    since: i64,
+    answer: Stored,
+}
+
 /// What a key that comes in means.
 #[derive(Debug)]
 pub(crate) enum Claim {
@@ -42,9 +53,42 @@ pub(crate) enum Claim {
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     entries: HashMap<String, Entry>,
+    changes: u64,
 }
 
 impl Keys {
+    /// Counts the answers that came about.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The keys with an answer: work that is under way ends with the run.
+    pub(crate) fn kept(&self) -> Vec<KeptKey> {
+        let kept = self.entries.iter().filter_map(|(key, entry)| {
+            let Slot::Done(answer) = &entry.slot else {
+                return None;
+            };
+            Some(KeptKey {
+                key: key.clone(),
+                fingerprint: entry.fingerprint.clone(),
+                since: entry.since,
+                answer: answer.clone(),
+            })
+        });
+        kept.collect()
+    }
+
+    pub(crate) fn restore(&mut self, kept: Vec<KeptKey>) {
+        for kept in kept {
+            let entry = Entry {
+                fingerprint: kept.fingerprint,
+                since: kept.since,
+                slot: Slot::Done(kept.answer),
+            };
+            self.entries.insert(kept.key, entry);
+        }
+    }
+
     pub(crate) fn claim(&mut self, key: &str, fingerprint: &str, now: i64) -> Claim {
         self.entries.retain(|_, entry| entry.since > now - DAY);
         if let Some(entry) = self.entries.get(key) {
@@ -67,6 +111,7 @@ impl Keys {
 
     /// Keeps the answer, or, where no work had begun, frees the key.
     pub(crate) fn settle(&mut self, key: &str, answer: Option<Stored>) {
+        self.changes += 1;
         match (answer, self.entries.get_mut(key)) {
             (Some(stored), Some(entry)) => entry.slot = Slot::Done(stored),
             _ => {

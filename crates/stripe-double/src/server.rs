@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, StartError};
 use crate::control;
+use crate::keeping::{self, Kept};
 use crate::pages;
 use crate::service::{self, Reply, Request};
 use crate::shared::Shared;
@@ -40,24 +41,32 @@ impl Drop for Running {
         {
             tracing::error!("the double's thread panicked");
         }
+        self.shared.keep();
     }
 }
 
 /// Listens and serves.
 pub(crate) fn start(config: Config) -> Result<Running, StartError> {
-    let asked = config.address();
+    let kept = earlier(&config)?;
+    let asked = config.listen.unwrap_or_else(Config::any_port);
     let failed = |source| StartError::Listen {
         address: asked,
         source,
     };
-    let listener = TcpListener::bind(asked).map_err(failed)?;
+    // Where it was before, so that pages which somebody has open go on; elsewhere if that is taken by now.
+    let before = kept.as_ref().and_then(Kept::address);
+    let before = before.filter(|_| config.listen.is_none());
+    let listener = match before.map(TcpListener::bind) {
+        Some(Ok(listener)) => listener,
+        Some(Err(_)) | None => TcpListener::bind(asked).map_err(failed)?,
+    };
     let address = listener.local_addr().map_err(failed)?;
     let client = reqwest::Client::builder()
         .timeout(config.webhook_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(StartError::Client)?;
-    let shared = Arc::new(Shared::new(config, format!("http://{address}")));
+    let shared = Arc::new(Shared::new(config, format!("http://{address}"), kept));
     let (stop, stopped) = oneshot::channel();
     let (ready, is_ready) = mpsc::channel();
     let of_thread = Arc::clone(&shared);
@@ -78,6 +87,17 @@ pub(crate) fn start(config: Config) -> Result<Running, StartError> {
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => Err(StartError::Ended),
     }
+}
+
+/// What an earlier double left.
+fn earlier(config: &Config) -> Result<Option<Kept>, StartError> {
+    let Some(path) = &config.state else {
+        return Ok(None);
+    };
+    keeping::load(path).map_err(|source| StartError::State {
+        path: path.clone(),
+        source,
+    })
 }
 
 async fn serve(
@@ -108,12 +128,14 @@ async fn serve(
     };
     let handle = server.handle();
     let ticks = actix_web::rt::spawn(tick(Arc::clone(&shared)));
+    let keeping = actix_web::rt::spawn(keep(Arc::clone(&shared)));
     let deliveries = actix_web::rt::spawn(deliver(shared, client));
     let _ = ready.send(Ok(()));
     let running = actix_web::rt::spawn(server);
     // An error means that the handle was dropped: the same wish.
     let _ = stopped.await;
     ticks.abort();
+    keeping.abort();
     deliveries.abort();
     handle.stop(false).await;
     if let Ok(Err(error)) = running.await {
@@ -129,6 +151,23 @@ async fn tick(shared: Arc<Shared>) {
         interval.tick().await;
         let mut inner = shared.lock();
         shared.catch_up(&mut inner);
+    }
+}
+
+/// Writes what is known soon after it has changed.
+async fn keep(shared: Arc<Shared>) {
+    if !shared.keeps() {
+        return;
+    }
+    let mut interval = tokio::time::interval(keeping::WITHIN);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let of_disk = Arc::clone(&shared);
+        // Elsewhere: a slow disk is not to hold back what is delivered.
+        if let Err(error) = tokio::task::spawn_blocking(move || of_disk.keep()).await {
+            tracing::error!(%error, "what the double knows could not be kept");
+        }
     }
 }
 

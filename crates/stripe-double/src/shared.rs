@@ -12,7 +12,7 @@ use crate::engine::due;
 use crate::faults::FaultBook;
 use crate::idempotency::Keys;
 use crate::json::{Fields as _, set};
-use crate::routes;
+use crate::keeping::{Keeper, Kept, configure_endpoints};
 use crate::webhooks::Deliveries;
 use crate::world::{Cause, Kind, World};
 
@@ -52,25 +52,29 @@ pub(crate) struct Shared {
     pub(crate) released: Notify,
     /// A delivery has ended.
     settled: Condvar,
+    keeper: Option<Keeper>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, base_url: String) -> Self {
+    pub(crate) fn new(config: Config, base_url: String, kept: Option<Kept>) -> Self {
         let now = (config.clock)().timestamp();
-        let mut world = World::new(config.account.clone(), base_url, now);
-        for (url, secret) in &config.webhook {
-            routes::new_endpoint(&mut world, url, secret, vec!["*".to_owned()]);
+        let mut inner = Inner {
+            world: World::new(config.account.clone(), base_url, now),
+            keys: Keys::default(),
+            faults: FaultBook::default(),
+            deliveries: Deliveries::default(),
+            calls: Vec::new(),
+            ahead: 0,
+        };
+        if let Some(kept) = kept {
+            kept.restore(&mut inner);
         }
+        configure_endpoints(&mut inner.world, &config.webhook);
+        inner.deliveries.readdress(&inner.world);
         Self {
+            keeper: config.state.clone().map(Keeper::new),
             config,
-            inner: Mutex::new(Inner {
-                world,
-                keys: Keys::default(),
-                faults: FaultBook::default(),
-                deliveries: Deliveries::default(),
-                calls: Vec::new(),
-                ahead: 0,
-            }),
+            inner: Mutex::new(inner),
             to_deliver: Notify::new(),
             released: Notify::new(),
             settled: Condvar::new(),
@@ -122,6 +126,21 @@ impl Shared {
         }
         deliveries.take_up(world, &mut faults.webhooks);
         self.to_deliver.notify_one();
+    }
+
+    /// Whether what is known outlives the run.
+    pub(crate) const fn keeps(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Writes what is known where it is kept, if it has changed.
+    pub(crate) fn keep(&self) {
+        if let Some(keeper) = &self.keeper
+            && let Err(error) = keeper.keep(|| self.lock())
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "what the double knows could not be kept");
+        }
     }
 
     pub(crate) fn delivery_ended(&self) {

@@ -8,6 +8,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::faults::{DeliveryOrder, WebhookFaults, take_for};
@@ -51,6 +52,15 @@ pub(crate) struct Deliveries {
     all: Vec<Delivery>,
     /// The one that is on its way.
     on_its_way: Option<u64>,
+    changes: u64,
+}
+
+/// A delivery that has not ended, as it is kept beyond a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    event: String,
+    endpoint: String,
+    attempts: Vec<Option<u16>>,
 }
 
 /// What is to be sent.
@@ -64,6 +74,50 @@ pub(crate) struct Parcel {
 impl Deliveries {
     pub(crate) fn list(&self) -> Vec<Delivery> {
         self.all.clone()
+    }
+
+    /// Counts what has happened to deliveries.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// What has not ended. Of one that is on its way it is not known whether it arrives: it is sent again.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        let waiting = self
+            .all
+            .iter()
+            .filter(|delivery| delivery.state == DeliveryState::Pending);
+        waiting
+            .map(|delivery| Waiting {
+                event: delivery.event_id.clone(),
+                endpoint: delivery.endpoint.clone(),
+                attempts: delivery.attempts.clone(),
+            })
+            .collect()
+    }
+
+    /// Takes up what waited in an earlier run, for endpoints that are still there.
+    pub(crate) fn restore(&mut self, world: &World, waiting: Vec<Waiting>) {
+        for waiting in waiting {
+            let kind = world.copy(&waiting.event).text("type").to_owned();
+            let Some(endpoint) = world.get(&waiting.endpoint).filter(|_| !kind.is_empty()) else {
+                continue;
+            };
+            self.push(&waiting.event, &kind, endpoint, Duration::ZERO, false);
+            if let Some(delivery) = self.all.last_mut() {
+                delivery.attempts = waiting.attempts;
+            }
+        }
+    }
+
+    /// Sends what waits to where its endpoint is now; what was for one that is gone is given up.
+    pub(crate) fn readdress(&mut self, world: &World) {
+        for delivery in &mut self.all {
+            match world.get(&delivery.endpoint) {
+                Some(endpoint) => endpoint.text("url").clone_into(&mut delivery.url),
+                None => delivery.state = DeliveryState::GivenUp,
+            }
+        }
     }
 
     /// Plans the deliveries of what has come about.
@@ -99,6 +153,7 @@ impl Deliveries {
     }
 
     fn push(&mut self, event: &str, kind: &str, endpoint: &Value, delay: Duration, dropped: bool) {
+        self.changes += 1;
         self.all.push(Delivery {
             event_id: event.to_owned(),
             event_type: kind.to_owned(),
@@ -168,6 +223,7 @@ impl Deliveries {
         backoff: &[Duration],
     ) {
         self.on_its_way = None;
+        self.changes += 1;
         let place = usize::try_from(number).unwrap_or(usize::MAX);
         let Some(delivery) = self.all.get_mut(place) else {
             return;

@@ -184,6 +184,11 @@ impl World {
         }
     }
 
+    /// Counts changes: the same number means the same objects.
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// A new id of a kind, random so that a restarted double never gives one again.
     pub(crate) fn new_id(&self, kind: Kind) -> String {
         let length = match kind {

@@ -817,3 +817,45 @@ async fn plans_are_synced_once_and_a_dry_run_makes_nothing() {
     assert_eq!(found["drift"], json!([]), "{found}");
     assert!(!stage.server.log().contains(crate::stage::SECRET_KEY));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invoice_that_cannot_become_final_is_told_of_and_costs_nobody_anything() {
+    let stage = Stage::start().await;
+    let (ada, api) = stage.subscriber("final", "professional").await;
+    let customer = stage.customer(&ada);
+    stage
+        .faults()
+        .fail_next_finalization(&customer, "customer_tax_location_invalid")
+        .expect("the customer is there");
+    stage.turn(TimeDelta::days(32));
+    let failed = async || {
+        let log = api.list_all("/v1/workspace/audit", 50).await;
+        let failed = |entry: &&Value| entry["action"] == "invoice.finalization_failed";
+        log.iter().filter(failed).count()
+    };
+    until(60, "the failure is in the log", async || failed().await > 0).await;
+    let shown = subscription(&api).await;
+    assert_eq!(
+        (&shown["plan"], &shown["status"]),
+        (&json!("professional"), &json!("active")),
+        "{shown}"
+    );
+    let invoices = api.list_all("/v1/billing/invoices", 10).await;
+    let draft = invoices.iter().find(|invoice| invoice["status"] == "draft");
+    let draft = draft.unwrap_or_else(|| panic!("no draft: {invoices:#?}"));
+    assert_eq!(draft["number"], Value::Null, "{draft}");
+
+    // Mended and finalized by hand, it is an invoice as any other, and the failure is told once.
+    let path = format!("/v1/invoices/{}", draft["id"].as_str().expect("an id"));
+    let _ = stage.stripe(&format!("{path}/finalize"), &[]).await;
+    let _ = stage.stripe(&format!("{path}/pay"), &[]).await;
+    until(60, "it is paid", async || {
+        let invoices = api.list_all("/v1/billing/invoices", 10).await;
+        invoices.len() == 2 && invoices.iter().all(|invoice| invoice["status"] == "paid")
+    })
+    .await;
+    stage.webhooks_arrived();
+    assert_eq!(failed().await, 1);
+    assert_eq!(stage.state().paid_charges(&customer).len(), 2);
+    stage.server.assert_healthy().await;
+}

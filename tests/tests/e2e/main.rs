@@ -8,6 +8,7 @@ mod clients;
 mod conventions;
 mod crash;
 mod credentials;
+mod development;
 mod galleries;
 mod hostile;
 mod identity;

@@ -18,7 +18,7 @@ pub(crate) const SECRET_KEY: &str = "sk_test_stage_of_the_end_to_end_tests";
 pub(crate) const BEGIN: &str = "2026-11-24T10:00:00Z";
 
 /// Small enough that a test can pass its limits.
-const PLANS: &str = r#"
+pub(crate) const PLANS: &str = r#"
 [[plan]]
 slug = "free"
 version = 1

@@ -39,6 +39,9 @@ const HEAD: Duration = Duration::from_secs(10);
 const RELOAD_KEYS: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// In the data directory: what the development's own Stripe knows.
+const DOUBLE_STATE: &str = "stripe-double.json";
+
 /// Why the server does not serve (any more).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -101,7 +104,18 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let bound = listener.local_addr().map_err(ServeError::Serve)?;
         let public_url = installation.config.public_url(bound);
         let master = installation.master_key()?;
-        let collecting = collect(&installation, store.clone(), &master, &local_url(bound)).await?;
+        // A file has one writer: a second server of this directory has a Stripe that forgets.
+        let double_state = only_server
+            .as_ref()
+            .map(|_| installation.data_dir.path().join(DOUBLE_STATE));
+        let collecting = collect(
+            &installation,
+            store.clone(),
+            &master,
+            &local_url(bound),
+            double_state,
+        )
+        .await?;
         let billing = collecting.desk;
         let app = app(
             &installation,
@@ -184,7 +198,7 @@ fn welcome(out: &mut dyn Write, url: &str, data: &std::path::Path, double: Optio
     if let Some(double) = double {
         let _ = writeln!(
             out,
-            "  stripe  {}: a double of Stripe for this run alone, with its own checkout pages; \
+            "  stripe  {}: a double of Stripe, with its own checkout pages; \
              POST {url}/v1/billing/checkout leads there, and pm_card_visa pays",
             double.url()
         );

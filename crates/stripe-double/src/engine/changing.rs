@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::ending::set_cancel_at_period_end;
 use super::invoicing::{self, Bill, NewLine, merge, period_line, product_name};
 use super::paying::{self, Attempt, Outcome};
 use super::subscribing::{PaymentBehavior, common_cadence, refuse};
@@ -467,6 +468,8 @@ fn note_debit(world: &mut World, id: &str, line: &NewLine, pending: &str) {
 pub(crate) struct Collection {
     pub(crate) behavior: PaymentBehavior,
     pub(crate) off_session: bool,
+    /// Whether the request says that the subscription ends with its period, or that it does not.
+    pub(crate) ends: Option<bool>,
 }
 
 /// Collects what a change has billed and announces the change. `saved` is the world before it.
@@ -518,7 +521,9 @@ pub(crate) fn collect(
                     world.edit(id, |s| set(s, "_pending_invoice", Value::Null));
                     announce(world, id, &before);
                 }
-                Outcome::Failed(_) | Outcome::ActionRequired => hold_back(world, id, draft, &saved),
+                Outcome::Failed(_) | Outcome::ActionRequired => {
+                    hold_back(world, id, draft, how.ends, &saved);
+                }
             }
             Ok(())
         }
@@ -532,12 +537,17 @@ fn announce(world: &mut World, id: &str, before: &Value) {
     }
 }
 
-/// The change waits for its payment: the subscription is as it was, with a `pending_update`.
-fn hold_back(world: &mut World, id: &str, draft: &str, saved: &World) {
+/// The change waits for its payment: the subscription is as it was, with a `pending_update`
+/// (<https://docs.stripe.com/billing/subscriptions/pending-updates>).
+fn hold_back(world: &mut World, id: &str, draft: &str, ends: Option<bool>, saved: &World) {
     let wanted = world.copy(id);
     let old = saved.copy(id);
     let before = visible(&old);
-    let expires_at = world.now + 23 * HOUR;
+    // "Either the trial end time or the current period end, whichever comes first", within 23 hours.
+    let trial_end = old.time("trial_end").filter(|at| *at > world.now);
+    let (_, period_end) = period(&old);
+    let expires_at = (world.now + 23 * HOUR).min(trial_end.unwrap_or(period_end).min(period_end));
+    let metadata = new_texts(&old["metadata"], &wanted["metadata"]);
     world.edit(id, |subscription| {
         *subscription = old;
         let items = wanted["items"]["data"].clone();
@@ -547,11 +557,11 @@ fn hold_back(world: &mut World, id: &str, draft: &str, saved: &World) {
                 "latest_invoice": draft,
                 "pending_update": {
                     "billing_cycle_anchor": null,
-                    "cancel_at_period_end": null,
+                    "cancel_at_period_end": ends,
                     "discount": null,
                     "discounts": null,
                     "expires_at": expires_at,
-                    "metadata": null,
+                    "metadata": metadata,
                     "subscription_items": items,
                     "trial_end": null,
                     "trial_from_plan": null,
@@ -564,10 +574,29 @@ fn hold_back(world: &mut World, id: &str, draft: &str, saved: &World) {
     announce(world, id, &before);
 }
 
+/// The texts that are new, or other ones than before; null if there are none.
+fn new_texts(old: &Value, new: &Value) -> Value {
+    let texts = new.as_object().into_iter().flatten();
+    let changed: serde_json::Map<_, _> = texts
+        .filter(|(key, text)| old.get(*key) != Some(*text))
+        .map(|(key, text)| (key.clone(), text.clone()))
+        .collect();
+    if changed.is_empty() {
+        Value::Null
+    } else {
+        Value::Object(changed)
+    }
+}
+
 /// The invoice of a pending update is paid: it takes effect.
 pub(crate) fn apply_pending(world: &mut World, id: &str) {
     let before = visible(&world.copy(id));
+    let ends = before["pending_update"]["cancel_at_period_end"].as_bool();
     world.edit(id, |subscription| {
+        let texts = before["pending_update"]["metadata"].as_object();
+        for (key, text) in texts.into_iter().flatten() {
+            subscription["metadata"][key] = text.clone();
+        }
         let wanted = subscription["_wanted"].clone();
         for key in ["items", "billing_cycle_anchor", "trial_end"] {
             set(subscription, key, wanted[key].clone());
@@ -576,8 +605,24 @@ pub(crate) fn apply_pending(world: &mut World, id: &str) {
             set(subscription, key, Value::Null);
         }
     });
+    if let Some(ends) = ends {
+        set_cancel_at_period_end(world, id, ends);
+    }
     world.emit("customer.subscription.pending_update_applied", id);
     world.emit_changed("customer.subscription.updated", id, &before);
+}
+
+/// A pending update is discarded, and its invoice with it.
+pub(crate) fn expire_pending(world: &mut World, id: &str) {
+    if let Some(invoice) = world.copy(id).link("_pending_invoice")
+        && world.copy(invoice).text("status") == "open"
+        && let Err(error) = invoicing::void(world, invoice)
+    {
+        tracing::error!(error = ?error.fields, "an invoice could not be voided");
+    }
+    if world.copy(id)["pending_update"].is_object() {
+        drop_pending(world, id);
+    }
 }
 
 /// A pending update will not take effect any more.

@@ -14,7 +14,8 @@ use crate::world::World;
 /// How long a draft of a renewal waits before it is final.
 const DRAFT_TIME: i64 = HOUR;
 
-fn cadence(subscription: &Value) -> Cadence {
+/// How often a subscription renews.
+pub(crate) fn cadence(subscription: &Value) -> Cadence {
     let first = subscription.rows("items").first();
     let cadence = first.and_then(|item| Cadence::of_price(&item["price"]));
     // Prices are checked before they become items.
@@ -100,7 +101,9 @@ pub(crate) fn finalize_due(world: &mut World, invoice_id: &str) {
         .as_ref()
         .map(|s| s["pause_collection"].text("behavior").to_owned())
         .unwrap_or_default();
-    if invoicing::finalize(world, invoice_id).is_err() {
+    if invoicing::fails_to_finalize(world, invoice_id)
+        || invoicing::finalize(world, invoice_id).is_err()
+    {
         return;
     }
     if world.copy(invoice_id).text("status") == "paid" {

@@ -146,14 +146,7 @@ fn perform(world: &mut World, deed: Deed, id: &str) {
         }
         Deed::TellUpcoming => tell_upcoming(world, id),
         Deed::ExpireIncomplete => expire_incomplete(world, id),
-        Deed::ExpirePending => {
-            if let Some(invoice) = world.copy(id).link("_pending_invoice") {
-                void(world, invoice);
-            }
-            if world.copy(id)["pending_update"].is_object() {
-                changing::drop_pending(world, id);
-            }
-        }
+        Deed::ExpirePending => changing::expire_pending(world, id),
         Deed::ExpireResumption => {
             world.edit(id, |s| set(s, "_resumption_expires", Value::Null));
             if let Some(invoice) = world.copy(id).link("_resumption") {

@@ -351,6 +351,62 @@ pub(crate) fn settle_balance(total: i64, starting: i64, currency: &str) -> (i64,
     }
 }
 
+/// What a draft can fail on when it becomes final by itself, with the message of each code
+/// (<https://docs.stripe.com/error-codes>).
+pub(crate) const FINALIZATION_ERRORS: [(&str, &str); 3] = [
+    (
+        "customer_tax_location_invalid",
+        "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate tax.",
+    ),
+    (
+        "taxes_calculation_failed",
+        "Tax calculation for the transaction failed.",
+    ),
+    (
+        "stripe_tax_inactive",
+        "Stripe Tax has not been activated on your account.",
+    ),
+];
+
+/// Lets a draft fail to become final, if its customer's next one is to. It stays a draft that says why and does not
+/// try again by itself: whoever has mended the cause finalizes it. The subscription stays as it is, since only an
+/// invoice that is final makes it `past_due`
+/// (<https://docs.stripe.com/billing/subscriptions/webhooks#invoice-finalization-failure>).
+pub(crate) fn fails_to_finalize(world: &mut World, id: &str) -> bool {
+    let customer_id = world.copy(id).text("customer").to_owned();
+    let queued = world
+        .copy(&customer_id)
+        .rows("_finalization_errors")
+        .to_vec();
+    let Some((first, rest)) = queued.split_first() else {
+        return false;
+    };
+    let rest = rest.to_vec();
+    world.edit(&customer_id, |customer| {
+        set(customer, "_finalization_errors", rest);
+    });
+    let known = FINALIZATION_ERRORS.iter();
+    let mut known = known.filter(|(code, _)| first.as_str() == Some(code));
+    let Some((code, message)) = known.next() else {
+        return false;
+    };
+    world.edit(id, |invoice| {
+        let fields = json!({
+            "automatically_finalizes_at": null,
+            "next_payment_attempt": null,
+            "last_finalization_error": {
+                "code": code,
+                "doc_url": format!("https://docs.stripe.com/error-codes/{}", code.replace('_', "-")),
+                "message": message,
+                "type": "invalid_request_error",
+            },
+        });
+        merge(invoice, fields);
+    });
+    world.emit("invoice.finalization_failed", id);
+    true
+}
+
 /// Makes a draft final. What is due gets an intent; an invoice over nothing is paid at once.
 pub(crate) fn finalize(world: &mut World, id: &str) -> Result<(), ApiError> {
     let invoice = world.copy(id);
@@ -382,6 +438,7 @@ pub(crate) fn finalize(world: &mut World, id: &str) -> Result<(), ApiError> {
             "ending_balance": ending,
             "effective_at": now,
             "automatically_finalizes_at": null,
+            "last_finalization_error": null,
             "hosted_invoice_url": page,
             "invoice_pdf": format!("{page}/pdf"),
         });

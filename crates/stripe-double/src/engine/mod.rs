@@ -6,6 +6,7 @@
 pub(crate) mod changing;
 pub(crate) mod cycling;
 pub(crate) mod due;
+pub(crate) mod ending;
 pub(crate) mod invoicing;
 pub(crate) mod outcomes;
 pub(crate) mod paying;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cycling;
-use super::invoicing::{merge, settle_balance};
+use super::invoicing::{self, Bill, merge, period_line, settle_balance};
 use super::scheduling;
 use crate::calendar::HOUR;
 use crate::json::{Fields as _, set};
@@ -36,6 +36,50 @@ pub(crate) fn upcoming(mut copy: World, id: &str) -> Result<Value, ApiError> {
     let mut invoice = shown(&copy, &draft);
     set(&mut invoice, "next_payment_attempt", end + HOUR);
     Ok(invoice)
+}
+
+/// What a subscription comes to each period, on a copy of the world: its items as they are, for a whole period,
+/// without one-off items, prorations and credits
+/// (<https://docs.stripe.com/invoicing/preview#preview-the-recurring-charges-only>).
+pub(crate) fn recurring(mut copy: World, id: &str) -> Result<Value, ApiError> {
+    let subscription = copy.copy(id);
+    let (start, end) = super::changing::period(&subscription);
+    let ends = subscription.time("cancel_at").is_some_and(|at| at <= end);
+    let is_over = matches!(
+        subscription.text("status"),
+        "canceled" | "incomplete_expired"
+    );
+    if ends || is_over {
+        return Err(none_upcoming(&subscription));
+    }
+    copy.silent = true;
+    let start = if subscription.text("status") == "trialing" {
+        end
+    } else {
+        start
+    };
+    let anchor = subscription.number("billing_cycle_anchor");
+    let period = (
+        start,
+        cycling::cadence(&subscription).next_after(anchor, start),
+    );
+    let customer = subscription.text("customer");
+    copy.edit(customer, |customer| set(customer, "balance", 0));
+    let items = subscription.rows("items").iter();
+    let lines = items.map(|item| period_line(&copy, item, period, false));
+    let lines = lines.collect();
+    let bill = Bill {
+        customer,
+        subscription: Some(id),
+        reason: "subscription_cycle",
+        currency: subscription.text("currency"),
+        period,
+        lines,
+        proration_date: None,
+        with_pending: false,
+    };
+    let draft = invoicing::bill(&mut copy, bill);
+    Ok(shown(&copy, &draft))
 }
 
 fn none_upcoming(subscription: &Value) -> ApiError {

@@ -76,7 +76,10 @@ pub(crate) fn enter(world: &mut World, subscription_id: &str, phase: &Value) {
     });
     let (_, period_end) = changing::period(&subscription);
     let now = world.now;
-    if differs || items.len() != old.len() {
+    // A phase may begin with a trial, which costs nothing until it ends.
+    let trial_end = phase.time("trial_end").filter(|at| *at > now);
+    let begins_trial = trial_end.is_some() && subscription.time("trial_end") != trial_end;
+    if differs || items.len() != old.len() || begins_trial {
         let at_boundary = now >= period_end;
         let change = Change {
             items,
@@ -88,7 +91,7 @@ pub(crate) fn enter(world: &mut World, subscription_id: &str, phase: &Value) {
             },
             date: now.min(period_end),
             anchor_now: false,
-            trial_end: None,
+            trial_end,
         };
         match changing::apply(world, subscription_id, &change) {
             Ok(Some(draft)) => cycling::finalize_later(world, &draft),

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use crate::calendar::date_words;
 use crate::cards;
+use crate::engine::ending::set_cancel_at_period_end;
 use crate::engine::{changing, cycling, setting_up};
 use crate::json::{Fields as _, set, visible};
 use crate::money;
-use crate::routes::{payment_method_from_number, set_cancel_at_period_end};
+use crate::routes::payment_method_from_number;
 use crate::wire::error::ApiError;
 use crate::wire::params::Params;
 use crate::world::{Kind, World};

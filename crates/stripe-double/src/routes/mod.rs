@@ -30,7 +30,6 @@ pub(crate) use checkout::price_words;
 pub(crate) use checkout::{Completion, complete as complete_checkout};
 pub(crate) use events::new_endpoint;
 pub(crate) use payment_methods::from_number as payment_method_from_number;
-pub(crate) use subscriptions::set_cancel_at_period_end;
 
 /// Answers a request to the API. `path` is what follows `/v1/`.
 pub(crate) fn call(world: &mut World, method: &str, path: &[&str], params: &Params) -> Answer {

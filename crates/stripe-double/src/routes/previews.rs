@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::subscription_params::{item_changes, new_subscription, trial_end};
-use super::subscriptions::{anchor, set_cancel_at_period_end};
+use super::subscriptions::anchor;
 use crate::engine::changing::{self, Change, Proration};
+use crate::engine::ending::set_cancel_at_period_end;
 use crate::engine::invoicing::{intent_of, merge};
 use crate::engine::{cycling, previewing, subscribing};
 use crate::json::{Fields as _, set};
@@ -31,7 +32,8 @@ pub(super) fn create(world: &World, params: &Params) -> Answer {
         "subscription",
         "subscription_details",
     ])?;
-    params.one_of("preview_mode", &["next"])?;
+    let mode = params.one_of("preview_mode", &["next", "recurring"])?;
+    let recurring = mode.as_deref() == Some("recurring");
     let details = params.child("subscription_details").unwrap_or_default();
     details.only(&DETAILS)?;
     let mut copy = world.clone();
@@ -40,9 +42,9 @@ pub(super) fn create(world: &World, params: &Params) -> Answer {
         Some(id) => {
             let subscription = world.find(Kind::Subscription, &id, "subscription", false)?;
             check_customer(&subscription, params)?;
-            of_existing(copy, &id, &details)
+            of_existing(copy, &id, &details, recurring)
         }
-        None => of_new(copy, params, &details),
+        None => of_new(copy, params, &details, recurring),
     }
 }
 
@@ -60,7 +62,7 @@ fn check_customer(subscription: &Value, params: &Params) -> Result<(), ApiError>
     }
 }
 
-fn of_existing(mut copy: World, id: &str, details: &Params) -> Answer {
+fn of_existing(mut copy: World, id: &str, details: &Params, recurring: bool) -> Answer {
     if details.text("resume_at")?.as_deref() == Some("now") {
         cycling::resume(&mut copy, id, false, false)?;
         let draft = copy.copy(id).text("latest_invoice").to_owned();
@@ -74,15 +76,27 @@ fn of_existing(mut copy: World, id: &str, details: &Params) -> Answer {
     if let Some(at_end) = details.boolean("cancel_at_period_end")? {
         set_cancel_at_period_end(&mut copy, id, at_end);
     }
-    let proration = details.one_of("proration_behavior", &Proration::NAMES)?;
+    let asked = details.one_of("proration_behavior", &Proration::NAMES)?;
+    let proration = if recurring {
+        Proration::None
+    } else {
+        Proration::named(asked.as_deref())
+    };
     let change = Change {
         items: item_changes(&copy, &details.children("items"))?,
-        proration: Proration::named(proration.as_deref()),
+        proration,
         date: details.integer("proration_date")?.unwrap_or(copy.now),
         anchor_now: anchor(details)?,
         trial_end: trial_end(&copy, details)?,
     };
-    if change.items.is_empty() && !change.anchor_now && change.trial_end.is_none() {
+    let changes = !change.items.is_empty() || change.anchor_now || change.trial_end.is_some();
+    if recurring {
+        if changes {
+            changing::apply(&mut copy, id, &change)?;
+        }
+        return previewing::recurring(copy, id);
+    }
+    if !changes {
         return previewing::upcoming(copy, id);
     }
     match changing::apply(&mut copy, id, &change)? {
@@ -91,7 +105,7 @@ fn of_existing(mut copy: World, id: &str, details: &Params) -> Answer {
     }
 }
 
-fn of_new(mut copy: World, params: &Params, details: &Params) -> Answer {
+fn of_new(mut copy: World, params: &Params, details: &Params, recurring: bool) -> Answer {
     let customer = params.require("customer")?;
     if details.children("items").is_empty() {
         return Err(
@@ -105,6 +119,9 @@ fn of_new(mut copy: World, params: &Params, details: &Params) -> Answer {
     let mut new = new_subscription(&copy, &details.with(fields))?;
     new.behavior = subscribing::PaymentBehavior::DefaultIncomplete;
     let id = subscribing::subscribe(&mut copy, new)?;
+    if recurring {
+        return previewing::recurring(copy, &id);
+    }
     let draft = copy.copy(&id).text("latest_invoice").to_owned();
     Ok(as_draft(&copy, &draft))
 }

@@ -211,6 +211,8 @@ fn phases(world: &World, schedule: &Value, rows: &[Params]) -> Result<Vec<Value>
             "metadata",
             "proration_behavior",
             "start_date",
+            "trial",
+            "trial_end",
         ])?;
         let start = match row.text("start_date")?.as_deref() {
             Some("now") => world.now,
@@ -241,6 +243,7 @@ fn phases(world: &World, schedule: &Value, rows: &[Params]) -> Result<Vec<Value>
                 ApiError::invalid("A phase must end after it starts.").param(&row.name("end_date"))
             );
         }
+        let trial_end = phase_trial(row, start, end)?;
         let currency = price.text("currency").to_owned();
         let proration = row
             .one_of("proration_behavior", &changing::Proration::NAMES)?
@@ -250,16 +253,40 @@ fn phases(world: &World, schedule: &Value, rows: &[Params]) -> Result<Vec<Value>
         let items = items
             .iter()
             .map(|(price, quantity, metadata)| phase_item(price, *quantity, metadata.clone()));
-        phases.push(phase(
+        let mut phase = phase(
             (start, end),
             items.collect(),
             &currency,
             &proration,
             &holder["metadata"],
-        ));
+        );
+        set(&mut phase, "trial_end", trial_end);
+        phases.push(phase);
         begins = end;
     }
     Ok(phases)
+}
+
+/// When the trial within a phase ends: with the phase, or at a date within it.
+fn phase_trial(row: &Params, start: i64, end: i64) -> Result<Option<i64>, ApiError> {
+    let whole = row.boolean("trial")? == Some(true);
+    let Some(at) = row.integer("trial_end")? else {
+        return Ok(whole.then_some(end));
+    };
+    if whole {
+        return Err(ApiError::malformed(
+            &row.name("trial_end"),
+            Some("parameters_exclusive"),
+            "You may only specify one of these parameters: trial, trial_end.",
+        ));
+    }
+    if at <= start || at >= end {
+        return Err(ApiError::invalid(
+            "A phase's trial must end after it starts and before it ends.",
+        )
+        .param(&row.name("trial_end")));
+    }
+    Ok(Some(at))
 }
 
 /// Where a phase ends: at a date, after a duration, or after one period of its first price.

@@ -144,6 +144,7 @@ fn change(
     let how = Collection {
         behavior: PaymentBehavior::named(behavior.as_deref()),
         off_session: params.boolean("off_session")?.unwrap_or(false),
+        ends: None,
     };
     changing::collect(world, subscription, draft.as_deref(), how, saved)
 }

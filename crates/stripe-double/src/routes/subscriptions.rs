@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::subscription_params::{self, CREATE, item_changes, new_subscription, settings};
 use super::{list_params, retrieve, same};
 use crate::engine::changing::{self, Change, Collection, Proration};
+use crate::engine::ending::{set_cancel_at_period_end, uncancelable};
 use crate::engine::subscribing::{self, PaymentBehavior};
 use crate::engine::{cycling, invoicing};
 use crate::json::{Fields as _, set, visible};
@@ -130,6 +131,13 @@ fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     params.only(&known)?;
     let subscription = world.find(Kind::Subscription, id, "id", true)?;
     check_changeable(&subscription, params)?;
+    let ends = params.boolean("cancel_at_period_end")?;
+    let waiting = subscription["pending_update"]["cancel_at_period_end"].as_bool();
+    if waiting.is_some_and(|waiting| ends.is_some_and(|ends| ends != waiting)) {
+        // "If a subsequent update includes a conflicting value, Stripe expires the existing pending update."
+        changing::expire_pending(world, id);
+    }
+    let subscription = world.copy(id);
     let saved = world.clone();
     match apply(world, id, &subscription, params, &saved) {
         Ok(()) => Ok(world.copy(id)),
@@ -180,6 +188,7 @@ fn apply(
     let how = Collection {
         behavior: PaymentBehavior::named(behavior.as_deref()),
         off_session: params.boolean("off_session")?.unwrap_or(false),
+        ends: params.boolean("cancel_at_period_end")?,
     };
     apply_settings(world, id, subscription, params)?;
     let change = change(world, params)?;
@@ -261,36 +270,6 @@ fn apply_cancellation(world: &mut World, id: &str, params: &Params) -> Result<()
         });
     }
     Ok(())
-}
-
-/// Lets a subscription end with its period, or not.
-pub(crate) fn set_cancel_at_period_end(world: &mut World, id: &str, at_end: bool) {
-    let (_, end) = changing::period(&world.copy(id));
-    let now = world.now;
-    world.edit(id, |subscription| {
-        if !at_end {
-            uncancelable(subscription);
-        } else if !subscription.flag("cancel_at_period_end") {
-            invoicing::merge(
-                subscription,
-                json!({ "cancel_at_period_end": true, "cancel_at": end, "canceled_at": now }),
-            );
-            subscription["cancellation_details"]["reason"] = json!("cancellation_requested");
-        }
-    });
-}
-
-/// Takes a planned cancellation back.
-pub(crate) fn uncancelable(subscription: &mut Value) {
-    if !subscription.flag("cancel_at_period_end") && subscription["cancel_at"].is_null() {
-        return;
-    }
-    invoicing::merge(
-        subscription,
-        json!({ "cancel_at_period_end": false, "cancel_at": null, "canceled_at": null }),
-    );
-    subscription["cancellation_details"] =
-        json!({ "comment": null, "feedback": null, "reason": null });
 }
 
 /// What of an update touches items or cycle.

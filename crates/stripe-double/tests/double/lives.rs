@@ -434,3 +434,105 @@ async fn a_year_passes_over_many_at_once() {
         .ok();
     assert_eq!(renewed["data"].as_array().map(Vec::len), Some(25));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_that_cannot_become_final_says_why_and_leaves_the_subscription_active() {
+    let bench = Bench::new();
+    let price = bench.price("Professional", "2900", "month").await;
+    let customer = bench.customer("pm_card_visa").await;
+    let sold = bench.subscribe(&customer, &price, &[]).await.ok();
+    let faults = bench.double.faults();
+    let unknown = faults.fail_next_finalization(&customer, "no_such_code");
+    assert!(unknown.is_err());
+    faults
+        .fail_next_finalization(&customer, "customer_tax_location_invalid")
+        .expect("the customer is there");
+    bench.travel_to("2027-03-02T10:00:00Z");
+    let subscription = bench.subscription(&id(&sold)).await;
+    assert_eq!(subscription["status"], "active");
+    let draft = bench.invoice(text(&subscription, "latest_invoice")).await;
+    assert_eq!(draft["status"], "draft");
+    assert!(draft["number"].is_null() && draft["automatically_finalizes_at"].is_null());
+    let error = &draft["last_finalization_error"];
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (
+            &json!("invalid_request_error"),
+            &json!("customer_tax_location_invalid")
+        )
+    );
+    let event = bench.last_event("invoice.finalization_failed");
+    assert_eq!(event["data"]["object"], draft);
+    assert_eq!(bench.double.state().paid_charges(&customer).len(), 1);
+
+    // Once the cause is mended somebody finalizes it, which clears the error; it is collected as any other.
+    let path = format!("/v1/invoices/{}", id(&draft));
+    let done = bench.post(&format!("{path}/finalize"), &[]).await.ok();
+    assert_eq!(done["status"], "open");
+    assert!(done["last_finalization_error"].is_null());
+    let paid = bench.post(&format!("{path}/pay"), &[]).await.ok();
+    assert_eq!(paid["status"], "paid");
+    // The next renewal becomes final by itself.
+    bench.travel_to("2027-04-01T10:00:00Z");
+    assert_eq!(bench.double.state().paid_charges(&customer).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phase_that_begins_with_a_trial_costs_nothing_until_it_ends() {
+    let bench = Bench::new();
+    let cheap = bench.price("Professional", "2900", "month").await;
+    let dear = bench.price("Enterprise", "9900", "month").await;
+    let customer = bench.customer("pm_card_visa").await;
+    let subscription = id(&bench.subscribe(&customer, &cheap, &[]).await.ok());
+    let from = [("from_subscription", subscription.as_str())];
+    let schedule = bench.post("/v1/subscription_schedules", &from).await.ok();
+    let start = schedule["phases"][0]["start_date"].to_string();
+    let end = schedule["phases"][0]["end_date"].to_string();
+    let trial_end = at("2027-03-14T10:00:00Z").to_string();
+    let path = format!("/v1/subscription_schedules/{}", id(&schedule));
+    let update = async |more: &[(&str, &str)]| {
+        let mut form = vec![
+            ("end_behavior", "release"),
+            ("phases[0][start_date]", start.as_str()),
+            ("phases[0][end_date]", end.as_str()),
+            ("phases[0][items][0][price]", &cheap),
+            ("phases[1][items][0][price]", &dear),
+            ("phases[1][duration][interval]", "month"),
+            ("phases[1][duration][interval_count]", "2"),
+        ];
+        form.extend(more);
+        bench.post(&path, &form).await
+    };
+    let both = [
+        ("phases[1][trial]", "true"),
+        ("phases[1][trial_end]", trial_end.as_str()),
+    ];
+    update(&both).await.error(400);
+    let late = at("2027-05-01T10:00:00Z").to_string();
+    update(&[("phases[1][trial_end]", &late)]).await.error(400);
+    let planned = update(&[("phases[1][trial_end]", &trial_end)]).await.ok();
+    assert_eq!(
+        planned["phases"][1]["trial_end"],
+        at("2027-03-14T10:00:00Z")
+    );
+
+    bench.travel_to("2027-02-28T11:00:00Z");
+    let trialing = bench.subscription(&subscription).await;
+    assert_eq!(trialing["status"], "trialing");
+    assert_eq!(trialing["trial_end"], at("2027-03-14T10:00:00Z"));
+    assert_eq!(trialing["items"]["data"][0]["price"]["id"], dear.as_str());
+    assert_eq!(
+        period(&trialing),
+        (at("2027-02-28T10:00:00Z"), at("2027-03-14T10:00:00Z"))
+    );
+    assert_eq!(bench.double.state().paid_charges(&customer).len(), 1);
+
+    bench.travel_to("2027-03-14T12:00:00Z");
+    assert_eq!(bench.subscription(&subscription).await["status"], "active");
+    let charges = bench.double.state().paid_charges(&customer);
+    let amounts: Vec<_> = charges
+        .iter()
+        .map(|charge| charge["amount"].as_i64())
+        .collect();
+    assert_eq!(amounts, [Some(2900), Some(9900)]);
+}

@@ -4,7 +4,9 @@
 mod client;
 mod hosted;
 mod idempotency;
+mod keeping;
 mod lives;
+mod others;
 mod payments;
 mod prorations;
 mod shapes;

@@ -11,9 +11,29 @@ async fn cards_that_always_decline_cannot_be_attached() {
     for (card, code, decline) in [
         ("pm_card_chargeDeclined", "card_declined", "generic_decline"),
         (
+            "pm_card_visa_chargeDeclined",
+            "card_declined",
+            "generic_decline",
+        ),
+        (
             "pm_card_chargeDeclinedInsufficientFunds",
             "card_declined",
             "insufficient_funds",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedInsufficientFunds",
+            "card_declined",
+            "insufficient_funds",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedLostCard",
+            "card_declined",
+            "lost_card",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedStolenCard",
+            "card_declined",
+            "stolen_card",
         ),
         (
             "pm_card_chargeDeclinedExpiredCard",

@@ -296,6 +296,174 @@ async fn a_pending_update_expires_after_23_hours() {
         .last_event("customer.subscription.pending_update_expired");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_and_texts_wait_with_the_change_that_they_came_with() {
+    let plans = plans().await;
+    let bench = &plans.bench;
+    bench
+        .post(&plans.path(), &[("metadata[kept]", "yes")])
+        .await
+        .ok();
+    bench
+        .give_card(&plans.customer, "pm_card_chargeCustomerFail")
+        .await;
+    let terms = [
+        ("proration_behavior", "always_invoice"),
+        ("payment_behavior", "pending_if_incomplete"),
+        ("cancel_at_period_end", "true"),
+        ("metadata[operation]", "one"),
+    ];
+    let pending = plans.change(&plans.enterprise, &terms).await.ok();
+    assert_eq!(pending["cancel_at_period_end"], false);
+    assert_eq!(pending["metadata"], json!({ "kept": "yes" }));
+    let update = &pending["pending_update"];
+    assert_eq!(
+        (&update["cancel_at_period_end"], &update["metadata"]),
+        (&json!(true), &json!({ "operation": "one" }))
+    );
+
+    bench.give_card(&plans.customer, "pm_card_visa").await;
+    let pay = format!("/v1/invoices/{}/pay", text(&pending, "latest_invoice"));
+    bench.post(&pay, &[]).await.ok();
+    let applied = bench.subscription(&plans.subscription).await;
+    assert!(applied["pending_update"].is_null(), "{applied}");
+    assert_eq!(applied["cancel_at_period_end"], true);
+    assert_eq!(applied["cancel_at"], at("2027-02-28T10:00:00Z"));
+    assert_eq!(
+        applied["metadata"],
+        json!({ "kept": "yes", "operation": "one" })
+    );
+    bench.travel_to("2027-02-28T10:00:00Z");
+    let ended = bench.subscription(&plans.subscription).await;
+    assert_eq!(ended["status"], "canceled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_says_otherwise_of_the_end_expires_what_waits() {
+    let plans = plans().await;
+    let bench = &plans.bench;
+    bench
+        .give_card(&plans.customer, "pm_card_chargeCustomerFail")
+        .await;
+    let terms = [
+        ("proration_behavior", "always_invoice"),
+        ("payment_behavior", "pending_if_incomplete"),
+        ("cancel_at_period_end", "false"),
+    ];
+    let pending = plans.change(&plans.enterprise, &terms).await.ok();
+    assert_eq!(pending["pending_update"]["cancel_at_period_end"], false);
+    let same = [("cancel_at_period_end", "false")];
+    let kept = bench.post(&plans.path(), &same).await.ok();
+    assert!(kept["pending_update"].is_object(), "{kept}");
+    let other = [("cancel_at_period_end", "true")];
+    let ending = bench.post(&plans.path(), &other).await.ok();
+    assert!(ending["pending_update"].is_null(), "{ending}");
+    assert_eq!(ending["cancel_at_period_end"], true);
+    assert_eq!(
+        ending["items"]["data"][0]["price"]["id"],
+        plans.professional.as_str()
+    );
+    let invoice = bench.invoice(text(&pending, "latest_invoice")).await;
+    assert_eq!(invoice["status"], "void");
+    bench.last_event("customer.subscription.pending_update_expired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_update_does_not_outlive_the_period() {
+    let plans = plans().await;
+    plans
+        .bench
+        .give_card(&plans.customer, "pm_card_chargeCustomerFail")
+        .await;
+    plans.bench.travel_to("2027-02-28T04:00:00Z");
+    let terms = [
+        ("proration_behavior", "always_invoice"),
+        ("payment_behavior", "pending_if_incomplete"),
+    ];
+    let pending = plans.change(&plans.enterprise, &terms).await.ok();
+    assert_eq!(
+        pending["pending_update"]["expires_at"],
+        at("2027-02-28T10:00:00Z")
+    );
+    plans.bench.travel_to("2027-02-28T10:30:00Z");
+    let renewed = plans.bench.subscription(&plans.subscription).await;
+    assert!(renewed["pending_update"].is_null(), "{renewed}");
+    assert_eq!(
+        renewed["items"]["data"][0]["price"]["id"],
+        plans.professional.as_str()
+    );
+    assert_eq!(
+        renewed["items"]["data"][0]["current_period_end"],
+        at("2027-03-31T10:00:00Z")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recurring_preview_is_a_whole_period_of_the_items_alone() {
+    let plans = plans().await;
+    let bench = &plans.bench;
+    // What a next invoice would show and a recurring one does not: a one-off item, and a credit.
+    let item = [
+        ("customer", plans.customer.as_str()),
+        ("amount", "700"),
+        ("currency", "usd"),
+    ];
+    bench.post("/v1/invoiceitems", &item).await.ok();
+    let credit = [("amount", "-500"), ("currency", "usd")];
+    let path = format!("/v1/customers/{}/balance_transactions", plans.customer);
+    bench.post(&path, &credit).await.ok();
+    bench.travel_to("2027-02-11T07:13:41Z");
+    let events = bench.double.state().events().len();
+    let ask = async |more: &[(&str, &str)]| {
+        let mut form = vec![
+            ("customer", plans.customer.as_str()),
+            ("preview_mode", "recurring"),
+        ];
+        form.extend(more);
+        bench.post("/v1/invoices/create_preview", &form).await
+    };
+    let own = ("subscription", plans.subscription.as_str());
+    let present = ask(&[own]).await.ok();
+    assert_eq!(
+        (amounts(&present), &present["total"]),
+        (vec![2900], &json!(2900))
+    );
+    assert_eq!(present["amount_due"], 2900);
+
+    let changed = ask(&[
+        own,
+        ("subscription_details[items][0][id]", &plans.item),
+        ("subscription_details[items][0][price]", &plans.enterprise),
+        ("subscription_details[items][0][quantity]", "2"),
+        ("subscription_details[proration_behavior]", "always_invoice"),
+    ])
+    .await
+    .ok();
+    assert_eq!(amounts(&changed), [19_800]);
+
+    let new = ask(&[
+        ("subscription_details[items][0][price]", &plans.yearly),
+        (
+            "subscription_details[trial_end]",
+            &at("2027-03-11T00:00:00Z").to_string(),
+        ),
+    ])
+    .await
+    .ok();
+    assert_eq!(amounts(&new), [29_000]);
+    assert_eq!(
+        new["lines"]["data"][0]["period"],
+        json!({ "start": at("2027-03-11T00:00:00Z"), "end": at("2028-03-11T00:00:00Z") })
+    );
+
+    assert_eq!(bench.double.state().events().len(), events);
+    assert_eq!(bench.double.state().count("invoice"), 1);
+    let end = [("cancel_at_period_end", "true")];
+    bench.post(&plans.path(), &end).await.ok();
+    let none = ask(&[own]).await.error(404);
+    assert_eq!(none["code"], "invoice_upcoming_none");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 

@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 use crate::support::{Bench, id, text};
 
 const SECRET: &str = "whsec_test_secret";
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a receiver was sent: the signature's header and the raw body.
-type Received = Arc<Mutex<Vec<(String, String)>>>;
+pub(crate) type Received = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A receiver of webhooks that answers with `statuses`, and with 200 after the last.
-async fn receiver(statuses: Vec<u16>) -> (String, Received) {
+pub(crate) async fn receiver(statuses: Vec<u16>) -> (String, Received) {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port is free");

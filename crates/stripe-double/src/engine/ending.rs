@@ -1,0 +1,38 @@
+//! A subscription is to end with its period, or not any more.
+
+use serde_json::{Value, json};
+
+use super::changing::period;
+use super::invoicing::merge;
+use crate::json::Fields as _;
+use crate::world::World;
+
+/// Lets a subscription end with its period, or not.
+pub(crate) fn set_cancel_at_period_end(world: &mut World, id: &str, at_end: bool) {
+    let (_, end) = period(&world.copy(id));
+    let now = world.now;
+    world.edit(id, |subscription| {
+        if !at_end {
+            uncancelable(subscription);
+        } else if !subscription.flag("cancel_at_period_end") {
+            merge(
+                subscription,
+                json!({ "cancel_at_period_end": true, "cancel_at": end, "canceled_at": now }),
+            );
+            subscription["cancellation_details"]["reason"] = json!("cancellation_requested");
+        }
+    });
+}
+
+/// Takes a planned cancellation back.
+pub(crate) fn uncancelable(subscription: &mut Value) {
+    if !subscription.flag("cancel_at_period_end") && subscription["cancel_at"].is_null() {
+        return;
+    }
+    merge(
+        subscription,
+        json!({ "cancel_at_period_end": false, "cancel_at": null, "canceled_at": null }),
+    );
+    subscription["cancellation_details"] =
+        json!({ "comment": null, "feedback": null, "reason": null });
+}

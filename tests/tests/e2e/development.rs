@@ -1,0 +1,88 @@
+//! `rawdrive serve --dev`: the Stripe that it brings remembers what it sold.
+
+use e2e::Server;
+use serde_json::{Value, json};
+
+use crate::crash::until;
+use crate::stage::{PLANS, subscribe, subscription, until_shown};
+
+/// What the server's own Stripe has written of itself.
+fn kept(server: &Server) -> Value {
+    let path = server.data_dir().join("stripe-double.json");
+    let bytes = std::fs::read(path).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_of_the_development_outlives_the_server() {
+    let folder = tempfile::tempdir().expect("failed to make a directory");
+    let plans = folder.path().join("plans.toml");
+    std::fs::write(&plans, PLANS).expect("failed to write the plans");
+    let plans = plans.to_str().expect("a path of text");
+    let server = Server::start_with(&[("RAWDRIVE_DEV", "1"), ("RAWDRIVE_PLANS", plans)]);
+    let owner = server.sign_up("newcomer").await;
+    let _ = subscribe(&owner, "professional", "pm_card_visa")
+        .await
+        .is(201);
+    until(
+        60,
+        "the sale is written, and told to the server",
+        async || {
+            let kept = kept(&server);
+            kept["objects"]["subscription"][0]["status"] == "active"
+                && kept["webhooks"] == json!([])
+        },
+    )
+    .await;
+    let sold = kept(&server)["objects"]["subscription"][0]["id"].clone();
+
+    server.restart();
+    let shown = subscription(&owner).await;
+    assert_eq!(shown["plan"], "professional", "{shown}");
+    // Each of these is a call about the customer of before.
+    let _ = owner
+        .post("/v1/billing/subscription/cancel", &json!({}))
+        .await
+        .is(200);
+    until_shown(&owner, 30, "the planned end", |shown| {
+        shown["cancel_at_period_end"] == true
+    })
+    .await;
+    let _ = owner
+        .post("/v1/billing/subscription/resume", &json!({}))
+        .await
+        .is(200);
+    let mut body = json!({ "plan": "studio", "interval": "month" });
+    let seen = owner
+        .post("/v1/billing/subscription/preview", &body)
+        .await
+        .is(200)
+        .json();
+    body["commit_token"] = seen["commit_token"].clone();
+    let _ = owner.patch("/v1/billing/subscription", &body).await.is(200);
+    until_shown(&owner, 30, "the other plan", |shown| {
+        shown["plan"] == "studio"
+    })
+    .await;
+    until(60, "the change is written as well", async || {
+        let kept = kept(&server);
+        let invoices = kept["objects"]["invoice"].as_array().map_or(0, Vec::len);
+        kept["objects"]["subscription"][0]["id"] == sold && invoices == 2
+    })
+    .await;
+
+    // What nobody can read is not taken for nothing.
+    server.kill9();
+    let path = server.data_dir().join("stripe-double.json");
+    std::fs::write(&path, "{").expect("failed to spoil the file");
+    let refused = server.admin(&["serve"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains(path.to_str().expect("a path of text")),
+        "{refused:?}"
+    );
+    let spoiled = std::fs::read_to_string(&path).expect("it is still there");
+    assert_eq!(spoiled, "{");
+}
