@@ -18,6 +18,7 @@ mod onboarding;
 mod operation;
 mod photos;
 mod plans;
+mod previews;
 mod proofs;
 mod quota;
 mod read_only;
