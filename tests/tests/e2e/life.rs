@@ -272,6 +272,12 @@ async fn a_life_from_the_trial_to_the_end_is_told_alike_by_everything() {
     assert_eq!(shown["grace_until"], "2027-02-22T11:00:00Z");
     story.tells(&[], &["the last day to pay"]).await;
 
+    let anchor = async |story: &Story| {
+        let anchor = story.api.get("/v1/workspace/audit/anchor").await;
+        anchor.is(200).json()
+    };
+    let half_way = anchor(&story).await;
+
     // Read-only.
     story.turn_to("2027-02-22T11:00:01Z").await;
     let _ = story.has("trial", "past_due", "read_only").await;
@@ -438,16 +444,41 @@ async fn a_life_from_the_trial_to_the_end_is_told_alike_by_everything() {
     for (place, entry) in (1..).zip(&entries) {
         assert_eq!(entry["seq"], json!(place), "{entry}");
     }
-    let anchor = story
-        .api
-        .get("/v1/workspace/audit/anchor")
-        .await
-        .is(200)
-        .json();
     let last = entries.last().expect("entries");
-    assert_eq!(anchor, json!({ "seq": last["seq"], "hash": last["hash"] }));
-    // `doctor` hashes every entry again, and the units that were used with them.
-    story.stage.server.assert_healthy().await;
+    let head = anchor(&story).await;
+    assert_eq!(head, json!({ "seq": last["seq"], "hash": last["hash"] }));
+    let server = &story.stage.server;
+    let kept = server.scratch("anchors");
+    let verify = async |anchors: &str| {
+        std::fs::write(&kept, anchors).expect("failed to write a file");
+        let kept = kept.to_str().expect("a path of text");
+        let command = ["audit", "verify", "--json", "--anchor", kept];
+        let said = server.admin(&command).await;
+        (said.code, said.stdout)
+    };
+    let (code, said) = verify(&format!("{half_way}\n{head}\n")).await;
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        said,
+        json!({
+            "holds": true, "workspaces": 1, "entries": entries.len(), "anchors": 2, "broken": [],
+            "missing_anchors": [],
+        })
+    );
+    // A head that the chain does not have: it would have been cut, or written anew.
+    let mut other = head.clone();
+    other["seq"] = json!(entries.len() + 1);
+    let (code, said) = verify(&other.to_string()).await;
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        (code, &said["missing_anchors"]),
+        (Some(1), &json!([other])),
+        "{said}"
+    );
+    assert_eq!(verify("[]").await.0, Some(1));
+    assert_eq!(verify("").await.0, Some(1));
+    server.assert_healthy().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

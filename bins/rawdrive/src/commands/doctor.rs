@@ -124,7 +124,7 @@ pub(crate) async fn examine(
     clippy::disallowed_methods,
     reason = "doctor reads every workspace, one scope after the other"
 )]
-fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
+pub(super) fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, SystemReason::Doctor)
 }
 
