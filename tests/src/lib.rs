@@ -18,6 +18,7 @@
 //! | `RAWDRIVE_E2E_BACKEND` | what the servers stand on: `sqlite` (otherwise), `postgres`, `postgres-redis`, `pgbouncer-redis` |
 //! | `RAWDRIVE_E2E_ROUNDS` | rounds of the races and of the kills; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_UPLOADS` | uploads per round of the kills; otherwise the size for CI |
+//! | `RAWDRIVE_E2E_PREVIEWS` | previews that are compared with what is charged; otherwise the size for CI |
 
 mod api;
 mod backend;
@@ -48,6 +49,12 @@ pub fn uploads_per_round(ci: usize) -> usize {
 #[must_use]
 pub fn reported_events(ci: usize) -> usize {
     number("RAWDRIVE_E2E_EVENTS", ci)
+}
+
+/// Cases of the test that compares previews with charges.
+#[must_use]
+pub fn previews(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_PREVIEWS", ci)
 }
 
 fn number(variable: &str, default: usize) -> usize {

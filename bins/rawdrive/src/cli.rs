@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// What an operator changes by hand.
     #[command(subcommand)]
     Admin(Admin),
+    /// The log of who changed what.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Metered usage: rebuild counters, correct a count, verify statements.
     #[command(subcommand)]
     Usage(Usage),
@@ -63,6 +66,21 @@ pub(crate) enum Command {
 pub(crate) enum Keys {
     /// Make a new one. Running servers take it up by themselves; tokens that were issued hold to their end.
     Rotate {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The log of who changed what.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(crate) enum Audit {
+    /// Hash every workspace's chain again: exit status 1 where one was changed.
+    Verify {
+        /// Heads that were kept elsewhere, as `GET /v1/workspace/audit/anchor` gave them, one or several: a chain whose
+        /// tail was cut lacks them.
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
@@ -372,6 +390,13 @@ mod tests {
             Command::Keys(Keys::Rotate { json: false })
         );
         assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
+        assert_eq!(
+            parse(&["audit", "verify", "--anchor", "heads.json"]).unwrap(),
+            Command::Audit(Audit::Verify {
+                anchor: Some("heads.json".into()),
+                json: false
+            })
+        );
         let correct = [
             "usage",
             "correct",

@@ -1,6 +1,7 @@
 //! One module a command, and what they have in common.
 
 pub(crate) mod admin;
+pub(crate) mod audit;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod keys;

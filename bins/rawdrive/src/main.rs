@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Keys, Serve, Usage};
+use cli::{Audit, Cli, Command, Keys, Serve, Usage};
 use commands::Installation;
 use config::Config;
 use rawdrive_onboarding::STEPS;
@@ -55,6 +55,10 @@ enum Failure {
     Correct(#[from] rawdrive_usage::CorrectError),
     #[error(transparent)]
     Usage(#[from] commands::usage::UsageError),
+    #[error(transparent)]
+    Audit(#[from] commands::audit::AuditError),
+    #[error("the audit log is not what was recorded")]
+    Rewritten,
     #[error("failed to examine the data")]
     Doctor(#[from] commands::doctor::DoctorError),
     #[error("{0} is no database: nothing was ever served from here")]
@@ -121,6 +125,22 @@ fn run(command: Command) -> Result<(), Failure> {
                     Ok(())
                 } else {
                     Err(Failure::Unhealthy)
+                }
+            })
+        }
+        Command::Audit(Audit::Verify { anchor, json }) => {
+            let anchors = match anchor {
+                Some(file) => commands::audit::read_anchors(&file)?,
+                None => Vec::new(),
+            };
+            let installation = open_served()?;
+            block_on(async {
+                let (store, _) = installation.open_stores().await?;
+                let out = &mut std::io::stdout();
+                if commands::audit::verify(&store, &anchors, out, json).await? {
+                    Ok(())
+                } else {
+                    Err(Failure::Rewritten)
                 }
             })
         }

@@ -215,10 +215,13 @@ impl ChangeFacts {
             Change::Price { price, .. } => Some(price),
             Change::Cancellation => None,
         };
+        // Not when the next charge comes: where the interval changes, a period begins with the change itself, and
+        // otherwise the period's end says it.
+        let charge = self.charge.map(|charge| (charge.now, charge.next));
         json!({
             "workspace": workspace_of(scope), "from": self.from, "to": self.to, "price": price,
             "at_once": at_once, "date": self.date.timestamp(), "period_end": self.period_end,
-            "charge": self.charge, "broken": broken.collect::<Vec<_>>(),
+            "charge": charge, "broken": broken.collect::<Vec<_>>(),
         })
         .to_string()
         .into_bytes()

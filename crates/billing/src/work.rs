@@ -17,8 +17,9 @@ use crate::project::{Fetched, Lens, project};
 use crate::settle::{Policy, settle_standing};
 use crate::signature::{SignatureError, WebhookSecrets, verify_signature};
 
-/// How long a dirty object is one worker's own, in seconds: longer than a fetch can take.
-pub const LEASE_SECONDS: i64 = 60;
+/// How long a dirty object is one worker's own, in seconds: longer than a fetch can take, and short enough that what a
+/// dead worker had leased is up to date within a minute of its death.
+pub const LEASE_SECONDS: i64 = 45;
 /// The longest wait between two tries. The provider's return is noticed within this time.
 const RETRY_MAX: TimeDelta = TimeDelta::seconds(20);
 /// How long and how often another worker is waited for: two seconds, and the answer shows what is there.

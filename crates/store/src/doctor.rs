@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rawdrive_tenancy_core::audit::{Entry, GENESIS, Payload, verify};
+use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
 use rawdrive_tenancy_core::id::{PhotoId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
@@ -19,6 +19,15 @@ pub struct Finding {
     pub invariant: &'static str,
     /// Where, and by how much.
     pub detail: String,
+}
+
+/// A workspace's audit chain.
+#[derive(Debug, PartialEq)]
+pub struct AuditChain {
+    /// Every entry's sequence number and hash, oldest first, as they are stored.
+    pub hashes: Vec<(u64, Hash)>,
+    /// Where it does not hold, if it does not.
+    pub broken: Option<ChainBreak>,
 }
 
 /// One consistent state of the database.
@@ -214,7 +223,7 @@ impl Snapshot {
             }
         }
         findings.extend(self.ledger(scope).await?);
-        if let Err(broken) = self.audit(scope).await? {
+        if let Some(broken) = self.audit_chain(scope).await?.broken {
             findings.push(Finding {
                 invariant: "audit_chain",
                 detail: format!("{workspace}: {broken}"),
@@ -227,10 +236,11 @@ impl Snapshot {
         &self.tx
     }
 
-    async fn audit(
-        &self,
-        scope: &WorkspaceScope,
-    ) -> Result<Result<(), rawdrive_tenancy_core::audit::ChainBreak>, StoreError> {
+    /// The audit chain of the scope's workspace, every entry of it hashed again.
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn audit_chain(&self, scope: &WorkspaceScope) -> Result<AuditChain, StoreError> {
         const CHAIN: &str = "SELECT e.seq, e.at, e.actor, e.action, e.subject, e.payload_hash, e.hash, p.salt, p.payload
             FROM audit_entries e LEFT JOIN audit_payloads p ON p.workspace_id = e.workspace_id AND p.seq = e.seq
             WHERE e.workspace_id = $1 ORDER BY e.seq";
@@ -277,7 +287,13 @@ impl Snapshot {
             ),
             None => (0, GENESIS),
         };
-        Ok(verify(&entries, head))
+        Ok(AuditChain {
+            broken: verify(&entries, head).err(),
+            hashes: entries
+                .iter()
+                .map(|entry| (entry.seq, entry.hash))
+                .collect(),
+        })
     }
 
     /// The size in bytes of every photo of the scope's workspace.

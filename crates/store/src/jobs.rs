@@ -200,6 +200,29 @@ impl Store {
         .await
     }
 
+    /// Ends the leases of operations of the payment provider and of its objects, on SQLite alone and for the same
+    /// reason as [`Store::expire_holds_of_dead_server`]: whoever drove them is dead, and nothing need wait for that
+    /// to show. A command beside the server that has leased an object loses it, and writes nothing: the fence sees to
+    /// that. Returns how many.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn expire_leases_of_dead_server(&self) -> Result<u64, StoreError> {
+        const OPERATIONS: &str = "UPDATE billing_operations SET leased_until = $1
+            WHERE outcome IS NULL AND leased_until > $1";
+        const OBJECTS: &str =
+            "UPDATE billing_objects SET leased_until = $1 WHERE leased_until > $2";
+        if self.backend() == Backend::Postgres {
+            return Ok(0);
+        }
+        let writes = self.writes(Reach::Installation);
+        let now = self.0.ambient.lease_now();
+        let operations = execute(&writes, "expire leases", OPERATIONS, [now.into()]).await?;
+        // As what was given back has it: a time that is always past.
+        let values = [DateTime::UNIX_EPOCH.into(), now.into()];
+        Ok(operations + execute(&writes, "expire leases", OBJECTS, values).await?)
+    }
+
     /// Whether there is such a workspace: for the operator's commands.
     ///
     /// # Errors

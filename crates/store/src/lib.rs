@@ -56,7 +56,7 @@ mod subject;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-pub use doctor::{Finding, Snapshot};
+pub use doctor::{AuditChain, Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
 pub use presented::{Found, Presented, Withheld};
 pub use rebuild::Difference;

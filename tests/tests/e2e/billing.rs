@@ -566,10 +566,15 @@ async fn a_failed_payment_is_forgiven_to_the_second_and_a_paid_one_at_once() {
     );
 
     stage.turn_to(end - TimeDelta::seconds(1));
+    stage.settled().await;
+    let failed = stage.state().objects("charge").into_iter();
+    let failed = failed.filter(|c| c["customer"] == customer.as_str() && c["paid"] == false);
+    assert!(failed.count() > 1, "it was not tried again");
     assert_eq!(
         subscription(&api).await["grace_until"],
         workspace["grace_until"]
     );
+    assert_eq!(access(&api).await, "grace");
     let library = api
         .post("/v1/libraries", &json!({ "name": "In time" }))
         .await
@@ -584,6 +589,8 @@ async fn a_failed_payment_is_forgiven_to_the_second_and_a_paid_one_at_once() {
         (&problem["reason"], &problem["since"]),
         (&json!("payment_failed"), &workspace["grace_until"])
     );
+    let upgrade = problem["upgrade_url"].as_str().expect("an address");
+    assert!(upgrade.ends_with("/settings/billing/upgrade"), "{problem}");
     let _ = api.get(&format!("/v1/libraries/{library}")).await.is(200);
     let _ = api
         .delete(&format!("/v1/libraries/{library}"))

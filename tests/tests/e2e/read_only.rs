@@ -144,6 +144,8 @@ async fn every_operation_is_allowed_or_402_as_the_table_says() {
     stage.turn(TimeDelta::days(14));
     assert_eq!(access(&api).await, "read_only");
 
+    no_gallery_goes_dark(&stage, &token, &things).await;
+
     // What ends sessions, members and things comes last; what makes new sessions is asked apart.
     let document = stage
         .server
@@ -179,13 +181,6 @@ async fn every_operation_is_allowed_or_402_as_the_table_says() {
             assert!(answer.status < 500, "{operation}: {answer:?}");
         }
     }
-    // The audience: no delivered gallery goes dark. (The gallery itself was deleted above, as an owner may.)
-    let shared = stage
-        .server
-        .anonymous()
-        .get(&format!("/v1/shared/{token}"))
-        .await;
-    assert!([200, 404].contains(&shared.status), "{shared:?}");
     // People come and go.
     let signed_in = json!({ "email": ada.email, "password": Actor::PASSWORD });
     let _ = stage
@@ -194,6 +189,26 @@ async fn every_operation_is_allowed_or_402_as_the_table_says() {
         .post("/v1/sessions", &signed_in)
         .await
         .is(201);
+}
+
+/// The audience does not pay, and is not made to: everything that a client's link leads to is there.
+async fn no_gallery_goes_dark(stage: &Stage, token: &str, things: &Things) {
+    let anyone = stage.server.anonymous();
+    let home = format!("/v1/shared/{token}");
+    let shared = anyone.get(&home).await.is(200).json();
+    assert!(
+        shared["galleries"].to_string().contains(&things.gallery),
+        "{shared}"
+    );
+    let photos = format!("{home}/galleries/{}/photos", things.gallery);
+    let photos = anyone.get(&photos).await.is(200).json();
+    assert_eq!(photos["items"][0]["id"], things.photo.as_str(), "{photos}");
+    let content = anyone
+        .get(&format!("{home}/photos/{}/content", things.photo))
+        .await
+        .is(200);
+    assert_eq!(content.body, image::jpeg(4_000, 1));
+    let _ = anyone.get("/shared").await.is(200);
 }
 
 trait JsonCode {

@@ -201,6 +201,30 @@ impl Stage {
         );
     }
 
+    /// Waits until the server knows all that the double has to tell: every webhook has arrived, every object that one
+    /// touched is projected, and no operation is under way. Whoever turns the clock, or loses what is told from now on,
+    /// waits for it first: a fetch that is still under way would see what comes after.
+    pub(crate) async fn settled(&self) {
+        self.settled_within(60).await;
+    }
+
+    /// As [`Stage::settled`], by a deadline.
+    pub(crate) async fn settled_within(&self, seconds: u32) {
+        self.webhooks_arrived();
+        until(seconds, "all that Stripe told is projected", async || {
+            let billing = self.under_way().await;
+            (&billing["unprojected"], &billing["live_operations"]) == (&json!(0), &json!(0))
+        })
+        .await;
+    }
+
+    /// What is under way with Stripe, as the operator sees it.
+    pub(crate) async fn under_way(&self) -> Value {
+        let report = self.server.admin(&["doctor", "--json"]).await.succeeded();
+        let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
+        report["billing"].clone()
+    }
+
     /// A call of Stripe's API, past the server.
     pub(crate) async fn stripe(&self, path: &str, form: &[(&str, &str)]) -> Value {
         let request = reqwest::Client::new()

@@ -1,7 +1,5 @@
 //! What Stripe tells, and what somebody pretends it told: signatures, order, repetition, loss.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use e2e::{Answer, Api};
 use rawdrive_stripe_double::DeliveryOrder;
@@ -147,11 +145,7 @@ async fn a_large_event_is_taken_and_a_huge_one_is_not() {
 async fn an_event_that_comes_a_hundred_times_at_once_has_one_effect() {
     let stage = Stage::start().await;
     let (ada, api) = stage.subscriber("hundred", "professional").await;
-    stage.webhooks_arrived();
-    until(10, "the payment is told", async || {
-        count_of(&api, "invoice.paid").await == 1
-    })
-    .await;
+    stage.settled().await;
     let customer = stage.customer(&ada);
     let events = stage.state().events();
     let about = |event: &&Value| event["data"]["object"]["customer"] == customer.as_str();
@@ -173,8 +167,7 @@ async fn an_event_that_comes_a_hundred_times_at_once_has_one_effect() {
     for event in told {
         let _ = tell(&stage, event).await.is(200);
     }
-    // The one that made its object dirty is settled when a later one of the same object is.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.settled().await;
     assert_eq!(crate::stage::actions(&api).await, before);
     stage.server.assert_healthy().await;
 }
@@ -185,7 +178,7 @@ async fn a_stranger_is_kept_and_changes_nothing() {
     let (ada, api) = stage.subscriber("named", "professional").await;
     let (eve, evil) = stage.subscriber("names", "studio").await;
     let (hers, ours) = (stage.customer(&eve), stage.customer(&ada));
-    stage.webhooks_arrived();
+    stage.settled().await;
     let before = subscription(&api).await;
     // A customer whom nobody made through the product, with a subscription.
     let stranger = stage
@@ -235,7 +228,7 @@ async fn a_stranger_is_kept_and_changes_nothing() {
         json!({ "id": stage.subscriptions(&ours)[0]["id"], "customer": ours, "status": "canceled" }),
     );
     let _ = tell(&stage, &lie).await.is(200);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.settled().await;
     // An event is a hint: what it says is fetched, and is otherwise.
     assert_eq!(subscription(&api).await, before);
     let replayed = stage
@@ -283,7 +276,7 @@ async fn the_end_may_be_told_before_the_beginning() {
         shown["status"] == "canceled" && shown["plan"] == "free"
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    stage.settled().await;
     assert_eq!(subscription(&api).await["status"], "canceled");
     for action in ["subscription.created", "subscription.ended", "invoice.paid"] {
         until(10, action, async || count_of(&api, action).await == 1).await;
@@ -294,7 +287,7 @@ async fn the_end_may_be_told_before_the_beginning() {
 async fn while_stripe_is_down_webhooks_are_taken_and_later_everything_is_as_stripe_has_it() {
     let stage = Stage::start().await;
     let (ada, api) = stage.subscriber("outage", "professional").await;
-    stage.webhooks_arrived();
+    stage.settled().await;
     let customer = stage.customer(&ada);
     let own = stage.subscriptions(&customer).remove(0);
     let path = format!("/v1/subscriptions/{}", own["id"].as_str().expect("an id"));
@@ -332,7 +325,7 @@ async fn while_stripe_is_down_webhooks_are_taken_and_later_everything_is_as_stri
 async fn what_was_acknowledged_survives_a_kill() {
     let stage = Stage::start().await;
     let (ada, api) = stage.subscriber("survives", "professional").await;
-    stage.webhooks_arrived();
+    stage.settled().await;
     let customer = stage.customer(&ada);
     let own = stage.subscriptions(&customer).remove(0);
     let path = format!("/v1/subscriptions/{}", own["id"].as_str().expect("an id"));
@@ -363,7 +356,7 @@ async fn what_was_acknowledged_survives_a_kill() {
 async fn what_never_arrived_is_found_by_reconciliation() {
     let stage = Stage::start_with(&[("RAWDRIVE_RECONCILE_SECONDS", "2")]).await;
     // What making the plans had to tell.
-    stage.webhooks_arrived();
+    stage.settled().await;
     let told = stage.state().deliveries().len();
     stage.faults().drop_webhooks(10_000, "*");
     let (ada, api) = stage.subscriber("healed", "professional").await;
@@ -374,21 +367,19 @@ async fn what_never_arrived_is_found_by_reconciliation() {
     .await;
     let own = stage.subscriptions(&customer).remove(0);
     let path = format!("/v1/subscriptions/{}", own["id"].as_str().expect("an id"));
-    // What the subscribing itself had touched may just be being fetched: whatever heals by that is not reported, so
-    // that it is changed to and fro until a drift is.
-    let mut ends = false;
-    until(60, "drift is reported", async || {
-        ends = !ends;
-        let _ = stage
-            .stripe(
-                &path,
-                &[("cancel_at_period_end", if ends { "true" } else { "false" })],
-            )
-            .await;
-        until_shown(&api, 20, "it is healed", |shown| {
-            shown["cancel_at_period_end"] == ends
-        })
+    // What the subscribing itself had touched is fetched by now: what changes from here on, nobody is told of.
+    until(60, "what was lost is projected", async || {
+        stage.under_way().await["unprojected"] == 0
+    })
+    .await;
+    let _ = stage
+        .stripe(&path, &[("cancel_at_period_end", "true")])
         .await;
+    until_shown(&api, 30, "it is healed", |shown| {
+        shown["cancel_at_period_end"] == true
+    })
+    .await;
+    until(30, "the drift is reported", async || {
         stage.server.log().contains("reconciliation found that")
     })
     .await;
@@ -407,11 +398,8 @@ async fn what_never_arrived_is_found_by_reconciliation() {
 async fn the_beginning_of_a_grace_is_the_same_when_its_event_was_lost() {
     let stage = Stage::start().await;
     let (ada, api) = stage.subscriber("lost-grace", "professional").await;
-    stage.webhooks_arrived();
-    until(10, "the first invoice is told of", async || {
-        count_of(&api, "invoice.paid").await == 1
-    })
-    .await;
+    // A fetch that the subscribing called for and that came late would see what nobody was told of.
+    stage.settled().await;
     let customer = stage.customer(&ada);
     for _ in 0..10 {
         stage
@@ -424,31 +412,27 @@ async fn the_beginning_of_a_grace_is_the_same_when_its_event_was_lost() {
     // Three days on it failed a second time. Nobody was told of either.
     stage.turn(TimeDelta::days(4));
     assert_eq!(subscription(&api).await["grace_until"], Value::Null);
-    // What is just being fetched on its own account is not reported, so that it may take a second look.
-    until(20, "both are reported", async || {
-        let dry = [
-            "stripe",
-            "reconcile",
-            "--dry-run",
-            "--since",
-            "2026-12-01",
-            "--json",
-        ];
-        let dry = stage.server.admin(&dry).await.succeeded();
-        let dry: Value = serde_json::from_str(&dry.stdout).expect("JSON");
-        let drift = dry["drift"].as_array().expect("drift");
-        ["stale_subscription", "stale_invoice"]
-            .iter()
-            .all(|kind| drift.iter().any(|found| found["kind"] == *kind))
-    })
-    .await;
+    let dry = [
+        "stripe",
+        "reconcile",
+        "--dry-run",
+        "--since",
+        "2026-12-01",
+        "--json",
+    ];
+    let dry = stage.server.admin(&dry).await.succeeded();
+    let dry: Value = serde_json::from_str(&dry.stdout).expect("JSON");
+    let drift = dry["drift"].as_array().expect("drift");
+    for kind in ["stale_subscription", "stale_invoice"] {
+        assert!(drift.iter().any(|found| found["kind"] == kind), "{dry}");
+    }
     assert_eq!(subscription(&api).await["grace_until"], Value::Null);
     let _ = stage
         .server
         .admin(&["stripe", "reconcile", "--since", "2026-12-01"])
         .await
         .succeeded();
-    until_shown(&api, 10, "the grace is found", |shown| {
+    until_shown(&api, 30, "the grace is found", |shown| {
         shown["grace_until"].is_string()
     })
     .await;

@@ -15,6 +15,10 @@ use serde_json::json;
 pub(crate) struct Report {
     workspaces: usize,
     photos: usize,
+    /// Objects of the payment provider that are still to be projected.
+    unprojected: u64,
+    /// Calls of the payment provider that have not come to their end.
+    live_operations: u64,
     findings: Vec<Finding>,
     notes: Vec<String>,
 }
@@ -54,12 +58,14 @@ pub(crate) async fn examine(
     let snapshot = store.snapshot().await?;
     report.findings.extend(snapshot.integrity().await?);
     report.notes.extend(snapshot.inbox_notes().await?);
+    report.unprojected = snapshot.unprojected().await?;
     for workspace in snapshot.workspaces().await? {
         let scope = doctor_scope(workspace);
         report.workspaces += 1;
         report.findings.extend(snapshot.check(&scope).await?);
         let billing = snapshot.billing_notes(&scope, store.ambient()).await?;
         report.notes.extend(billing);
+        report.live_operations += snapshot.live_operations(&scope).await?;
         let (before, leaving) = (
             snapshot.photos(&scope).await?,
             snapshot.in_transit(&scope).await?,
@@ -118,7 +124,7 @@ pub(crate) async fn examine(
     clippy::disallowed_methods,
     reason = "doctor reads every workspace, one scope after the other"
 )]
-fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
+pub(super) fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, SystemReason::Doctor)
 }
 
@@ -141,12 +147,20 @@ impl Report {
                 .collect();
             let report = json!({
                 "healthy": self.is_healthy(), "workspaces": self.workspaces, "photos": self.photos,
+                "billing": { "unprojected": self.unprojected, "live_operations": self.live_operations },
                 "findings": findings, "notes": self.notes,
             });
             return writeln!(out, "{report}");
         }
         for note in &self.notes {
             writeln!(out, "note: {note}")?;
+        }
+        if self.unprojected + self.live_operations > 0 {
+            writeln!(
+                out,
+                "note: under way with the payment provider: {} objects to fetch, {} operations",
+                self.unprojected, self.live_operations
+            )?;
         }
         for finding in &self.findings {
             writeln!(out, "FAILED {}: {}", finding.invariant, finding.detail)?;

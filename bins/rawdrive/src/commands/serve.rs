@@ -92,9 +92,14 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
                 .expire_holds_of_dead_server()
                 .await
                 .map_err(OpenError::Store)?;
-            if dead > 0 {
+            let driven = store
+                .expire_leases_of_dead_server()
+                .await
+                .map_err(OpenError::Store)?;
+            if dead + driven > 0 {
                 tracing::info!(
                     holds = dead,
+                    leases = driven,
                     "what an earlier run held when it broke off is swept"
                 );
             }

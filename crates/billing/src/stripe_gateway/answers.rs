@@ -438,6 +438,7 @@ struct SubscriptionDetails {
 
 #[derive(Debug, Clone, Deserialize)]
 struct Line {
+    amount: Option<i64>,
     period: Option<Period>,
 }
 
@@ -526,10 +527,12 @@ impl Preview {
         Money::new(if self.total < 0 { self.total } else { due }, self.currency)
     }
 
-    /// The end of what it pays for.
+    /// The end of what it pays for. What is credited for the time that is not used ends when that would have, which
+    /// can be much later: a year that becomes months.
     pub(super) fn until(&self) -> Option<DateTime<Utc>> {
         let lines = self.lines.as_ref()?.data.iter();
-        lines.filter_map(|line| Some(line.period?.end.0)).max()
+        let pays = lines.filter(|line| line.amount.is_none_or(|amount| amount >= 0));
+        pays.filter_map(|line| Some(line.period?.end.0)).max()
     }
 }
 

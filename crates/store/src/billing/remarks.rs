@@ -5,11 +5,12 @@ use rawdrive_billing::{Basis, basis};
 use rawdrive_plans::Slug;
 use rawdrive_tenancy_core::id::{OperationId, TypedId};
 use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
+use sea_orm::QueryResult;
 
 use super::{account, subscriptions};
 use crate::connection::Reach;
 use crate::doctor::Snapshot;
-use crate::scope::{column, query};
+use crate::scope::{column, count, query};
 
 /// How many of one kind are told by name.
 const NAMED: i64 = 20;
@@ -45,6 +46,32 @@ impl Snapshot {
             }
         }
         Ok(notes)
+    }
+
+    /// How many objects of the payment provider are still to be fetched and projected, by whoever is at it. What waits
+    /// for a customer or for an operator is none of them.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn unprojected(&self) -> Result<u64, StoreError> {
+        const DIRTY: &str = "SELECT count(*) AS n FROM billing_objects
+            WHERE waiting IS NULL AND version > settled_version";
+        let rows = query(self.on(), "count what is to be projected", DIRTY, []).await?;
+        number(&rows, "billing_objects")
+    }
+
+    /// How many operations of a workspace have not ended.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn live_operations(&self, scope: &WorkspaceScope) -> Result<u64, StoreError> {
+        const LIVE: &str = "SELECT count(*) AS n FROM billing_operations
+            WHERE workspace_id = $1 AND outcome IS NULL";
+        const OPERATION: &str = "count live operations";
+        self.on().enter(Reach::of(scope), OPERATION).await?;
+        let values = [scope.workspace().uuid().into()];
+        let rows = query(self.on(), OPERATION, LIVE, values).await?;
+        number(&rows, "billing_operations")
     }
 
     /// Operations of a workspace that do not end, and a plan that is not the one that was bought or granted.
@@ -102,5 +129,13 @@ impl Snapshot {
             }
         }
         Ok(notes)
+    }
+}
+
+/// The count in the one row of an answer.
+fn number(rows: &[QueryResult], table: &'static str) -> Result<u64, StoreError> {
+    match rows.first() {
+        Some(row) => count(table, "n", column(row, "n")?),
+        None => Ok(0),
     }
 }
