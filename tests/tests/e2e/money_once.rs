@@ -339,6 +339,9 @@ const MOMENTS: [Moment; 6] = [
     Moment::BeforeTheClientKnows,
 ];
 
+/// A call by method and path, whose arrival shows how far somebody has come.
+type Sign = (&'static str, String);
+
 /// Somebody whose request is amid something when the server dies.
 struct Client {
     moment: Moment,
@@ -380,7 +383,7 @@ impl Client {
     }
 
     /// The faults that stop it at its moment, in the order of its calls, and the call by whose arrival that shows.
-    fn stops(&self) -> (Vec<(Matching, Fault)>, Option<(&'static str, String)>) {
+    fn stops(&self) -> (Vec<(Matching, Fault)>, Option<Sign>) {
         let on = |method: &str, path: &str, fault| (Matching::new(method, path), fault);
         let nothing = Fault::Delay(Duration::ZERO);
         let slow = Fault::Delay(Duration::from_secs(4));
@@ -442,7 +445,7 @@ impl Client {
             (Moment::AmidTheCall, _) => 1,
             _ => stops.len(),
         };
-        let seen = |(method, path): &(&str, String)| stage.state().calls_to(method, path);
+        let seen = |(method, path): &Sign| stage.state().calls_to(method, path);
         let before = shows.as_ref().map_or(0, seen);
         for (matching, fault) in stops {
             stage.faults().next(1, matching, fault);
