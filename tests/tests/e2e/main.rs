@@ -6,6 +6,7 @@ mod analysis;
 mod billing;
 mod clients;
 mod conventions;
+mod convergence;
 mod crash;
 mod credentials;
 mod galleries;

@@ -13,7 +13,7 @@ use crate::stage::{Stage, WEBHOOK_SECRET, count_of, subscribe, subscription, unt
 
 const PATH: &str = "/v1/webhooks/stripe";
 
-fn tag(secret: &str, time: i64, body: &[u8]) -> String {
+pub(crate) fn tag(secret: &str, time: i64, body: &[u8]) -> String {
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
     let signed = [format!("{time}.").as_bytes(), body].concat();
     let tag = aws_lc_rs::hmac::sign(&key, &signed);
@@ -23,7 +23,7 @@ fn tag(secret: &str, time: i64, body: &[u8]) -> String {
         .collect()
 }
 
-async fn post(api: &Api, signature: Option<&str>, body: impl Into<Vec<u8>>) -> Answer {
+pub(crate) async fn post(api: &Api, signature: Option<&str>, body: impl Into<Vec<u8>>) -> Answer {
     let request = api
         .request(Method::POST, PATH)
         .header("content-type", "application/json");
