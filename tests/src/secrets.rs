@@ -57,7 +57,7 @@ impl Secrets {
             self.note(what, &escaped);
         }
         // The last part of a token of ours is the secret in it.
-        match secret.strip_prefix("rd_").and_then(|s| s.rsplit_once('_')) {
+        match secret.strip_prefix("rd").and_then(|s| s.rsplit_once('_')) {
             Some((_, last)) if last.len() >= SHORTEST => self.note(what, last),
             _ => {}
         }
@@ -136,9 +136,14 @@ impl Secrets {
                 continue;
             }
             let rest = &text[at..];
-            let bucket = rest.first_chunk().and_then(|start| self.by_start.get(start));
+            let bucket = rest
+                .first_chunk()
+                .and_then(|start| self.by_start.get(start));
             let here = bucket.into_iter().flatten();
-            if let Some((_, what)) = here.into_iter().find(|(secret, _)| rest.starts_with(secret)) {
+            if let Some((_, what)) = here
+                .into_iter()
+                .find(|(secret, _)| rest.starts_with(secret))
+            {
                 let from = at.saturating_sub(AROUND_BYTES);
                 let to = text.len().min(at + AROUND_BYTES);
                 let around = String::from_utf8_lossy(&text[from..to]).into_owned();
@@ -214,7 +219,7 @@ impl Watch {
         let bearer = request.headers().get(AUTHORIZATION);
         let bearer = bearer.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         // What is no token of ours stands for something else in a test.
-        if let Some(token) = bearer.filter(|t| t.starts_with("rd_") || t.starts_with("eyJ")) {
+        if let Some(token) = bearer.filter(|t| t.starts_with("rd") || t.starts_with("eyJ")) {
             self.secrets().add("a bearer token", token);
         }
         if is_json(request.headers()) {
@@ -243,7 +248,10 @@ impl Watch {
 
     fn noted(&self, body: &[u8]) {
         let speaks_of_one = |word: &str| body.windows(word.len()).any(|w| w == word.as_bytes());
-        if !["password\"", "token\"", "secret\""].into_iter().any(speaks_of_one) {
+        if !["password\"", "token\"", "secret\""]
+            .into_iter()
+            .any(speaks_of_one)
+        {
             return;
         }
         if let Ok(json) = serde_json::from_slice::<Value>(body) {
@@ -256,7 +264,10 @@ impl Watch {
     /// # Panics
     /// A secret was found.
     pub(crate) fn printed(&self, text: &str) {
-        assert_none(&self.secrets().find(text.as_bytes()), "a subcommand's output");
+        assert_none(
+            &self.secrets().find(text.as_bytes()),
+            "a subcommand's output",
+        );
     }
 
     fn search_news(&self) {
@@ -295,7 +306,9 @@ impl Watch {
 
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-    kind.is_some_and(|kind| kind.starts_with(b"application/") && kind.windows(4).any(|w| w == b"json"))
+    kind.is_some_and(|kind| {
+        kind.starts_with(b"application/") && kind.windows(4).any(|w| w == b"json")
+    })
 }
 
 /// Panics over what was found in `place`.
@@ -329,9 +342,15 @@ mod tests {
             ("rd_", vec![]),
             ("a request of rd_0000workspace_0000id", vec![]),
             ("correct horse battery", vec![]),
-            ("rd_0000workspace_0000id_0123456789abcdef", vec!["a token", "a token"]),
+            (
+                "rd_0000workspace_0000id_0123456789abcdef",
+                vec!["a token", "a token"],
+            ),
             ("the last part, 0123456789abcdef", vec!["a token"]),
-            ("\"password\":\"correct horse battery staple\"}", vec!["a password"]),
+            (
+                "\"password\":\"correct horse battery staple\"}",
+                vec!["a password"],
+            ),
             ("?p=correct%20horse%20battery%20staple", vec!["a password"]),
             (
                 "rd_ correct correct horse battery staple correct horse battery staple",
@@ -346,10 +365,19 @@ mod tests {
     fn settings_and_messages_tell_what_is_secret() {
         let mut secrets = Secrets::default();
         for (name, value) in [
-            ("STRIPE_WEBHOOK_SECRET", "whsec_the_next_one,whsec_the_old_one"),
+            (
+                "STRIPE_WEBHOOK_SECRET",
+                "whsec_the_next_one,whsec_the_old_one",
+            ),
             ("STRIPE_SECRET_KEY", "sk_test_of_somebody"),
-            ("DATABASE_URL", "postgres://server:database-password@db.example/rd"),
-            ("REDIS_URL", "redis+unix:///run/redis?pass=redis-password&db=1"),
+            (
+                "DATABASE_URL",
+                "postgres://server:database-password@db.example/rd",
+            ),
+            (
+                "REDIS_URL",
+                "redis+unix:///run/redis?pass=redis-password&db=1",
+            ),
             ("RAWDRIVE_PUBLIC_URL", "https://photos.example/somewhere"),
         ] {
             secrets.add_setting(name, value);
@@ -380,7 +408,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a directory");
         let watch = Watch::new(folder.path().join("server.log"));
         watch.follow();
-        watch.secrets().add("a password", "correct horse battery staple");
+        watch
+            .secrets()
+            .add("a password", "correct horse battery staple");
         let none = HeaderMap::new();
         fs::write(watch.log_path(), "began\n".repeat(10_000)).expect("a log");
         watch.answered(200, &none, b"");
@@ -397,7 +427,9 @@ mod tests {
     #[test]
     fn an_answer_that_refuses_is_searched() {
         let watch = Watch::new(PathBuf::from("no log"));
-        watch.secrets().add("a password", "correct horse battery staple");
+        watch
+            .secrets()
+            .add("a password", "correct horse battery staple");
         let refuse = |body: &[u8]| {
             let answered = std::panic::AssertUnwindSafe(|| {
                 watch.answered(422, &HeaderMap::new(), body);

@@ -109,7 +109,10 @@ impl Server {
         fs::create_dir(root.path().join("data")).expect("failed to make the data directory");
         let provided = Backend::chosen().provide(&binary());
         let watch = Watch::new(root.path().join("server.log"));
-        let settings = provided.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let settings = provided
+            .settings
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()));
         for (name, value) in settings.chain(extra.iter().copied()) {
             watch.secrets().add_setting(name, value);
         }
@@ -177,11 +180,7 @@ impl Server {
     /// A client with the given bearer token.
     #[must_use]
     pub fn bearer(&self, token: &str) -> Api {
-        Api::new(
-            self.url(),
-            Some(token.to_owned()),
-            self.watch.clone(),
-        )
+        Api::new(self.url(), Some(token.to_owned()), self.watch.clone())
     }
 
     /// Signs up somebody new, with a workspace of their own.

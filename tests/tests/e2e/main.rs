@@ -22,6 +22,8 @@ mod plans;
 mod proofs;
 mod quota;
 mod read_only;
+mod secrets;
+mod signatures;
 mod stage;
 mod team;
 mod walk;
