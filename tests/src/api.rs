@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::Server;
+use crate::secrets::Watch;
 
 /// A client of one server, with or without a credential.
 #[derive(Debug, Clone)]
@@ -18,14 +18,16 @@ pub struct Api {
     client: Client,
     base: String,
     token: Option<String>,
-    log: Arc<Path>,
+    watch: Arc<Watch>,
 }
 
 impl Api {
-    pub(crate) fn new(base: String, token: Option<String>, log: Arc<Path>) -> Self {
+    pub(crate) fn new(base: String, token: Option<String>, watch: Arc<Watch>) -> Self {
         // A client of its own: connections do not outlive the runtime of the test that made them.
         let client = Client::builder()
             .no_proxy()
+            // Reading the system's certificates takes longer than a test's request, and nothing here needs them.
+            .tls_certs_only([])
             .timeout(Duration::from_secs(120))
             .build()
             .expect("failed to make a client");
@@ -33,7 +35,7 @@ impl Api {
             client,
             base,
             token,
-            log,
+            watch,
         }
     }
 
@@ -65,13 +67,18 @@ impl Api {
     ///
     /// Those of the connection. A status of any kind is an answer.
     pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
-        let response = request.send().await?;
-        Ok(Answer {
+        let request = request.build()?;
+        self.watch.sent(&request);
+        let response = self.client.execute(request).await?;
+        let answer = Answer {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
             body: response.bytes().await?.to_vec(),
-            log: self.log.clone(),
-        })
+            watch: self.watch.clone(),
+        };
+        self.watch
+            .answered(answer.status, &answer.headers, &answer.body);
+        Ok(answer)
     }
 
     /// `GET`.
@@ -236,7 +243,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Vec<u8>,
-    log: Arc<Path>,
+    watch: Arc<Watch>,
 }
 
 impl std::fmt::Debug for Answer {
@@ -367,7 +374,7 @@ impl Answer {
         if self.status < 500 {
             return String::new();
         }
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = fs::read_to_string(self.watch.log_path()).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(20).collect();
         format!("\nthe server's log, newest first:\n{}", lines.join("\n"))
     }

@@ -10,7 +10,8 @@
 //! # }
 //! ```
 //!
-//! Invariant: a server never outlives the test process, however that ends (a watchdog on a pipe sees to it).
+//! Invariant: a server never outlives the test process, however that ends (a watchdog on a pipe sees to it). Nothing
+//! that a server prints holds a secret that a test knows: a server's log is searched when it ends.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -19,16 +20,21 @@
 //! | `RAWDRIVE_E2E_ROUNDS` | rounds of the races and of the kills; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_UPLOADS` | uploads per round of the kills; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_PREVIEWS` | previews that are compared with what is charged; otherwise the size for CI |
+//! | `RAWDRIVE_E2E_ORDERS` | in how many of its 720 orders a story of six events is told |
+//! | `RAWDRIVE_E2E_TRACES` | random traces of Stripe's events |
+//! | `RAWDRIVE_E2E_FLIPS` | bytes of each signed payload that are flipped |
 
 mod api;
 mod backend;
 pub mod image;
 mod redis;
+mod secrets;
 mod server;
 
 pub use api::{Actor, Answer, Api};
 pub use backend::Backend;
 pub use redis::Redis;
+pub use secrets::{Leak, Secrets};
 pub use server::{Output, Server};
 
 use std::env;
@@ -55,6 +61,24 @@ pub fn reported_events(ci: usize) -> usize {
 #[must_use]
 pub fn previews(ci: usize) -> usize {
     number("RAWDRIVE_E2E_PREVIEWS", ci)
+}
+
+/// In how many of its 720 orders a story of six events is told.
+#[must_use]
+pub fn event_orders(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_ORDERS", ci)
+}
+
+/// How many random traces of events there are.
+#[must_use]
+pub fn event_traces(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_TRACES", ci)
+}
+
+/// How many bytes of a signed payload are flipped, one at a time.
+#[must_use]
+pub fn flipped_bytes(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_FLIPS", ci)
 }
 
 fn number(variable: &str, default: usize) -> usize {

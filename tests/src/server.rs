@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::backend::{Backend, Provided};
+use crate::secrets::{Watch, assert_none};
 use crate::{Actor, Api};
 
 const READY_POLLS: u32 = 200;
@@ -49,6 +50,7 @@ pub struct Server {
     port: u16,
     extra: BTreeMap<String, String>,
     process: Mutex<Option<Process>>,
+    watch: Arc<Watch>,
     // Last, so that it is removed after the process that uses it has ended.
     provided: Provided,
 }
@@ -105,6 +107,15 @@ impl Server {
     fn prepare(port: u16, extra: &[(&str, &str)]) -> Self {
         let root = TempDir::with_prefix("rawdrive-e2e-").expect("failed to make a directory");
         fs::create_dir(root.path().join("data")).expect("failed to make the data directory");
+        let provided = Backend::chosen().provide(&binary());
+        let watch = Watch::new(root.path().join("server.log"));
+        let settings = provided
+            .settings
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()));
+        for (name, value) in settings.chain(extra.iter().copied()) {
+            watch.secrets().add_setting(name, value);
+        }
         Self {
             root,
             port,
@@ -113,7 +124,8 @@ impl Server {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             process: Mutex::new(None),
-            provided: Backend::chosen().provide(&binary()),
+            watch: Arc::new(watch),
+            provided,
         }
     }
 
@@ -121,7 +133,12 @@ impl Server {
     #[must_use]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let server = Self::start();
+            // Statics are not dropped.
+            server.watch.follow();
+            server
+        })
     }
 
     /// The address, without a slash at the end.
@@ -157,17 +174,13 @@ impl Server {
     /// A client without a credential.
     #[must_use]
     pub fn anonymous(&self) -> Api {
-        Api::new(self.url(), None, Arc::from(self.log_path()))
+        Api::new(self.url(), None, self.watch.clone())
     }
 
     /// A client with the given bearer token.
     #[must_use]
     pub fn bearer(&self, token: &str) -> Api {
-        Api::new(
-            self.url(),
-            Some(token.to_owned()),
-            Arc::from(self.log_path()),
-        )
+        Api::new(self.url(), Some(token.to_owned()), self.watch.clone())
     }
 
     /// Signs up somebody new, with a workspace of their own.
@@ -239,7 +252,13 @@ impl Server {
     pub async fn admin_with(&self, other: &[(&str, &str)], arguments: &[&str]) -> Output {
         let mut command = self.command();
         command.envs(other.iter().copied()).args(arguments);
-        run(command).await
+        for (name, value) in other {
+            self.watch.secrets().add_setting(name, value);
+        }
+        let output = run(command).await;
+        self.watch.printed(&output.stdout);
+        self.watch.printed(&output.stderr);
+        output
     }
 
     /// `doctor --json`, which must find nothing broken.
@@ -346,7 +365,11 @@ impl Server {
             if letters.len() >= at_least {
                 // Files are named by ids that grow with time.
                 letters.sort();
-                return letters.into_iter().map(|(_, letter)| letter).collect();
+                let letters: Vec<_> = letters.into_iter().map(|(_, letter)| letter).collect();
+                for letter in &letters {
+                    self.watch.secrets().add_mail(letter);
+                }
+                return letters;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -482,7 +505,7 @@ impl Server {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.root.path().join("server.log")
+        self.watch.log_path().to_owned()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
@@ -502,6 +525,8 @@ impl Drop for Server {
             {
                 eprintln!("the end of the server's log:\n{}", &log[start..]);
             }
+        } else {
+            assert_none(&self.watch.leaks(&self.data_dir()), "the log");
         }
     }
 }

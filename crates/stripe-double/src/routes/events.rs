@@ -73,7 +73,7 @@ fn list_events(world: &World, params: &Params) -> Answer {
             && is_kept(world, event)
             && list::in_range(params, "created", event.time("created"))?
         {
-            rows.push(event.clone());
+            rows.push(event);
         }
     }
     list::page(params, "/v1/events", rows)

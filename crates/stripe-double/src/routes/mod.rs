@@ -109,7 +109,7 @@ fn list_of(
     for object in world.all(kind).rev() {
         let live = !object.flag("deleted") && matches(object);
         if live && list::in_range(params, "created", object.time("created"))? {
-            rows.push(object.clone());
+            rows.push(object);
         }
     }
     let mut page = list::page(params, url, rows)?;

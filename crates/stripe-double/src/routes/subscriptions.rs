@@ -98,7 +98,7 @@ fn list_subscriptions(world: &World, params: &Params) -> Answer {
             && list::in_range(params, "current_period_start", Some(start))?
             && list::in_range(params, "current_period_end", Some(end))?
         {
-            rows.push(subscription.clone());
+            rows.push(subscription);
         }
     }
     list::page(params, "/v1/subscriptions", rows)

@@ -1,5 +1,7 @@
 //! Cursor lists: newest first, `limit`, `starting_after`, `ending_before`, and ranges on points in time.
 
+use std::borrow::Borrow;
+
 use serde_json::{Value, json};
 
 use super::error::{Answer, ApiError};
@@ -36,7 +38,7 @@ pub(crate) fn in_range(params: &Params, key: &str, at: Option<i64>) -> Result<bo
 }
 
 /// One page of `rows`, which come newest first.
-pub(crate) fn page(params: &Params, url: &str, rows: Vec<Value>) -> Answer {
+pub(crate) fn page<R: Borrow<Value>>(params: &Params, url: &str, rows: Vec<R>) -> Answer {
     let limit = params.integer("limit")?.unwrap_or(10);
     let limit = match usize::try_from(limit) {
         Ok(limit @ 1..=100) => limit,
@@ -52,9 +54,13 @@ pub(crate) fn page(params: &Params, url: &str, rows: Vec<Value>) -> Answer {
         let Some(cursor) = params.text(key)? else {
             return Ok(None);
         };
-        let found = rows.iter().position(|row| row.text("id") == cursor);
+        let found = rows
+            .iter()
+            .position(|row| row.borrow().text("id") == cursor);
         found.map(Some).ok_or_else(|| {
-            let noun = rows.first().map_or("object", |row| row.text("object"));
+            let noun = rows
+                .first()
+                .map_or("object", |row| row.borrow().text("object"));
             ApiError::no_such(noun, &cursor, key, false)
         })
     };
@@ -66,7 +72,8 @@ pub(crate) fn page(params: &Params, url: &str, rows: Vec<Value>) -> Answer {
         let to = rows.len().min(from + limit);
         (from, to, to < rows.len())
     };
-    let data: Vec<_> = rows[from.min(to)..to].iter().map(visible).collect();
+    let shown = rows[from.min(to)..to].iter();
+    let data: Vec<_> = shown.map(|row| visible(row.borrow())).collect();
     Ok(json!({ "object": "list", "data": data, "has_more": has_more, "url": url }))
 }
 
