@@ -214,10 +214,11 @@ fn connections(value: &str) -> Result<u32, UrlError> {
     }
 }
 
-/// Near the number of cores: more connections than work can be done at once cost throughput.
+/// A few for each core: more connections than work can be done at once cost throughput, and with fewer, requests wait
+/// for each other while the database is idle.
 fn default_pool_size() -> u32 {
     let cores = available_parallelism().map_or(2, usize::from);
-    u32::try_from(2 * cores).unwrap_or(u32::MAX).clamp(4, 64)
+    u32::try_from(4 * cores).unwrap_or(u32::MAX).clamp(8, 64)
 }
 
 #[cfg(test)]
