@@ -15,8 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::sqlx::pool::PoolConnection;
-use sea_orm::sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, Executor, Postgres as Driver, Transaction};
+use sea_orm::sqlx::postgres::{
+    PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow,
+};
+use sea_orm::sqlx::{
+    self, AssertSqlSafe, ConnectOptions, Connection, Executor, Postgres as Driver, Transaction,
+};
 use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value, Values};
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
@@ -66,6 +70,7 @@ impl Postgres {
                 .test_before_acquire(false)
                 .acquire_timeout(ACQUIRE_WITHIN)
         };
+        reach(&options).await?;
         let writes = pool().connect_with(options.clone()).await.map_err(lost)?;
         Ok(Self {
             readers: Readers::new(options.clone(), server.pool_size)?,
@@ -295,6 +300,15 @@ pub(crate) fn within(reach: Reach, statement: Statement) -> Result<Statement, Db
         values: Some(Values(values)),
         db_backend: statement.db_backend,
     })
+}
+
+/// Connects once. A server that cannot be reached is said at once, with the reason: the driver's pool would try for as
+/// long as a request waits, and then say only that time is up.
+pub(crate) async fn reach(options: &PgConnectOptions) -> Result<(), DbErr> {
+    let connection = bounded(options.connect()).await.map_err(lost)?;
+    // It has served: nothing is lost where it does not part politely.
+    let _ = bounded(connection.close()).await;
+    Ok(())
 }
 
 async fn acquire(pool: &PgPool) -> Result<PoolConnection<Driver>, DbErr> {

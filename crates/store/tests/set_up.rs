@@ -58,6 +58,20 @@ async fn a_schema_that_is_behind_is_refused_and_named() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_be_reached_is_said_at_once_and_why() {
+    let nowhere = Url::parse("postgres://rawdrive@127.0.0.1:1/rawdrive").unwrap();
+    let begun = std::time::Instant::now();
+    for refused in [open(&nowhere).await.map(drop), Store::migrate(&nowhere, None).await] {
+        let OpenError::Database(error) = refused.unwrap_err() else {
+            panic!("nobody listens there");
+        };
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+    // The pool would have tried for half a minute, twice.
+    assert!(begun.elapsed().as_secs() < 30);
+}
+
+#[tokio::test]
 async fn a_role_that_may_not_change_the_schema_is_named() {
     let blank = Blank::new().await;
     let server = Url::parse(&blank.url_for(&app_role())).unwrap();
