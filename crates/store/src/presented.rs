@@ -86,7 +86,7 @@ impl Store {
         )]
         let scope = WorkspaceScope::for_system(presented.workspace(), SystemReason::Authenticate);
         let db = self.reads(Reach::of(&scope)).proving(proving.clone());
-        let read = read(&Reader::new(db, self.clone(), scope)).await;
+        let read = read(&self.reader(db, &scope)).await;
         let found = match (proving.take(), &presented) {
             (Some(found), _) => found?,
             (None, Presented::Session(claims)) => Found::Session(self.authenticate(claims).await?),

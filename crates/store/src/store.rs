@@ -305,7 +305,16 @@ impl Store {
     /// The read handle of the scope's workspace.
     #[must_use]
     pub fn read(&self, scope: &WorkspaceScope) -> Reader {
-        Reader::new(self.reads(Reach::of(scope)), self.clone(), *scope)
+        self.reader(self.reads(Reach::of(scope)), scope)
+    }
+
+    /// A read handle whose statements go there.
+    pub(crate) fn reader(&self, db: Conn, scope: &WorkspaceScope) -> Reader {
+        Reader {
+            db,
+            store: self.clone(),
+            scope: *scope,
+        }
     }
 
     /// Where statements go that read, each a transaction of its own.
@@ -439,10 +448,6 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) const fn new(db: Conn, store: Store, scope: WorkspaceScope) -> Self {
-        Self { db, store, scope }
-    }
-
     pub(crate) fn db(&self) -> &Conn {
         &self.db
     }

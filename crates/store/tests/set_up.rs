@@ -61,7 +61,10 @@ async fn a_schema_that_is_behind_is_refused_and_named() {
 async fn a_server_that_cannot_be_reached_is_said_at_once_and_why() {
     let nowhere = Url::parse("postgres://rawdrive@127.0.0.1:1/rawdrive").unwrap();
     let begun = std::time::Instant::now();
-    for refused in [open(&nowhere).await.map(drop), Store::migrate(&nowhere, None).await] {
+    for refused in [
+        open(&nowhere).await.map(drop),
+        Store::migrate(&nowhere, None).await,
+    ] {
         let OpenError::Database(error) = refused.unwrap_err() else {
             panic!("nobody listens there");
         };

@@ -4,7 +4,7 @@ use e2e::Server;
 use serde_json::{Value, json};
 
 use crate::crash::until;
-use crate::stage::{PLANS, subscribe, subscription, until_shown};
+use crate::stage::{PLANS, all_projected, subscribe, subscription, until_shown};
 
 /// What the server's own Stripe has written of itself.
 fn kept(server: &Server) -> Value {
@@ -34,6 +34,7 @@ async fn a_subscription_of_the_development_outlives_the_server() {
         },
     )
     .await;
+    all_projected(&server, 60).await;
     let sold = kept(&server)["objects"]["subscription"][0]["id"].clone();
 
     server.restart();

@@ -211,18 +211,12 @@ impl Stage {
     /// As [`Stage::settled`], by a deadline.
     pub(crate) async fn settled_within(&self, seconds: u32) {
         self.webhooks_arrived();
-        until(seconds, "all that Stripe told is projected", async || {
-            let billing = self.under_way().await;
-            (&billing["unprojected"], &billing["live_operations"]) == (&json!(0), &json!(0))
-        })
-        .await;
+        all_projected(&self.server, seconds).await;
     }
 
     /// What is under way with Stripe, as the operator sees it.
     pub(crate) async fn under_way(&self) -> Value {
-        let report = self.server.admin(&["doctor", "--json"]).await.succeeded();
-        let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
-        report["billing"].clone()
+        under_way(&self.server).await
     }
 
     /// A call of Stripe's API, past the server.
@@ -292,4 +286,21 @@ pub(crate) async fn actions(api: &Api) -> Vec<String> {
 pub(crate) async fn count_of(api: &Api, action: &str) -> usize {
     let all = actions(api).await;
     all.iter().filter(|a| *a == action).count()
+}
+
+/// What a server has under way with Stripe, as its operator sees it.
+async fn under_way(server: &Server) -> Value {
+    let report = server.admin(&["doctor", "--json"]).await.succeeded();
+    let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
+    report["billing"].clone()
+}
+
+/// Waits until a server has projected all that it was told, and drives no operation. What one that is killed meanwhile
+/// had leased stays its own for most of a minute.
+pub(crate) async fn all_projected(server: &Server, seconds: u32) {
+    until(seconds, "all that Stripe told is projected", async || {
+        let billing = under_way(server).await;
+        (&billing["unprojected"], &billing["live_operations"]) == (&json!(0), &json!(0))
+    })
+    .await;
 }
