@@ -12,7 +12,7 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::Letter;
 use rawdrive_onboarding::Step;
-use rawdrive_plans::{BeginError, Catalogue, Feature, ReadOnly, Slug};
+use rawdrive_plans::{BeginError, Catalogue, Feature, PlansTx as _, ReadOnly, Slug, Standing};
 use rawdrive_store::{Store, WriteTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::page::CursorCodec;
@@ -150,14 +150,9 @@ impl App {
     }
 
     /// The members that a 402 `quota_exceeded` and a check carry alike.
-    pub(crate) async fn quota_members(
-        &self,
-        scope: &WorkspaceScope,
-        exceeded: &Exceeded,
-    ) -> Result<Value, Problem> {
-        let standing = self.store.read(scope).standing().await?;
+    pub(crate) fn quota_members(&self, standing: &Standing, exceeded: &Exceeded) -> Value {
         let resets_at = self.resets_at(&exceeded.metric, standing.billing_anchor);
-        Ok(json!({
+        json!({
             "metric": exceeded.metric,
             "current": exceeded.denied.current,
             "requested": exceeded.denied.requested,
@@ -165,7 +160,7 @@ impl App {
             "plan": standing.plan_at(self.ambient().now()).slug,
             "resets_at": resets_at.map(time),
             "upgrade_url": self.upgrade_url(),
-        }))
+        })
     }
 
     /// When a metric resets: a level never does.
@@ -181,10 +176,15 @@ impl App {
         flow.then(|| Period::containing(self.ambient().now(), anchor).end)
     }
 
-    pub(crate) async fn exceeded(&self, scope: &WorkspaceScope, exceeded: &Exceeded) -> Problem {
-        let members = match self.quota_members(scope, exceeded).await {
-            Ok(members) => members,
-            Err(problem) => return problem,
+    /// The 402 of a limit, under a standing that was read for it.
+    fn exceeded(
+        &self,
+        standing: Result<Arc<Standing>, StoreError>,
+        exceeded: &Exceeded,
+    ) -> Problem {
+        let members = match standing {
+            Ok(standing) => self.quota_members(&standing, exceeded),
+            Err(error) => return error.into(),
         };
         let denied = exceeded.denied;
         let detail = format!(
@@ -206,7 +206,9 @@ impl App {
         match error {
             UploadError::ReadOnly(read_only) => self.read_only(&read_only),
             UploadError::NoGallery => Problem::not_found(),
-            UploadError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
+            UploadError::Exceeded(exceeded) => {
+                self.exceeded(self.store.read(scope).standing().await, &exceeded)
+            }
             UploadError::TooLarge { limit } => Problem::payload_too_large(limit),
             UploadError::Empty => Problem::invalid_field("file", "must not be empty"),
             UploadError::Content(error) => match error {
@@ -230,7 +232,9 @@ impl App {
         }
     }
 
-    pub(crate) async fn team_problem(&self, scope: &WorkspaceScope, error: TeamError) -> Problem {
+    /// Of a transaction that is still open: what the problem says is what that has read. A read on another connection
+    /// could wait for one that waits for this transaction's locks.
+    pub(crate) async fn team_problem(&self, tx: &mut WriteTx, error: TeamError) -> Problem {
         match error {
             TeamError::Unauthenticated => Problem::unauthenticated(),
             error @ TeamError::Forbidden { required } => insufficient(required, sentence(&error)),
@@ -239,7 +243,7 @@ impl App {
             error @ (TeamError::AlreadyMember | TeamError::AlreadyInvited) => {
                 Problem::new(Code::Conflict, sentence(&error))
             }
-            TeamError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
+            TeamError::Exceeded(exceeded) => self.exceeded(tx.standing().await, &exceeded),
             TeamError::Store(error) => error.into(),
         }
     }
@@ -258,7 +262,9 @@ impl App {
             AnalysisError::Unfit(error @ (Unfit::Pixels | Unfit::Bytes)) => {
                 Problem::invalid_field("photo", error.to_string())
             }
-            AnalysisError::Exceeded(exceeded) => self.exceeded(scope, &exceeded).await,
+            AnalysisError::Exceeded(exceeded) => {
+                self.exceeded(self.store.read(scope).standing().await, &exceeded)
+            }
             AnalysisError::Analyzer(error) => match error {
                 AnalyzeError::Damaged(_) => {
                     Problem::invalid_field("photo", "has damaged pixels that cannot be decoded")

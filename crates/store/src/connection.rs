@@ -189,7 +189,7 @@ impl Sqlite {
     async fn read(&self, statement: &Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut lent = self.readers.lend().await?;
         let read = bind::<Driver>(statement, true).fetch_all(&mut *lent).await;
-        lent.give_back();
+        lent.end(&read);
         answers(read.map(|rows| rows.into_iter().map(QueryResult::from).collect()))
     }
 }

@@ -68,12 +68,11 @@ impl Postgres {
                 .test_before_acquire(false)
                 .acquire_timeout(ACQUIRE_WITHIN)
         };
-        reach(&options).await?;
-        let writes = pool().connect_with(options.clone()).await.map_err(lost)?;
+        try_connect(&options).await?;
         Ok(Self {
             readers: Readers::new(options.clone(), server.pool_size)?,
-            reads: pool().connect_lazy_with(options),
-            writes,
+            reads: pool().connect_lazy_with(options.clone()),
+            writes: pool().connect_lazy_with(options),
             pgbouncer: server.pgbouncer,
         })
     }
@@ -101,10 +100,7 @@ impl Postgres {
         loop {
             let mut lent = self.readers.lend().await?;
             let read = bounded(fetch(&mut lent, &statement, true)).await;
-            match &read {
-                Ok(_) | Err(sqlx::Error::Database(_)) => lent.give_back(),
-                Err(_) => lent.throw_away(),
-            }
+            lent.end(&read);
             match read {
                 // Nothing was changed, so that reading again is right.
                 Err(error) if stale > 0 && is_lost(&error) => stale -= 1,
@@ -302,7 +298,7 @@ pub(crate) fn within(reach: Reach, statement: Statement) -> Result<Statement, Db
 
 /// Connects once. A server that cannot be reached is said at once, with the reason: the driver's pool would try for as
 /// long as a request waits, and then say only that time is up.
-pub(crate) async fn reach(options: &PgConnectOptions) -> Result<(), DbErr> {
+pub(crate) async fn try_connect(options: &PgConnectOptions) -> Result<(), DbErr> {
     let connection = bounded(options.connect()).await.map_err(lost)?;
     // It has served: nothing is lost where it does not part politely.
     let _ = bounded(connection.close()).await;

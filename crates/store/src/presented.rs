@@ -233,3 +233,77 @@ impl Proving {
 fn does_not_hold() -> DbErr {
     DbErr::Custom("the credential does not hold".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use rawdrive_gallery::GalleryTx as _;
+    use rawdrive_identity::{ApiKeyName, NewApiKey, create_api_key};
+    use rawdrive_plans::Catalogue;
+    use rawdrive_tenancy_core::{Actor, Commit as _, Role};
+    use rawdrive_testkit::{Surroundings, contract, library};
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+    use crate::scope::query;
+    use crate::subject::open;
+    use crate::support::Engine;
+
+    /// A read that fails on the first row that it looks at.
+    fn fatal(backend: DatabaseBackend) -> &'static str {
+        match backend {
+            DatabaseBackend::Sqlite => {
+                "SELECT abs(-9223372036854775807 - length(name) / length(name)) AS n FROM libraries WHERE workspace_id = $1"
+            }
+            _ => {
+                "SELECT 1 / (length(name) - length(name)) AS n FROM libraries WHERE workspace_id = $1"
+            }
+        }
+    }
+
+    async fn not_a_row_is_looked_at_without_the_secret(engine: Engine) {
+        let surroundings = Surroundings::seeded(1);
+        let (ambient, pepper) = (surroundings.ambient(), TokenPepper::new(&[7; 32]));
+        let catalogue = Catalogue::built_in();
+        let opened = open(engine, &surroundings, &catalogue).await;
+        let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
+        let scope = contract::Subject::workspace(&opened, &plan).await;
+        let new = NewApiKey {
+            name: ApiKeyName::parse("reader").unwrap(),
+            role: Role::Member,
+            expires_at: None,
+        };
+        let mut tx = opened.store.begin(&scope).await.unwrap();
+        tx.insert_library(&library(ambient)).await.unwrap();
+        let maker = (Actor::User(ambient.id()), Role::Owner);
+        let made = create_api_key(&mut tx, ambient, &pepper, maker, new).await;
+        let right = made.unwrap().1;
+        tx.commit().await.unwrap();
+        let right = ApiKeyToken::parse(right.expose_secret()).unwrap();
+        for (pepper, looks) in [(&pepper, true), (&TokenPepper::new(&[8; 32]), false)] {
+            let presented = Presented::Key(right.clone());
+            let read = async |reader: &Reader| {
+                let sql = fatal(sea_orm::ConnectionTrait::get_database_backend(reader.db()));
+                let workspace = [scope.workspace().uuid().into()];
+                query(reader.db(), "look", sql, workspace)
+                    .await
+                    .unwrap_err()
+            };
+            let withheld = opened.store.read_presented(presented, pepper, read).await;
+            let StoreError::Unavailable { source, .. } = withheld.unwrap().read else {
+                panic!("it fails either way");
+            };
+            let refused = source.to_string().contains("does not hold");
+            assert_eq!(refused, !looks, "{source}");
+        }
+    }
+
+    #[tokio::test]
+    async fn not_a_row_is_looked_at_without_the_secret_on_sqlite() {
+        not_a_row_is_looked_at_without_the_secret(Engine::Sqlite).await;
+    }
+
+    #[tokio::test]
+    async fn not_a_row_is_looked_at_without_the_secret_on_postgres() {
+        not_a_row_is_looked_at_without_the_secret(Engine::Postgres).await;
+    }
+}

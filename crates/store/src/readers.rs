@@ -102,7 +102,7 @@ impl<C: Reads> Readers<C> {
         self.0.status().size
     }
 
-    /// Lends one. From now on it is in the middle of an answer, until [`Lent::give_back`].
+    /// Lends one. From now on it is in the middle of an answer, until [`Lent::end`].
     pub(crate) async fn lend(&self) -> Result<Lent<C>, DbErr> {
         let lent = self.0.get().await.map_err(|error| match error {
             PoolError::Backend(error) => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
@@ -126,14 +126,12 @@ impl<C: Reads> Readers<C> {
 }
 
 impl<C: Reads> Lent<C> {
-    /// Its answer was read to the end.
-    pub(crate) fn give_back(mut self) {
-        self.0.is_amid = false;
-    }
-
-    /// It is lost.
-    pub(crate) fn throw_away(self) {
-        drop(Object::take(self.0));
+    /// Its answer has come to an end: lent again where that was the database's, thrown away where it was lost.
+    pub(crate) fn end<T>(mut self, answer: &Result<T, Error>) {
+        match answer {
+            Ok(_) | Err(Error::Database(_)) => self.0.is_amid = false,
+            Err(_) => drop(Object::take(self.0)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::{DbErr, RuntimeErr, SqlxPostgresConnector, TransactionTrait};
 
 use crate::connection::{Database, Reach};
-use crate::postgres::{lost, reach};
+use crate::postgres::{lost, try_connect};
 use crate::scope::{column, query};
 use crate::store::{OpenError, Store};
 use crate::url::{Backend, Target, Url};
@@ -123,7 +123,7 @@ impl Store {
         if server.pgbouncer {
             options = options.statement_cache_capacity(0).extra_float_digits(None);
         }
-        reach(&options).await.map_err(OpenError::Database)?;
+        try_connect(&options).await.map_err(OpenError::Database)?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .connect_with(options);

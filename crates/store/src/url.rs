@@ -187,7 +187,7 @@ impl Server {
         Ok(Self {
             options,
             pgbouncer,
-            pool_size: pool_size.unwrap_or_else(|| default_pool_size(pgbouncer)),
+            pool_size: pool_size.unwrap_or_else(default_pool_size),
         })
     }
 }
@@ -215,14 +215,10 @@ fn connections(value: &str) -> Result<u32, UrlError> {
 }
 
 /// A few for each core: more connections than work can be done at once cost throughput, and with fewer, requests wait
-/// for each other while the database is idle. Fewer behind PgBouncer, whose own pool is shared: transactions that wait
-/// for a row must leave one of its connections to whom they wait for, should that one read outside itself.
-fn default_pool_size(pgbouncer: bool) -> u32 {
+/// for each other while the database is idle.
+fn default_pool_size() -> u32 {
     let cores = available_parallelism().map_or(2, usize::from);
-    let (each, least) = if pgbouncer { (2, 4) } else { (4, 8) };
-    u32::try_from(each * cores)
-        .unwrap_or(u32::MAX)
-        .clamp(least, 64)
+    u32::try_from(4 * cores).unwrap_or(u32::MAX).clamp(8, 64)
 }
 
 #[cfg(test)]

@@ -82,9 +82,7 @@ impl GalleryView {
             updated_at: time(gallery.updated_at),
         }
     }
-}
 
-impl GalleryView {
     fn listed(found: &ListedGallery, limit: Limit) -> Self {
         let overview = &found.overview;
         Self::of(

@@ -296,9 +296,7 @@ pub(crate) async fn check_entitlement(
                 requested: amount,
                 limit: limit.bound().unwrap_or_default(),
             };
-            let mut members = app
-                .quota_members(&scoped.scope, &Exceeded { metric, denied })
-                .await?;
+            let mut members = app.quota_members(&standing, &Exceeded { metric, denied });
             members["allowed"] = json!(allowed);
             members["limit"] = json!(limit.bound());
             Ok(HttpResponse::Ok().json(members))

@@ -5,7 +5,7 @@ use rawdrive_identity::{
     AcceptError, Acceptance, ClaimedPassword, EmailAddress, Invitation, InvitationToken, Password,
     PersonName, TeamError, change_role, invite, leave, prove_acceptance, transfer,
 };
-use rawdrive_store::Release;
+use rawdrive_store::{Release, WriteTx};
 use rawdrive_tenancy_core::id::{InvitationId, TypedId, UserId};
 use rawdrive_tenancy_core::{Commit, Role, SystemReason};
 use secrecy::ExposeSecret as _;
@@ -142,11 +142,11 @@ pub(crate) async fn change_member(
         let role = v.check("role", input.role.parse::<Role>());
         v.finish_with(role)
     };
-    let verb = async |tx: &mut _, _, role| {
+    let verb = async |tx: &mut WriteTx, _, role| {
         let member = change_role(tx, scoped.role, path_id::<UserId>(&id)?, role).await;
         let member = match member {
             Ok(member) => member,
-            Err(error) => return Err(app.team_problem(&scoped.scope, error).await),
+            Err(error) => return Err(app.team_problem(tx, error).await),
         };
         Answer::ok(&MemberView::from(&member))
     };
@@ -173,11 +173,11 @@ pub(crate) async fn remove_member(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let begin = Begin::Despite(Release::Freeing);
-    let verb = async |tx: &mut _, _, ()| {
+    let verb = async |tx: &mut WriteTx, _, ()| {
         let user = path_id::<UserId>(&id)?;
         match rawdrive_identity::remove_member(tx, app.ambient(), scoped.role, user).await {
             Ok(()) => Ok(Answer::no_content()),
-            Err(error) => Err(app.team_problem(&scoped.scope, error).await),
+            Err(error) => Err(app.team_problem(tx, error).await),
         }
     };
     mutate(&app, &scoped.scope, &request, body, begin, no_body, verb).await
@@ -201,9 +201,9 @@ pub(crate) async fn leave_workspace(
     };
     let begin = Begin::Despite(Release::Identity);
     let user = personal.membership().user();
-    let verb = async |tx: &mut _, _, ()| match leave(tx, app.ambient(), user).await {
+    let verb = async |tx: &mut WriteTx, _, ()| match leave(tx, app.ambient(), user).await {
         Ok(()) => Ok(Answer::no_content()),
-        Err(error) => Err(app.team_problem(&personal.scope, error).await),
+        Err(error) => Err(app.team_problem(tx, error).await),
     };
     mutate(&app, &personal.scope, &request, body, begin, read, verb).await
 }
@@ -219,11 +219,11 @@ pub(crate) async fn transfer_workspace(
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| parse_json(bytes).map(|input: Transfer| input.user_id);
     let from = personal.membership().user();
-    let verb = async |tx: &mut _, _, to: String| {
+    let verb = async |tx: &mut WriteTx, _, to: String| {
         let to = path_id::<UserId>(&to)?;
         match transfer(tx, from, to).await {
             Ok(heir) => Answer::ok(&MemberView::from(&heir)),
-            Err(error) => Err(app.team_problem(&personal.scope, error).await),
+            Err(error) => Err(app.team_problem(tx, error).await),
         }
     };
     mutate(
@@ -276,12 +276,12 @@ pub(crate) async fn create_invitation(
         let role = v.check("role", input.role.parse::<Role>());
         v.finish_with(email.zip(role))
     };
-    let verb = async |tx: &mut rawdrive_store::WriteTx, id, (email, role)| {
+    let verb = async |tx: &mut WriteTx, id, (email, role)| {
         let id = InvitationId::from_uuid(id);
         let invited = invite(tx, app.ambient(), &app.pepper, scoped.role, id, email, role).await;
         let (invitation, token) = match invited {
             Ok(invited) => invited,
-            Err(error) => return Err(app.team_problem(&scoped.scope, error).await),
+            Err(error) => return Err(app.team_problem(tx, error).await),
         };
         let workspace = tx.workspace_row().await?.name;
         let link = app.mailed_link(INVITATION_PATH, token.text().expose_secret());
@@ -318,11 +318,11 @@ pub(crate) async fn revoke_invitation(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let begin = Begin::Despite(Release::Freeing);
-    let verb = async |tx: &mut _, _, ()| {
+    let verb = async |tx: &mut WriteTx, _, ()| {
         let id = path_id::<InvitationId>(&id)?;
         match rawdrive_identity::revoke_invitation(tx, app.ambient(), scoped.role, id).await {
             Ok(()) => Ok(Answer::no_content()),
-            Err(error) => Err(app.team_problem(&scoped.scope, error).await),
+            Err(error) => Err(app.team_problem(tx, error).await),
         }
     };
     mutate(&app, &scoped.scope, &request, body, begin, no_body, verb).await
@@ -385,22 +385,15 @@ pub(crate) async fn accept_invitation(
     let accepted = rawdrive_identity::accept(&mut tx, app.ambient(), &app.issuer, accepting).await;
     let signed = match accepted {
         Ok(signed) => signed,
-        Err(error) => {
-            drop(tx);
-            return Err(accept_problem(&app, Some(&scope), error).await);
-        }
+        Err(error) => return Err(accept_problem(&app, Some(&mut tx), error).await),
     };
     let view = signed_in(&app, &mut tx, &signed).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(view))
 }
 
-async fn accept_problem(
-    app: &App,
-    scope: Option<&rawdrive_tenancy_core::WorkspaceScope>,
-    error: AcceptError,
-) -> Problem {
-    match (error, scope) {
+async fn accept_problem(app: &App, tx: Option<&mut WriteTx>, error: AcceptError) -> Problem {
+    match (error, tx) {
         (AcceptError::NoInvitation, _) => Problem::not_found(),
         (AcceptError::WorkspaceInactive, _) => Problem::new(
             Code::WorkspaceInactive,
@@ -411,7 +404,7 @@ async fn accept_problem(
         }
         (AcceptError::Identity(error), _) => error.into(),
         (AcceptError::Team(TeamError::Store(error)), _) => error.into(),
-        (AcceptError::Team(error), Some(scope)) => app.team_problem(scope, error).await,
+        (AcceptError::Team(error), Some(tx)) => app.team_problem(tx, error).await,
         (AcceptError::Team(error), None) => Problem::internal(error),
     }
 }

@@ -614,11 +614,8 @@ pub(crate) fn apply_pending(world: &mut World, id: &str) {
 
 /// A pending update is discarded, and its invoice with it.
 pub(crate) fn expire_pending(world: &mut World, id: &str) {
-    if let Some(invoice) = world.copy(id).link("_pending_invoice")
-        && world.copy(invoice).text("status") == "open"
-        && let Err(error) = invoicing::void(world, invoice)
-    {
-        tracing::error!(error = ?error.fields, "an invoice could not be voided");
+    if let Some(invoice) = world.copy(id).link("_pending_invoice") {
+        invoicing::void_if_open(world, invoice);
     }
     if world.copy(id)["pending_update"].is_object() {
         drop_pending(world, id);

@@ -150,7 +150,7 @@ fn perform(world: &mut World, deed: Deed, id: &str) {
         Deed::ExpireResumption => {
             world.edit(id, |s| set(s, "_resumption_expires", Value::Null));
             if let Some(invoice) = world.copy(id).link("_resumption") {
-                void(world, invoice);
+                invoicing::void_if_open(world, invoice);
             }
             world.edit(id, |s| set(s, "_resumption", Value::Null));
         }
@@ -200,13 +200,5 @@ fn tell_upcoming(world: &mut World, id: &str) {
 fn expire_incomplete(world: &mut World, id: &str) {
     let invoice = world.copy(id).text("latest_invoice").to_owned();
     outcomes::expire(world, id);
-    void(world, &invoice);
-}
-
-fn void(world: &mut World, invoice: &str) {
-    if world.copy(invoice).text("status") == "open"
-        && let Err(error) = invoicing::void(world, invoice)
-    {
-        tracing::error!(error = ?error.fields, "an invoice could not be voided");
-    }
+    invoicing::void_if_open(world, &invoice);
 }

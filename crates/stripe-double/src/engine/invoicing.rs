@@ -523,6 +523,15 @@ pub(crate) fn mark_paid(world: &mut World, id: &str, amount: i64) {
     outcomes::paid(world, id);
 }
 
+/// Voids an invoice, if it is open.
+pub(crate) fn void_if_open(world: &mut World, id: &str) {
+    if world.copy(id).text("status") == "open"
+        && let Err(error) = void(world, id)
+    {
+        tracing::error!(error = ?error.fields, "an invoice could not be voided");
+    }
+}
+
 /// Voids an open invoice.
 pub(crate) fn void(world: &mut World, id: &str) -> Result<(), ApiError> {
     let invoice = world.copy(id);
