@@ -1,6 +1,7 @@
 //! What commits publish, what readers read, and what the republisher finds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::{Limit, Metric};
@@ -104,11 +105,22 @@ async fn readers_are_told_the_same_with_the_mirror_and_without(engine: Engine) {
         "there is no mirror"
     );
     let (server, _republisher) = mirrored(&stage).await;
-    // The first reader fills the flows' period, the second is told by the mirror.
-    for _ in 0..2 {
+    // The first reader fills the flows' period, beside its answer; the next are told by the mirror.
+    let filled = async || {
+        let client = server.client();
+        client.connect().await.unwrap();
+        let read = client.read(stage.scope.workspace(), &keys).await;
+        read.unwrap().is_some()
+    };
+    let mut readings = 0;
+    while !filled().await {
+        assert!(readings < 1000, "the mirror is not filled");
         assert_eq!(reader.live_quotas(&keys).await.unwrap(), right);
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        readings += 1;
     }
+    assert_ne!(readings, 0, "nobody but a reader fills it");
+    assert_eq!(reader.live_quotas(&keys).await.unwrap(), right);
     server.put(stage.scope.workspace(), row(100, 77, 0));
     assert_eq!(reader.live_quotas(&keys).await.unwrap()[1], row(100, 77, 0));
     server.set_mood(Mood::Away);
