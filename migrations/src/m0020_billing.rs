@@ -125,6 +125,7 @@ const TENANT: &[&str] = &[
         attempt {int} NOT NULL,
         fence {int} NOT NULL,
         leased_until {time} NOT NULL,
+        unanswered {bool} NOT NULL,
         created_at {time} NOT NULL,
         outcome TEXT,
         ended_at {time},

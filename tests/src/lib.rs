@@ -19,6 +19,8 @@
 //! | `RAWDRIVE_E2E_BACKEND` | what the servers stand on: `sqlite` (otherwise), `postgres`, `postgres-redis`, `pgbouncer-redis` |
 //! | `RAWDRIVE_E2E_ROUNDS` | rounds of the races and of the kills; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_UPLOADS` | uploads per round of the kills; otherwise the size for CI |
+//! | `RAWDRIVE_E2E_EVENTS` | events of the test that reports many; otherwise the size for CI |
+//! | `RAWDRIVE_E2E_OUTAGE` | seconds for which Stripe is down in the test of that; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_PREVIEWS` | previews that are compared with what is charged; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_ORDERS` | in how many of its 720 orders a story of six events is told |
 //! | `RAWDRIVE_E2E_TRACES` | random traces of Stripe's events |
@@ -38,6 +40,7 @@ pub use secrets::{Leak, Secrets};
 pub use server::{Output, Server};
 
 use std::env;
+use std::time::Duration;
 
 /// Rounds of a test whose size is `ci` unless the environment says otherwise.
 #[must_use]
@@ -55,6 +58,13 @@ pub fn uploads_per_round(ci: usize) -> usize {
 #[must_use]
 pub fn reported_events(ci: usize) -> usize {
     number("RAWDRIVE_E2E_EVENTS", ci)
+}
+
+/// How long Stripe is down in the test that has it down.
+#[must_use]
+pub fn outage() -> Duration {
+    let seconds = number("RAWDRIVE_E2E_OUTAGE", 20);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
 }
 
 /// Cases of the test that compares previews with charges.

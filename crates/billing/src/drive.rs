@@ -62,11 +62,13 @@ pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
     let mut tx = billing.store.begin_billing(scope).await?;
     tx.standing().await?;
     if let Some(live) = tx.live_operation(request.lane()).await? {
-        if !live.request.wishes(&request) {
-            return Err(BillingError::OperationInProgress);
-        }
-        let Some(operation) = tx.take_up(live.id, leased_until).await? else {
-            return Err(BillingError::OperationInProgress);
+        let joined = if live.request.wishes(&request) {
+            tx.take_up(live.id, leased_until).await?
+        } else {
+            None
+        };
+        let Some(operation) = joined else {
+            return Err(ahead(&live));
         };
         tx.commit().await?;
         return drive(billing, scope, operation, true).await;
@@ -79,12 +81,23 @@ pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
         fence: 1,
         created_at: billing.ambient.now(),
         leased_until,
+        unanswered: false,
     };
     if !tx.begin_operation(&operation).await? {
         return Err(BillingError::OperationInProgress);
     }
     tx.commit().await?;
     drive(billing, scope, operation, false).await
+}
+
+/// Why nothing else is begun while an operation is live: somebody is at it, or the provider is waited for.
+fn ahead(live: &Operation) -> BillingError {
+    if live.unanswered {
+        return BillingError::Unavailable {
+            retry_after: Duration::from_secs(RETRY_SECONDS.unsigned_abs()),
+        };
+    }
+    BillingError::OperationInProgress
 }
 
 /// Takes up every operation that nobody drives any more, and brings it to its end as far as the provider answers.

@@ -187,6 +187,8 @@ pub struct Operation {
     pub created_at: DateTime<Utc>,
     /// Until when it is the one's who drives it, in real time.
     pub leased_until: DateTime<Utc>,
+    /// Whether the provider did not answer when it was last asked under this attempt's key.
+    pub unanswered: bool,
 }
 
 impl Operation {

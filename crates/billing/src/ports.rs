@@ -364,7 +364,8 @@ pub trait OperationsTx {
         operation: &Operation,
         leased_until: DateTime<Utc>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// Gives the lease back: the operation stays live, and whoever comes next takes it up at this time (real time).
+    /// Gives the lease back, because the provider did not answer: the operation stays live, and whoever comes next
+    /// takes it up at this time (real time).
     fn put_down(
         &mut self,
         operation: &Operation,

@@ -322,6 +322,7 @@ fn operation(house: &House, id: u64) -> Operation {
         fence: 1,
         created_at: ambient.now(),
         leased_until: ambient.lease_now() + LEASE,
+        unanswered: false,
     }
 }
 
@@ -380,15 +381,12 @@ async fn one_operation_of_a_lane_lives_at_a_time_and_the_fence_says_whose_it_is(
         customer: cus("cus_1"),
     };
     assert!(!tx.end_operation(&first, &outcome).await.unwrap());
+    assert!(tx.put_down(&taken, until).await.unwrap());
+    let live = tx.live_operation(Lane::Customer).await.unwrap().unwrap();
+    assert_eq!((live.attempt, live.unanswered), (1, true));
     assert!(tx.next_attempt(&taken, until).await.unwrap());
-    assert_eq!(
-        tx.live_operation(Lane::Customer)
-            .await
-            .unwrap()
-            .unwrap()
-            .attempt,
-        2
-    );
+    let live = tx.live_operation(Lane::Customer).await.unwrap().unwrap();
+    assert_eq!((live.attempt, live.unanswered), (2, false));
     assert_eq!(tx.outcome(first.id).await.unwrap(), None);
     assert!(tx.end_operation(&taken, &outcome).await.unwrap());
     assert_eq!(tx.outcome(first.id).await.unwrap(), Some(outcome));

@@ -1,13 +1,17 @@
 //! What Stripe tells, and what somebody pretends it told: order, repetition, loss.
 
+use std::time::{Duration, Instant};
+
 use chrono::TimeDelta;
-use e2e::{Answer, Api};
+use e2e::{Answer, Api, outage};
 use rawdrive_stripe_double::DeliveryOrder;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::crash::until;
-use crate::stage::{Stage, WEBHOOK_SECRET, count_of, subscribe, subscription, until_shown};
+use crate::stage::{
+    Stage, WEBHOOK_SECRET, all_projected, count_of, subscribe, subscription, until_shown,
+};
 
 const PATH: &str = "/v1/webhooks/stripe";
 
@@ -211,11 +215,16 @@ async fn while_stripe_is_down_webhooks_are_taken_and_later_everything_is_as_stri
     let customer = stage.customer(&ada);
     let own = stage.subscriptions(&customer).remove(0);
     let path = format!("/v1/subscriptions/{}", own["id"].as_str().expect("an id"));
+    let changes = count_of(&api, "subscription.changed").await;
     stage.faults().hold_webhooks(true);
     let _ = stage
         .stripe(&path, &[("cancel_at_period_end", "true")])
         .await;
+    let (_, buyer) = stage.owner("patient").await;
+    let subject = stage.state().object(own["id"].as_str().expect("an id"));
+    let subject = subject.expect("Stripe has it");
     stage.faults().down(true);
+    let gone = Instant::now();
     stage.faults().hold_webhooks(false);
     stage.webhooks_arrived();
     let deliveries = stage.state().deliveries();
@@ -234,11 +243,38 @@ async fn while_stripe_is_down_webhooks_are_taken_and_later_everything_is_as_stri
         .await
         .is(202);
     let _ = stage.server.letters_to(&ada.email, 1).await;
+    let mut n = 0;
+    while gone.elapsed() < outage() {
+        let id = format!("evt_outage_{n}");
+        let told = event(&id, "customer.subscription.updated", subject.clone());
+        let _ = tell(&stage, &told).await.is(200);
+        let answer = subscribe(&buyer, "professional", "pm_card_visa").await;
+        answer.problem(503, "dependency_unavailable");
+        let wait: u64 = answer.header("retry-after").parse().expect("seconds");
+        assert!((1..=60).contains(&wait), "{wait}");
+        let library = json!({ "name": format!("Meanwhile {n}") });
+        let _ = api.post("/v1/libraries", &library).await.is(201);
+        n += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(n > 2, "it was hardly asked while it was down");
     stage.faults().down(false);
+    let back = Instant::now();
     until_shown(&api, 60, "it converges", |shown| {
         shown["cancel_at_period_end"] == true
     })
     .await;
+    // Who asks again joins what is under way, or begins where it ended.
+    until(60, "it can be bought", async || {
+        let answer = subscribe(&buyer, "professional", "pm_card_visa").await;
+        assert!([201, 409, 503].contains(&answer.status), "{answer:?}");
+        answer.status == 201
+    })
+    .await;
+    all_projected(&stage.server, 60).await;
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(60), "converged after {took:?}");
+    assert_eq!(count_of(&api, "subscription.changed").await, changes + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

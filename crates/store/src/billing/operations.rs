@@ -23,6 +23,7 @@ fn operation_of(row: &QueryResult) -> Result<Operation, StoreError> {
         fence: count(TABLE, "fence", column(row, "fence")?)?,
         created_at: column(row, "created_at")?,
         leased_until: column(row, "leased_until")?,
+        unanswered: column(row, "unanswered")?,
     })
 }
 
@@ -52,8 +53,8 @@ impl OperationsTx for WriteTx {
     async fn begin_operation(&mut self, operation: &Operation) -> Result<bool, StoreError> {
         const BEGIN: &str =
             "INSERT INTO billing_operations (workspace_id, id, lane, kind, request, attempt, fence,
-                leased_until, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+                leased_until, created_at, unanswered)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
         let request = serde_json::to_string(&operation.request)
             .map_err(|e| corrupt(TABLE, "request", operation.id, e))?;
         let values = [
@@ -66,14 +67,15 @@ impl OperationsTx for WriteTx {
             operation.fence.cast_signed().into(),
             operation.leased_until.into(),
             operation.created_at.into(),
+            operation.unanswered.into(),
         ];
         Ok(execute(&self.tx, "begin an operation", BEGIN, values).await? == 1)
     }
 
     async fn live_operation(&mut self, lane: Lane) -> Result<Option<Operation>, StoreError> {
         const LIVE: &str =
-            "SELECT id, request, attempt, fence, created_at, leased_until FROM billing_operations
-            WHERE workspace_id = $1 AND lane = $2 AND outcome IS NULL";
+            "SELECT id, request, attempt, fence, created_at, leased_until, unanswered
+            FROM billing_operations WHERE workspace_id = $1 AND lane = $2 AND outcome IS NULL";
         let values = [self.scope.workspace().uuid().into(), lane.as_str().into()];
         let rows = query(&self.tx, "look for an operation", LIVE, values).await?;
         rows.first().map(operation_of).transpose()
@@ -86,7 +88,7 @@ impl OperationsTx for WriteTx {
     ) -> Result<Option<Operation>, StoreError> {
         const TAKE: &str = "UPDATE billing_operations SET leased_until = $4, fence = fence + 1
             WHERE workspace_id = $1 AND id = $2 AND outcome IS NULL AND leased_until <= $3
-            RETURNING id, request, attempt, fence, created_at, leased_until";
+            RETURNING id, request, attempt, fence, created_at, leased_until, unanswered";
         let values = [
             self.scope.workspace().uuid().into(),
             id.uuid().into(),
@@ -102,7 +104,7 @@ impl OperationsTx for WriteTx {
         operation: &Operation,
         leased_until: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let set = "attempt = attempt + 1, leased_until = $4";
+        let set = "attempt = attempt + 1, leased_until = $4, unanswered = FALSE";
         self.change_operation("begin an attempt", operation, set, [leased_until.into()])
             .await
     }
@@ -112,7 +114,7 @@ impl OperationsTx for WriteTx {
         operation: &Operation,
         until: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let set = "leased_until = $4";
+        let set = "leased_until = $4, unanswered = TRUE";
         self.change_operation("put an operation down", operation, set, [until.into()])
             .await
     }

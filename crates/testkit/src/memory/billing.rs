@@ -620,6 +620,7 @@ impl OperationsTx for MemoryTx {
         let done = ours.map(|(row, _)| {
             row.attempt += 1;
             row.leased_until = leased_until;
+            row.unanswered = false;
         });
         Ok(done.is_some())
     }
@@ -630,7 +631,11 @@ impl OperationsTx for MemoryTx {
         until: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let ours = ours(self, "put an operation down", operation)?;
-        Ok(ours.map(|(row, _)| row.leased_until = until).is_some())
+        let done = ours.map(|(row, _)| {
+            row.leased_until = until;
+            row.unanswered = true;
+        });
+        Ok(done.is_some())
     }
 
     async fn end_operation(
