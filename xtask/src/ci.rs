@@ -57,7 +57,9 @@ fn cargo_deny() -> Result<PathBuf, Failure> {
     });
     if !is_pinned {
         let mut install = cargo();
-        install.args(["install", "--locked", "--force", "--version", CARGO_DENY]);
+        // Unoptimised it is built in half the time, and it runs once.
+        install.args(["install", "--locked", "--force", "--debug"]);
+        install.args(["--version", CARGO_DENY]);
         run(install.arg("--root").arg(&tools).arg("cargo-deny"))?;
     }
     Ok(binary)

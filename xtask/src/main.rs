@@ -98,6 +98,9 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
         let mut command = cargo();
         command.args(["test", "--workspace", "--no-fail-fast"]);
         command.args(select).args(args);
+        if std::env::var_os("RUST_TEST_THREADS").is_none() {
+            command.env("RUST_TEST_THREADS", test_threads().to_string());
+        }
         command.env("RAWDRIVE_TEST_POSTGRES_URL", servers.postgres_url());
         command.env("RAWDRIVE_TEST_PGBOUNCER_URL", servers.pgbouncer_url());
         command.env("RAWDRIVE_TEST_REDIS_URL", servers.redis_url());
@@ -127,6 +130,11 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
     } else {
         Err(Failure::new(format!("failed: {}", failed.join(", "))))
     }
+}
+
+/// Twice the cores: a test against a server waits for half of its time, for leases, intervals and answers.
+fn test_threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// What selects the black-box tests alone.

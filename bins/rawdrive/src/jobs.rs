@@ -84,24 +84,24 @@ impl<M: Mailer> Runner<M> {
 
     /// One round; whether there was anything to do.
     async fn round(&self) -> Result<bool, StoreError> {
+        // One workspace whose rows cannot be read holds up no other's, nor their jobs.
         for workspace in self.store.workspaces_with_overdue_holds().await? {
-            let mut tx = self
-                .store
-                .begin_despite_read_only(&job_scope(workspace), Release::System)
-                .await?;
-            let expired = rawdrive_usage::expire_overdue(&mut tx, self.store.ambient()).await?;
-            tx.commit().await?;
-            tracing::info!(%workspace, expired, "expired overdue holds");
+            match self.expire_holds(workspace).await {
+                Ok(expired) => tracing::info!(%workspace, expired, "expired overdue holds"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, %workspace, "failed to expire overdue holds")
+                }
+            }
         }
         for workspace in self.store.workspaces_with_expired_invitations().await? {
-            let mut tx = self
-                .store
-                .begin_despite_read_only(&job_scope(workspace), Release::System)
-                .await?;
-            let expired =
-                rawdrive_identity::sweep_invitations(&mut tx, self.store.ambient()).await?;
-            tx.commit().await?;
-            tracing::info!(%workspace, expired, "gave back the seats of expired invitations");
+            match self.expire_invitations(workspace).await {
+                Ok(expired) => {
+                    tracing::info!(%workspace, expired, "gave back the seats of expired invitations")
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, %workspace, "failed to give back the seats of expired invitations")
+                }
+            }
         }
         // A whole batch at once: were it one after the other, a mail server that hangs would outlast the lease of
         // what waits behind it.
@@ -110,6 +110,26 @@ impl<M: Mailer> Runner<M> {
         let jobs = self.store.lease_jobs(BATCH, LEASE).await?;
         try_join_all(jobs.iter().map(|job| self.see_to_job(job))).await?;
         Ok(!jobs.is_empty() || !requests.is_empty())
+    }
+
+    async fn expire_holds(&self, workspace: WorkspaceId) -> Result<usize, StoreError> {
+        let mut tx = self
+            .store
+            .begin_despite_read_only(&job_scope(workspace), Release::System)
+            .await?;
+        let expired = rawdrive_usage::expire_overdue(&mut tx, self.store.ambient()).await?;
+        tx.commit().await?;
+        Ok(expired)
+    }
+
+    async fn expire_invitations(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
+        let mut tx = self
+            .store
+            .begin_despite_read_only(&job_scope(workspace), Release::System)
+            .await?;
+        let expired = rawdrive_identity::sweep_invitations(&mut tx, self.store.ambient()).await?;
+        tx.commit().await?;
+        Ok(expired)
     }
 
     async fn see_to_request(&self, request: &ProofRequest) -> Result<(), StoreError> {

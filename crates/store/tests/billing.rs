@@ -397,6 +397,40 @@ async fn one_operation_of_a_lane_lives_at_a_time_and_the_fence_says_whose_it_is(
 }
 
 #[tokio::test]
+async fn what_a_dead_server_had_leased_is_free_at_once_and_lost_to_it() {
+    let house = House::open().await;
+    let scope = house.workspace().await;
+    let driven = operation(&house, 1);
+    let mut tx = house.store.begin_billing(&scope).await.unwrap();
+    assert!(tx.begin_operation(&driven).await.unwrap());
+    tx.commit().await.unwrap();
+    receive(&house.store, &event("evt_1")).await;
+    let leased = house.lease().await.unwrap();
+    assert_eq!(house.lease().await, None);
+
+    assert_eq!(house.store.expire_leases_of_dead_server().await.unwrap(), 2);
+    assert_eq!(
+        house.store.abandoned_operations(9).await.unwrap(),
+        [(scope.workspace(), driven.id)]
+    );
+    let again = house.lease().await.unwrap();
+    assert_eq!((again.fence, again.attempts), (2, 2));
+    assert!(!house.store.retry(&leased, LEASE, "late").await.unwrap());
+    // What has ended, and what nobody holds, stays as it is.
+    assert!(house.store.retry(&again, LEASE, "later").await.unwrap());
+    let until = house.surroundings.ambient().lease_now() + LEASE;
+    let mut tx = house.store.begin_billing(&scope).await.unwrap();
+    let taken = tx.take_up(driven.id, until).await.unwrap().unwrap();
+    let outcome = OperationOutcome::Customer {
+        customer: cus("cus_1"),
+    };
+    assert!(tx.end_operation(&taken, &outcome).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(house.store.expire_leases_of_dead_server().await.unwrap(), 0);
+    assert_eq!(house.lease().await, None, "it is tried again later");
+}
+
+#[tokio::test]
 async fn an_effect_is_had_once_and_a_rolled_back_one_is_not_had() {
     let house = House::open().await;
     let [scope, other] = [house.workspace().await, house.workspace().await];

@@ -182,11 +182,11 @@ async fn a_frozen_server_is_waited_for_once() {
     live.publish(workspace(1), vec![level(2, 2, 0)]).await;
     let first = began.elapsed();
     assert!(
-        first < MIRROR_PATIENCE + Duration::from_millis(200),
+        first < MIRROR_PATIENCE + Duration::from_secs(2),
         "{first:?}"
     );
     // The writer gives up as the publisher does: which of the two is first, nobody says.
-    while live.answers() && began.elapsed() < 2 * MIRROR_PATIENCE {
+    while live.answers() && began.elapsed() < 20 * MIRROR_PATIENCE {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!live.answers());
@@ -199,7 +199,8 @@ async fn a_frozen_server_is_waited_for_once() {
         );
     }
     let others = began.elapsed();
-    assert!(others < Duration::from_millis(200), "{others:?}");
+    // Were it waited for, each would take its patience.
+    assert!(others < 10 * MIRROR_PATIENCE, "{others:?}");
     // Nor does connecting to it take for ever.
     let began = Instant::now();
     republisher.step().await;
