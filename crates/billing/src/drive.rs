@@ -337,6 +337,11 @@ async fn end_left(
         .cancel(&left.id, CancelWhen::Now, &left.metadata, &key)
         .await;
     match ended {
+        // Its payer was faster: another beside it would be charged too.
+        Ok(paid) if !paid.status.is_final() => Err(GatewayError::Rejected {
+            code: "paid_meanwhile".to_owned(),
+            message: "an earlier subscription was paid meanwhile".to_owned(),
+        }),
         // It has expired meanwhile.
         Err(GatewayError::Rejected { .. } | GatewayError::NotFound) | Ok(_) => Ok(()),
         Err(error) => Err(error),

@@ -350,7 +350,9 @@ pub trait PaymentGateway: Send + Sync {
         &self,
         request: &PreviewRequest,
     ) -> impl Future<Output = Result<ChargePreview, GatewayError>> + Send;
-    /// Ends a subscription. One that has ended already is answered as it is.
+    /// Ends a subscription. One that has ended already is answered as it is. One that waits for its first payment
+    /// takes the invoice with it, which nobody can pay any more; where it was paid meanwhile, it is answered as it
+    /// has become.
     fn cancel(
         &self,
         id: &SubscriptionId,

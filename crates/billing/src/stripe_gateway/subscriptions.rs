@@ -411,6 +411,9 @@ impl StripeGateway {
             }
             CancelWhen::Now => {
                 self.mark(within, id, None, metadata, key).await?;
+                if let Some(over) = self.withdraw_first(within, found, key).await? {
+                    return Ok(over);
+                }
                 let cancel = CancelSubscription::new(segment(id.as_str())?)
                     .invoice_now(false)
                     .prorate(false)
@@ -420,6 +423,27 @@ impl StripeGateway {
                 self.complete(within, ended).await
             }
         }
+    }
+
+    /// Withdraws the first invoice of a subscription that waits for it to be paid: ended as it is, Stripe would go on
+    /// to take the money from whoever confirms the payment. That ends the subscription as well; where the payment was
+    /// faster, it is answered as it has become.
+    async fn withdraw_first(
+        &self,
+        within: Deadline,
+        found: &Found,
+        key: &IdempotencyKey,
+    ) -> Result<Option<SubscriptionSnapshot>, GatewayError> {
+        let snapshot = &found.snapshot;
+        let Some(invoice) = &snapshot.latest_invoice else {
+            return Ok(None);
+        };
+        if snapshot.status != SubscriptionStatus::Incomplete {
+            return Ok(None);
+        }
+        self.void(within, invoice, key).await?;
+        let now = self.must_find(within, &snapshot.id).await?.snapshot;
+        Ok((now.status != SubscriptionStatus::Incomplete).then_some(now))
     }
 
     pub(super) async fn resume_subscription(

@@ -310,12 +310,26 @@ pub async fn a_declined_card_is_an_outcome<S: GatewaySubject>(s: &S) {
             .unwrap()
             .unwrap();
         assert!(invoice.first_failed_at().is_some(), "{invoice:?}");
-        let ended = s
-            .gateway()
-            .cancel(&left.id, CancelWhen::Now, &left.metadata, &key(s))
-            .await;
-        assert!(ended.unwrap().status.is_final());
+        ends_with_its_invoice(s, &left).await;
     }
+}
+
+/// What waits for its first payment ends with the invoice: nobody can pay it any more.
+async fn ends_with_its_invoice<S: GatewaySubject>(s: &S, left: &SubscriptionSnapshot) {
+    let ended = s
+        .gateway()
+        .cancel(&left.id, CancelWhen::Now, &left.metadata, &key(s))
+        .await;
+    assert!(ended.unwrap().status.is_final());
+    let id = left.latest_invoice.as_ref().unwrap();
+    let invoice = s.gateway().invoice(id).await.unwrap().unwrap();
+    assert_eq!(invoice.status, InvoiceStatus::Void, "{invoice:?}");
+    assert!(invoice.voided_at.is_some());
+    let waits = s.gateway().waits_for(id).await.unwrap();
+    assert!(
+        !matches!(waits, Some(Outcome::ActionRequired { .. })),
+        "{waits:?}"
+    );
 }
 
 /// A payment that waits for its payer is an outcome, and says so again when it is asked; its secret is not shown.
@@ -336,15 +350,13 @@ pub async fn a_payment_to_confirm_is_an_outcome<S: GatewaySubject>(s: &S) {
     assert!(!secret.is_empty() && !shown.contains(secret));
     let left = left.unwrap();
     assert_eq!(left.status, SubscriptionStatus::Incomplete);
-    let waits = s
-        .gateway()
-        .waits_for(&left.latest_invoice.unwrap())
-        .await
-        .unwrap();
+    let invoice = left.latest_invoice.as_ref().unwrap();
+    let waits = s.gateway().waits_for(invoice).await.unwrap();
     assert!(
         matches!(waits, Some(Outcome::ActionRequired { .. })),
         "{waits:?}"
     );
+    ends_with_its_invoice(s, &left).await;
 }
 
 /// A trial can do without a means of paying, and charges nothing.
