@@ -443,6 +443,40 @@ async fn a_refused_card_is_an_outcome_where_a_card_was_asked_for() {
 }
 
 #[tokio::test]
+async fn what_was_paid_while_it_was_being_ended_is_not_ended() {
+    let subscription = |status: &str| {
+        let body = format!(
+            r#"{{"id": "sub_1", "customer": "cus_1", "status": "{status}", "created": 1, "latest_invoice": "in_1"}}"#
+        );
+        answer(200, &body)
+    };
+    let paid =
+        r#"{"type": "invalid_request_error", "code": "invoice_not_editable", "message": "paid"}"#;
+    let script = Script::play([
+        subscription("incomplete"),
+        subscription("incomplete"),
+        refusal(400, paid),
+        subscription("active"),
+    ])
+    .await;
+    let id = "sub_1".parse().unwrap();
+    let ended = script
+        .gateway()
+        .cancel(&id, CancelWhen::Now, &Metadata::default(), &key())
+        .await
+        .unwrap();
+    assert_eq!(ended.status.as_str(), "active");
+    let seen = script.seen();
+    let lines: Vec<_> = seen.iter().filter_map(|s| s.head.lines().next()).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(
+        lines[2].starts_with("POST /v1/invoices/in_1/void "),
+        "{lines:?}"
+    );
+    assert!(!lines.iter().any(|l| l.starts_with("DELETE")), "{lines:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_read_proves_nothing_and_repeats_nothing() {
     for body in [
         "",
