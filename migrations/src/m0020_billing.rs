@@ -122,6 +122,7 @@ const TENANT: &[&str] = &[
         lane TEXT NOT NULL,
         kind TEXT NOT NULL,
         request TEXT NOT NULL,
+        actor TEXT NOT NULL,
         attempt {int} NOT NULL,
         fence {int} NOT NULL,
         leased_until {time} NOT NULL,

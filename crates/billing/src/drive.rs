@@ -77,6 +77,7 @@ pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
     let operation = Operation {
         id,
         request,
+        actor: scope.actor(),
         attempt: 1,
         fence: 1,
         created_at: billing.ambient.now(),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use rawdrive_tenancy_core::Actor;
 use rawdrive_tenancy_core::id::{OperationId, TypedId as _};
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +180,8 @@ pub struct Operation {
     pub id: OperationId,
     /// What is asked for.
     pub request: OperationRequest,
+    /// Who asked for it: what comes of it was their doing.
+    pub actor: Actor,
     /// 1, 2, 3 …: each has a key of its own, and follows only when the one before can say nothing more.
     pub attempt: u32,
     /// How often somebody took it up: who writes with an older number has lost it.

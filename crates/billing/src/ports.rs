@@ -15,7 +15,7 @@ use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 use serde::{Deserialize, Serialize};
 
@@ -231,6 +231,12 @@ pub trait BillingDirectory: Send + Sync {
         &self,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<(WorkspaceId, OperationId)>, StoreError>> + Send;
+    /// Who asked for an operation; nothing where it has ended, or there is none.
+    fn actor_of(
+        &self,
+        workspace: WorkspaceId,
+        operation: OperationId,
+    ) -> impl Future<Output = Result<Option<Actor>, StoreError>> + Send;
     /// Every price that was ever sold.
     fn sold_prices(&self) -> impl Future<Output = Result<Vec<SoldPrice>, StoreError>> + Send;
     /// Notes a price; one that is noted stays as it is.

@@ -164,8 +164,9 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
     let Some(workspace) = store.workspace_of(customer).await? else {
         return park(billing, dirty, customer).await;
     };
+    let scope = acting(billing, workspace, &fetched).await?;
     let book = book(billing).await?;
-    let mut tx = store.begin_billing(&scope(workspace)).await?;
+    let mut tx = store.begin_billing(&scope).await?;
     let lens = Lens {
         book: &book,
         catalogue: &billing.catalogue,
@@ -179,6 +180,28 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
     }
     tx.commit().await?;
     Ok(Step::Projected)
+}
+
+/// Whose doing it is: theirs who asked for the operation that is changing it, and otherwise nobody's of the workspace.
+async fn acting<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    workspace: WorkspaceId,
+    fetched: &Fetched,
+) -> Result<WorkspaceScope, StoreError> {
+    let system = scope(workspace);
+    let Fetched::Subscription(snapshot) = fetched else {
+        return Ok(system);
+    };
+    let Some(operation) = snapshot.metadata.operation() else {
+        return Ok(system);
+    };
+    let actor = billing.store.actor_of(workspace, operation).await?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the operation was begun in this workspace, by whom its row names"
+    )]
+    let theirs = actor.map(|actor| system.on_behalf_of(actor));
+    Ok(theirs.unwrap_or(system))
 }
 
 async fn fetch(

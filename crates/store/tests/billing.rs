@@ -21,7 +21,7 @@ use rawdrive_identity::{Currency, WorkspaceName};
 use rawdrive_plans::{Catalogue, Interval, PlansTx as _, Slug};
 use rawdrive_store::{Release, Store, Url};
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, Commit as _, StoreError, WorkspaceScope};
 use rawdrive_testkit::{Card, MemoryGateway, Surroundings, scope};
 use tempfile::TempDir;
 
@@ -318,6 +318,7 @@ fn operation(house: &House, id: u64) -> Operation {
             email: None,
             metadata: Metadata::default(),
         }),
+        actor: Actor::User(ambient.id()),
         attempt: 1,
         fence: 1,
         created_at: ambient.now(),

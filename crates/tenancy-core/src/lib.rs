@@ -26,7 +26,9 @@ pub mod scope;
 
 pub use ambient::Ambient;
 pub use error::StoreError;
-pub use scope::{Actor, KeyGrant, LinkGrant, Membership, Role, SystemReason, WorkspaceScope};
+pub use scope::{
+    Actor, KeyGrant, LinkGrant, Membership, Role, SystemReason, UnknownActor, WorkspaceScope,
+};
 
 /// A transaction that stands only when it is committed; dropping it rolls back.
 pub trait Commit: Send {

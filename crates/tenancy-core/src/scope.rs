@@ -82,6 +82,16 @@ impl SystemReason {
             Self::Doctor => "doctor",
         }
     }
+
+    const ALL: [Self; 7] = [
+        Self::SignUp,
+        Self::SignIn,
+        Self::Authenticate,
+        Self::AcceptInvitation,
+        Self::Job,
+        Self::Operator,
+        Self::Doctor,
+    ];
 }
 
 /// Who did it, as audit and ledger record it.
@@ -105,6 +115,26 @@ impl fmt::Display for Actor {
             Self::Client(id) => id.fmt(f),
             Self::System(reason) => write!(f, "system:{}", reason.as_str()),
         }
+    }
+}
+
+/// A text that names nobody who acts.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected an id of a user, a key or a client, or system: and a reason")]
+pub struct UnknownActor;
+
+impl FromStr for Actor {
+    type Err = UnknownActor;
+    fn from_str(text: &str) -> Result<Self, UnknownActor> {
+        if let Some(reason) = text.strip_prefix("system:") {
+            let mut all = SystemReason::ALL.into_iter();
+            let known = all.find(|r| r.as_str() == reason);
+            return known.map(Self::System).ok_or(UnknownActor);
+        }
+        let user = text.parse().map(Self::User);
+        let key = |_| text.parse().map(Self::Key);
+        let client = |_| text.parse().map(Self::Client);
+        user.or_else(key).or_else(client).map_err(|_| UnknownActor)
     }
 }
 
@@ -280,6 +310,13 @@ impl WorkspaceScope {
         }
     }
 
+    /// The same workspace, where what somebody has asked for is carried out later: they are who did it. Loud on
+    /// purpose, as [`WorkspaceScope::for_system`].
+    #[must_use]
+    pub const fn on_behalf_of(self, actor: Actor) -> Self {
+        Self { actor, ..self }
+    }
+
     /// The workspace.
     #[must_use]
     pub const fn workspace(&self) -> WorkspaceId {
@@ -290,5 +327,32 @@ impl WorkspaceScope {
     #[must_use]
     pub const fn actor(&self) -> Actor {
         self.actor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::TypedId as _;
+
+    #[test]
+    fn who_acts_is_read_as_it_is_written() {
+        let id = Uuid::from_u128(7);
+        let people = [
+            Actor::User(UserId::from_uuid(id)),
+            Actor::Key(ApiKeyId::from_uuid(id)),
+            Actor::Client(ClientId::from_uuid(id)),
+        ];
+        for actor in people
+            .into_iter()
+            .chain(SystemReason::ALL.map(Actor::System))
+        {
+            assert_eq!(actor.to_string().parse(), Ok(actor));
+        }
+        for text in ["", "usr_", "system:", "system:nobody", "ws_1", "job"] {
+            assert_eq!(text.parse::<Actor>(), Err(UnknownActor), "{text}");
+        }
     }
 }

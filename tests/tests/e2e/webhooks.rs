@@ -278,6 +278,55 @@ async fn while_stripe_is_down_webhooks_are_taken_and_later_everything_is_as_stri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asked_for_a_change_is_who_made_it_and_what_stripe_did_by_itself_is_nobodys() {
+    let stage = Stage::start().await;
+    let (ada, _) = stage.owner("responsible").await;
+    let by_whom = async || {
+        let entries = ada.list_all("/v1/workspace/audit", 100).await;
+        let of_plan = entries.into_iter().filter(|entry| {
+            let action = entry["action"].as_str().expect("an action");
+            action.starts_with("subscription.") || action == "plan.changed"
+        });
+        let told = of_plan.map(|entry| (entry["action"].clone(), entry["actor"].clone()));
+        told.collect::<Vec<_>>()
+    };
+    let _ = subscribe(&ada, "professional", "pm_card_visa")
+        .await
+        .is(201);
+    stage.settled().await;
+    let subscribed = by_whom().await;
+    assert_eq!(subscribed.len(), 2, "{subscribed:?}");
+    assert!(
+        subscribed.iter().all(|(_, actor)| *actor == ada.user_id),
+        "{subscribed:?}"
+    );
+    let key = stage.key_of(&ada).await;
+    let _ = key
+        .post(
+            "/v1/billing/subscription/cancel",
+            &json!({ "at_period_end": true }),
+        )
+        .await
+        .is(200);
+    stage.settled().await;
+    let own = stage.subscriptions(&stage.customer(&ada)).remove(0);
+    let path = format!("/v1/subscriptions/{}", own["id"].as_str().expect("an id"));
+    let _ = stage
+        .stripe(&path, &[("cancel_at_period_end", "false")])
+        .await;
+    stage.settled().await;
+    let all = by_whom().await;
+    let actors: Vec<_> = all.iter().map(|(_, actor)| actor.clone()).collect();
+    let [outside, by_key, ..] = &actors[..] else {
+        panic!("{all:?}")
+    };
+    assert_eq!(all.len(), 4, "{all:?}");
+    assert_eq!(outside, "system:job");
+    let by_key = by_key.as_str().expect("a text");
+    assert!(by_key.starts_with("key_"), "{by_key}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_kill() {
     let stage = Stage::start().await;
     let (ada, api) = stage.subscriber("survives", "professional").await;

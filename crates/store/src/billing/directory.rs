@@ -1,11 +1,12 @@
 //! What the billing worker may know across workspaces, and the prices of the installation.
 
 use rawdrive_billing::{Billed, BillingDirectory, Currency, CustomerId, SoldPrice};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{OperationId, TypedId, WorkspaceId};
+use rawdrive_tenancy_core::{Actor, StoreError};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
+use super::operations::actor_of;
 use super::{id_of, sold_of};
 use crate::connection::{Conn, Reach, Tx};
 use crate::scope::{column, corrupt, execute, query};
@@ -114,6 +115,19 @@ impl BillingDirectory for Store {
             Ok((workspace_in(row)?, id))
         };
         rows.iter().map(operation).collect()
+    }
+
+    async fn actor_of(
+        &self,
+        workspace: WorkspaceId,
+        operation: OperationId,
+    ) -> Result<Option<Actor>, StoreError> {
+        const ACTOR: &str = "SELECT actor FROM billing_operations
+            WHERE workspace_id = $1 AND id = $2 AND outcome IS NULL";
+        let reads = self.reads(Reach::Workspace(workspace));
+        let values = [workspace.uuid().into(), operation.uuid().into()];
+        let rows = query(&reads, "look for who asked", ACTOR, values).await?;
+        rows.first().map(actor_of).transpose()
     }
 
     async fn sold_prices(&self) -> Result<Vec<SoldPrice>, StoreError> {

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_billing::{Lane, Operation, OperationOutcome, OperationsTx};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{OperationId, TypedId};
+use rawdrive_tenancy_core::{Actor, StoreError};
 use sea_orm::QueryResult;
 
 use super::of_json;
@@ -12,6 +12,14 @@ use crate::store::WriteTx;
 
 const TABLE: &str = "billing_operations";
 
+/// The row's `actor`.
+pub(super) fn actor_of(row: &QueryResult) -> Result<Actor, StoreError> {
+    let actor: String = column(row, "actor")?;
+    actor
+        .parse()
+        .map_err(|e| corrupt(TABLE, "actor", &actor, e))
+}
+
 fn operation_of(row: &QueryResult) -> Result<Operation, StoreError> {
     let id = OperationId::from_uuid(column(row, "id")?);
     let request: String = column(row, "request")?;
@@ -19,6 +27,7 @@ fn operation_of(row: &QueryResult) -> Result<Operation, StoreError> {
     Ok(Operation {
         id,
         request: of_json(TABLE, "request", &id.to_string(), &request)?,
+        actor: actor_of(row)?,
         attempt: u32::try_from(attempt).map_err(|e| corrupt(TABLE, "attempt", id, e))?,
         fence: count(TABLE, "fence", column(row, "fence")?)?,
         created_at: column(row, "created_at")?,
@@ -53,8 +62,8 @@ impl OperationsTx for WriteTx {
     async fn begin_operation(&mut self, operation: &Operation) -> Result<bool, StoreError> {
         const BEGIN: &str =
             "INSERT INTO billing_operations (workspace_id, id, lane, kind, request, attempt, fence,
-                leased_until, created_at, unanswered)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+                leased_until, created_at, unanswered, actor)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
         let request = serde_json::to_string(&operation.request)
             .map_err(|e| corrupt(TABLE, "request", operation.id, e))?;
         let values = [
@@ -68,13 +77,14 @@ impl OperationsTx for WriteTx {
             operation.leased_until.into(),
             operation.created_at.into(),
             operation.unanswered.into(),
+            operation.actor.to_string().into(),
         ];
         Ok(execute(&self.tx, "begin an operation", BEGIN, values).await? == 1)
     }
 
     async fn live_operation(&mut self, lane: Lane) -> Result<Option<Operation>, StoreError> {
         const LIVE: &str =
-            "SELECT id, request, attempt, fence, created_at, leased_until, unanswered
+            "SELECT id, request, actor, attempt, fence, created_at, leased_until, unanswered
             FROM billing_operations WHERE workspace_id = $1 AND lane = $2 AND outcome IS NULL";
         let values = [self.scope.workspace().uuid().into(), lane.as_str().into()];
         let rows = query(&self.tx, "look for an operation", LIVE, values).await?;
@@ -88,7 +98,7 @@ impl OperationsTx for WriteTx {
     ) -> Result<Option<Operation>, StoreError> {
         const TAKE: &str = "UPDATE billing_operations SET leased_until = $4, fence = fence + 1
             WHERE workspace_id = $1 AND id = $2 AND outcome IS NULL AND leased_until <= $3
-            RETURNING id, request, attempt, fence, created_at, leased_until, unanswered";
+            RETURNING id, request, actor, attempt, fence, created_at, leased_until, unanswered";
         let values = [
             self.scope.workspace().uuid().into(),
             id.uuid().into(),

@@ -12,7 +12,7 @@ use rawdrive_billing::{
 };
 use rawdrive_plans::{Catalogue, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, StoreError, WorkspaceScope};
 
 use super::{MemoryStore, MemoryTx, State};
 use crate::fault::{Fault, unavailable};
@@ -428,6 +428,18 @@ impl BillingDirectory for MemoryStore {
                 left.map(|(operation, _)| (*workspace, operation.id))
             });
             all.take(limit as usize).collect()
+        })
+    }
+
+    async fn actor_of(
+        &self,
+        workspace: WorkspaceId,
+        operation: OperationId,
+    ) -> Result<Option<Actor>, StoreError> {
+        self.look("look for who asked", |state| {
+            let found = state.workspaces.get(&workspace)?;
+            let (operation, ended) = found.billing.operations.get(&operation)?;
+            ended.is_none().then_some(operation.actor)
         })
     }
 
