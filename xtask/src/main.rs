@@ -143,10 +143,17 @@ const BLACK_BOX: &[&str] = &["--test", "e2e"];
 /// What the product runs on, as `tests/src/backend.rs` reads it.
 const BACKENDS: [&str; 4] = ["sqlite", "postgres", "postgres-redis", "pgbouncer-redis"];
 
-/// The cargo that runs us, at the workspace's root.
+/// The cargo that runs us, at the workspace's root. What it has told us about our own package is not for those that it
+/// builds now: build scripts look at it, and would run again after each build by hand.
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace_root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

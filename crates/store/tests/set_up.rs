@@ -48,6 +48,34 @@ async fn a_role_that_is_not_bound_is_refused() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_too_old_is_refused_and_says_which_is_wanted() {
+    let database = Database::new(Engine::Postgres).await;
+    let url = Url::parse(&database.url_for(&app_role())).unwrap();
+    let store = open(&url).await.unwrap();
+    store.close().await.unwrap();
+    // There is one PostgreSQL here: this database's says that it is another.
+    let mut superuser = database.connect_as_superuser().await;
+    for sql in [
+        "CREATE SCHEMA old",
+        "GRANT USAGE ON SCHEMA old TO PUBLIC",
+        "CREATE FUNCTION old.current_setting(text) RETURNS text LANGUAGE sql STABLE AS $$
+            SELECT CASE $1 WHEN 'server_version' THEN '13.21' WHEN 'server_version_num' THEN '130021'
+                ELSE pg_catalog.current_setting($1) END $$",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = old, pg_catalog, public',
+            current_database()); END $$",
+    ] {
+        superuser.execute(sql).await.unwrap();
+    }
+    let refused = open(&url).await.unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::TooOld { found, wanted: 14 } if found == "13.21"),
+        "{refused:?}"
+    );
+    let told = refused.to_string();
+    assert!(told.contains("13.21") && told.contains("14"), "{told}");
+}
+
+#[tokio::test]
 async fn a_schema_that_is_behind_is_refused_and_named() {
     let blank = Blank::new().await;
     let url = Url::parse(&blank.url_for(&owner_role())).unwrap();

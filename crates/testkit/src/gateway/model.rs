@@ -428,7 +428,8 @@ impl Model {
         if row.status.is_final() {
             return;
         }
-        row.status = if row.status == SubscriptionStatus::Incomplete {
+        let was_incomplete = row.status == SubscriptionStatus::Incomplete;
+        row.status = if was_incomplete {
             SubscriptionStatus::IncompleteExpired
         } else {
             SubscriptionStatus::Canceled
@@ -446,6 +447,10 @@ impl Model {
             .map(|i| i.id.clone())
             .collect();
         for invoice in open {
+            if was_incomplete {
+                self.void(&invoice);
+                continue;
+            }
             let row = self.invoices.get_mut(&invoice).expect("it was listed");
             // What is owed is not tried any more; it stays open, as at Stripe.
             row.next_attempt = None;
