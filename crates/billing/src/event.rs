@@ -128,7 +128,11 @@ impl EventEnvelope {
     /// No JSON object, or one without an id or a type.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoEvent> {
         let event: Value = serde_json::from_slice(bytes).map_err(|_| NoEvent("it is no JSON"))?;
-        let text = |value: &Value| value.as_str().map(str::to_owned);
+        // No database keeps a NUL in a text, and nothing of the provider's has one.
+        let text = |value: &Value| {
+            let text = value.as_str().filter(|text| !text.contains('\0'));
+            text.map(str::to_owned)
+        };
         let id = text(&event["id"])
             .and_then(|id| id.parse().ok())
             .ok_or(NoEvent("it has no id"))?;
@@ -268,6 +272,13 @@ mod tests {
         let event =
             json!({ "id": "evt_1", "type": kind, "livemode": false, "data": { "object": object } });
         envelope(&event).disposition(Some(false))
+    }
+
+    #[test]
+    fn a_text_that_no_database_keeps_is_none() {
+        let event = json!({ "id": "evt_1", "type": "x\u{0}y", "account": "acct\u{0}" });
+        let refused = EventEnvelope::parse(event.to_string().as_bytes());
+        assert_eq!(refused.unwrap_err(), NoEvent("it has no type"));
     }
 
     #[test]

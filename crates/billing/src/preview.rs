@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use rawdrive_plans::{Interval, Limit, Metric, Plan, PlansTx as _};
 use rawdrive_tenancy_core::WorkspaceScope;
 use rawdrive_tenancy_core::id::UserId;
@@ -228,10 +228,17 @@ impl ChangeFacts {
     }
 }
 
-/// The second from which a token counts the difference; nothing for a text that is no token.
-pub(crate) fn proration_date(token: &str) -> Option<DateTime<Utc>> {
-    let seconds = token.split_once('.')?.0.parse().ok()?;
-    DateTime::from_timestamp(seconds, 0)
+/// The second from which a token counts the difference. Whatever else it says, one that is older or newer than a token
+/// can be, or that is none, is of no facts that hold: nobody need be asked about its time.
+pub(crate) fn fresh_date(token: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, BillingError> {
+    let seconds = token.split_once('.').and_then(|(s, _)| s.parse().ok());
+    let date = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    // A second ahead: the token's time is in whole seconds, and clocks of servers differ.
+    let fresh = |date: &DateTime<Utc>| {
+        let age = now.signed_duration_since(*date);
+        age <= TOKEN_LIFE && age > TimeDelta::seconds(-5)
+    };
+    date.filter(fresh).ok_or(BillingError::PlanChangeStale)
 }
 
 /// Whether a token is of these facts.
@@ -240,18 +247,10 @@ pub(crate) fn check_token(
     scope: &WorkspaceScope,
     facts: &ChangeFacts,
     token: &str,
-    now: DateTime<Utc>,
 ) -> Result<(), BillingError> {
-    let age = now - facts.date;
-    // A second ahead: the token's time is in whole seconds, and clocks of servers differ.
-    let fresh = age <= TOKEN_LIFE && age > TimeDelta::seconds(-5);
     let ours = facts.token(key, scope);
-    let same = aws_lc_rs::constant_time::verify_slices_are_equal(ours.as_bytes(), token.as_bytes());
-    if fresh && same.is_ok() {
-        Ok(())
-    } else {
-        Err(BillingError::PlanChangeStale)
-    }
+    aws_lc_rs::constant_time::verify_slices_are_equal(ours.as_bytes(), token.as_bytes())
+        .map_err(|_| BillingError::PlanChangeStale)
 }
 
 async fn charge<S, G: PaymentGateway>(
@@ -284,7 +283,15 @@ async fn charge<S, G: PaymentGateway>(
         }
         // Nobody need be asked what a first subscription costs.
         _ => {
-            let now = billing.ambient.now();
+            // In whole seconds, as the provider counts.
+            let now = billing.ambient.now().trunc_subsecs(0);
+            if let Some(days) = known.trial_days(plan) {
+                return Ok(ChargePreview {
+                    now: Money::new(0, amount.currency),
+                    next: amount,
+                    next_at: now + TimeDelta::days(i64::from(days)),
+                });
+            }
             let anchor = Period::containing(now, Some(now));
             let next_at = match interval {
                 Interval::Month => anchor.end,

@@ -20,7 +20,7 @@ use crate::ids::{CustomerId, PaymentMethodId, PriceId};
 use crate::money::Currency;
 use crate::operation::{OperationOutcome, OperationRequest};
 use crate::ports::{Account, BillingStore, BillingTx as _, Payer, Subscription};
-use crate::preview::{ChangeFacts, PreviewKey, check_token, proration_date};
+use crate::preview::{ChangeFacts, PreviewKey, check_token, fresh_date};
 use crate::work::{Billing, book, project_object};
 
 /// Why a use case of billing came to nothing.
@@ -169,7 +169,7 @@ impl Known {
     }
 
     /// A workspace's first subscription may begin with a trial; a second does not.
-    fn trial_days(&self, plan: &Plan) -> Option<u16> {
+    pub(crate) fn trial_days(&self, plan: &Plan) -> Option<u16> {
         let is_first = self.subscriptions.iter().all(|s| {
             // One that never lived had no trial.
             s.snapshot.trial_end.is_none() && !s.snapshot.status.is_live()
@@ -354,10 +354,18 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
     let plan = newest(billing, &order.plan)?;
     let current = known.current()?;
     let now = billing.ambient.now();
-    let date = commit_token.map_or(now, |token| proration_date(token).unwrap_or(now));
-    let facts = ChangeFacts::gather(billing, scope, &known, &plan, order.interval, date).await?;
+    let date = match commit_token {
+        Some(token) => fresh_date(token, now)?,
+        None => now,
+    };
+    let facts = ChangeFacts::gather(billing, scope, &known, &plan, order.interval, date).await;
+    let facts = match (facts, commit_token) {
+        // The time that it was shown at is none of the current period, or its price is no more.
+        (Err(BillingError::Refused { .. }), Some(_)) => return Err(BillingError::PlanChangeStale),
+        (facts, _) => facts?,
+    };
     if let Some(token) = commit_token {
-        check_token(key, scope, &facts, token, now)?;
+        check_token(key, scope, &facts, token)?;
     }
     let Change::Price { price, timing } = facts.change() else {
         return cancel(billing, scope, CancelWhen::AtPeriodEnd).await;
@@ -389,10 +397,11 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
             (&now.snapshot.items, &now.snapshot.status)
                 == (&current.snapshot.items, &current.snapshot.status)
         });
-        if same {
-            Ok(())
-        } else {
-            Err(BillingError::PlanChangeStale)
+        match commit_token {
+            _ if same => Ok(()),
+            Some(_) => Err(BillingError::PlanChangeStale),
+            // Nobody was shown anything: somebody else was faster.
+            None => Err(BillingError::OperationInProgress),
         }
     };
     let ended = carry_out(billing, scope, still, |metadata| {

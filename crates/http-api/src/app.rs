@@ -325,7 +325,7 @@ impl App {
             }
             BillingError::Unavailable { retry_after } => Problem::new(
                 Code::DependencyUnavailable,
-                "The payment provider does not answer. What was asked for goes on by itself; ask again to join it.",
+                "The payment provider does not answer. What has begun goes on by itself, and asking again joins it.",
             )
             .retry_after(retry_after.as_secs().max(1)),
             error @ BillingError::NotConfigured => {

@@ -378,6 +378,8 @@ pub struct HeadDocument {
     closing: PointDocument,
     line_count: u64,
     metrics: Vec<TotalsDocument>,
+    // A document without the member is another document.
+    #[serde(deserialize_with = "Option::deserialize")]
     previous_digest: Option<String>,
     digest: String,
 }
@@ -451,9 +453,11 @@ pub struct LineDocument {
     kind: String,
     metric: String,
     counted_for: String,
+    #[serde(deserialize_with = "Option::deserialize")]
     period_start: Option<String>,
     quantity: i64,
     subject: String,
+    #[serde(deserialize_with = "Option::deserialize")]
     event_id: Option<String>,
     actor: String,
     occurred_at: String,

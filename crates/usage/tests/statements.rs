@@ -371,6 +371,27 @@ proptest! {
 }
 
 #[test]
+fn no_member_can_be_left_out_whatever_it_says() {
+    let ledger = ledger(5);
+    // The first month has none before it, a level no period and what was not reported no event: those say null.
+    for statement in &ledger.statements(at(NOW))[..2] {
+        let text = ledger.ndjson(statement);
+        for (line, whole) in text.iter().enumerate() {
+            let document: serde_json::Value = serde_json::from_str(whole).unwrap();
+            for name in document.as_object().unwrap().keys() {
+                let mut less = document.clone();
+                less.as_object_mut().unwrap().remove(name);
+                let mut changed = text.clone();
+                changed[line] = less.to_string();
+                let flaw = verify_statement(changed.join("\n").as_bytes());
+                let flaw = flaw.expect_err(&format!("line {line} has no {name}"));
+                assert_eq!(named(&flaw, statement.opening.seq), line, "{name}: {flaw}");
+            }
+        }
+    }
+}
+
+#[test]
 fn fields_may_stand_in_another_order_and_not_twice() {
     let ledger = ledger(5);
     let statement = &ledger.statements(at(NOW))[0];

@@ -26,6 +26,32 @@ async fn storage_limit(api: &Api) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preview_of_the_period_before_is_stale_and_no_conflict() {
+    let stage = Stage::start().await;
+    let (_, api) = stage.owner("late-to-commit").await;
+    // A preview lives for half an hour; this one's period ends within it.
+    let _ = subscribe(&api, "professional", "pm_card_visa")
+        .await
+        .is(201);
+    stage.turn(TimeDelta::days(27));
+    let ends = subscription(&api).await["current_period_end"].clone();
+    let ends: DateTime<Utc> = serde_json::from_value(ends).expect("a time");
+    stage.turn_to(ends - TimeDelta::minutes(5));
+    let mut body = json!({ "plan": "studio", "interval": "month" });
+    let seen = api.post("/v1/billing/subscription/preview", &body).await;
+    body["commit_token"] = seen.is(200).json()["commit_token"].clone();
+    stage.turn_to(ends + TimeDelta::minutes(10));
+    stage.settled().await;
+    api.patch("/v1/billing/subscription", &body)
+        .await
+        .problem(409, "plan_change_stale");
+    body["commit_token"] = json!("-99999999.aaaa");
+    api.patch("/v1/billing/subscription", &body)
+        .await
+        .problem(409, "plan_change_stale");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_is_active_with_its_answer_and_limits_follow_at_once() {
     let stage = Stage::start().await;
     let (ada, api) = stage.owner("ada").await;

@@ -145,6 +145,16 @@ async fn every_operation_is_allowed_or_402_as_the_table_says() {
     assert_eq!(access(&api).await, "read_only");
 
     no_gallery_goes_dark(&stage, &token, &things).await;
+    for asked in [
+        json!({ "feature": "custom_branding" }),
+        json!({ "metric": "storage_bytes", "amount": 1 }),
+    ] {
+        let check = api.post("/v1/entitlements/check", &asked).await;
+        let answer = check.is(200).json();
+        assert_eq!(answer["allowed"], false, "{answer}");
+        assert_eq!(answer["reason"], "payment_failed", "{answer}");
+        assert!(answer["upgrade_url"].is_string(), "{answer}");
+    }
 
     // What ends sessions, members and things comes last; what makes new sessions is asked apart.
     let document = stage

@@ -274,6 +274,24 @@ async fn a_preview_names_what_breaks_and_holds_the_change_to_it() {
 }
 
 #[tokio::test]
+async fn a_trial_costs_nothing_until_it_ends_as_its_preview_says() {
+    let studio = Studio::open().await;
+    let shown = preview(
+        &studio.billing,
+        &studio.scope,
+        &preview_key(),
+        &order("tried"),
+    )
+    .await
+    .unwrap();
+    let made = studio.subscribe("tried", Card::Good).await.unwrap();
+    let trial_end = made.snapshot.trial_end.unwrap();
+    assert_eq!(shown.charged_now.minor, 0);
+    assert!(shown.charged_next.minor > 0, "{shown:?}");
+    assert_eq!(shown.next_at, Some(trial_end));
+}
+
+#[tokio::test]
 async fn a_token_goes_stale_with_time_and_is_no_other_workspaces() {
     let studio = Studio::open().await;
     studio.subscribe("basic", Card::Good).await.unwrap();

@@ -166,9 +166,11 @@ fn order(v: &mut Validator, plan: &str, interval: &str) -> Option<Order> {
 }
 
 fn address(v: &mut Validator, field: &str, text: String) -> Option<String> {
-    let scheme = text.starts_with("https://") || text.starts_with("http://");
+    let rest = text.strip_prefix("https://");
+    let rest = rest.or_else(|| text.strip_prefix("http://"));
+    let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']));
     let good =
-        scheme && text.len() <= URL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+        has_host && text.len() <= URL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
     let checked = if good {
         Ok(text)
     } else {

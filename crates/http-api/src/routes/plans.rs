@@ -4,7 +4,8 @@ use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::GalleryRead;
 use rawdrive_plans::{
-    Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, decide, level, percent,
+    Access, Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, ReadOnly, decide, level,
+    percent,
 };
 use rawdrive_tenancy_core::id::GalleryId;
 use rawdrive_usage::{Exceeded, Period, QuotaKey, QuotaRow};
@@ -212,6 +213,17 @@ pub(crate) struct Check {
     subject: Option<String>,
 }
 
+/// What a check answers while the workspace takes no writes, whatever its plan allows.
+fn closed(app: &App, read_only: &ReadOnly, asked: &str, name: &str) -> HttpResponse {
+    HttpResponse::Ok().json(json!({
+        "allowed": false,
+        asked: name,
+        "reason": read_only.reason,
+        "since": time(read_only.since),
+        "upgrade_url": app.upgrade_url(),
+    }))
+}
+
 /// Whether something would be allowed now. Reserves nothing.
 #[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry"), (status = 404), (status = 422)))]
 #[post("/v1/entitlements/check")]
@@ -237,6 +249,9 @@ pub(crate) async fn check_entitlement(
             let feature = known
                 .ok_or_else(|| Problem::invalid_field("feature", "is no feature of any plan"))?;
             let standing = reader.standing().await?;
+            if let Access::ReadOnly(read_only) = standing.access(now) {
+                return Ok(closed(&app, &read_only, "feature", feature.as_str()));
+            }
             Ok(HttpResponse::Ok().json(json!({
                 "allowed": standing.feature(&feature, now).value,
                 "feature": feature,
@@ -287,6 +302,9 @@ pub(crate) async fn check_entitlement(
                     key(&metric, kind, now, standing.billing_anchor)
                 }
             };
+            if let Access::ReadOnly(read_only) = standing.access(now) {
+                return Ok(closed(&app, &read_only, "metric", metric.as_str()));
+            }
             let row = reader.quota(&key).await?;
             let limit = standing.limit(&metric, now).value;
             let current = row.used + row.reserved;
