@@ -7,7 +7,8 @@
     reason = "with the scope module this is what everything else is forbidden"
 )]
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,7 +170,11 @@ impl Sqlite {
         let database = |e: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(e.into()));
         let writer = pool(1).connect_with(options.clone()).await;
         let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer.map_err(database)?);
-        Migrator::up(&writer, None).await?;
+        {
+            // Whoever starts beside this one waits: a schema is many statements.
+            let _alone = alone(path).await?;
+            Migrator::up(&writer, None).await?;
+        }
         let reader = pool(READERS).connect_lazy_with(options.clone());
         Ok(Self {
             writer,
@@ -192,6 +197,22 @@ impl Sqlite {
         lent.end(&read);
         answers(read.map(|rows| rows.into_iter().map(QueryResult::from).collect()))
     }
+}
+
+/// Keeps other processes out of a file's schema until it is dropped. The lock is the system's own: it ends with its
+/// process, whatever becomes of that.
+async fn alone(path: &Path) -> Result<File, DbErr> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let locked = tokio::task::spawn_blocking(move || {
+        let mut options = File::options();
+        options.create(true).write(true).truncate(false);
+        let file = options.open(PathBuf::from(name))?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    });
+    let locked = locked.await.map_err(|e| DbErr::Custom(e.to_string()))?;
+    locked.map_err(|e| DbErr::Custom(format!("failed to lock the database's schema: {e}")))
 }
 
 /// Where statements go that are transactions of their own. Cheap to clone.

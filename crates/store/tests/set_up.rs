@@ -114,6 +114,19 @@ async fn a_role_that_may_not_change_the_schema_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_that_open_an_empty_file_together_all_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = Url::sqlite(folder.path().join("rawdrive.db"));
+    let stores = (0..4).map(|_| {
+        let url = url.clone();
+        tokio::spawn(async move { open(&url).await })
+    });
+    for store in stores.collect::<Vec<_>>() {
+        store.await.unwrap().unwrap().close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_start_together_migrate_once() {
     let blank = Blank::new().await;
     let owner = Url::parse(&blank.url_for(&owner_role())).unwrap();
