@@ -88,6 +88,8 @@ impl<M: Mailer> Runner<M> {
         for workspace in self.store.workspaces_with_overdue_holds().await? {
             match self.expire_holds(workspace).await {
                 Ok(expired) => tracing::info!(%workspace, expired, "expired overdue holds"),
+                // Nor is each waited for in its turn while the database is away.
+                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %workspace, "failed to expire overdue holds")
                 }
@@ -98,6 +100,7 @@ impl<M: Mailer> Runner<M> {
                 Ok(expired) => {
                     tracing::info!(%workspace, expired, "gave back the seats of expired invitations")
                 }
+                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %workspace, "failed to give back the seats of expired invitations")
                 }
