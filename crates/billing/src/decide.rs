@@ -62,6 +62,40 @@ pub fn ruling(subscriptions: &[Subscription]) -> Option<&Subscription> {
         .max_by_key(|s| (rank(s), s.snapshot.created, s.snapshot.id.clone()))
 }
 
+/// The subscription that a workspace has: the one that rules, otherwise the newest that has not ended. At a price that
+/// is none of ours, or before its first payment, it grants nothing, and can be ended all the same.
+#[must_use]
+pub fn current(subscriptions: &[Subscription]) -> Option<&Subscription> {
+    ruling(subscriptions).or_else(|| {
+        let lasting = subscriptions
+            .iter()
+            .filter(|s| !s.snapshot.status.is_final());
+        lasting.max_by_key(|s| {
+            (
+                s.snapshot.status.is_live(),
+                s.snapshot.created,
+                &s.snapshot.id,
+            )
+        })
+    })
+}
+
+/// One that waits for a means of paying while another is in force: who subscribes after a trial has both for a moment.
+/// Nobody would pay for it, and the workspace would fall back to it when the other ends.
+#[must_use]
+pub(crate) fn superseded(subscriptions: &[Subscription]) -> Option<&Subscription> {
+    let in_force = ruling(subscriptions).is_some_and(|s| {
+        matches!(
+            s.snapshot.status,
+            SubscriptionStatus::Active | SubscriptionStatus::Trialing
+        )
+    });
+    let mut paused = subscriptions
+        .iter()
+        .filter(|s| s.snapshot.status == SubscriptionStatus::Paused);
+    paused.find(|_| in_force)
+}
+
 /// A failed payment that is being forgiven, or was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grace {
@@ -226,6 +260,47 @@ mod tests {
             );
             assert_eq!(closed.map(|r| r.reason).as_deref(), reason, "{status:?}");
         }
+    }
+
+    #[test]
+    fn what_grants_nothing_can_be_ended_and_a_trial_is_over_when_another_is_in_force() {
+        use SubscriptionStatus as S;
+        let all = |statuses: &[S]| -> Vec<Subscription> {
+            let made = statuses.iter().enumerate().map(|(n, status)| {
+                let mut made = subscription(&format!("sub_{n}"));
+                made.snapshot.status = status.clone();
+                made
+            });
+            made.collect()
+        };
+        for (statuses, is_current, is_superseded) in [
+            (vec![], None, None),
+            (vec![S::Canceled, S::IncompleteExpired], None, None),
+            (vec![S::Canceled, S::Incomplete], Some(1), None),
+            (vec![S::Incomplete, S::Paused], Some(1), None),
+            (vec![S::Paused, S::Active], Some(1), Some(0)),
+            (vec![S::Paused, S::PastDue], Some(1), None),
+            (
+                vec![S::Unknown("dormant".into()), S::Incomplete],
+                Some(0),
+                None,
+            ),
+        ] {
+            let rows = all(&statuses);
+            let name = |n: Option<usize>| n.map(|n| rows[n].snapshot.id.clone());
+            let found = |s: Option<&Subscription>| s.map(|s| s.snapshot.id.clone());
+            assert_eq!(found(current(&rows)), name(is_current), "{statuses:?}");
+            assert_eq!(
+                found(superseded(&rows)),
+                name(is_superseded),
+                "{statuses:?}"
+            );
+        }
+        let stranger = Subscription {
+            sold: None,
+            ..with(S::Active)
+        };
+        assert_eq!(current(std::slice::from_ref(&stranger)), Some(&stranger));
     }
 
     #[test]

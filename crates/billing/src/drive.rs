@@ -11,6 +11,7 @@ use rawdrive_plans::PlansTx as _;
 use rawdrive_tenancy_core::id::OperationId;
 use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
 
+use crate::decide::superseded;
 use crate::event::{ObjectKind, ObjectRef};
 use crate::gateway::{
     CancelWhen, ClientSecret, CustomerQuery, Decline, GatewayError, Outcome, PaymentGateway,
@@ -89,6 +90,36 @@ pub(crate) async fn carry_out<S: BillingStore, G: PaymentGateway>(
     }
     tx.commit().await?;
     drive(billing, scope, operation, false).await
+}
+
+/// Writes down, in the transaction that shows it, that a subscription is to be ended since another is in force. Who
+/// recovers operations carries it out.
+pub(crate) async fn retire_superseded<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    tx: &mut S::Tx,
+) -> Result<(), StoreError> {
+    let rows = tx.subscriptions().await?;
+    let Some(superseded) = superseded(&rows) else {
+        return Ok(());
+    };
+    let id: OperationId = billing.ambient.id();
+    let operation = Operation {
+        id,
+        request: OperationRequest::Retire {
+            subscription: superseded.snapshot.id.clone(),
+            metadata: Metadata::of(scope.workspace(), Some(id)),
+        },
+        actor: scope.actor(),
+        attempt: 1,
+        fence: 1,
+        created_at: billing.ambient.now(),
+        leased_until: billing.ambient.lease_now(),
+        unanswered: false,
+    };
+    // Where one is under way already, what it changes leads here again.
+    tx.begin_operation(&operation).await?;
+    Ok(())
 }
 
 /// Why nothing else is begun while an operation is live: somebody is at it, or the provider is waited for.
@@ -286,6 +317,21 @@ async fn call(gateway: &impl PaymentGateway, operation: &Operation) -> Result<En
             let ended = gateway.cancel(subscription, *when, metadata, &key).await?;
             Ok(done(&ended))
         }
+        OperationRequest::Retire {
+            subscription,
+            metadata,
+        } => {
+            let found = gateway.subscription(subscription).await?;
+            match found.ok_or(GatewayError::NotFound)? {
+                // Somebody has woken it since: it is paid for.
+                awake if awake.status != SubscriptionStatus::Paused => Ok(done(&awake)),
+                _ => {
+                    let now = CancelWhen::Now;
+                    let ended = gateway.cancel(subscription, now, metadata, &key).await?;
+                    Ok(done(&ended))
+                }
+            }
+        }
         OperationRequest::Resume {
             subscription,
             metadata,
@@ -425,8 +471,9 @@ async fn look_for(
             };
             Ok(found.filter(has_it).as_ref().map(done))
         }
-        // A checkout that nobody was shown is paid by nobody, and expires.
-        OperationRequest::Checkout(_) => Ok(None),
+        // A checkout that nobody was shown is paid by nobody, and expires. What is to be retired is looked at by the
+        // call itself.
+        OperationRequest::Checkout(_) | OperationRequest::Retire { .. } => Ok(None),
     }
 }
 

@@ -38,6 +38,9 @@ use crate::snapshot::{
 /// The longest that one call may take, an adapter's own tries included, in seconds.
 pub const CALL_SECONDS: u64 = 30;
 
+/// The code of [`GatewayError::Rejected`] for a paused subscription that nothing is there to pay with.
+pub const NOTHING_TO_PAY_WITH: &str = "payment_method_missing";
+
 /// Why a call came to nothing, or is not known to have come to anything. None of them holds a secret, or a text of
 /// the provider that could hold one.
 #[derive(Debug, thiserror::Error)]
@@ -361,7 +364,8 @@ pub trait PaymentGateway: Send + Sync {
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<SubscriptionSnapshot, GatewayError>> + Send;
     /// Takes back an end at the period's end and a scheduled change, or wakes a paused one, which may have to be
-    /// paid. One that has ended stays so: `Rejected`.
+    /// paid: `Rejected` with [`NOTHING_TO_PAY_WITH`] where nothing is there to pay with, and `Declined` leaves nothing
+    /// that could be paid later. One that has ended stays so: `Rejected`.
     fn resume(
         &self,
         id: &SubscriptionId,

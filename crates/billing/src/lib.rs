@@ -45,7 +45,7 @@ mod work;
 
 pub use book::{PriceBook, sold};
 pub use decide::{
-    Basis, Grace, GraceStage, PAYMENT_FAILED, TRIAL_ENDED, basis, grace, read_only, ruling,
+    Basis, Grace, GraceStage, PAYMENT_FAILED, TRIAL_ENDED, basis, current, grace, read_only, ruling,
 };
 pub use drive::recover_operations;
 pub use event::{
@@ -54,8 +54,8 @@ pub use event::{
 };
 pub use gateway::{
     CALL_SECONDS, CancelWhen, ChangePrice, ChangeTiming, ChargePreview, ClientSecret,
-    CustomerQuery, Decline, EventQuery, GatewayError, Listed, NewCheckout, NewCustomer, NewPrice,
-    Outcome, PaymentGateway, PreviewRequest, Subscribe,
+    CustomerQuery, Decline, EventQuery, GatewayError, Listed, NOTHING_TO_PAY_WITH, NewCheckout,
+    NewCustomer, NewPrice, Outcome, PaymentGateway, PreviewRequest, Subscribe,
 };
 pub use grants::{NewGrant, PLAN_GRANTED, grant_plan};
 pub use ids::{

@@ -21,6 +21,8 @@ pub enum Lane {
     Customer,
     /// Whatever makes or changes the subscription: a change does not overtake a cancellation.
     Subscription,
+    /// Ending what another subscription has taken the place of.
+    Retirement,
 }
 
 impl Lane {
@@ -30,6 +32,7 @@ impl Lane {
         match self {
             Self::Customer => "customer",
             Self::Subscription => "subscription",
+            Self::Retirement => "retirement",
         }
     }
 }
@@ -68,6 +71,13 @@ pub enum OperationRequest {
     },
     /// Open a hosted checkout.
     Checkout(NewCheckout),
+    /// End a paused subscription at once, since another is in force.
+    Retire {
+        /// Which.
+        subscription: SubscriptionId,
+        /// Workspace and operation.
+        metadata: Metadata,
+    },
 }
 
 impl OperationRequest {
@@ -81,6 +91,7 @@ impl OperationRequest {
             | Self::Cancel { .. }
             | Self::Resume { .. }
             | Self::Checkout(_) => Lane::Subscription,
+            Self::Retire { .. } => Lane::Retirement,
         }
     }
 
@@ -117,6 +128,14 @@ impl OperationRequest {
                 Self::Resume {
                     subscription: b, ..
                 },
+            )
+            | (
+                Self::Retire {
+                    subscription: a, ..
+                },
+                Self::Retire {
+                    subscription: b, ..
+                },
             ) => a == b,
             (Self::Checkout(a), Self::Checkout(b)) => {
                 (&a.customer, &a.price, &a.success_url, &a.cancel_url)
@@ -136,6 +155,7 @@ impl OperationRequest {
             Self::Cancel { .. } => "cancel",
             Self::Resume { .. } => "resume",
             Self::Checkout(_) => "checkout",
+            Self::Retire { .. } => "retire",
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::gateway::{ChangeTiming, ChargePreview, PaymentGateway, PreviewRequest};
 use crate::money::Money;
-use crate::ports::{BillingStore, BillingTx as _};
+use crate::ports::{BillingStore, BillingTx as _, Subscription};
 use crate::sell::{BillingError, Change, Known, Order, named, named_plan, newest, workspace_of};
 use crate::work::Billing;
 
@@ -115,9 +115,11 @@ pub async fn preview<S: BillingStore, G: PaymentGateway>(
             timing: ChangeTiming::Now { .. },
             ..
         } => (Effective::Now, date),
-        Change::Price { .. } | Change::Cancellation => {
-            (Effective::AtPeriodEnd, facts.period_end.unwrap_or(date))
-        }
+        Change::Price { .. } | Change::Cancellation => match facts.period_end {
+            Some(end) => (Effective::AtPeriodEnd, end),
+            // Nothing was paid for whose end could be waited for.
+            None => (Effective::Now, date),
+        },
     };
     let none = Money::new(0, known.payer.currency);
     Ok(Preview {
@@ -153,14 +155,19 @@ impl ChangeFacts {
         date: DateTime<Utc>,
     ) -> Result<Self, BillingError> {
         let broken = broken(billing, scope, plan).await?;
-        let (from, change, period_end) = match known.current() {
-            Ok(current) => (
-                // The state counts too: what costs nothing in a trial costs something after it.
-                format!("{} {}", named(current), current.snapshot.status.as_str()),
-                Change::to(known, plan, interval, date)?,
+        // The state counts too: what costs nothing in a trial costs something after it.
+        let from = |s: &Subscription| format!("{} {}", named(s), s.snapshot.status.as_str());
+        let (from, change, period_end) = match (known.changeable(), known.current()) {
+            (Ok(current), _) => (
+                from(current),
+                Change::to(known, &current.snapshot, plan, interval, date)?,
                 current.snapshot.period_end(),
             ),
-            Err(_) => {
+            (Err(_), Ok(unpaid)) if plan.prices.is_empty() => {
+                (from(unpaid), Change::Cancellation, None)
+            }
+            // Another would be begun, beside or instead of one that nobody has paid for.
+            (Err(_), _) => {
                 let price = known.price(plan, interval)?;
                 let timing = ChangeTiming::Now {
                     proration_date: date,
@@ -264,7 +271,7 @@ async fn charge<S, G: PaymentGateway>(
     let amount = plan.price(known.payer.currency.as_str(), interval);
     let amount = amount.map_or(0, |price| i64::try_from(price.amount).unwrap_or(i64::MAX));
     let amount = Money::new(amount, known.payer.currency);
-    let current = known.current().ok();
+    let current = known.changeable().ok();
     let item = current.and_then(|c| Some((c.snapshot.id.clone(), c.snapshot.item()?)));
     match (&known.account.customer, item, timing) {
         (_, Some((_, item)), ChangeTiming::AtPeriodEnd) => Ok(ChargePreview {

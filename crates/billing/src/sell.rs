@@ -9,18 +9,19 @@ use rawdrive_tenancy_core::id::TypedId as _;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 
 use crate::book::{PriceBook, sold};
-use crate::decide::ruling;
+use crate::decide::current;
 use crate::drive::{Ended, carry_out, client_secret};
 use crate::event::{ObjectKind, ObjectRef};
 use crate::gateway::{
-    CancelWhen, ChangePrice, ChangeTiming, ClientSecret, Decline, GatewayError, NewCheckout,
-    NewCustomer, PaymentGateway, Subscribe,
+    CancelWhen, ChangePrice, ChangeTiming, ClientSecret, Decline, GatewayError,
+    NOTHING_TO_PAY_WITH, NewCheckout, NewCustomer, PaymentGateway, Subscribe,
 };
 use crate::ids::{CustomerId, PaymentMethodId, PriceId};
 use crate::money::Currency;
 use crate::operation::{OperationOutcome, OperationRequest};
 use crate::ports::{Account, BillingStore, BillingTx as _, Payer, Subscription};
 use crate::preview::{ChangeFacts, PreviewKey, check_token, fresh_date};
+use crate::snapshot::{SubscriptionSnapshot, SubscriptionStatus};
 use crate::work::{Billing, book, project_object};
 
 /// Why a use case of billing came to nothing.
@@ -52,6 +53,14 @@ pub enum BillingError {
     /// There is no subscription that could be changed or ended.
     #[error("the workspace has no subscription")]
     NoSubscription,
+    /// The trial is over, and nothing is there to pay with.
+    #[error(
+        "the trial has ended without a payment method: subscribe with one, or add one in the portal and resume"
+    )]
+    TrialEnded,
+    /// The subscription waits for its first payment.
+    #[error("the subscription waits for its first payment: have it confirmed, or subscribe anew")]
+    FirstPaymentDue,
     /// A subscription without a trial needs a payment method.
     #[error("a payment method is required")]
     NoPaymentMethod,
@@ -140,9 +149,19 @@ impl Known {
         })
     }
 
-    /// The subscription that a change is of.
+    /// The subscription that an end is of.
     pub(crate) fn current(&self) -> Result<&Subscription, BillingError> {
-        ruling(&self.subscriptions).ok_or(BillingError::NoSubscription)
+        current(&self.subscriptions).ok_or(BillingError::NoSubscription)
+    }
+
+    /// The subscription that a change of price is of: one that is being paid for.
+    pub(crate) fn changeable(&self) -> Result<&Subscription, BillingError> {
+        let current = self.current()?;
+        match current.snapshot.status {
+            SubscriptionStatus::Paused => Err(BillingError::TrialEnded),
+            SubscriptionStatus::Incomplete => Err(BillingError::FirstPaymentDue),
+            _ => Ok(current),
+        }
     }
 
     /// The price of what is ordered, in the one currency of the workspace.
@@ -225,10 +244,12 @@ pub async fn subscribe<S: BillingStore, G: PaymentGateway>(
 }
 
 fn not_yet_subscribed(subscriptions: &[Subscription]) -> Result<(), BillingError> {
-    // One at a price that is none of ours counts too: two would both be charged.
-    let has_one = subscriptions
-        .iter()
-        .any(|s| s.snapshot.status.is_live() && !s.snapshot.status.is_final());
+    // One at a price that is none of ours counts too: two would both be charged. One that nothing was there to pay
+    // with is charged by nobody, and ends when another is in force.
+    let has_one = subscriptions.iter().any(|s| {
+        let status = &s.snapshot.status;
+        status.is_live() && !status.is_final() && *status != SubscriptionStatus::Paused
+    });
     if has_one {
         return Err(BillingError::AlreadySubscribed);
     }
@@ -352,7 +373,12 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
 ) -> Result<Subscription, BillingError> {
     let known = Known::read(billing, scope).await?;
     let plan = newest(billing, &order.plan)?;
-    let current = known.current()?;
+    let current = if plan.prices.is_empty() {
+        // Whatever state it is in, it can be ended.
+        known.current()?
+    } else {
+        known.changeable()?
+    };
     let now = billing.ambient.now();
     let date = match commit_token {
         Some(token) => fresh_date(token, now)?,
@@ -433,6 +459,7 @@ impl Change {
     /// More, or as much, counts at once; less when the period ends, since nothing is given back for what was had.
     pub(crate) fn to(
         known: &Known,
+        current: &SubscriptionSnapshot,
         plan: &Plan,
         interval: Interval,
         date: DateTime<Utc>,
@@ -441,12 +468,12 @@ impl Change {
             return Ok(Self::Cancellation);
         }
         let price = known.price(plan, interval)?;
-        let current = known.current()?.snapshot.item();
         let monthly = |amount: i64, interval: Interval| {
             // Compared per year, so that no division loses a cent.
             i128::from(amount) * i128::from(12 / interval.months())
         };
         let has = current
+            .item()
             .and_then(|item| Some(monthly(item.price.amount?, item.price.interval?)))
             .unwrap_or(0);
         let wants = plan
@@ -455,7 +482,7 @@ impl Change {
                 monthly(i64::try_from(p.amount).unwrap_or(i64::MAX), interval)
             });
         // A trial has charged nothing yet: there is nothing to wait for.
-        let timing = if wants >= has || known.current()?.snapshot.status.is_trial() {
+        let timing = if wants >= has || current.status.is_trial() {
             ChangeTiming::Now {
                 proration_date: date,
             }
@@ -478,6 +505,11 @@ pub async fn cancel<S: BillingStore, G: PaymentGateway>(
     let known = Known::read(billing, scope).await?;
     let current = known.current()?;
     let subscription = current.snapshot.id.clone();
+    let when = match current.snapshot.status {
+        // Nothing was paid for whose end could be waited for.
+        SubscriptionStatus::Paused | SubscriptionStatus::Incomplete => CancelWhen::Now,
+        _ => when,
+    };
     let ended = carry_out(
         billing,
         scope,
@@ -501,7 +533,11 @@ pub async fn resume<S: BillingStore, G: PaymentGateway>(
     scope: &WorkspaceScope,
 ) -> Result<Subscription, BillingError> {
     let known = Known::read(billing, scope).await?;
-    let subscription = known.current()?.snapshot.id.clone();
+    let current = known.current()?;
+    if current.snapshot.status == SubscriptionStatus::Incomplete {
+        return Err(BillingError::FirstPaymentDue);
+    }
+    let subscription = current.snapshot.id.clone();
     let ended = carry_out(
         billing,
         scope,
@@ -512,7 +548,12 @@ pub async fn resume<S: BillingStore, G: PaymentGateway>(
         },
     )
     .await?;
-    subscribed(billing, scope, ended).await
+    match &ended.outcome {
+        OperationOutcome::Rejected { code } if code == NOTHING_TO_PAY_WITH => {
+            Err(BillingError::TrialEnded)
+        }
+        _ => subscribed(billing, scope, ended).await,
+    }
 }
 
 /// The address of a hosted checkout for an order. An earlier one is closed first.

@@ -9,6 +9,7 @@ use rawdrive_tenancy_core::job::backoff;
 use rawdrive_tenancy_core::{Ambient, Commit as _, StoreError, SystemReason, WorkspaceScope};
 
 use crate::book::PriceBook;
+use crate::drive::retire_superseded;
 use crate::event::{NoEvent, ObjectKind, ObjectRef, ProviderEvent};
 use crate::gateway::{GatewayError, PaymentGateway};
 use crate::ids::CustomerId;
@@ -174,6 +175,9 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
         ambient: &billing.ambient,
     };
     project(&mut tx, lens, &fetched).await?;
+    if matches!(fetched, Fetched::Subscription(_)) {
+        retire_superseded(billing, &scope, &mut tx).await?;
+    }
     if !tx.settle(dirty).await? {
         // Somebody fetched it after us: what we have may be older.
         return Ok(Step::Lost);

@@ -295,7 +295,10 @@ impl App {
                 format!("The workspace pays in {workspace}, in which the plan is not sold."),
             )
             .with("currency", workspace.as_str()),
-            error @ (BillingError::AlreadySubscribed | BillingError::NoSubscription) => {
+            error @ (BillingError::AlreadySubscribed
+            | BillingError::NoSubscription
+            | BillingError::TrialEnded
+            | BillingError::FirstPaymentDue) => {
                 Problem::new(Code::Conflict, sentence(&error))
             }
             BillingError::NoPaymentMethod => {
@@ -310,7 +313,7 @@ impl App {
             }
             BillingError::Declined(decline) => Problem::new(
                 Code::PaymentDeclined,
-                "The card network declined the payment. Nothing was changed.",
+                "The card network declined the payment. Nothing was charged.",
             )
             .with("decline_code", decline.decline_code),
             BillingError::ActionRequired(secret) => Problem::new(

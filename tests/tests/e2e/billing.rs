@@ -491,9 +491,9 @@ async fn who_pays_on_the_hosted_page_is_subscribed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trial_needs_no_card_and_ends_read_only_without_one() {
+async fn a_trial_needs_no_card_ends_read_only_without_one_and_goes_on_with_one() {
     let stage = Stage::start().await;
-    let (_, api) = stage.owner("trial").await;
+    let (ada, api) = stage.owner("trial").await;
     let made = api
         .post("/v1/billing/subscription", &order("trial", "month"))
         .await
@@ -514,6 +514,130 @@ async fn a_trial_needs_no_card_and_ends_read_only_without_one() {
         .await
         .problem(402, "workspace_read_only");
     assert_eq!(problem["reason"], "trial_ended");
+
+    // What leads nowhere says what would lead out.
+    for (path, body) in [
+        ("", Some(order("professional", "month"))),
+        ("/resume", None),
+    ] {
+        let path = format!("/v1/billing/subscription{path}");
+        let answer = match body {
+            Some(body) => api.patch(&path, &body).await,
+            None => api.post(&path, &json!({})).await,
+        };
+        let problem = answer.problem(409, "conflict");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains("without a payment method"), "{detail}");
+    }
+    let shown = api
+        .post("/v1/billing/subscription/preview", &order("trial", "month"))
+        .await
+        .is(200)
+        .json();
+    assert_eq!(
+        (&shown["effective"], &shown["amount_now"]),
+        (&json!("now"), &json!(1_900)),
+        "{shown}"
+    );
+    let _ = subscribe(&api, "trial", "pm_card_chargeCustomerFail")
+        .await
+        .problem(402, "payment_declined");
+    assert_eq!(access(&api).await, "read_only");
+    let made = subscribe(&api, "trial", "pm_card_visa")
+        .await
+        .is(201)
+        .json();
+    assert_eq!(
+        (&made["status"], &made["trial_end"]),
+        (&json!("active"), &Value::Null),
+        "{made}"
+    );
+    assert_eq!(access(&api).await, "full");
+    let customer = stage.customer(&ada);
+    until(15, "the first has ended", async || {
+        let all = stage.subscriptions(&customer);
+        let lasting = all.iter().filter(|s| s["status"] == "active");
+        lasting.count() == 1 && all.iter().all(|s| s["status"] != "paused")
+    })
+    .await;
+    assert_eq!(stage.state().paid_charges(&customer).len(), 1);
+    until(15, "its end is told", async || {
+        count_of(&api, "subscription.ended").await == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_grants_nothing_can_be_ended_or_changed_all_the_same() {
+    let stage = Stage::start().await;
+    // A payment that waits to be confirmed.
+    let (_, api) = stage.owner("waits").await;
+    let _ = subscribe(&api, "professional", "pm_card_authenticationRequired")
+        .await
+        .problem(402, "payment_action_required");
+    until_shown(&api, 10, "it waits", |shown| {
+        shown["status"] == "incomplete"
+    })
+    .await;
+    let problem = api
+        .patch("/v1/billing/subscription", &order("studio", "month"))
+        .await
+        .problem(409, "conflict");
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("waits for its first payment"), "{detail}");
+    let ended = api
+        .post("/v1/billing/subscription/cancel", &json!({}))
+        .await
+        .is(200)
+        .json();
+    assert_eq!(
+        (&ended["status"], &ended["plan"]),
+        (&json!("none"), &json!("free")),
+        "{ended}"
+    );
+
+    // A price that somebody made by hand grants nothing, until it is changed for one that is sold.
+    let (ada, api) = stage.subscriber("by-hand", "professional").await;
+    let made = stage
+        .stripe(
+            "/v1/prices",
+            &[
+                ("currency", "usd"),
+                ("unit_amount", "700"),
+                ("recurring[interval]", "month"),
+                ("product_data[name]", "By hand"),
+            ],
+        )
+        .await;
+    let subscription_id = stage.subscriptions(&stage.customer(&ada))[0].clone();
+    let item = &subscription_id["items"]["data"][0]["id"];
+    let path = format!(
+        "/v1/subscriptions/{}",
+        subscription_id["id"].as_str().expect("an id")
+    );
+    let _ = stage
+        .stripe(
+            &path,
+            &[
+                ("items[0][id]", item.as_str().expect("an id")),
+                ("items[0][price]", made["id"].as_str().expect("an id")),
+                ("proration_behavior", "none"),
+            ],
+        )
+        .await;
+    until_shown(&api, 15, "it grants nothing", |shown| {
+        shown["plan"] == "free" && shown["status"] == "active"
+    })
+    .await;
+    let _ = subscribe(&api, "professional", "pm_card_visa")
+        .await
+        .problem(409, "conflict");
+    let changed = api
+        .patch("/v1/billing/subscription", &order("professional", "month"))
+        .await
+        .is(200)
+        .json();
+    assert_eq!(changed["plan"], "professional", "{changed}");
 }
 
 /// A subscriber whose renewal fails, and when that is forgiven no more.

@@ -15,9 +15,11 @@ use chrono::{DateTime, Utc};
 
 use super::answers::{Expandable, Named, Page, Schedule, Subscription};
 use super::payments::Wait;
-use super::wire::{Deadline, segment, undo_key};
+use super::wire::{Deadline, Failure, segment, undo_key};
 use super::{PAGE, StripeGateway, refused, rejected, seconds, texts};
-use crate::gateway::{CancelWhen, ChangePrice, ChangeTiming, GatewayError, Outcome, Subscribe};
+use crate::gateway::{
+    CancelWhen, ChangePrice, ChangeTiming, GatewayError, NOTHING_TO_PAY_WITH, Outcome, Subscribe,
+};
 use crate::ids::{CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
 use crate::snapshot::{InvoiceStatus, Metadata, SubscriptionSnapshot, SubscriptionStatus};
 
@@ -460,38 +462,63 @@ impl StripeGateway {
         let ends = found.snapshot.cancel_at_period_end.then_some(false);
         let marked = self.mark(within, id, ends, metadata, key).await?;
         if found.snapshot.status == SubscriptionStatus::Paused {
-            return self.wake(within, id, key).await;
+            return self.wake(within, &found.snapshot, metadata, key).await;
         }
         Ok(Outcome::Done(marked))
     }
 
-    /// Wakes a paused subscription: it is active once the invoice of its new period is paid.
+    /// Wakes a paused subscription: it is active once the invoice of its new period is paid. Where the card refuses,
+    /// the invoice is withdrawn, so that nothing is paid later that nobody expects; where the payer must confirm, it
+    /// waits.
     async fn wake(
         &self,
         within: Deadline,
-        id: &SubscriptionId,
+        found: &SubscriptionSnapshot,
+        metadata: &Metadata,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let id = &found.id;
+        if let Some(earlier) = &found.latest_invoice
+            && found.metadata.operation() != metadata.operation()
+        {
+            // An earlier try may still wait for its payer.
+            self.void(within, earlier, key).await?;
+        }
         let resume = ResumeSubscription::new(segment(id.as_str())?)
             .payment_behavior(ResumeSubscriptionPaymentBehavior::ResumeOnPaymentSuccess)
             .build();
-        let answer = self.wire.post::<Named>(within, resume, key).await;
-        if let Err(failure) = answer {
-            let outcome = refused(failure)?;
-            let left = Some(self.must_find(within, id).await?.snapshot);
-            return Ok(match outcome {
-                Outcome::Declined { decline, .. } => Outcome::Declined { decline, left },
-                Outcome::ActionRequired { client_secret, .. } => Outcome::ActionRequired {
-                    client_secret,
-                    left,
-                },
-                done @ Outcome::Done(_) => done,
-            });
+        match self.wire.post::<Named>(within, resume, key).await {
+            // A refusal of the card; the subscription's invoice says more.
+            Ok(_) | Err(Failure::Card(_)) => {}
+            Err(Failure::Gateway(GatewayError::Rejected { code, message })) => {
+                // The one thing of a wake that may not be there is a means of paying.
+                let code = match code.as_str() {
+                    "resource_missing" => NOTHING_TO_PAY_WITH.to_owned(),
+                    _ => code,
+                };
+                return Err(GatewayError::Rejected { code, message });
+            }
+            Err(Failure::Gateway(error)) => return Err(error),
+        }
+        let now = self.must_find(within, id).await?.snapshot;
+        if now.status != SubscriptionStatus::Paused {
+            return Ok(Outcome::Done(now));
+        }
+        let outcome = self.by_latest_invoice(within, now).await?;
+        let Outcome::Declined {
+            left: Some(left), ..
+        } = &outcome
+        else {
+            return Ok(outcome);
+        };
+        if let Some(invoice) = &left.latest_invoice {
+            self.void(within, invoice, key).await?;
         }
         let now = self.must_find(within, id).await?.snapshot;
         if now.status == SubscriptionStatus::Paused {
-            return self.by_latest_invoice(within, now).await;
+            return Ok(outcome);
         }
+        // The payer was faster than the withdrawal.
         Ok(Outcome::Done(now))
     }
 }

@@ -1,12 +1,15 @@
 //! A payment fails gently: full until the grace is over, to the second, and full again at once when it is paid.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_billing::{GRACE_REACHED, Grant, Sold, review_due};
+use rawdrive_billing::{
+    BillingError, CancelWhen, Effective, GRACE_REACHED, Grant, Outcome, PaymentGateway as _, Sold,
+    cancel, change_plan, preview, recover_operations, resume, review_due, subscribe,
+};
 use rawdrive_plans::{Access, Slug};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_testkit::{BillingRows, Card, Renewals};
 
-use crate::studio::Studio;
+use crate::studio::{Studio, preview_key};
 
 /// A renewal has failed just now.
 async fn failed() -> (Studio, DateTime<Utc>) {
@@ -167,6 +170,143 @@ async fn the_plan_says_how_long_and_a_trial_without_a_card_ends_read_only() {
         Access::Grace {
             until: renewal + TimeDelta::days(3)
         }
+    );
+}
+
+/// A workspace whose trial has ended without a card.
+async fn over() -> Studio {
+    let studio = Studio::open().await;
+    let order = crate::studio::order("tried");
+    let made = subscribe(&studio.billing, &studio.scope, &order, None).await;
+    move_to(&studio, made.unwrap().snapshot.trial_end.unwrap());
+    studio.deliver_all().await;
+    studio
+}
+
+fn is_closed(studio: &Studio) -> bool {
+    matches!(studio.access(), Access::ReadOnly(r) if r.reason == "trial_ended")
+}
+
+#[tokio::test]
+async fn after_a_trial_without_a_card_who_subscribes_with_one_goes_on_with_one_subscription() {
+    let studio = over().await;
+    let (billing, scope) = (&studio.billing, &studio.scope);
+    let order = crate::studio::order("tried");
+    // Nothing is there to pay with: a change and a waking say what to do.
+    let (key, other) = (preview_key(), crate::studio::order("professional"));
+    let changed = change_plan(billing, scope, &key, &other, None).await;
+    assert!(
+        matches!(changed, Err(BillingError::TrialEnded)),
+        "{changed:?}"
+    );
+    let woken = resume(billing, scope).await;
+    assert!(matches!(woken, Err(BillingError::TrialEnded)), "{woken:?}");
+    let without = subscribe(billing, scope, &order, None).await;
+    assert!(
+        matches!(without, Err(BillingError::NoPaymentMethod)),
+        "{without:?}"
+    );
+    // There is no second trial, says the preview too.
+    let shown = preview(billing, scope, &preview_key(), &order)
+        .await
+        .unwrap();
+    assert_eq!(
+        (shown.effective, shown.charged_now.minor),
+        (Effective::Now, 500)
+    );
+    // A card that is refused leaves everything as it is.
+    let declined = studio.subscribe("tried", Card::Declined).await;
+    assert!(
+        matches!(declined, Err(BillingError::Declined(_))),
+        "{declined:?}"
+    );
+    studio.deliver_all().await;
+    assert!(is_closed(&studio));
+    let made = studio.subscribe("tried", Card::Good).await.unwrap();
+    assert_eq!(
+        (made.snapshot.status.as_str(), made.snapshot.trial_end),
+        ("active", None)
+    );
+    assert_eq!(studio.access(), Access::Full);
+    // The first ends, once, whoever else may be at it.
+    studio.deliver_all().await;
+    assert_eq!(recover_operations(billing).await.unwrap(), 1);
+    studio.deliver_all().await;
+    assert_eq!(recover_operations(billing).await.unwrap(), 0);
+    let books = studio.gateway().books().subscriptions;
+    let lasting: Vec<_> = books.iter().filter(|s| !s.status.is_final()).collect();
+    assert_eq!(lasting.len(), 1, "{books:?}");
+    assert_eq!(lasting[0].id, made.snapshot.id);
+    let ended = studio.audited().into_iter();
+    let ended: Vec<_> = ended
+        .filter(|((action, _), _)| action == "subscription.ended")
+        .map(|(_, times)| times)
+        .collect();
+    assert_eq!(ended, [1]);
+    // So that the end of the second is the end.
+    cancel(billing, scope, CancelWhen::Now).await.unwrap();
+    assert_eq!(
+        (studio.plan().as_str(), studio.access()),
+        ("free 1", Access::Full)
+    );
+}
+
+#[tokio::test]
+async fn a_trial_that_is_over_is_retired_through_lost_answers_and_not_once_it_is_paid_for() {
+    for lost in 0..6 {
+        let studio = over().await;
+        studio.subscribe("tried", Card::Good).await.unwrap();
+        let first = studio.gateway().books().subscriptions;
+        let first = first
+            .iter()
+            .find(|s| s.trial_end.is_some())
+            .unwrap()
+            .clone();
+        if lost == 0 {
+            // Somebody wakes it at the provider before the worker comes.
+            let key = "by-hand".parse().unwrap();
+            let woken = studio
+                .gateway()
+                .resume(&first.id, &first.metadata, &key)
+                .await;
+            assert!(matches!(woken, Ok(Outcome::Done(_))), "{woken:?}");
+        } else {
+            studio
+                .gateway()
+                .fail([(lost - 1, rawdrive_testkit::GatewayFault::AnswerLost)]);
+        }
+        for _ in 0..4 {
+            recover_operations(&studio.billing).await.unwrap();
+            studio.surroundings.advance_leases(TimeDelta::minutes(1));
+            studio.work(1).await;
+        }
+        let now = studio.gateway().books().subscriptions;
+        let now = now.into_iter().find(|s| s.id == first.id).unwrap();
+        let expected = if lost == 0 { "active" } else { "canceled" };
+        assert_eq!(now.status.as_str(), expected, "answer {lost} was lost");
+    }
+}
+
+#[tokio::test]
+async fn after_a_trial_without_a_card_an_end_or_a_free_plan_comes_at_once() {
+    let studio = over().await;
+    let made = cancel(&studio.billing, &studio.scope, CancelWhen::AtPeriodEnd).await;
+    assert_eq!(made.unwrap().snapshot.status.as_str(), "canceled");
+    assert_eq!(
+        (studio.plan().as_str(), studio.access()),
+        ("free 1", Access::Full)
+    );
+    let studio = over().await;
+    let free = crate::studio::order("free");
+    let (billing, scope, key) = (&studio.billing, &studio.scope, preview_key());
+    let shown = preview(billing, scope, &key, &free).await.unwrap();
+    assert_eq!(shown.effective, Effective::Now);
+    let token = Some(shown.commit_token.as_str());
+    let made = change_plan(billing, scope, &key, &free, token).await;
+    assert_eq!(made.unwrap().snapshot.status.as_str(), "canceled");
+    assert_eq!(
+        (studio.plan().as_str(), studio.access()),
+        ("free 1", Access::Full)
     );
 }
 

@@ -307,6 +307,26 @@ async fn a_payment_that_must_be_confirmed_grants_when_it_is() {
 }
 
 #[tokio::test]
+async fn a_payment_that_nobody_confirms_can_be_called_off() {
+    let studio = Studio::open().await;
+    let _ = studio.subscribe("professional", Card::Confirms).await;
+    studio.deliver_all().await;
+    let (billing, scope) = (&studio.billing, &studio.scope);
+    let woken = rawdrive_billing::resume(billing, scope).await;
+    assert!(
+        matches!(woken, Err(BillingError::FirstPaymentDue)),
+        "{woken:?}"
+    );
+    let ended = cancel(billing, scope, CancelWhen::AtPeriodEnd).await;
+    assert!(ended.unwrap().snapshot.status.is_final());
+    for invoice in studio.gateway().books().invoices {
+        studio.gateway().confirm(&invoice);
+    }
+    studio.deliver_all().await;
+    assert_eq!((studio.plan().as_str(), counts(&studio).2), ("free 1", 0));
+}
+
+#[tokio::test]
 async fn who_does_not_confirm_and_subscribes_again_has_one_subscription() {
     let studio = Studio::open().await;
     let _ = studio.subscribe("professional", Card::Confirms).await;

@@ -84,6 +84,9 @@ impl GatewaySubject for Subject {
             .faults()
             .next(usize::MAX, subscribe, Fault::DropAnswer);
     }
+    async fn pass(&self, by: TimeDelta) {
+        self.double.advance(by);
+    }
     async fn heal(&self) {
         self.double.faults().clear();
     }

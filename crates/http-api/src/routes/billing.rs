@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, get, patch, post, web};
 use rawdrive_billing::{
     Account, BillingDirectory, BillingError, BillingRead, Broken, CancelWhen, Effective,
     InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceBook, Subscription, SubscriptionStatus,
-    ruling,
+    current,
 };
 use rawdrive_plans::{Interval, Slug, Standing};
 use rawdrive_store::WorkspaceRow;
@@ -71,15 +71,13 @@ pub(crate) struct SubscriptionView {
     grant: Option<GrantView>,
 }
 
-/// The subscription that is shown: the one that rules, otherwise the newest, whatever became of it; but for one
-/// whose first payment was never made.
+/// The subscription that is shown: the one that an end would be of, otherwise the newest, whatever became of it; but
+/// for one whose first payment was never made.
 fn shown(subscriptions: &[Subscription]) -> Option<&Subscription> {
-    ruling(subscriptions).or_else(|| {
+    current(subscriptions).or_else(|| {
         let lived = |s: &&Subscription| s.snapshot.status != SubscriptionStatus::IncompleteExpired;
-        subscriptions.iter().filter(lived).max_by_key(|s| {
-            let snapshot = &s.snapshot;
-            (!snapshot.status.is_final(), snapshot.created, &snapshot.id)
-        })
+        let lived = subscriptions.iter().filter(lived);
+        lived.max_by_key(|s| (s.snapshot.created, &s.snapshot.id))
     })
 }
 
@@ -190,8 +188,9 @@ pub(crate) struct NewSubscription {
     payment_method_id: Option<String>,
 }
 
-/// Subscribes, and charges the payment method. An Idempotency-Key makes it safe to ask again; so does asking again
-/// without one: a charge whose answer was lost is found, not repeated.
+/// Subscribes, and charges the payment method. One whose trial has ended without a payment method is ended then, once
+/// this is paid. An Idempotency-Key makes it safe to ask again; so does asking again without one: a charge whose answer
+/// was lost is found, not repeated.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])), request_body = NewSubscription,
     responses((status = 201, body = SubscriptionView), (status = 402, description = "`payment_declined` with `decline_code`, or `payment_action_required` with `client_secret`"),
@@ -401,7 +400,7 @@ const fn yes() -> bool {
     true
 }
 
-/// Ends the subscription, by default when what was paid for is over.
+/// Ends the subscription, by default when what was paid for is over; where nothing was, at once.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])), request_body = Cancellation,
     responses((status = 200, body = SubscriptionView), (status = 409, description = "`operation_in_progress`, or `conflict` where there is no subscription"), (status = 503))

@@ -7,11 +7,12 @@
 
 use std::future::Future;
 
+use chrono::TimeDelta;
 use rawdrive_billing::{
     CancelWhen, ChangePrice, ChangeTiming, Currency, CustomerId, CustomerQuery, CustomerSnapshot,
-    EventQuery, GatewayError, IdempotencyKey, InvoiceStatus, Metadata, NewCheckout, NewCustomer,
-    NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceId, Subscribe,
-    SubscriptionSnapshot, SubscriptionStatus,
+    EventQuery, GatewayError, IdempotencyKey, InvoiceStatus, Metadata, NOTHING_TO_PAY_WITH,
+    NewCheckout, NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest,
+    PriceId, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::{Catalogue, Interval};
 use rawdrive_tenancy_core::Ambient;
@@ -33,6 +34,8 @@ pub trait GatewaySubject: Send + Sync {
     fn method(&self, card: Card) -> PaymentMethodId;
     /// The answer of the next call that changes something is lost, and every try that an adapter makes by itself.
     fn lose_next_answer(&self) -> impl Future<Output = ()> + Send;
+    /// Time passes, and what is due by then happens at the provider.
+    fn pass(&self, by: TimeDelta) -> impl Future<Output = ()> + Send;
     /// Answers arrive again.
     fn heal(&self) -> impl Future<Output = ()> + Send;
 }
@@ -87,6 +90,10 @@ impl GatewaySubject for MemorySubject {
     }
     async fn lose_next_answer(&self) {
         self.gateway.fail([(0, GatewayFault::AnswerLost)]);
+    }
+    async fn pass(&self, by: TimeDelta) {
+        self.surroundings.advance(by);
+        self.gateway.pass();
     }
     async fn heal(&self) {
         self.gateway.fail([]);
@@ -369,7 +376,49 @@ pub async fn a_trial_needs_no_card<S: GatewaySubject>(s: &S) {
     let made = done(s.gateway().subscribe(&order, &key(s)).await);
     assert_eq!(made.status, SubscriptionStatus::Trialing);
     let length = made.trial_end.unwrap() - made.created;
-    assert_eq!(length, chrono::TimeDelta::days(14));
+    assert_eq!(length, TimeDelta::days(14));
+}
+
+/// A trial that ends without a card pauses. It wakes by one that pays; a refusal leaves it asleep, and nothing that
+/// could be paid later.
+pub async fn a_trial_that_ended_wakes_by_a_card_that_pays<S: GatewaySubject>(s: &S) {
+    let customer = customer(s).await.id;
+    let order = Subscribe {
+        trial_days: Some(7),
+        ..order(s, &customer, None)
+    };
+    let id = done(s.gateway().subscribe(&order, &key(s)).await).id;
+    s.pass(TimeDelta::days(8)).await;
+    let read = async || s.gateway().subscription(&id).await.unwrap().unwrap();
+    let resume = async || s.gateway().resume(&id, &metadata(s), &key(s)).await;
+    let attach = async |card| {
+        let (method, key) = (s.method(card), key(s));
+        let gateway = s.gateway();
+        done(
+            gateway
+                .attach_payment_method(&customer, &method, &key)
+                .await,
+        )
+    };
+    assert_eq!(read().await.status, SubscriptionStatus::Paused);
+    let refused = resume().await;
+    assert!(
+        matches!(&refused, Err(GatewayError::Rejected { code, .. }) if code == NOTHING_TO_PAY_WITH),
+        "{refused:?}"
+    );
+    attach(Card::Declined).await;
+    let declined = resume().await;
+    assert!(
+        matches!(declined, Ok(Outcome::Declined { .. })),
+        "{declined:?}"
+    );
+    let asleep = read().await;
+    assert_eq!(asleep.status, SubscriptionStatus::Paused);
+    let invoice = asleep.latest_invoice.unwrap();
+    let invoice = s.gateway().invoice(&invoice).await.unwrap().unwrap();
+    assert_eq!(invoice.status, InvoiceStatus::Void);
+    attach(Card::Good).await;
+    assert_eq!(done(resume().await).status, SubscriptionStatus::Active);
 }
 
 /// An end at the period's end can be taken back; an end at once is final, twice as well as once.
@@ -618,6 +667,7 @@ macro_rules! gateway_contract {
             a_declined_card_is_an_outcome,
             a_payment_to_confirm_is_an_outcome,
             a_trial_needs_no_card,
+            a_trial_that_ended_wakes_by_a_card_that_pays,
             an_end_can_be_taken_back_until_it_has_come,
             a_change_costs_what_its_preview_says,
             a_declined_change_leaves_the_subscription_as_it_was,

@@ -140,6 +140,12 @@ impl Model {
         // A subscription that was paused for want of it does not wake by itself, as at Stripe.
     }
 
+    /// Whether a subscription waits for a means of paying, and none is there.
+    pub(super) fn wants_card(&self, id: &SubscriptionId) -> bool {
+        let row = &self.subscriptions[id];
+        row.status == SubscriptionStatus::Paused && self.card(&row.customer).is_none()
+    }
+
     /// What the customer's means of paying does; nothing where there is none.
     fn card(&self, customer: &CustomerId) -> Option<Card> {
         let method = self
@@ -498,8 +504,12 @@ impl Model {
         let mut collected = Collected::Paid;
         if row.status == SubscriptionStatus::Paused {
             collected = self.renew(id);
-            if collected == Collected::Paid {
-                self.set_status(id, SubscriptionStatus::Active);
+            let invoice = self.subscriptions[id].latest_invoice.clone();
+            match (&collected, invoice) {
+                (Collected::Paid, _) => self.set_status(id, SubscriptionStatus::Active),
+                // Nothing is left that could be paid later.
+                (Collected::Declined, Some(invoice)) => self.void(&invoice),
+                (Collected::Declined | Collected::Confirms, _) => {}
             }
         }
         self.subscription_event(id, "updated");

@@ -5,9 +5,9 @@ use rawdrive_billing::{
     AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, ChargeId, ChargePreview, ChargeSnapshot,
     CheckoutId, CheckoutSnapshot, ClientSecret, CustomerId, CustomerQuery, CustomerSnapshot,
     Decline, DisputeId, DisputeSnapshot, EventQuery, GatewayError, IdempotencyKey, InvoiceId,
-    InvoiceSnapshot, InvoiceStatus, Listed, Metadata, Money, NewCheckout, NewCustomer, NewPrice,
-    Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceSnapshot, ProviderEvent,
-    Subscribe, SubscriptionId, SubscriptionSnapshot,
+    InvoiceSnapshot, InvoiceStatus, Listed, Metadata, Money, NOTHING_TO_PAY_WITH, NewCheckout,
+    NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceSnapshot,
+    ProviderEvent, Subscribe, SubscriptionId, SubscriptionSnapshot,
 };
 
 use super::model::{Collected, Model};
@@ -339,6 +339,7 @@ impl PaymentGateway for MemoryGateway {
         let answer = self.once(key, call, |model| match model.subscriptions.get(id) {
             None => Answer::Rejected("resource_missing"),
             Some(found) if found.status.is_final() => Answer::Rejected("subscription_canceled"),
+            Some(_) if model.wants_card(id) => Answer::Rejected(NOTHING_TO_PAY_WITH),
             Some(_) => {
                 let collected = model.resume(id, metadata);
                 outcome(model, id, &collected, false)
