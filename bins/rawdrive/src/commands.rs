@@ -168,6 +168,7 @@ impl Installation {
 
 #[cfg(test)]
 mod tests {
+    use rawdrive_tenancy_core::Causes;
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -177,7 +178,7 @@ mod tests {
             .iter()
             .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         let config = Config::load(variables, None).unwrap();
-        Installation::open(config).map_err(|error| crate::chain(&error))
+        Installation::open(config).map_err(|error| Causes(&error).to_string())
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::{LeasedJob, Work};
-use rawdrive_tenancy_core::{Commit as _, StoreError, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit as _, StoreError, SystemReason, WorkspaceScope};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -63,7 +63,7 @@ impl<M: Mailer> Runner<M> {
                 Ok(worked) => worked,
                 Err(error) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Causes(&error),
                         "the job runner waits for the database"
                     );
                     sleep_until(Instant::now() + POLL).await;
@@ -73,7 +73,7 @@ impl<M: Mailer> Runner<M> {
             if Instant::now() >= sweep_at {
                 sweep_at = Instant::now() + SWEEP;
                 if let Err(error) = self.store.sweep().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a sweep failed");
+                    tracing::warn!(error = %Causes(&error), "a sweep failed");
                 }
             }
             if !worked {
@@ -91,7 +91,7 @@ impl<M: Mailer> Runner<M> {
                 // Nor is each waited for in its turn while the database is away.
                 Err(error @ StoreError::Unavailable { .. }) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, %workspace, "failed to expire overdue holds")
+                    tracing::warn!(error = %Causes(&error), %workspace, "failed to expire overdue holds")
                 }
             }
         }
@@ -102,7 +102,7 @@ impl<M: Mailer> Runner<M> {
                 }
                 Err(error @ StoreError::Unavailable { .. }) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, %workspace, "failed to give back the seats of expired invitations")
+                    tracing::warn!(error = %Causes(&error), %workspace, "failed to give back the seats of expired invitations")
                 }
             }
         }
@@ -139,7 +139,7 @@ impl<M: Mailer> Runner<M> {
         match self.answer(request).await {
             Ok(()) => self.store.finish_request(request).await,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, purpose = %request.purpose, attempts = request.attempts, "a mailed proof is tried again");
+                tracing::warn!(error = %Causes(&error), purpose = %request.purpose, attempts = request.attempts, "a mailed proof is tried again");
                 self.store.retry_request(request).await
             }
         }
@@ -149,11 +149,11 @@ impl<M: Mailer> Runner<M> {
         match self.carry_out(job).await {
             Ok(()) => self.store.finish_job(job).await,
             Err(JobError::Mail(error)) if job.attempts >= MAIL_ATTEMPTS => {
-                tracing::error!(error = &error as &dyn std::error::Error, job = %job.id, "a mail is given up");
+                tracing::error!(error = %Causes(&error), job = %job.id, "a mail is given up");
                 self.store.finish_job(job).await
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, job = %job.id, attempts = job.attempts, "a job failed and is tried again");
+                tracing::warn!(error = %Causes(&error), job = %job.id, attempts = job.attempts, "a job failed and is tried again");
                 self.store.retry_job(job).await
             }
         }
@@ -180,7 +180,7 @@ impl<M: Mailer> Runner<M> {
             let to = std::slice::from_ref(recipient);
             match self.mailer.send(to, &letter.mail).await {
                 Err(error @ MailError::Address) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "a mail is given up"
                 ),
                 sent => sent?,

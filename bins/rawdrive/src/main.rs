@@ -9,7 +9,6 @@ mod data_dir;
 mod jobs;
 mod telemetry;
 
-use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -21,7 +20,7 @@ use config::Config;
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::{Commit as _, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit as _, SystemReason, WorkspaceScope};
 
 /// Of what was asked wrongly: a configuration, like a command line, that cannot be read.
 const MISUSE: u8 = 2;
@@ -77,7 +76,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody reads standard error: the exit status still tells.
-            let _ = writeln!(std::io::stderr(), "rawdrive: {}", chain(&failure));
+            let _ = writeln!(std::io::stderr(), "rawdrive: {}", Causes(&failure));
             match failure {
                 Failure::Config(_) => ExitCode::from(MISUSE),
                 _ => ExitCode::FAILURE,
@@ -301,15 +300,4 @@ fn configured(dev: bool) -> Result<Config, Failure> {
         tracing::warn!("{warning}");
     }
     Ok(config)
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::PlansTx as _;
 use rawdrive_tenancy_core::id::OperationId;
-use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit as _, StoreError, WorkspaceScope};
 
 use crate::decide::superseded;
 use crate::event::{ObjectKind, ObjectRef};
@@ -159,7 +159,7 @@ pub async fn recover_operations<S: BillingStore, G: PaymentGateway>(
             }
             Err(BillingError::Store(error)) => return Err(error),
             Err(error) => {
-                tracing::warn!(%workspace, operation = %id, kind, error = &error as &dyn std::error::Error, "an operation is not at its end");
+                tracing::warn!(%workspace, operation = %id, kind, error = %Causes(&error), "an operation is not at its end");
             }
         }
     }
@@ -210,7 +210,7 @@ async fn drive<S: BillingStore, G: PaymentGateway>(
                     GatewayError::Unauthorized => "unauthorized".to_owned(),
                     _ => "not_configured".to_owned(),
                 };
-                tracing::warn!(operation = %operation.id, kind = operation.request.kind(), error = &error as &dyn std::error::Error, "the payment provider refused an operation");
+                tracing::warn!(operation = %operation.id, kind = operation.request.kind(), error = %Causes(&error), "the payment provider refused an operation");
                 let rejected = OperationOutcome::Rejected { code };
                 let ended = end(billing, scope, &operation, rejected.into()).await?;
                 return match error {

@@ -6,7 +6,9 @@ use chrono::TimeDelta;
 use rawdrive_plans::Catalogue;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::backoff;
-use rawdrive_tenancy_core::{Ambient, Commit as _, StoreError, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{
+    Ambient, Causes, Commit as _, StoreError, SystemReason, WorkspaceScope,
+};
 
 use crate::book::PriceBook;
 use crate::drive::retire_superseded;
@@ -310,7 +312,7 @@ async fn retry<S: BillingStore, G: PaymentGateway>(
     dirty: &Dirty,
     error: &GatewayError,
 ) -> Result<Step, StoreError> {
-    tracing::warn!(object = %dirty.object, error = error as &dyn std::error::Error, "an object of the payment provider is fetched later");
+    tracing::warn!(object = %dirty.object, error = %Causes(error), "an object of the payment provider is fetched later");
     let asked = match error {
         GatewayError::RateLimited {
             retry_after: Some(after),
@@ -363,7 +365,7 @@ pub async fn review_due<S: BillingStore, G: PaymentGateway>(
                 Ok(()) => settled += 1,
                 Err(error @ StoreError::Unavailable { .. }) => return Err(error),
                 Err(error) => {
-                    tracing::error!(%workspace, error = &error as &dyn std::error::Error, "what a workspace pays could not be reviewed");
+                    tracing::error!(%workspace, error = %Causes(&error), "what a workspace pays could not be reviewed");
                 }
             }
         }

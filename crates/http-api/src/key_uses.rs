@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_identity::{ApiKeysTx, ProvenKey};
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::{ApiKeyId, WorkspaceId};
-use rawdrive_tenancy_core::{Commit, StoreError, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit, StoreError, SystemReason, WorkspaceScope};
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -63,7 +63,7 @@ pub async fn record_key_uses(app: Data<App>) {
         for (workspace, keys) in by_workspace {
             if let Err(error) = write(&app, workspace, keys).await {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "uses of API keys were not noted"
                 );
             }

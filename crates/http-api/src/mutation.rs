@@ -5,7 +5,7 @@ use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use rawdrive_store::{Claim, Claimed, Release, Replay, WriteTx};
-use rawdrive_tenancy_core::{Commit, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit, WorkspaceScope};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -189,7 +189,7 @@ pub(crate) async fn settle_refusal(
     if let Err(error) = outcome {
         // The lease ends by itself; the refusal is the answer that matters now.
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = %Causes(&error),
             "an idempotency key was not settled"
         );
     }
@@ -275,7 +275,7 @@ where
                 if let Err(error) = app.store.complete_key(&scope, claim, &stored).await {
                     // What was asked for is done; the same key finds it done, and does not do it twice.
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Causes(&error),
                         "an answer was not stored under its idempotency key"
                     );
                 }

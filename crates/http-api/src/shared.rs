@@ -7,8 +7,8 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use chrono::TimeDelta;
 use rawdrive_gallery::{ClientLinks, OpenLink};
 use rawdrive_identity::ClientLinkToken;
-use rawdrive_tenancy_core::WorkspaceScope;
 use rawdrive_tenancy_core::id::ClientId;
+use rawdrive_tenancy_core::{Causes, WorkspaceScope};
 
 use crate::app::App;
 use crate::edge::Problem;
@@ -78,7 +78,7 @@ fn note_seen(app: &web::Data<App>, shared: &Shared) {
         let noted = app.store.note_seen(&scope, client, now, unless_after).await;
         if let Err(error) = noted {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %Causes(&error),
                 "that a client was seen is not noted"
             );
         }

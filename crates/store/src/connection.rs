@@ -28,8 +28,8 @@ use sea_orm::{
 
 use crate::postgres::{PgTx, Postgres, answers, bind};
 use crate::presented::Proving;
-use crate::readers::Readers;
 use crate::scope::failed;
+use crate::sessions::Sessions;
 use crate::url::Target;
 
 #[expect(
@@ -84,7 +84,7 @@ pub(crate) enum Database {
 pub(crate) struct Sqlite {
     /// One connection: one writer at a time is SQLite's nature, and a fair queue beats busy-polling.
     writer: Connection,
-    readers: Readers<SqliteConnection>,
+    readers: Sessions<SqliteConnection>,
     /// For transactions that read.
     reader: Connection,
 }
@@ -178,7 +178,7 @@ impl Sqlite {
         let reader = pool(READERS).connect_lazy_with(options.clone());
         Ok(Self {
             writer,
-            readers: Readers::new(options, READERS)?,
+            readers: Sessions::new(options, READERS)?,
             reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
         })
     }

@@ -14,17 +14,15 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sea_orm::sqlx::pool::PoolConnection;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sea_orm::sqlx::{
-    self, AssertSqlSafe, ConnectOptions, Connection, Executor, Postgres as Driver, Transaction,
-};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgQueryResult, PgRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Connection, Executor};
 use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value, Values};
 use sea_query_sqlx::SqlxValues;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::connection::Reach;
-use crate::readers::Readers;
+use crate::sessions::{Lent, Sessions};
 use crate::url::Server;
 
 /// The longest that a statement may take in the database.
@@ -35,15 +33,13 @@ const LOCK_TIMEOUT: &str = "15s";
 const IDLE_TIMEOUT: &str = "60s";
 /// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
-/// The longest that a request waits for a connection.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server's connections: for statements that read, for transactions that read, for those that write. A
 /// transaction that reads outside itself never waits for a connection that another such transaction holds.
 pub(crate) struct Postgres {
-    readers: Readers<PgConnection>,
-    reads: PgPool,
-    writes: PgPool,
+    readers: Sessions<PgConnection>,
+    reads: Sessions<PgConnection>,
+    writes: Sessions<PgConnection>,
     pgbouncer: bool,
 }
 
@@ -60,19 +56,12 @@ impl Postgres {
                 ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
             ])
         };
-        let pool = || {
-            PgPoolOptions::new()
-                .max_connections(server.pool_size)
-                // A ping for each statement would double its way; a connection that was lost is noticed by its
-                // first use, and replaced.
-                .test_before_acquire(false)
-                .acquire_timeout(ACQUIRE_WITHIN)
-        };
         try_connect(&options).await?;
+        let sessions = || Sessions::new(options.clone(), server.pool_size);
         Ok(Self {
-            readers: Readers::new(options.clone(), server.pool_size)?,
-            reads: pool().connect_lazy_with(options.clone()),
-            writes: pool().connect_lazy_with(options),
+            readers: sessions()?,
+            reads: sessions()?,
+            writes: sessions()?,
             pgbouncer: server.pgbouncer,
         })
     }
@@ -116,8 +105,10 @@ impl Postgres {
         statement: Statement,
     ) -> Result<ExecResult, DbErr> {
         if reach == Reach::Installation && !self.pgbouncer {
-            let mut connection = acquire(&self.writes).await?;
-            return done(bounded(bind(&statement, true).execute(&mut *connection)).await);
+            let mut lent = self.writes.lend().await?;
+            let ran = bounded(bind(&statement, true).execute(&mut *lent)).await;
+            lent.end(&ran);
+            return done(ran);
         }
         let tx = self.begin(reach).await?;
         let done = tx.execute(statement).await?;
@@ -148,7 +139,12 @@ impl Postgres {
         self.begin_in(&self.reads, reach, mode).await
     }
 
-    async fn begin_in(&self, pool: &PgPool, reach: Reach, mode: &str) -> Result<PgTx, DbErr> {
+    async fn begin_in(
+        &self,
+        sessions: &Sessions<PgConnection>,
+        reach: Reach,
+        mode: &str,
+    ) -> Result<PgTx, DbErr> {
         let mut opening = format!("BEGIN{mode}");
         if self.pgbouncer {
             for (name, value) in [
@@ -163,37 +159,92 @@ impl Postgres {
             // An id or a word of ours: nothing in it needs quoting.
             opening.push_str(&format!("; SET LOCAL {name} = '{value}'"));
         }
-        // In a task of its own. The driver takes no note of a BEGIN whose caller is gone before the answer: the
-        // session would return to the pool in an open transaction.
-        let begun = tokio::spawn(begin_fresh(pool.clone(), opening));
-        let begun = tokio::time::timeout(ANSWER_WITHIN + ACQUIRE_WITHIN, begun).await;
-        let begun = begun.map_err(|_| late())?;
-        let tx = begun.map_err(|e| DbErr::Custom(e.to_string()))?;
-        Ok(PgTx {
-            tx: Mutex::new(tx.map_err(lost)?),
-            persistent: !self.pgbouncer,
-            is_aborted: AtomicBool::new(false),
-        })
+        // As many may be stale as there are.
+        let mut stale = sessions.count();
+        loop {
+            let mut open = Open {
+                session: Some(sessions.lend().await?),
+                is_left: false,
+            };
+            match open.command(&opening).await {
+                Ok(_) => {
+                    return Ok(PgTx {
+                        open: Mutex::new(open),
+                        persistent: !self.pgbouncer,
+                        is_aborted: AtomicBool::new(false),
+                    });
+                }
+                Err(error) => {
+                    open.discard();
+                    if stale == 0 || !is_lost(&error) {
+                        return Err(lost(error));
+                    }
+                    stale -= 1;
+                }
+            }
+        }
     }
 }
 
-/// Begins on a connection that lives: as many may be stale as there are.
-async fn begin_fresh(
-    pool: PgPool,
-    opening: String,
-) -> Result<Transaction<'static, Driver>, sqlx::Error> {
-    let mut stale = pool.size();
-    loop {
-        match pool.begin_with(AssertSqlSafe(opening.clone())).await {
-            Err(error) if stale > 0 && is_lost(&error) => stale -= 1,
-            begun => return begun,
+/// A session in which a transaction is open, or may be: from before its BEGIN is sent until its end is answered. Whoever
+/// goes away in between has it rolled back, at once, since its locks would keep others waiting.
+struct Open {
+    session: Option<Lent<PgConnection>>,
+    /// It is being rolled back already. Whoever goes away now ends the session.
+    is_left: bool,
+}
+
+impl Open {
+    fn session(&mut self) -> &mut PgConnection {
+        self.session.as_mut().expect("a session until its end")
+    }
+
+    /// Runs statements without parameters, by the protocol that needs no preparing.
+    async fn command(&mut self, sql: &str) -> Result<PgQueryResult, sqlx::Error> {
+        bounded(self.session().execute(AssertSqlSafe(sql.to_owned()))).await
+    }
+
+    /// The transaction is over, by this answer: nothing of it is left in the session.
+    fn end<T>(mut self, answer: &Result<T, sqlx::Error>) {
+        if let Some(lent) = self.session.take() {
+            lent.end(answer);
+        }
+    }
+
+    /// Ends the session, and with it whatever was begun.
+    fn discard(mut self) {
+        if let Some(lent) = self.session.take() {
+            lent.discard();
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(lent) = self.session.take() else {
+            return;
+        };
+        let mut left = Self {
+            session: Some(lent),
+            is_left: true,
+        };
+        match Handle::try_current() {
+            Ok(runtime) if !self.is_left => {
+                runtime.spawn(async move {
+                    let undone = left.command("ROLLBACK").await;
+                    // Thrown away where it does not answer; the database ends what it had begun.
+                    left.end(&undone);
+                });
+            }
+            // The process ends, or this server: so does the connection, and the transaction with it.
+            _ => left.discard(),
         }
     }
 }
 
 /// A transaction. Dropping it rolls back.
 pub(crate) struct PgTx {
-    tx: Mutex<Transaction<'static, Driver>>,
+    open: Mutex<Open>,
     persistent: bool,
     /// A statement failed, and the database takes no further one.
     is_aborted: AtomicBool,
@@ -204,21 +255,20 @@ const SAVEPOINT: &str = "attempt";
 
 impl PgTx {
     pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut tx = self.tx.lock().await;
-        let read = bounded(fetch(&mut tx, &statement, self.persistent)).await;
+        let mut open = self.open.lock().await;
+        let read = bounded(fetch(open.session(), &statement, self.persistent)).await;
         answers(self.noted(read).map(rows))
     }
 
     pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let mut tx = self.tx.lock().await;
+        let mut open = self.open.lock().await;
         let query = bind(&statement, self.persistent);
-        done(self.noted(bounded(query.execute(&mut **tx)).await))
+        done(self.noted(bounded(query.execute(open.session())).await))
     }
 
     /// Runs statements without parameters, by the protocol that needs no preparing.
     pub(crate) async fn command(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let mut tx = self.tx.lock().await;
-        let ran = bounded(tx.execute(AssertSqlSafe(sql.to_owned()))).await;
+        let ran = self.open.lock().await.command(sql).await;
         done(self.noted(ran))
     }
 
@@ -256,7 +306,10 @@ impl PgTx {
                 "a statement of the transaction failed".to_owned(),
             ));
         }
-        bounded(self.tx.into_inner().commit()).await.map_err(lost)
+        let mut open = self.open.into_inner();
+        let done = open.command("COMMIT").await;
+        open.end(&done);
+        done.map(drop).map_err(lost)
     }
 
     fn noted<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
@@ -305,10 +358,6 @@ pub(crate) async fn try_connect(options: &PgConnectOptions) -> Result<(), DbErr>
     Ok(())
 }
 
-async fn acquire(pool: &PgPool) -> Result<PoolConnection<Driver>, DbErr> {
-    pool.acquire().await.map_err(lost)
-}
-
 pub(crate) fn bind<D: sqlx::Database + sqlx::database::HasStatementCache>(
     statement: &Statement,
     persistent: bool,
@@ -343,7 +392,7 @@ pub(crate) fn answers(
     read.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
-fn done(ran: Result<sqlx::postgres::PgQueryResult, sqlx::Error>) -> Result<ExecResult, DbErr> {
+fn done(ran: Result<PgQueryResult, sqlx::Error>) -> Result<ExecResult, DbErr> {
     ran.map(ExecResult::from)
         .map_err(|e| DbErr::Exec(RuntimeErr::SqlxError(e.into())))
 }
@@ -372,8 +421,4 @@ fn is_lost(error: &sqlx::Error) -> bool {
 
 pub(crate) fn lost(error: sqlx::Error) -> DbErr {
     DbErr::Conn(RuntimeErr::SqlxError(error.into()))
-}
-
-fn late() -> DbErr {
-    lost(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
 }

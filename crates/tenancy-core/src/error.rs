@@ -1,6 +1,39 @@
 //! What a store can answer besides a result.
 
 use std::error::Error;
+use std::fmt;
+
+/// An error and all its causes in one line, outermost first, for logs and for whoever runs a command. A cause that the
+/// error before it has told already is not told again.
+///
+/// ```
+/// # use rawdrive_tenancy_core::{Causes, StoreError};
+/// let source = std::io::Error::other("connection refused").into();
+/// let error = StoreError::Unavailable { operation: "read a plan", source };
+/// assert_eq!(
+///     Causes(&error).to_string(),
+///     "failed to read a plan: the database is unavailable: connection refused"
+/// );
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Causes<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !told.ends_with(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
 
 /// A failure of the database behind a port. Absence is `Option`, a refusal is the domain's own error.
 #[derive(Debug, thiserror::Error)]
@@ -39,4 +72,31 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Link {
+        text: &'static str,
+        source: Option<Box<Link>>,
+    }
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let link = |text, source: Option<Link>| Link {
+            text,
+            source: source.map(Box::new),
+        };
+        let refused = link("refused", None);
+        let wrapped = link("failed to connect: refused", Some(refused));
+        let start = link("failed to start", Some(wrapped));
+        assert_eq!(
+            Causes(&start).to_string(),
+            "failed to start: failed to connect: refused"
+        );
+    }
 }

@@ -25,7 +25,7 @@ pub mod page;
 pub mod scope;
 
 pub use ambient::Ambient;
-pub use error::StoreError;
+pub use error::{Causes, StoreError};
 pub use scope::{
     Actor, KeyGrant, LinkGrant, Membership, Role, SystemReason, UnknownActor, WorkspaceScope,
 };

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rawdrive_tenancy_core::Causes;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
@@ -343,7 +344,7 @@ impl LiveUsage {
         drop(state);
         if !told {
             tracing::warn!(
-                error = error as &dyn std::error::Error,
+                error = %Causes(error),
                 "the mirror does not answer: usage is read from the database meanwhile"
             );
         }

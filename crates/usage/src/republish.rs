@@ -16,8 +16,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::{Causes, StoreError};
 use tokio::time::Instant;
 
 use crate::live::LiveUsage;
@@ -164,7 +164,7 @@ impl<S: LiveSource> Republisher<S> {
             }
             Err(RoundError::Store(error)) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Causes(&error),
                     "the republisher waits for the database"
                 );
                 REST

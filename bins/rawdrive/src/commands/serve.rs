@@ -20,8 +20,8 @@ use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Backend, Store};
 use rawdrive_stripe_double::StripeDouble;
-use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::page::CursorCodec;
+use rawdrive_tenancy_core::{Ambient, Causes};
 use rawdrive_usage::{LiveUsage, Republisher};
 use tokio::task::JoinHandle;
 
@@ -270,7 +270,7 @@ async fn reload_keys(app: Data<App>, master: MasterKey) {
         match load_keyring(&app.store, app.ambient(), &master).await {
             Ok(keyring) => app.issuer.replace_keys(keyring),
             Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %Causes(&error),
                 "signing keys were not reloaded"
             ),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use image::RgbImage;
+use rawdrive_tenancy_core::Causes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::decode::decode;
@@ -93,7 +94,7 @@ impl LocalAnalyzer {
         });
         work.await.unwrap_or_else(|panicked| {
             tracing::error!(
-                error = &panicked as &dyn std::error::Error,
+                error = %Causes(&panicked),
                 "an image broke its decoder"
             );
             Err(AnalyzeError::Damaged("the decoder gave up".to_owned()))

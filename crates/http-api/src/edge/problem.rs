@@ -7,7 +7,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
-use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::{Causes, StoreError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -374,27 +374,12 @@ impl Problem {
 
     fn log(&self) {
         let Some(source) = &self.source else { return };
-        let cause = Chain(source.as_ref());
+        let cause = Causes(source.as_ref());
         if self.code.number() >= 500 {
             tracing::error!(code = self.code.as_str(), %cause, "request failed");
         } else {
             tracing::debug!(code = self.code.as_str(), %cause, "request refused");
         }
-    }
-}
-
-/// An error and all its causes on one line.
-struct Chain<'a>(&'a (dyn Error + Send + Sync));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(cause) = next {
-            write!(f, ": {cause}")?;
-            next = cause.source();
-        }
-        Ok(())
     }
 }
 

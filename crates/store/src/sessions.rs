@@ -1,8 +1,9 @@
-//! Connections for statements that read, each a transaction of its own.
+//! Connections that are lent: for one statement that reads, or for a transaction.
 //!
 //! The driver's pool asks every connection that comes back whether it still lives, which costs a short read as much
-//! as the read itself. Nothing of a read is left behind in its session, so that these connections are lent again
-//! without a word: only one that was left in the middle of an answer, or idle for long, is asked before.
+//! as the read itself. Nothing is left behind in a session whose answers were read to their end, so that these
+//! connections are lent again without a word: only one that was left in the middle of an answer, or idle for long, is
+//! asked before.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use sea_orm::sqlx::{ConnectOptions, Connection, Error};
 use sea_orm::{DbErr, RuntimeErr};
 use tokio::time::timeout;
 
-/// The longest that a reader waits for a connection, and for one to be made.
+/// The longest that somebody waits for a connection, and for one to be made.
 const LENT_WITHIN: Duration = Duration::from_secs(30);
 /// The longest that a connection may take to say that it lives.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -24,21 +25,21 @@ const IDLE: Duration = Duration::from_secs(240);
 /// The oldest that a connection grows: settings of a role, or an address, change.
 const AGE: Duration = Duration::from_secs(1_800);
 
-/// A bounded number of connections that read.
-pub(crate) struct Readers<C: Reads>(managed::Pool<Lending<C>>);
+/// A bounded number of connections.
+pub(crate) struct Sessions<C: Driven>(managed::Pool<Lending<C>>);
 
 /// A connection of a driver.
-pub(crate) trait Reads:
+pub(crate) trait Driven:
     Connection<Options: ConnectOptions<Connection = Self> + Sync> + Send + 'static
 {
 }
 
-impl<C> Reads for C where
+impl<C> Driven for C where
     C: Connection<Options: ConnectOptions<Connection = Self> + Sync> + Send + 'static
 {
 }
 
-pub(crate) struct Lending<C: Reads> {
+pub(crate) struct Lending<C: Driven> {
     options: C::Options,
 }
 
@@ -48,10 +49,10 @@ pub(crate) struct Session<C> {
     is_amid: bool,
 }
 
-/// A connection that is lent for one statement.
-pub(crate) struct Lent<C: Reads>(Object<Lending<C>>);
+/// A connection that is lent.
+pub(crate) struct Lent<C: Driven>(Object<Lending<C>>);
 
-impl<C: Reads> Manager for Lending<C> {
+impl<C: Driven> Manager for Lending<C> {
     type Type = Session<C>;
     type Error = Error;
 
@@ -81,7 +82,7 @@ impl<C: Reads> Manager for Lending<C> {
     }
 }
 
-impl<C: Reads> Readers<C> {
+impl<C: Driven> Sessions<C> {
     /// None is made before it is needed.
     pub(crate) fn new(options: C::Options, size: u32) -> Result<Self, DbErr> {
         let pool = managed::Pool::builder(Lending { options })
@@ -119,30 +120,35 @@ impl<C: Reads> Readers<C> {
         let idle = self.0.retain(|_, _| false).removed;
         self.0.close();
         for session in idle {
-            // It reads only: nothing is lost where it does not part politely.
+            // Nothing is under way in it: nothing is lost where it does not part politely.
             let _ = timeout(ANSWERS_WITHIN, session.connection.close()).await;
         }
     }
 }
 
-impl<C: Reads> Lent<C> {
+impl<C: Driven> Lent<C> {
     /// Its answer has come to an end: lent again where that was the database's, thrown away where it was lost.
     pub(crate) fn end<T>(mut self, answer: &Result<T, Error>) {
         match answer {
             Ok(_) | Err(Error::Database(_)) => self.0.is_amid = false,
-            Err(_) => drop(Object::take(self.0)),
+            Err(_) => self.discard(),
         }
+    }
+
+    /// It is closed, and lent to nobody any more.
+    pub(crate) fn discard(self) {
+        drop(Object::take(self.0));
     }
 }
 
-impl<C: Reads> Deref for Lent<C> {
+impl<C: Driven> Deref for Lent<C> {
     type Target = C;
     fn deref(&self) -> &C {
         &self.0.connection
     }
 }
 
-impl<C: Reads> DerefMut for Lent<C> {
+impl<C: Driven> DerefMut for Lent<C> {
     fn deref_mut(&mut self) -> &mut C {
         &mut self.0.connection
     }
