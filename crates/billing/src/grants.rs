@@ -31,7 +31,7 @@ pub struct NewGrant {
 /// Grants a plan. It stands above any subscription until it ends by itself or is taken back.
 ///
 /// # Errors
-/// An unknown plan, no reason, an end that is past, or the database's failure; nothing is changed then.
+/// An unknown plan, no reason, an end that is past or of the free plan, or the database's failure; nothing is changed then.
 pub async fn grant_plan(
     tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     catalogue: &Catalogue,
@@ -46,6 +46,9 @@ pub async fn grant_plan(
     }
     if let Some(until) = new.until.filter(|until| *until <= now) {
         return Err(GrantError::Past(until));
+    }
+    if new.until.is_some() && new.plan == Slug::free() {
+        return Err(GrantError::FreeHasNoEnd);
     }
     let plan = catalogue
         .newest(&new.plan)

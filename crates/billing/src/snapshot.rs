@@ -336,14 +336,19 @@ pub struct InvoiceSnapshot {
 }
 
 impl InvoiceSnapshot {
-    /// Its place among the workspace's invoices: a UUIDv7 of the time it was made and of its id, so that one page
-    /// follows another in time.
+    /// Its place among the workspace's invoices: a UUIDv7 of the time it was made, of its number and of its id, so
+    /// that one page follows another in time. The provider counts whole seconds, and numbers what it finalizes; what
+    /// has no number yet is the newest of its second.
     #[must_use]
     pub fn position(&self) -> Uuid {
         let millis = u64::try_from(self.created.timestamp_millis()).unwrap_or(0);
+        let number = self.number.as_deref();
+        let number = number.and_then(|number| number.rsplit('-').next()?.parse::<u32>().ok());
         let hash = digest(&SHA256, self.id.as_str().as_bytes());
+        // The first three bytes lose bits to the version and the variant.
         let mut tail = [0; 10];
-        tail.copy_from_slice(&hash.as_ref()[..10]);
+        tail[3..7].copy_from_slice(&number.unwrap_or(u32::MAX).to_be_bytes());
+        tail[7..].copy_from_slice(&hash.as_ref()[..3]);
         uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()
     }
 
@@ -454,4 +459,30 @@ pub struct DisputeSnapshot {
     pub created: DateTime<Utc>,
     /// Whether it moves real money.
     pub livemode: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixtures::invoice;
+
+    #[test]
+    fn invoices_of_one_second_are_in_the_order_of_their_numbers() {
+        let numbered = |number: Option<&str>| {
+            let mut made = invoice("in_1");
+            made.number = number.map(str::to_owned);
+            made.position()
+        };
+        let in_order = [
+            Some("2F6A-0002"),
+            Some("2F6A-0010"),
+            Some("2F6A-70000"),
+            None,
+        ];
+        let positions = in_order.map(numbered);
+        assert!(positions.is_sorted(), "{positions:?}");
+        let mut later = invoice("in_1");
+        later.created += chrono::TimeDelta::seconds(1);
+        later.number = Some("2F6A-0001".to_owned());
+        assert!(positions[3] < later.position());
+    }
 }

@@ -76,6 +76,8 @@ pub struct SyncedPrice {
     pub lookup_key: String,
     /// What was found or done.
     pub finding: PriceFinding,
+    /// Whether it is noted here what is sold by it: before that nothing is.
+    pub noted: bool,
 }
 
 impl SyncedPrice {
@@ -119,6 +121,7 @@ pub async fn sync_plans(
     directory: &impl BillingDirectory,
     dry_run: bool,
 ) -> Result<Vec<SyncedPrice>, SyncPlansError> {
+    let known = directory.sold_prices().await?;
     let mut report = Vec::new();
     let mut missing = Vec::new();
     for plan in catalogue.versions() {
@@ -128,7 +131,9 @@ pub async fn sync_plans(
             if finding == PriceFinding::Missing {
                 missing.push((report.len(), wanted.new_price(plan)));
             }
-            report.push(wanted.reported(finding));
+            let price = finding.price();
+            let noted = known.iter().any(|known| Some(&known.price) == price);
+            report.push(wanted.reported(finding, noted));
         }
     }
     if dry_run || report.iter().any(SyncedPrice::is_conflict) {
@@ -137,7 +142,7 @@ pub async fn sync_plans(
     for (place, new) in missing {
         report[place].finding = PriceFinding::Made(make(gateway, &new).await?);
     }
-    for synced in &report {
+    for synced in &mut report {
         if let Some(price) = synced.finding.price() {
             let noted = SoldPrice {
                 price: price.clone(),
@@ -146,6 +151,7 @@ pub async fn sync_plans(
                 interval: synced.interval,
             };
             directory.put_price(&noted).await?;
+            synced.noted = true;
         }
     }
     Ok(report)
@@ -299,13 +305,14 @@ impl Wanted {
         }
     }
 
-    fn reported(self, finding: PriceFinding) -> SyncedPrice {
+    fn reported(self, finding: PriceFinding, noted: bool) -> SyncedPrice {
         SyncedPrice {
             sold: self.sold,
             currency: self.currency,
             interval: self.interval,
             lookup_key: self.lookup_key,
             finding,
+            noted,
         }
     }
 }

@@ -28,11 +28,12 @@ pub enum LibraryDeletion {
 /// those are looked at before counters are taken, which are locked before rows. A gallery is written where
 /// nobody else has written it meanwhile; a photo goes with its gallery's counter in hand.
 pub trait GalleryTx {
-    /// Adds a library.
+    /// Adds a library. Whether it is the workspace's only one: of the others that were seen none is deleted before
+    /// this transaction ends.
     fn insert_library(
         &mut self,
         library: &Library,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// A library.
     fn library(
         &mut self,

@@ -87,9 +87,12 @@ pub enum GrantError {
     /// The reason is empty or too long.
     #[error("a reason of 1 to 500 characters is required: the audit log keeps it")]
     NoReason,
-    /// The override would end before it begins.
-    #[error("the override would end at {0}, which is past")]
+    /// The grant or the override would end before it begins.
+    #[error("it would end at {0}, which is past")]
     Past(DateTime<Utc>),
+    /// The free plan is what every workspace falls back to: granting it takes a grant back, and has no end.
+    #[error("the free plan takes a grant back at once and has no end: leave `until` out")]
+    FreeHasNoEnd,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -147,21 +147,28 @@ async fn one_branding(
 }
 
 impl GalleryTx for WriteTx {
-    async fn insert_library(&mut self, library: &Library) -> Result<(), StoreError> {
-        let row = libraries::ActiveModel {
-            id: Set(library.id.uuid()),
-            name: Set(library.name.to_string()),
-            created_at: Set(library.created_at),
-            updated_at: Set(library.updated_at),
-            version: Set(i64::from(library.version)),
-            ..Default::default()
-        };
-        let insert = libraries::Entity::scoped_insert(&self.scope, [row]);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("insert a library"))?;
-        Ok(())
+    async fn insert_library(&mut self, library: &Library) -> Result<bool, StoreError> {
+        const OPERATION: &str = "insert a library";
+        const INSERT: &str =
+            "INSERT INTO libraries (workspace_id, id, name, created_at, updated_at, version)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            RETURNING CASE WHEN EXISTS (SELECT 1 FROM libraries o WHERE o.workspace_id = $1 AND o.id <> $2)
+                THEN 0 ELSE 1 END AS is_only";
+        // Held at least shared, so that who deletes one waits for this.
+        self.load_standing().await?;
+        let values = [
+            self.scope.workspace().uuid().into(),
+            library.id.uuid().into(),
+            library.name.as_str().into(),
+            library.created_at.into(),
+            library.updated_at.into(),
+            i64::from(library.version).into(),
+        ];
+        let rows = query(&self.tx, OPERATION, INSERT, values).await?;
+        let row = rows.first().ok_or(StoreError::Dangling {
+            operation: OPERATION,
+        })?;
+        Ok(column::<i32>(row, "is_only")? == 1)
     }
 
     async fn library(&mut self, id: LibraryId) -> Result<Option<Library>, StoreError> {
@@ -188,6 +195,8 @@ impl GalleryTx for WriteTx {
     }
 
     async fn delete_library(&mut self, id: LibraryId) -> Result<LibraryDeletion, StoreError> {
+        // Who is adding one to the workspace has seen that this is there.
+        self.own_standing().await?;
         // A gallery that is being added to it holds the row; afterwards it is seen here.
         let select = libraries::Entity::scoped(&self.scope).lock(LockType::Update);
         if one_library(select, id, &self.tx).await?.is_none() {

@@ -104,6 +104,8 @@ impl std::fmt::Debug for Store {
 pub enum Release {
     /// Something is deleted or given back.
     Freeing,
+    /// As [`Self::Freeing`], of something whose being there others may count on: it waits for writes under way.
+    Emptying,
     /// Sessions and people's own accounts.
     Identity,
     /// What has happened already is recorded.
@@ -293,7 +295,7 @@ impl Store {
             standing_lock: match reason {
                 // These change it, or what hangs on it. Two that both held it shared, to change it then, would
                 // wait for each other.
-                Release::System | Release::Billing => StandingLock::Own,
+                Release::System | Release::Billing | Release::Emptying => StandingLock::Own,
                 Release::Freeing | Release::Identity | Release::Metering => StandingLock::Shared,
             },
             wakes_jobs: false,

@@ -12,12 +12,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{GalleryRead, GalleryTx, Library};
+use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion};
 use rawdrive_plans::{Catalogue, Limit, Metric, Override, PlansTx, Setting};
-use rawdrive_store::{Claimed, Store};
+use rawdrive_store::{Claimed, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::id::LibraryId;
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
@@ -483,6 +485,57 @@ async fn a_gallery_is_changed_by_one_at_a_time(engine: Engine) {
     assert_eq!(u64::from(seen.version), 1 + written.load(Ordering::Relaxed));
 }
 
+/// Who adds a library is told whether it is the only one, and nobody makes that untrue before it is committed.
+async fn who_adds_a_library_knows_whether_it_is_the_only_one(engine: Engine) {
+    let stage = Arc::new(stage(engine).await);
+    let add = async |tx: &mut WriteTx| {
+        let new = library(stage.ambient());
+        (tx.insert_library(&new).await.unwrap(), new.id)
+    };
+    let delete = |ids: Vec<LibraryId>| {
+        let stage = stage.clone();
+        async move {
+            let (store, scope) = (&stage.store.store, &stage.scope);
+            let begun = store.begin_despite_read_only(scope, Release::Emptying);
+            let mut tx = begun.await.unwrap();
+            for id in ids {
+                let deleted = tx.delete_library(id).await.unwrap();
+                assert_eq!(deleted, LibraryDeletion::Deleted);
+            }
+            tx
+        }
+    };
+    let mut tx = stage.begin().await;
+    let (is_only, first) = add(&mut tx).await;
+    assert!(is_only);
+    tx.commit().await.unwrap();
+
+    // One that is being added has seen the first: who deletes that waits.
+    let mut adding = stage.begin().await;
+    let (is_only, second) = add(&mut adding).await;
+    assert!(!is_only);
+    let deleting = tokio::spawn(delete(vec![first]));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!deleting.is_finished(), "it did not wait");
+    adding.commit().await.unwrap();
+    deleting.await.unwrap().commit().await.unwrap();
+
+    // And who adds one while the last is deleted sees that.
+    let deleting = delete(vec![second]).await;
+    let adding = tokio::spawn({
+        let stage = stage.clone();
+        async move {
+            let mut tx = stage.begin().await;
+            let new = library(stage.ambient());
+            tx.insert_library(&new).await.unwrap()
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!adding.is_finished(), "it did not wait");
+    deleting.commit().await.unwrap();
+    assert!(adding.await.unwrap(), "it is the only one");
+}
+
 const ALL: PageRequest = PageRequest {
     limit: 200,
     after: None,
@@ -671,6 +724,7 @@ on_every_database![
     servers_share_the_work,
     a_key_is_claimed_once,
     a_gallery_is_changed_by_one_at_a_time,
+    who_adds_a_library_knows_whether_it_is_the_only_one,
     a_small_pool_serves_many_workspaces_and_mixes_none,
     a_beginning_that_is_given_up_leaves_no_transaction,
 ];

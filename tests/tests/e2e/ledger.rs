@@ -222,6 +222,9 @@ async fn an_event_counts_once_whoever_sends_it_and_each_refusal_has_its_code() {
         .map(|l| l["event_id"].clone())
         .collect();
     assert_eq!(ids, ["a"]);
+    let reversed = "/v1/usage/events?from=2026-03-20&to=2026-03-01";
+    let problem = ada.get(reversed).await.problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["field"], "to", "{problem}");
     meter.server.assert_healthy().await;
 }
 

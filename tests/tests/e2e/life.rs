@@ -375,7 +375,7 @@ async fn a_life_from_the_trial_to_the_end_is_told_alike_by_everything() {
     let shown = story.has("studio", "active", "full").await;
     assert_eq!(
         shown["scheduled"],
-        json!({ "plan": "professional", "at": "2027-03-08T10:00:00Z" })
+        json!({ "plan": "professional", "interval": "month", "at": "2027-03-08T10:00:00Z" })
     );
     story.owes(&paid).await;
     story.tells(&["subscription.changed"], &[]).await;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rawdrive_billing::{BillingTx, NewGrant, Policy, grant_plan};
-use rawdrive_plans::{
-    Catalogue, GrantError, Override, Plan, PlansTx, Setting, Slug, override_setting,
-};
+use rawdrive_plans::{Catalogue, GrantError, Override, Plan, PlansTx, Setting, override_setting};
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
@@ -71,8 +69,7 @@ pub(crate) async fn apply(
                 .newest(plan)
                 .ok_or_else(|| GrantError::unknown_plan(catalogue, plan))?;
             Ok(Applied::Plan {
-                // A grant of the free plan takes one back: there is nothing to end.
-                until: until.filter(|_| *plan != Slug::free()),
+                until: *until,
                 plan: granted,
             })
         }

@@ -133,7 +133,10 @@ fn finding_word(finding: &PriceFinding) -> &'static str {
 fn price_text(price: &SyncedPrice) -> String {
     let name = &price.lookup_key;
     match &price.finding {
-        PriceFinding::Present(id) => format!("{name}: {id} is there"),
+        PriceFinding::Present(id) if price.noted => format!("{name}: {id} is there"),
+        PriceFinding::Present(id) => {
+            format!("{name}: {id} is there, and would be noted to be sold")
+        }
         PriceFinding::Made(id) => format!("{name}: {id} was made"),
         PriceFinding::Missing => format!("{name}: would be made"),
         PriceFinding::Named(id) => format!("{name}: {id}, as the catalogue names it"),
@@ -158,7 +161,7 @@ fn price_json(price: &SyncedPrice) -> Value {
     json!({
         "plan": price.sold.plan, "version": price.sold.version, "currency": price.currency,
         "interval": price.interval.as_str(), "lookup_key": price.lookup_key,
-        "finding": finding_word(&price.finding), "price": id, "differences": differences,
+        "finding": finding_word(&price.finding), "price": id, "noted": price.noted, "differences": differences,
     })
 }
 

@@ -269,7 +269,7 @@ impl PaymentGateway for StripeGateway {
     }
 
     async fn preview(&self, request: &PreviewRequest) -> Result<ChargePreview, GatewayError> {
-        self.preview_change(self.wire.deadline(), request).await
+        self.preview_change(self.wire.brisk(), request).await
     }
 
     async fn cancel(
@@ -335,7 +335,7 @@ impl PaymentGateway for StripeGateway {
         customer: &CustomerId,
         return_url: &str,
     ) -> Result<String, GatewayError> {
-        self.open_portal(self.wire.deadline(), customer, return_url)
+        self.open_portal(self.wire.brisk(), customer, return_url)
             .await
     }
 

@@ -25,6 +25,10 @@ use super::{StripeSettings, StripeSetupError};
 use crate::gateway::{ClientSecret, Decline, GatewayError};
 use crate::ids::IdempotencyKey;
 
+/// The longest that one try of a read may take.
+const READ_WITHIN: Duration = Duration::from_secs(6);
+/// The longest that what is only shown is waited for, every try included.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 /// The version of Stripe's API that this adapter was written against, sent with each call: an account's default may
 /// be any. A test holds it against the bindings' own.
 pub(super) const API_VERSION: &str = "2026-09-30.endive";
@@ -126,6 +130,11 @@ impl Wire {
 
     pub(super) fn deadline(&self) -> Deadline {
         Deadline(Instant::now() + self.call_timeout)
+    }
+
+    /// For what is shown and changes nothing: whoever waits for it can ask again.
+    pub(super) fn brisk(&self) -> Deadline {
+        Deadline(Instant::now() + self.call_timeout.min(SHOWN_WITHIN))
     }
 
     /// Reads.
@@ -242,10 +251,15 @@ impl Wire {
             reason: "no address can be made of the call".to_owned(),
             was_sent: false,
         })?;
+        // No bank is asked for what is only read.
+        let patience = match call.method {
+            Method::GET => self.try_timeout.min(READ_WITHIN),
+            _ => self.try_timeout,
+        };
         let mut request = self
             .client
             .request(call.method.clone(), url)
-            .timeout(self.try_timeout.min(within.left()));
+            .timeout(patience.min(within.left()));
         if let Some(key) = &call.key {
             request = request.header(KEY_HEADER, key);
         }

@@ -6,7 +6,7 @@ use rawdrive_billing::{
     BillingError, CancelWhen, Effective, ManualGateway, NewGrant, Order, Subscription, cancel,
     change_plan, checkout, grant_plan, portal, preview, resume,
 };
-use rawdrive_plans::{Interval, Metric};
+use rawdrive_plans::{GrantError, Interval, Metric};
 use rawdrive_tenancy_core::Commit as _;
 use rawdrive_testkit::Card;
 use rawdrive_usage::{Charge, QuotaKey, UsageTx as _, add};
@@ -419,11 +419,13 @@ async fn a_grant_stands_above_the_subscription_and_ends_by_itself() {
             &studio.billing.ambient,
             &new,
         )
+        .await?;
+        tx.commit().await?;
+        Ok::<_, GrantError>(())
+    };
+    grant("professional", Some(now + TimeDelta::hours(2)))
         .await
         .unwrap();
-        tx.commit().await.unwrap();
-    };
-    grant("professional", Some(now + TimeDelta::hours(2))).await;
     assert_eq!(studio.plan(), "professional 1");
     studio
         .surroundings
@@ -438,10 +440,14 @@ async fn a_grant_stands_above_the_subscription_and_ends_by_itself() {
         (standing.plan.slug.as_str(), standing.ends),
         ("basic", None)
     );
-    grant("professional", None).await;
+    grant("professional", None).await.unwrap();
     studio.deliver_all().await;
     assert_eq!(studio.plan(), "professional 1");
-    grant("free", None).await;
+    // What everybody has anyway cannot end.
+    let ends = grant("free", Some(now + TimeDelta::days(9))).await;
+    assert!(matches!(ends, Err(GrantError::FreeHasNoEnd)), "{ends:?}");
+    assert_eq!(studio.plan(), "professional 1");
+    grant("free", None).await.unwrap();
     assert_eq!(studio.plan(), "basic 1");
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct ScheduledView {
     /// The plan that follows; `null` for a price that is none of this installation's.
     #[schema(required = true)]
     plan: Option<String>,
+    /// `month` or `year`; `null` as `plan` is.
+    #[schema(required = true)]
+    interval: Option<&'static str>,
     at: String,
 }
 
@@ -109,11 +112,13 @@ impl SubscriptionView {
             cancel_at_period_end: snapshot.is_some_and(|snapshot| snapshot.cancel_at_period_end),
             grace_until: standing.grace_until.map(time),
             trial_end: snapshot.and_then(|snapshot| snapshot.trial_end).map(time),
-            scheduled: scheduled.map(|change| ScheduledView {
-                plan: book
-                    .sold_by(&change.price)
-                    .map(|price| price.sold.plan.to_string()),
-                at: time(change.at),
+            scheduled: scheduled.map(|change| {
+                let follows = book.sold_by(&change.price);
+                ScheduledView {
+                    plan: follows.map(|price| price.sold.plan.to_string()),
+                    interval: follows.map(|price| price.interval.as_str()),
+                    at: time(change.at),
+                }
             }),
             grant: grant
                 .filter(|grant| grant.until.is_none_or(|until| now < until))

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion, Title};
+use rawdrive_plans::PlansTx as _;
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::{LibraryId, TypedId};
 use serde::{Deserialize, Serialize};
@@ -104,8 +105,10 @@ pub(crate) async fn create_library(
                 updated_at: now,
                 version: 1,
             };
-            tx.insert_library(&library).await?;
-            app.review_onboarding(tx).await?;
+            // The step is done by the first; a further one changes nothing of it.
+            if tx.insert_library(&library).await? {
+                app.review_onboarding(tx).await?;
+            }
             Ok(Answer::created(&LibraryView::from(&library))?.tagged(tag(&library)))
         },
     )
@@ -194,7 +197,7 @@ pub(crate) async fn delete_library(
     condition: IfMatch,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let begin = Begin::Despite(Release::Freeing);
+    let begin = Begin::Despite(Release::Emptying);
     mutate(
         &app,
         &scoped.scope,
@@ -204,6 +207,7 @@ pub(crate) async fn delete_library(
         no_body,
         async |tx, _, ()| {
             let id = path_id(&id)?;
+            tx.standing().await?;
             let library = tx.library(id).await?.ok_or_else(Problem::not_found)?;
             condition.check(&tag(&library))?;
             match tx.delete_library(id).await? {

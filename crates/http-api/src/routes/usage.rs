@@ -267,6 +267,13 @@ pub(crate) async fn list_usage_events(
         from: query.from.map(|text| instant("from", &text)).transpose()?,
         to: query.to.map(|text| instant("to", &text)).transpose()?,
     };
+    if filter
+        .from
+        .zip(filter.to)
+        .is_some_and(|(from, to)| from > to)
+    {
+        return Err(Problem::invalid_field("to", "must not be before from"));
+    }
     let reader = app.store.read(&scoped.scope);
     let lines = reader.find_lines(&filter, page.request).await?;
     Ok(HttpResponse::Ok().json(page.view(lines, &app.cursors, LedgerView::from)))

@@ -101,6 +101,11 @@ pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(sta
     assert_eq!(outcome, LibraryDeletion::Deleted);
     let outcome = tx.delete_library(changed.id).await.unwrap();
     assert_eq!(outcome, LibraryDeletion::Missing);
+    for (nth, is_only) in [(1, true), (2, false)] {
+        let another = library(stage.ambient());
+        let told = tx.insert_library(&another).await.unwrap();
+        assert_eq!(told, is_only, "library {nth}");
+    }
     assert_eq!(tx.library(changed.id).await.unwrap(), None);
 }
 

@@ -9,14 +9,11 @@ use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
 use super::{MemoryTx, Rows};
 
 impl GalleryTx for MemoryTx {
-    async fn insert_library(&mut self, library: &Library) -> Result<(), StoreError> {
+    async fn insert_library(&mut self, library: &Library) -> Result<bool, StoreError> {
         const OPERATION: &str = "insert a library";
-        insert(
-            &mut self.write(OPERATION)?.libraries,
-            library.id,
-            library,
-            OPERATION,
-        )
+        let libraries = &mut self.write(OPERATION)?.libraries;
+        insert(libraries, library.id, library, OPERATION)?;
+        Ok(libraries.len() == 1)
     }
 
     async fn library(&mut self, id: LibraryId) -> Result<Option<Library>, StoreError> {
