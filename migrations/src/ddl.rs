@@ -152,6 +152,23 @@ async fn force(manager: &SchemaManager<'_>, tables: &[&str], verb: &str) -> Resu
     Ok(())
 }
 
+/// Tables whose rows are written once.
+const APPEND_ONLY: [&str; 2] = ["ledger", "audit_entries"];
+
+/// The triggers that keep what was recorded from being changed, each with its table.
+#[must_use]
+pub fn append_only_triggers(backend: DatabaseBackend) -> Vec<(&'static str, String)> {
+    let kinds = if is_postgres(backend) {
+        ["change", "truncate"]
+    } else {
+        ["UPDATE", "DELETE"]
+    };
+    APPEND_ONLY
+        .into_iter()
+        .flat_map(|table| kinds.map(|kind| (table, format!("{table}_no_{kind}"))))
+        .collect()
+}
+
 /// Makes a table's rows ones that are written once.
 pub(crate) async fn append_only(manager: &SchemaManager<'_>, table: &str) -> Result<(), DbErr> {
     if is_postgres(manager.get_database_backend()) {

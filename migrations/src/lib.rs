@@ -11,6 +11,7 @@
 //!
 //! Invariant: a migration that has been released never changes.
 
+pub use ddl::append_only_triggers;
 pub use deploy::{deploy, names};
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -29,6 +30,7 @@ mod m0010_usage_history;
 mod m0014_live_usage;
 mod m0019_plan_end;
 mod m0020_billing;
+mod m0021_event_age;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -85,6 +87,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_live_usage::Migration),
             Box::new(m0019_plan_end::Migration),
             Box::new(m0020_billing::Migration),
+            Box::new(m0021_event_age::Migration),
         ]
     }
 }

@@ -1,7 +1,6 @@
 //! What billing does beside requests: projecting what webhooks touched, recovering operations, reconciling, and what
 //! the passing of time alone calls for. Apart from the job runner: a payment provider that hangs delays no mail.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +10,15 @@ use rawdrive_billing::{
     review_due,
 };
 use rawdrive_store::Store;
-use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::{Causes, StoreError};
 use tokio::time::{sleep, timeout};
 
 /// The slow fallback: commits wake the workers, time alone does not.
 const POLL: Duration = Duration::from_secs(2);
+/// How often a provider that does not answer is asked whether it does again.
+const WATCH: Duration = Duration::from_secs(5);
+/// A name that no price has.
+const NO_PRICE: &str = "rawdrive_is_stripe_there";
 /// How many objects are fetched at a time: one fetch that hangs must not hold the others up.
 const WORKERS: usize = 4;
 
@@ -51,7 +54,8 @@ impl<G: PaymentGateway> BillingRunner<G> {
             workers,
             self.review(),
             self.recover(),
-            self.reconcile(every)
+            self.reconcile(every),
+            self.watch()
         );
     }
 
@@ -91,6 +95,17 @@ impl<G: PaymentGateway> BillingRunner<G> {
         }
     }
 
+    /// A provider that did not answer is asked until it does, so that its return is known before somebody needs it.
+    async fn watch(&self) {
+        loop {
+            sleep(WATCH).await;
+            if self.billing.gateway.answers() == Some(false) {
+                // What it answers matters to nobody; that it does is noted.
+                let _ = self.billing.gateway.price(NO_PRICE).await;
+            }
+        }
+    }
+
     /// Whatever was lost.
     async fn reconcile(&self, every: Duration) {
         loop {
@@ -104,7 +119,7 @@ impl<G: PaymentGateway> BillingRunner<G> {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        error = &error as &dyn Error,
+                        error = %Causes(&error),
                         "reconciliation broke off; the next run begins anew"
                     );
                 }
@@ -114,6 +129,6 @@ impl<G: PaymentGateway> BillingRunner<G> {
 }
 
 async fn wait_out(error: &StoreError, what: &str) {
-    tracing::warn!(error = error as &dyn Error, "{what} waits for the database");
+    tracing::warn!(error = %Causes(error), "{what} waits for the database");
     sleep(POLL).await;
 }

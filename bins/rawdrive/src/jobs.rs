@@ -11,7 +11,7 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::{Letter, MailError, Mailer, email_verification, mail_for, password_reset};
 use rawdrive_onboarding::STEPS;
-use rawdrive_store::{Release, Store};
+use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::{LeasedJob, Work};
 use rawdrive_tenancy_core::{Causes, Commit as _, StoreError, SystemReason, WorkspaceScope};
@@ -55,6 +55,28 @@ pub(crate) struct Runner<M> {
     pub(crate) upgrade_url: String,
 }
 
+/// Gives back what has run out, in one workspace after the other. One whose rows cannot be read holds up no other; but
+/// none is waited for in its turn while the database is away.
+async fn in_each<F>(
+    workspaces: &[WorkspaceId],
+    what: &str,
+    give_back: impl Fn(WorkspaceId) -> F,
+) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<u64, StoreError>>,
+{
+    for workspace in workspaces {
+        match give_back(*workspace).await {
+            Ok(count) => tracing::info!(%workspace, count, "gave {what} back"),
+            Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = %Causes(&error), %workspace, "failed to give {what} back");
+            }
+        }
+    }
+    Ok(())
+}
+
 impl<M: Mailer> Runner<M> {
     pub(crate) async fn run(self) {
         let mut sweep_at = Instant::now();
@@ -84,28 +106,16 @@ impl<M: Mailer> Runner<M> {
 
     /// One round; whether there was anything to do.
     async fn round(&self) -> Result<bool, StoreError> {
-        // One workspace whose rows cannot be read holds up no other's, nor their jobs.
-        for workspace in self.store.workspaces_with_overdue_holds().await? {
-            match self.expire_holds(workspace).await {
-                Ok(expired) => tracing::info!(%workspace, expired, "expired overdue holds"),
-                // Nor is each waited for in its turn while the database is away.
-                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(error = %Causes(&error), %workspace, "failed to expire overdue holds")
-                }
-            }
-        }
-        for workspace in self.store.workspaces_with_expired_invitations().await? {
-            match self.expire_invitations(workspace).await {
-                Ok(expired) => {
-                    tracing::info!(%workspace, expired, "gave back the seats of expired invitations")
-                }
-                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(error = %Causes(&error), %workspace, "failed to give back the seats of expired invitations")
-                }
-            }
-        }
+        let overdue = self.store.workspaces_with_overdue_holds().await?;
+        in_each(&overdue, "overdue holds", |workspace| {
+            self.expire_holds(workspace)
+        })
+        .await?;
+        let expired = self.store.workspaces_with_expired_invitations().await?;
+        in_each(&expired, "the seats of expired invitations", |workspace| {
+            self.expire_invitations(workspace)
+        })
+        .await?;
         // A whole batch at once: were it one after the other, a mail server that hangs would outlast the lease of
         // what waits behind it.
         let requests = self.store.lease_requests(BATCH, LEASE).await?;
@@ -115,21 +125,22 @@ impl<M: Mailer> Runner<M> {
         Ok(!jobs.is_empty() || !requests.is_empty())
     }
 
-    async fn expire_holds(&self, workspace: WorkspaceId) -> Result<usize, StoreError> {
-        let mut tx = self
-            .store
-            .begin_despite_read_only(&job_scope(workspace), Release::System)
-            .await?;
+    async fn begin(&self, workspace: WorkspaceId) -> Result<WriteTx, StoreError> {
+        let scope = job_scope(workspace);
+        self.store
+            .begin_despite_read_only(&scope, Release::System)
+            .await
+    }
+
+    async fn expire_holds(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
+        let mut tx = self.begin(workspace).await?;
         let expired = rawdrive_usage::expire_overdue(&mut tx, self.store.ambient()).await?;
         tx.commit().await?;
-        Ok(expired)
+        Ok(u64::try_from(expired).unwrap_or(u64::MAX))
     }
 
     async fn expire_invitations(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
-        let mut tx = self
-            .store
-            .begin_despite_read_only(&job_scope(workspace), Release::System)
-            .await?;
+        let mut tx = self.begin(workspace).await?;
         let expired = rawdrive_identity::sweep_invitations(&mut tx, self.store.ambient()).await?;
         tx.commit().await?;
         Ok(expired)
@@ -228,4 +239,42 @@ impl<M: Mailer> Runner<M> {
 )]
 fn job_scope(workspace: WorkspaceId) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, SystemReason::Job)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn broken_rows_hold_up_no_other_workspace_and_a_database_that_is_away_everybody() {
+        let workspaces: [WorkspaceId; 3] =
+            [1, 2, 3].map(|n| format!("ws_{n:032x}").parse().unwrap());
+        let seen = RefCell::new(Vec::new());
+        let with = |failure: fn() -> StoreError| {
+            let (seen, broken) = (&seen, workspaces[1]);
+            move |workspace| {
+                seen.borrow_mut().push(workspace);
+                let fails = workspace == broken;
+                async move { if fails { Err(failure()) } else { Ok(1) } }
+            }
+        };
+        let corrupt = || StoreError::Corrupt {
+            table: "holds",
+            column: "state",
+            row: "1".to_owned(),
+            reason: "no such state".to_owned(),
+        };
+        in_each(&workspaces, "holds", with(corrupt)).await.unwrap();
+        assert_eq!(*seen.borrow(), workspaces);
+        seen.borrow_mut().clear();
+        let away = || StoreError::Unavailable {
+            operation: "begin",
+            source: "refused".into(),
+        };
+        let ended = in_each(&workspaces, "holds", with(away)).await;
+        assert!(matches!(ended, Err(StoreError::Unavailable { .. })));
+        assert_eq!(*seen.borrow(), workspaces[..2]);
+    }
 }

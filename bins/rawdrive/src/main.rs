@@ -118,7 +118,9 @@ fn run(command: Command) -> Result<(), Failure> {
             block_on(async {
                 let (store, blobs) = installation.open_stores().await?;
                 let mirror = installation.mirror();
-                let report = commands::doctor::examine(&store, &blobs, mirror.as_ref()).await?;
+                let master = installation.master_key()?;
+                let report =
+                    commands::doctor::examine(&store, &master, &blobs, mirror.as_ref()).await?;
                 report.write(&mut std::io::stdout(), json)?;
                 if report.is_healthy() {
                     Ok(())

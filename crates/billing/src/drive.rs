@@ -367,30 +367,33 @@ async fn clear_the_way(
         if left.status == SubscriptionStatus::Incomplete
             && left.metadata.operation() != Some(operation.id)
         {
-            end_left(gateway, &left, operation).await?;
+            // Its payer was faster: another beside it would be charged too.
+            if end_left(gateway, &left, operation).await?.is_some() {
+                return Err(GatewayError::Rejected {
+                    code: "paid_meanwhile".to_owned(),
+                    message: "an earlier subscription was paid meanwhile".to_owned(),
+                });
+            }
         }
     }
     Ok(())
 }
 
+/// Ends a subscription that was never paid; what it has become where its payer was faster.
 async fn end_left(
     gateway: &impl PaymentGateway,
     left: &SubscriptionSnapshot,
     operation: &Operation,
-) -> Result<(), GatewayError> {
+) -> Result<Option<SubscriptionSnapshot>, GatewayError> {
     // The key is of the subscription: ending it twice is ending it once, whoever asks.
     let key = operation.key_for(left.id.as_str());
     let ended = gateway
         .cancel(&left.id, CancelWhen::Now, &left.metadata, &key)
         .await;
     match ended {
-        // Its payer was faster: another beside it would be charged too.
-        Ok(paid) if !paid.status.is_final() => Err(GatewayError::Rejected {
-            code: "paid_meanwhile".to_owned(),
-            message: "an earlier subscription was paid meanwhile".to_owned(),
-        }),
+        Ok(ended) => Ok(Some(ended).filter(|s| !s.status.is_final())),
         // It has expired meanwhile.
-        Err(GatewayError::Rejected { .. } | GatewayError::NotFound) | Ok(_) => Ok(()),
+        Err(GatewayError::Rejected { .. } | GatewayError::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -404,7 +407,10 @@ async fn subscription_outcome(
         Outcome::Done(subscription) => Ok(done(&subscription)),
         Outcome::Declined { decline, left } => {
             if let Some(left) = left.filter(|left| left.status == SubscriptionStatus::Incomplete) {
-                end_left(gateway, &left, operation).await?;
+                // Declined at first, and paid by another card before it could be withdrawn: it is what was asked for.
+                if let Some(paid) = end_left(gateway, &left, operation).await? {
+                    return Ok(done(&paid));
+                }
             }
             Ok(OperationOutcome::Declined(decline).into())
         }

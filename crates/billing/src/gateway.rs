@@ -298,6 +298,10 @@ pub trait PaymentGateway: Send + Sync {
     /// Whether it moves real money. Nothing for a gateway that moves none; events of the other mode are stored and
     /// touch nothing.
     fn livemode(&self) -> Option<bool>;
+    /// Whether the provider answered when it was asked last; nothing where nobody can be asked. Asks nobody.
+    fn answers(&self) -> Option<bool> {
+        self.livemode().map(|_| true)
+    }
 
     /// Makes a customer. Before a second try under *another* key, look for what the first may have made:
     /// [`PaymentGateway::customers`].

@@ -56,6 +56,8 @@ pub trait BillingDesk: Send + Sync + fmt::Debug {
         signature: &'a str,
         body: Vec<u8>,
     ) -> BoxFuture<'a, Result<Receipt, WebhookError>>;
+    /// See [`PaymentGateway::answers`].
+    fn provider_answers(&self) -> Option<bool>;
 }
 
 /// Billing on the store, with one gateway.
@@ -101,6 +103,9 @@ impl<G: PaymentGateway> Desk<G> {
 }
 
 impl<G: PaymentGateway + 'static> BillingDesk for Desk<G> {
+    fn provider_answers(&self) -> Option<bool> {
+        self.billing.gateway.answers()
+    }
     fn subscribe<'a>(
         &'a self,
         scope: &'a WorkspaceScope,

@@ -7,10 +7,11 @@
     reason = "with the scope module this is what everything else is forbidden"
 )]
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use rawdrive_migrations::{Migrator, MigratorTrait};
@@ -199,6 +200,10 @@ impl Sqlite {
     }
 }
 
+/// The longest that another process' work on a file's schema is waited for.
+const SCHEMA_WITHIN: Duration = Duration::from_secs(60);
+const SCHEMA_POLL: Duration = Duration::from_millis(20);
+
 /// Keeps other processes out of a file's schema until it is dropped. The lock is the system's own: it ends with its
 /// process, whatever becomes of that.
 async fn alone(path: &Path) -> Result<File, DbErr> {
@@ -208,8 +213,17 @@ async fn alone(path: &Path) -> Result<File, DbErr> {
         let mut options = File::options();
         options.create(true).write(true).truncate(false);
         let file = options.open(PathBuf::from(name))?;
-        file.lock()?;
-        Ok::<_, std::io::Error>(file)
+        let until = Instant::now() + SCHEMA_WITHIN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(SCHEMA_POLL),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(std::io::Error::other("another process holds it"));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
     });
     let locked = locked.await.map_err(|e| DbErr::Custom(e.to_string()))?;
     locked.map_err(|e| DbErr::Custom(format!("failed to lock the database's schema: {e}")))

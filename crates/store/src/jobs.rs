@@ -14,6 +14,10 @@ use crate::scope::{Tenant, column, corrupt, execute, failed, query, to_change_if
 use crate::store::{Store, WriteTx};
 use crate::url::Backend;
 
+/// For how many days the provider's events are kept: three times as long as the provider itself lists them, which is as
+/// far back as reconciliation looks.
+const EVENT_DAYS: i64 = 90;
+
 impl JobsTx for WriteTx {
     async fn enqueue(&mut self, work: Work, due: Option<DateTime<Utc>>) -> Result<(), StoreError> {
         let ambient = self.ambient();
@@ -249,6 +253,9 @@ impl Store {
             "DELETE FROM password_attempts WHERE window_ends_at < $1",
             "DELETE FROM proofs WHERE expires_at < $1",
         ];
+        // What came of it is projected. One that comes again is taken once more, and changes nothing.
+        const EVENTS: &str =
+            "DELETE FROM billing_events WHERE disposition = 'touches' AND received_at < $1";
         const OF_ONE: [&str; 4] = [
             "DELETE FROM idempotency_keys WHERE workspace_id = $1 AND created_at < $3 AND leased_until < $2",
             "DELETE FROM sessions WHERE workspace_id = $1 AND expires_at < $2",
@@ -261,6 +268,8 @@ impl Store {
         for sql in OF_ALL {
             execute(&on, "sweep", sql, [now.into()]).await?;
         }
+        let old = now - TimeDelta::days(EVENT_DAYS);
+        execute(&on, "sweep", EVENTS, [old.into()]).await?;
         let mut after = None;
         loop {
             let page = self.workspaces_after(after).await?;

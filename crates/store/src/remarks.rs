@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use rawdrive_migrations::{deploy, names};
+use rawdrive_migrations::{append_only_triggers, deploy, names};
 use rawdrive_tenancy_core::StoreError;
 use sea_orm::sqlx::postgres::PgPoolOptions;
-use sea_orm::{DbErr, RuntimeErr, SqlxPostgresConnector, TransactionTrait};
+use sea_orm::{ConnectionTrait as _, DbErr, RuntimeErr, SqlxPostgresConnector, TransactionTrait};
 
 use crate::connection::{Database, Reach};
 use crate::postgres::{lost, try_connect};
@@ -40,6 +40,13 @@ pub enum Remark {
         /// What it lacks.
         lacks: &'static str,
     },
+    /// What was recorded could be changed: a trigger is gone, or switched off.
+    Rewritable {
+        /// The table.
+        table: &'static str,
+        /// The trigger.
+        trigger: String,
+    },
     /// A policy lets more be done than this release knows of.
     UnknownPolicy {
         /// The table.
@@ -55,7 +62,9 @@ impl Remark {
     pub const fn severity(&self) -> Severity {
         match self {
             Self::OwnsTables { .. } => Severity::Note,
-            Self::Unprotected { .. } | Self::UnknownPolicy { .. } => Severity::Finding,
+            Self::Unprotected { .. } | Self::Rewritable { .. } | Self::UnknownPolicy { .. } => {
+                Severity::Finding
+            }
         }
     }
 }
@@ -74,6 +83,10 @@ impl fmt::Display for Remark {
                     "table `{table}` lacks {lacks}: rows of one workspace could reach another"
                 )
             }
+            Self::Rewritable { table, trigger } => write!(
+                f,
+                "table `{table}` has no trigger `{trigger}` that is in force: what was recorded could be changed"
+            ),
             Self::UnknownPolicy { table, policy } => {
                 write!(
                     f,
@@ -151,11 +164,27 @@ impl Store {
             WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
               AND pg_has_role(current_user, relowner, 'USAGE') LIMIT 1";
         const OPERATION: &str = "look at the database's set-up";
-        if self.backend() == Backend::Sqlite {
-            return Ok(Vec::new());
-        }
+        const TRIGGERS: &str = "SELECT t.tgname::text AS name FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+            WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')";
+        const TRIGGERS_SQLITE: &str = "SELECT name FROM sqlite_master WHERE type = 'trigger'";
         let on = self.reads(Reach::Installation);
         let mut remarks = Vec::new();
+        let triggers = match self.backend() {
+            Backend::Sqlite => TRIGGERS_SQLITE,
+            Backend::Postgres => TRIGGERS,
+        };
+        let mut in_force: Vec<String> = Vec::new();
+        for row in query(&on, OPERATION, triggers, []).await? {
+            in_force.push(column(&row, "name")?);
+        }
+        for (table, trigger) in append_only_triggers(on.get_database_backend()) {
+            if !in_force.contains(&trigger) {
+                remarks.push(Remark::Rewritable { table, trigger });
+            }
+        }
+        if self.backend() == Backend::Sqlite {
+            return Ok(remarks);
+        }
         for row in query(&on, OPERATION, PROTECTION, []).await? {
             for (has, lacks) in [
                 ("enabled", "row-level security"),

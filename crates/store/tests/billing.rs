@@ -125,6 +125,27 @@ async fn receive(store: &Store, event: &ProviderEvent) -> Receipt {
 }
 
 #[tokio::test]
+async fn events_are_forgotten_when_nobody_lists_them_any_more() {
+    let house = House::open().await;
+    let (applied, unknown) = (event("evt_1"), event("evt_2"));
+    let (kept, ignored) = (
+        applied.envelope.disposition(Some(false)),
+        unknown.envelope.disposition(Some(true)),
+    );
+    let receive = async |event, disposition| house.store.receive(event, disposition).await.unwrap();
+    assert_eq!(receive(&applied, &kept).await, Receipt::New);
+    assert_eq!(receive(&unknown, &ignored).await, Receipt::New);
+    for (days, of_applied) in [(89, Receipt::Known), (2, Receipt::New)] {
+        house.surroundings.advance(TimeDelta::days(days));
+        house.surroundings.advance_leases(TimeDelta::days(days));
+        house.store.sweep().await.unwrap();
+        assert_eq!(receive(&applied, &kept).await, of_applied, "{days}");
+        // What was not applied waits for an operator, however long.
+        assert_eq!(receive(&unknown, &ignored).await, Receipt::Known, "{days}");
+    }
+}
+
+#[tokio::test]
 async fn an_event_is_stored_once_and_touches_its_object_once() {
     let house = House::open().await;
     let one = event("evt_1");

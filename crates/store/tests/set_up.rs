@@ -175,6 +175,8 @@ async fn a_wall_that_is_missing_is_found() {
         "ALTER POLICY tenant ON clients USING (true)",
         "CREATE POLICY everyone ON holds USING (true)",
         "CREATE TABLE stray (workspace_id uuid)",
+        "ALTER TABLE ledger DISABLE TRIGGER ledger_no_change",
+        "DROP TRIGGER audit_entries_no_truncate ON audit_entries",
     ] {
         owner.execute(AssertSqlSafe(sql)).await.unwrap();
     }
@@ -183,9 +185,16 @@ async fn a_wall_that_is_missing_is_found() {
     let lacks = |table, what| {
         format!("table `{table}` lacks {what}: rows of one workspace could reach another")
     };
+    let rewritable = |table, trigger| {
+        format!(
+            "table `{table}` has no trigger `{trigger}` that is in force: what was recorded could be changed"
+        )
+    };
     assert_eq!(
         found,
         [
+            rewritable("ledger", "ledger_no_change"),
+            rewritable("audit_entries", "audit_entries_no_truncate"),
             lacks("clients", "the policy `tenant`"),
             lacks("galleries", "the policy `tenant`"),
             lacks("jobs", "FORCE ROW LEVEL SECURITY"),

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::crash::until;
 use crate::stage::{
-    FORM, Stage, access, actions, count_of, form_of, subscribe, subscription, until_shown,
+    FORM, Stage, access, actions, count_of, form_of, readiness, subscribe, subscription,
+    until_shown,
 };
 
 fn order(plan: &str, interval: &str) -> Value {
@@ -824,6 +825,9 @@ async fn while_stripe_is_down_requests_say_so_and_what_was_asked_goes_on_when_it
     answer.problem(503, "dependency_unavailable");
     let wait: u64 = answer.header("retry-after").parse().expect("seconds");
     assert!((1..=60).contains(&wait), "{wait}");
+    let says =
+        async |status: &str| readiness(&stage.server, "stripe").await.as_deref() == Some(status);
+    assert!(says("unavailable").await);
     // Everything else works.
     let _ = api
         .post("/v1/libraries", &json!({ "name": "Meanwhile" }))
@@ -831,6 +835,7 @@ async fn while_stripe_is_down_requests_say_so_and_what_was_asked_goes_on_when_it
         .is(201);
     assert_eq!(subscription(&api).await["status"], "none");
     stage.faults().down(false);
+    until(20, "its return is seen", async || says("ok").await).await;
     // The customer is made by itself; who asks again joins what is under way, or begins where it ended.
     let mut status = 503;
     until(60, "it can be bought", async || {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::crash::{swept_within_seconds, until};
+use crate::stage::readiness;
 
 const CLIENTS: u64 = 32;
 const PHOTO_BYTES: u64 = 1_000;
@@ -22,13 +23,6 @@ const FROZEN_FOR: Duration = Duration::from_secs(10);
 
 fn with(redis: &Redis) -> Server {
     Server::start_with(&[("REDIS_URL", &redis.url())])
-}
-
-async fn readiness(server: &Server, name: &str) -> Option<String> {
-    let ready = server.anonymous().get("/readyz").await.is(200).json();
-    let all = ready["dependencies"].as_array().expect("a list").clone();
-    let one = all.iter().find(|dependency| dependency["name"] == name)?;
-    Some(one["status"].as_str().expect("a status").to_owned())
 }
 
 /// What usage says of a metric, and what SQL does: used and reserved.

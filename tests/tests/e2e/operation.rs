@@ -269,6 +269,18 @@ async fn the_doctor_finds_a_fresh_installation_sound() {
     server.assert_healthy().await;
     server.restart();
     server.assert_healthy().await;
+    // Under another secret key no server could start.
+    let another = [(
+        "RAWDRIVE_SECRET_KEY",
+        "another secret key of at least 32 bytes",
+    )];
+    let sick = server.admin_with(&another, &["doctor"]).await;
+    assert_eq!(sick.code, Some(1), "{sick:#?}");
+    assert!(
+        sick.stdout
+            .contains("the_secret_key_opens_the_signing_keys"),
+        "{sick:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

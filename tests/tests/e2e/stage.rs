@@ -271,6 +271,14 @@ pub(crate) async fn until_shown(
     until(seconds, what, async || good(&subscription(api).await)).await;
 }
 
+/// What the server says of a dependency, if it names it. It must be ready for it.
+pub(crate) async fn readiness(server: &Server, name: &str) -> Option<String> {
+    let ready = server.anonymous().get("/readyz").await.is(200).json();
+    let all = ready["dependencies"].as_array().expect("a list").clone();
+    let one = all.iter().find(|dependency| dependency["name"] == name)?;
+    Some(one["status"].as_str().expect("a status").to_owned())
+}
+
 pub(crate) async fn access(api: &Api) -> Value {
     api.get("/v1/workspace").await.is(200).json()["access"].clone()
 }

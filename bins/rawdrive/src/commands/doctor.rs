@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use rawdrive_gallery::{BlobError, Blobs};
+use rawdrive_identity::ports::SigningKeys as _;
+use rawdrive_identity::{Keyring, MasterKey};
 use rawdrive_store::{Finding, Severity, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
@@ -39,6 +41,7 @@ pub(crate) enum DoctorError {
 /// The database or the photos' store does not answer.
 pub(crate) async fn examine(
     store: &Store,
+    master: &MasterKey,
     blobs: &Blobs,
     mirror: Option<&impl UsageMirror>,
 ) -> Result<Report, DoctorError> {
@@ -47,10 +50,19 @@ pub(crate) async fn examine(
         match remark.severity() {
             Severity::Note => report.notes.push(remark.to_string()),
             Severity::Finding => report.findings.push(Finding {
-                invariant: "the_database_isolates",
+                invariant: "the_database_keeps_its_walls",
                 detail: remark.to_string(),
             }),
         }
+    }
+    let keys = store.signing_keys().await?;
+    if let Err(error) = Keyring::open(&keys, master)
+        && !keys.is_empty()
+    {
+        report.findings.push(Finding {
+            invariant: "the_secret_key_opens_the_signing_keys",
+            detail: error.to_string(),
+        });
     }
     if let Some(mirror) = mirror {
         report.notes.extend(mirror_notes(mirror, store).await?);

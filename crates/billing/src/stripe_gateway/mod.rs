@@ -177,6 +177,10 @@ impl PaymentGateway for StripeGateway {
         Some(self.livemode)
     }
 
+    fn answers(&self) -> Option<bool> {
+        Some(self.wire.answers())
+    }
+
     async fn create_customer(
         &self,
         new: &NewCustomer,

@@ -5,6 +5,7 @@
 //! connect, and it shows neither `Retry-After` nor `Idempotent-Replayed`. Their request builders are; what they
 //! build is sent here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -100,6 +101,8 @@ pub(super) struct Wire {
     call_timeout: Duration,
     try_timeout: Duration,
     tries: u32,
+    /// Whether the last try was answered.
+    answers: AtomicBool,
 }
 
 impl Wire {
@@ -121,7 +124,12 @@ impl Wire {
             call_timeout: settings.call_timeout,
             try_timeout: settings.try_timeout,
             tries: settings.tries.max(1),
+            answers: AtomicBool::new(true),
         })
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     pub(super) fn base(&self) -> &str {
@@ -211,7 +219,10 @@ impl Wire {
         // Whether an earlier try may have been carried out although it was not answered.
         let mut unknown = false;
         for number in 1.. {
-            let verdict = match self.once(within, call).await {
+            let tried = self.once(within, call).await;
+            let answers = tried.as_ref().is_ok_and(|answer| answer.status < 500);
+            self.answers.store(answers, Ordering::Relaxed);
+            let verdict = match tried {
                 Ok(answer) => answer.verdict(call),
                 Err(lost) => Verdict::again(lost.reason, lost.was_sent, None),
             };

@@ -55,9 +55,12 @@ pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
         state("blobs", matches!(blobs, Ok(Ok(())))),
     ];
     let ready = dependencies.iter().all(|d| d.status == "ok");
-    // Named, and nothing that the server cannot do without: asked every second beside the requests.
+    // Named, and nothing that the server cannot do without: asked beside the requests, and not for this answer.
     if let Some(live) = app.store.live_usage() {
         dependencies.push(state("redis", live.answers()));
+    }
+    if let Some(answers) = app.billing.provider_answers() {
+        dependencies.push(state("stripe", answers));
     }
     let status = if ready { "ready" } else { "unavailable" };
     let mut response = if ready {
