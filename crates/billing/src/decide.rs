@@ -1,10 +1,13 @@
 //! The decisions, pure and total: what a workspace is entitled to by what was bought and paid.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::ReadOnly;
+use rawdrive_tenancy_core::StoreError;
 
-use crate::ids::InvoiceId;
-use crate::ports::{Grant, Subscription};
+use crate::ids::{InvoiceId, SubscriptionId};
+use crate::ports::{BillingTx, Grant, Subscription};
 use crate::snapshot::{InvoiceSnapshot, SubscriptionStatus};
 
 /// The reason of a workspace that is read-only because nobody paid.
@@ -80,20 +83,32 @@ pub fn current(subscriptions: &[Subscription]) -> Option<&Subscription> {
     })
 }
 
-/// One that waits for a means of paying while another is in force: who subscribes after a trial has both for a moment.
-/// Nobody would pay for it, and the workspace would fall back to it when the other ends.
-#[must_use]
-pub(crate) fn superseded(subscriptions: &[Subscription]) -> Option<&Subscription> {
-    let in_force = ruling(subscriptions).is_some_and(|s| {
+/// The subscriptions of ours that wait for a means of paying since their trial ended, and were never paid for. One that
+/// somebody has paused at the provider is no such.
+pub(crate) async fn ended_trials(
+    tx: &mut (impl BillingTx + Send),
+    subscriptions: &[Subscription],
+) -> Result<BTreeSet<SubscriptionId>, StoreError> {
+    let mut ended = BTreeSet::new();
+    for row in subscriptions {
+        let snapshot = &row.snapshot;
+        let waits = snapshot.status == SubscriptionStatus::Paused && snapshot.trial_end.is_some();
+        if waits && row.sold.is_some() && !tx.was_paid(&snapshot.id).await? {
+            ended.insert(snapshot.id.clone());
+        }
+    }
+    Ok(ended)
+}
+
+/// Whether a subscription is in force, beside which one whose trial has ended is of no use: nobody would pay for that,
+/// and the workspace would fall back to it when the other ends.
+pub(crate) fn is_in_force(subscriptions: &[Subscription]) -> bool {
+    ruling(subscriptions).is_some_and(|s| {
         matches!(
             s.snapshot.status,
             SubscriptionStatus::Active | SubscriptionStatus::Trialing
         )
-    });
-    let mut paused = subscriptions
-        .iter()
-        .filter(|s| s.snapshot.status == SubscriptionStatus::Paused);
-    paused.find(|_| in_force)
+    })
 }
 
 /// A failed payment that is being forgiven, or was.
@@ -263,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grants_nothing_can_be_ended_and_a_trial_is_over_when_another_is_in_force() {
+    fn what_grants_nothing_can_be_ended() {
         use SubscriptionStatus as S;
         let all = |statuses: &[S]| -> Vec<Subscription> {
             let made = statuses.iter().enumerate().map(|(n, status)| {
@@ -273,28 +288,24 @@ mod tests {
             });
             made.collect()
         };
-        for (statuses, is_current, is_superseded) in [
-            (vec![], None, None),
-            (vec![S::Canceled, S::IncompleteExpired], None, None),
-            (vec![S::Canceled, S::Incomplete], Some(1), None),
-            (vec![S::Incomplete, S::Paused], Some(1), None),
-            (vec![S::Paused, S::Active], Some(1), Some(0)),
-            (vec![S::Paused, S::PastDue], Some(1), None),
+        for (statuses, is_current, in_force) in [
+            (vec![], None, false),
+            (vec![S::Canceled, S::IncompleteExpired], None, false),
+            (vec![S::Canceled, S::Incomplete], Some(1), false),
+            (vec![S::Incomplete, S::Paused], Some(1), false),
+            (vec![S::Paused, S::Active], Some(1), true),
+            (vec![S::Paused, S::PastDue], Some(1), false),
             (
                 vec![S::Unknown("dormant".into()), S::Incomplete],
                 Some(0),
-                None,
+                false,
             ),
         ] {
             let rows = all(&statuses);
             let name = |n: Option<usize>| n.map(|n| rows[n].snapshot.id.clone());
             let found = |s: Option<&Subscription>| s.map(|s| s.snapshot.id.clone());
             assert_eq!(found(current(&rows)), name(is_current), "{statuses:?}");
-            assert_eq!(
-                found(superseded(&rows)),
-                name(is_superseded),
-                "{statuses:?}"
-            );
+            assert_eq!(is_in_force(&rows), in_force, "{statuses:?}");
         }
         let stranger = Subscription {
             sold: None,

@@ -11,12 +11,12 @@ use rawdrive_plans::PlansTx as _;
 use rawdrive_tenancy_core::id::OperationId;
 use rawdrive_tenancy_core::{Causes, Commit as _, StoreError, WorkspaceScope};
 
-use crate::decide::superseded;
+use crate::decide::{ended_trials, is_in_force};
 use crate::event::{ObjectKind, ObjectRef};
 use crate::gateway::{
     CancelWhen, ClientSecret, CustomerQuery, Decline, GatewayError, Outcome, PaymentGateway,
 };
-use crate::ids::{CustomerId, InvoiceId};
+use crate::ids::{CustomerId, InvoiceId, SubscriptionId};
 use crate::operation::{OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest};
 use crate::ports::{Account, BillingStore, BillingTx as _, OperationsTx as _, Subscription};
 use crate::sell::BillingError;
@@ -100,14 +100,17 @@ pub(crate) async fn retire_superseded<S: BillingStore, G: PaymentGateway>(
     tx: &mut S::Tx,
 ) -> Result<(), StoreError> {
     let rows = tx.subscriptions().await?;
-    let Some(superseded) = superseded(&rows) else {
+    if !is_in_force(&rows) {
+        return Ok(());
+    }
+    let Some(subscription) = ended_trials(tx, &rows).await?.pop_first() else {
         return Ok(());
     };
     let id: OperationId = billing.ambient.id();
     let operation = Operation {
         id,
         request: OperationRequest::Retire {
-            subscription: superseded.snapshot.id.clone(),
+            subscription,
             metadata: Metadata::of(scope.workspace(), Some(id)),
         },
         actor: scope.actor(),
@@ -117,7 +120,7 @@ pub(crate) async fn retire_superseded<S: BillingStore, G: PaymentGateway>(
         leased_until: billing.ambient.lease_now(),
         unanswered: false,
     };
-    // Where one is under way already, what it changes leads here again.
+    // Where one is under way already, its end leads here again.
     tx.begin_operation(&operation).await?;
     Ok(())
 }
@@ -147,8 +150,15 @@ pub async fn recover_operations<S: BillingStore, G: PaymentGateway>(
         let scope = scope(workspace);
         let mut tx = billing.store.begin_billing(&scope).await?;
         tx.standing().await?;
-        let Some(operation) = tx.take_up(id, lease(billing)).await? else {
-            continue;
+        let operation = match tx.take_up(id, lease(billing)).await {
+            Ok(Some(operation)) => operation,
+            Ok(None) => continue,
+            Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+            // Of a later release, perhaps, which is at work too.
+            Err(error) => {
+                tracing::error!(%workspace, operation = %id, error = %Causes(&error), "an operation cannot be read");
+                continue;
+            }
         };
         tx.commit().await?;
         taken += 1;
@@ -202,6 +212,13 @@ async fn drive<S: BillingStore, G: PaymentGateway>(
             }
             Err(GatewayError::RateLimited { retry_after }) => {
                 return put_down(billing, scope, &operation, retry_after).await;
+            }
+            Err(GatewayError::Unauthorized | GatewayError::NotConfigured)
+                if matches!(operation.request, OperationRequest::Retire { .. }) =>
+            {
+                // Nobody asked for it who could ask again.
+                let later = Duration::from_secs(OPERATION_LEASE_SECONDS.unsigned_abs());
+                return put_down(billing, scope, &operation, Some(later)).await;
             }
             Err(error) => {
                 let code = match &error {
@@ -284,6 +301,10 @@ async fn end<S: BillingStore, G: PaymentGateway>(
         | OperationOutcome::ActionRequired { .. }
         | OperationOutcome::Rejected { .. } => {}
     }
+    if matches!(operation.request, OperationRequest::Retire { .. }) {
+        // There may be another.
+        retire_superseded(billing, scope, &mut tx).await?;
+    }
     tx.commit().await?;
     if let Some(customer) = customer {
         // What came of the customer before it was linked has waited for this.
@@ -301,7 +322,7 @@ async fn call(gateway: &impl PaymentGateway, operation: &Operation) -> Result<En
             Ok(OperationOutcome::Customer { customer: made.id }.into())
         }
         OperationRequest::Subscribe(new) => {
-            clear_the_way(gateway, &new.customer, operation).await?;
+            clear_the_way(gateway, &new.customer, new.replaces.as_ref(), operation).await?;
             let outcome = gateway.subscribe(new, &key).await?;
             subscription_outcome(gateway, operation, outcome).await
         }
@@ -336,11 +357,15 @@ async fn call(gateway: &impl PaymentGateway, operation: &Operation) -> Result<En
             subscription,
             metadata,
         } => {
+            let found = gateway.subscription(subscription).await?;
+            if let Some(asleep) = found.filter(|s| s.status == SubscriptionStatus::Paused) {
+                clear_the_way(gateway, &asleep.customer, None, operation).await?;
+            }
             let outcome = gateway.resume(subscription, metadata, &key).await?;
             subscription_outcome(gateway, operation, outcome).await
         }
         OperationRequest::Checkout(new) => {
-            clear_the_way(gateway, &new.customer, operation).await?;
+            clear_the_way(gateway, &new.customer, new.replaces.as_ref(), operation).await?;
             let opened = gateway.checkout(new, &key).await?;
             Ok(OperationOutcome::Checkout {
                 checkout: opened.id,
@@ -357,22 +382,32 @@ fn done(subscription: &SubscriptionSnapshot) -> Ended {
     .into()
 }
 
-/// Ends what an earlier, failed subscribing has left, so that it cannot come to life beside another.
+/// Ends what an earlier, failed subscribing has left, and withdraws what the paused one waits for that is replaced, so
+/// that neither can come to life beside another.
 async fn clear_the_way(
     gateway: &impl PaymentGateway,
     customer: &CustomerId,
+    replaces: Option<&SubscriptionId>,
     operation: &Operation,
 ) -> Result<(), GatewayError> {
+    let paid_meanwhile = || GatewayError::Rejected {
+        code: "paid_meanwhile".to_owned(),
+        message: "an earlier subscription was paid meanwhile".to_owned(),
+    };
+    if let Some(replaced) = replaces {
+        let key = operation.key_for(replaced.as_str());
+        let now = gateway.withdraw(replaced, &key).await?;
+        if !now.status.is_final() && now.status != SubscriptionStatus::Paused {
+            return Err(paid_meanwhile());
+        }
+    }
     for left in gateway.subscriptions_of(customer).await? {
         if left.status == SubscriptionStatus::Incomplete
             && left.metadata.operation() != Some(operation.id)
         {
             // Its payer was faster: another beside it would be charged too.
             if end_left(gateway, &left, operation).await?.is_some() {
-                return Err(GatewayError::Rejected {
-                    code: "paid_meanwhile".to_owned(),
-                    message: "an earlier subscription was paid meanwhile".to_owned(),
-                });
+                return Err(paid_meanwhile());
             }
         }
     }

@@ -175,6 +175,9 @@ pub struct Subscribe {
     pub payment_method: Option<PaymentMethodId>,
     /// Days before the first charge.
     pub trial_days: Option<u16>,
+    /// A paused subscription that it takes the place of: a payment that this waits for is withdrawn first.
+    #[serde(default)]
+    pub replaces: Option<SubscriptionId>,
     /// Workspace and operation.
     pub metadata: Metadata,
 }
@@ -252,6 +255,9 @@ pub struct NewCheckout {
     pub price: PriceId,
     /// Days before the first charge.
     pub trial_days: Option<u16>,
+    /// A paused subscription that it takes the place of: a payment that this waits for is withdrawn first.
+    #[serde(default)]
+    pub replaces: Option<SubscriptionId>,
     /// Where the payer comes back to when it is done.
     pub success_url: String,
     /// Where the payer comes back to otherwise.
@@ -357,14 +363,21 @@ pub trait PaymentGateway: Send + Sync {
         &self,
         request: &PreviewRequest,
     ) -> impl Future<Output = Result<ChargePreview, GatewayError>> + Send;
-    /// Ends a subscription. One that has ended already is answered as it is. One that waits for its first payment
-    /// takes the invoice with it, which nobody can pay any more; where it was paid meanwhile, it is answered as it
-    /// has become.
+    /// Ends a subscription. One that has ended already is answered as it is. One that waits for a payment, its first or
+    /// that of its waking, takes the invoice with it, which nobody can pay any more; where it was paid meanwhile, it is
+    /// answered as it has become. At the period's end is at once where the period is over, or nothing was ever paid.
     fn cancel(
         &self,
         id: &SubscriptionId,
         when: CancelWhen,
         metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> impl Future<Output = Result<SubscriptionSnapshot, GatewayError>> + Send;
+    /// Withdraws the payment that waking a paused subscription waits for, so that nobody makes it any more. Answers the
+    /// subscription as it is then: awake, where the payer was faster.
+    fn withdraw(
+        &self,
+        id: &SubscriptionId,
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<SubscriptionSnapshot, GatewayError>> + Send;
     /// Takes back an end at the period's end and a scheduled change, or wakes a paused one, which may have to be

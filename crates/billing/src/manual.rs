@@ -91,6 +91,13 @@ impl PaymentGateway for ManualGateway {
     ) -> Result<SubscriptionSnapshot, GatewayError> {
         Err(NOTHING)
     }
+    async fn withdraw(
+        &self,
+        _: &SubscriptionId,
+        _: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        Err(NOTHING)
+    }
     async fn resume(
         &self,
         _: &SubscriptionId,

@@ -328,6 +328,11 @@ pub trait BillingTx {
     fn owed_invoices(
         &mut self,
     ) -> impl Future<Output = Result<Vec<InvoiceSnapshot>, StoreError>> + Send;
+    /// Whether money was ever paid for a subscription, as far as its invoices are known.
+    fn was_paid(
+        &mut self,
+        subscription: &SubscriptionId,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Inserts or replaces an invoice.
     fn put_invoice(
         &mut self,

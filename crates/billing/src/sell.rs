@@ -1,5 +1,6 @@
 //! What an owner asks for: subscribe, change, cancel, resume, pay by a hosted page.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +10,14 @@ use rawdrive_tenancy_core::id::TypedId as _;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 
 use crate::book::{PriceBook, sold};
-use crate::decide::current;
+use crate::decide::{current, ended_trials};
 use crate::drive::{Ended, carry_out, client_secret};
 use crate::event::{ObjectKind, ObjectRef};
 use crate::gateway::{
     CancelWhen, ChangePrice, ChangeTiming, ClientSecret, Decline, GatewayError,
     NOTHING_TO_PAY_WITH, NewCheckout, NewCustomer, PaymentGateway, Subscribe,
 };
-use crate::ids::{CustomerId, PaymentMethodId, PriceId};
+use crate::ids::{CustomerId, PaymentMethodId, PriceId, SubscriptionId};
 use crate::money::Currency;
 use crate::operation::{OperationOutcome, OperationRequest};
 use crate::ports::{Account, BillingStore, BillingTx as _, Payer, Subscription};
@@ -129,6 +130,8 @@ pub(crate) struct Known {
     pub(crate) payer: Payer,
     pub(crate) account: Account,
     pub(crate) subscriptions: Vec<Subscription>,
+    /// Those whose trial has ended, and nothing was there to pay with.
+    pub(crate) ended_trials: BTreeSet<SubscriptionId>,
     pub(crate) book: PriceBook,
 }
 
@@ -141,10 +144,12 @@ impl Known {
         // Dropped without a commit: a look, under the standing's lock.
         let mut tx = billing.store.begin_billing(scope).await?;
         tx.standing().await?;
+        let subscriptions = tx.subscriptions().await?;
         Ok(Self {
             payer: tx.payer().await?,
             account: tx.account().await?,
-            subscriptions: tx.subscriptions().await?,
+            ended_trials: ended_trials(&mut tx, &subscriptions).await?,
+            subscriptions,
             book,
         })
     }
@@ -158,10 +163,23 @@ impl Known {
     pub(crate) fn changeable(&self) -> Result<&Subscription, BillingError> {
         let current = self.current()?;
         match current.snapshot.status {
-            SubscriptionStatus::Paused => Err(BillingError::TrialEnded),
             SubscriptionStatus::Incomplete => Err(BillingError::FirstPaymentDue),
+            _ if self.ended_trials.contains(&current.snapshot.id) => Err(BillingError::TrialEnded),
             _ => Ok(current),
         }
+    }
+
+    /// One at a price that is none of ours counts too: two would both be charged. One whose trial has ended is charged by
+    /// nobody, and ends when another is in force.
+    fn not_yet_subscribed(&self, subscriptions: &[Subscription]) -> Result<(), BillingError> {
+        let has_one = subscriptions.iter().any(|s| {
+            let status = &s.snapshot.status;
+            status.is_live() && !status.is_final() && !self.ended_trials.contains(&s.snapshot.id)
+        });
+        if has_one {
+            return Err(BillingError::AlreadySubscribed);
+        }
+        Ok(())
     }
 
     /// The price of what is ordered, in the one currency of the workspace.
@@ -222,38 +240,26 @@ pub async fn subscribe<S: BillingStore, G: PaymentGateway>(
         Known::read(billing, scope).await?,
     );
     let price = known.price(&plan, order.interval)?;
-    not_yet_subscribed(&known.subscriptions)?;
+    known.not_yet_subscribed(&known.subscriptions)?;
     let trial_days = known.trial_days(&plan);
     if payment_method.is_none() && trial_days.is_none() {
         return Err(BillingError::NoPaymentMethod);
     }
     let customer = customer(billing, scope, &known).await?;
     close_checkout(billing, &known).await?;
-    let still = |_: &Account, rows: &[Subscription]| not_yet_subscribed(rows);
+    let still = |_: &Account, rows: &[Subscription]| known.not_yet_subscribed(rows);
     let ended = carry_out(billing, scope, still, |metadata| {
         OperationRequest::Subscribe(Subscribe {
             customer,
             price,
             payment_method,
             trial_days,
+            replaces: known.ended_trials.first().cloned(),
             metadata,
         })
     })
     .await?;
     subscribed(billing, scope, ended).await
-}
-
-fn not_yet_subscribed(subscriptions: &[Subscription]) -> Result<(), BillingError> {
-    // One at a price that is none of ours counts too: two would both be charged. One that nothing was there to pay
-    // with is charged by nobody, and ends when another is in force.
-    let has_one = subscriptions.iter().any(|s| {
-        let status = &s.snapshot.status;
-        status.is_live() && !status.is_final() && *status != SubscriptionStatus::Paused
-    });
-    if has_one {
-        return Err(BillingError::AlreadySubscribed);
-    }
-    Ok(())
 }
 
 /// The subscription that an operation has come to, as projected.
@@ -505,11 +511,6 @@ pub async fn cancel<S: BillingStore, G: PaymentGateway>(
     let known = Known::read(billing, scope).await?;
     let current = known.current()?;
     let subscription = current.snapshot.id.clone();
-    let when = match current.snapshot.status {
-        // Nothing was paid for whose end could be waited for.
-        SubscriptionStatus::Paused | SubscriptionStatus::Incomplete => CancelWhen::Now,
-        _ => when,
-    };
     let ended = carry_out(
         billing,
         scope,
@@ -536,6 +537,10 @@ pub async fn resume<S: BillingStore, G: PaymentGateway>(
     let current = known.current()?;
     if current.snapshot.status == SubscriptionStatus::Incomplete {
         return Err(BillingError::FirstPaymentDue);
+    }
+    if current.snapshot.status == SubscriptionStatus::Paused {
+        // Two could be paid otherwise.
+        close_checkout(billing, &known).await?;
     }
     let subscription = current.snapshot.id.clone();
     let ended = carry_out(
@@ -572,16 +577,17 @@ pub async fn checkout<S: BillingStore, G: PaymentGateway>(
         Known::read(billing, scope).await?,
     );
     let price = known.price(&plan, order.interval)?;
-    not_yet_subscribed(&known.subscriptions)?;
+    known.not_yet_subscribed(&known.subscriptions)?;
     let customer = customer(billing, scope, &known).await?;
     close_checkout(billing, &known).await?;
     let trial_days = known.trial_days(&plan);
-    let still = |_: &Account, rows: &[Subscription]| not_yet_subscribed(rows);
+    let still = |_: &Account, rows: &[Subscription]| known.not_yet_subscribed(rows);
     let ended = carry_out(billing, scope, still, |metadata| {
         OperationRequest::Checkout(NewCheckout {
             customer,
             price,
             trial_days,
+            replaces: known.ended_trials.first().cloned(),
             success_url,
             cancel_url,
             metadata,

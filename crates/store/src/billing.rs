@@ -264,6 +264,19 @@ impl BillingTx for WriteTx {
         rows.iter().map(invoice_of).collect()
     }
 
+    async fn was_paid(&mut self, subscription: &SubscriptionId) -> Result<bool, StoreError> {
+        const PAID: &str = "SELECT id, snapshot FROM invoices
+            WHERE workspace_id = $1 AND subscription = $2 AND status = 'paid'";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            subscription.as_str().into(),
+        ];
+        let rows = query(&self.tx, "look for a payment", PAID, values).await?;
+        let paid: Vec<_> = rows.iter().map(invoice_of).collect::<Result<_, _>>()?;
+        // A trial's first invoice is paid with nothing.
+        Ok(paid.iter().any(|invoice| invoice.amount_paid > 0))
+    }
+
     async fn put_invoice(&mut self, invoice: &InvoiceSnapshot) -> Result<(), StoreError> {
         const PUT: &str = "INSERT INTO invoices (workspace_id, id, position, customer, subscription, status, snapshot,
                 updated_at)
@@ -324,10 +337,10 @@ impl BillingRead for Reader {
     }
 
     async fn invoices(&self, page: &PageRequest) -> Result<Page<InvoiceSnapshot>, StoreError> {
-        const NEWEST: &str = "SELECT id, snapshot FROM invoices WHERE workspace_id = $1
+        const NEWEST: &str = "SELECT id, position, snapshot FROM invoices WHERE workspace_id = $1
             ORDER BY position DESC, id LIMIT $2";
         const OLDER: &str =
-            "SELECT id, snapshot FROM invoices WHERE workspace_id = $1 AND position < $3
+            "SELECT id, position, snapshot FROM invoices WHERE workspace_id = $1 AND position < $3
             ORDER BY position DESC, id LIMIT $2";
         let mut values = vec![
             self.scope.workspace().uuid().into(),
@@ -346,10 +359,11 @@ impl BillingRead for Reader {
             None => NEWEST,
         };
         let rows = query(self.db(), "list invoices", sql, values).await?;
-        let items = rows.iter().map(invoice_of).collect::<Result<_, _>>()?;
-        Ok(Page::cut(items, page.limit, |invoice: &InvoiceSnapshot| {
-            Position::Id(invoice.position())
-        }))
+        // By the place that it was stored at, which an earlier release may have reckoned otherwise.
+        let placed = |row| Ok((column::<Uuid>(row, "position")?, invoice_of(row)?));
+        let items = rows.iter().map(placed).collect::<Result<_, StoreError>>()?;
+        let page = Page::cut(items, page.limit, |(position, _)| Position::Id(*position));
+        Ok(page.map(|(_, invoice)| invoice))
     }
 
     async fn subscription(&self, id: &SubscriptionId) -> Result<Option<Subscription>, StoreError> {

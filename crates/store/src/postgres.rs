@@ -231,9 +231,16 @@ impl Drop for Open {
         match Handle::try_current() {
             Ok(runtime) if !self.is_left => {
                 runtime.spawn(async move {
-                    let undone = left.command("ROLLBACK").await;
-                    // Thrown away where it does not answer; the database ends what it had begun.
-                    left.end(&undone);
+                    let mut undone = left.command("ROLLBACK").await;
+                    if matches!(undone, Err(sqlx::Error::Database(_))) {
+                        // That was the answer to what was left; the driver has sent nothing after it.
+                        undone = left.command("ROLLBACK").await;
+                    }
+                    match undone {
+                        Ok(_) => left.end(&undone),
+                        // The database ends what it had begun.
+                        Err(_) => left.discard(),
+                    }
                 });
             }
             // The process ends, or this server: so does the connection, and the transaction with it.
@@ -307,9 +314,17 @@ impl PgTx {
             ));
         }
         let mut open = self.open.into_inner();
-        let done = open.command("COMMIT").await;
-        open.end(&done);
-        done.map(drop).map_err(lost)
+        match open.command("COMMIT").await {
+            done @ Ok(_) => {
+                open.end(&done);
+                Ok(())
+            }
+            // It may be the answer to a statement that was left, and COMMIT not sent at all.
+            Err(error) => {
+                open.discard();
+                Err(lost(error))
+            }
+        }
     }
 
     fn noted<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {

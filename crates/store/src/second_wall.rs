@@ -6,6 +6,8 @@
     reason = "what is tested is what becomes of statements that name no workspace"
 )]
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use rawdrive_gallery::{GalleryRead, GalleryTx};
 use rawdrive_plans::Catalogue;
@@ -20,11 +22,12 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Executor, Row};
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use uuid::Uuid;
 
-use crate::connection::Reach;
+use crate::connection::{self, Reach};
 use crate::mutant;
 use crate::postgres::within;
 use crate::subject::{self, Opened};
 use crate::support::{Database, Engine};
+use crate::url::Target;
 
 /// A store that has dropped its own filter.
 async fn unfiltered(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
@@ -311,4 +314,31 @@ async fn after_a_failed_statement_nothing_is_committed() {
     assert!(tx.insert_library(&shelf).await.is_err(), "the id is taken");
     assert!(tx.commit().await.is_err());
     assert_eq!(stage.begin().await.library(shelf.id).await.unwrap(), None);
+}
+
+/// A statement that is given up, and fails afterwards, is the last of its transaction: whoever is lent the session next
+/// begins anew. The driver sends nothing after such a failure before it has been read.
+#[tokio::test]
+async fn a_statement_that_fails_after_it_was_given_up_is_nobody_elses() {
+    let database = Database::new(Engine::Postgres).await;
+    let mut target = database.url.0.clone();
+    if let Target::Postgres(server) = &mut target {
+        server.pool_size = 1;
+    }
+    let connected = connection::Database::connect(&target).await.unwrap();
+    let reach = Reach::Installation;
+    for round in 0..5 {
+        let tx = connected.begin(reach, "give up").await.unwrap();
+        let fails = "SELECT 1 / length(pg_sleep(0.3)::text)";
+        let given_up = tx.query_all_raw(statement(fails));
+        let given_up = tokio::time::timeout(Duration::from_millis(50), given_up);
+        assert!(given_up.await.is_err(), "it was to be given up");
+        drop(tx);
+        // Nobody waits for the statement: the session is asked for while it still runs, and when it has failed.
+        tokio::time::sleep(Duration::from_millis(100 * round)).await;
+        let tx = connected.begin(reach, "go on").await.unwrap();
+        tx.query_all_raw(statement("SELECT 1")).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    connected.close().await.unwrap();
 }

@@ -517,6 +517,20 @@ async fn invoices_come_newest_first_page_by_page() {
     }
     let owed = tx.owed_invoices().await.unwrap();
     assert_eq!(owed.len(), 3);
+    // What was paid with nothing, as a trial's first invoice is, was not paid for.
+    for (n, status, amount, paid) in [
+        (6, InvoiceStatus::Paid, 0, false),
+        (7, InvoiceStatus::Open, 500, false),
+        (8, InvoiceStatus::Paid, 500, true),
+    ] {
+        let mut made = invoice(n, now - TimeDelta::days(1));
+        made.subscription = Some("sub_tried".parse().unwrap());
+        (made.status, made.amount_paid) = (status, amount);
+        tx.put_invoice(&made).await.unwrap();
+        let of = made.subscription.unwrap();
+        assert_eq!(tx.was_paid(&of).await.unwrap(), paid, "{n}");
+        assert!(!tx.was_paid(&"sub_other".parse().unwrap()).await.unwrap());
+    }
     tx.commit().await.unwrap();
     let reader = house.store.read(&scope);
     let (mut seen, mut after) = (Vec::new(), None);
@@ -532,7 +546,7 @@ async fn invoices_come_newest_first_page_by_page() {
             break;
         }
     }
-    assert_eq!(seen.len(), 5);
+    assert_eq!(seen.len(), 8);
     assert!(
         seen.is_sorted_by(|newer, older| newer.0 >= older.0),
         "{seen:?}"

@@ -287,6 +287,14 @@ impl PaymentGateway for StripeGateway {
             .await
     }
 
+    async fn withdraw(
+        &self,
+        id: &SubscriptionId,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        self.withdraw_payment(self.wire.deadline(), id, key).await
+    }
+
     async fn resume(
         &self,
         id: &SubscriptionId,

@@ -403,49 +403,73 @@ impl StripeGateway {
         metadata: &Metadata,
         key: &IdempotencyKey,
     ) -> Result<SubscriptionSnapshot, GatewayError> {
-        let id = &found.snapshot.id;
-        match when {
-            CancelWhen::AtPeriodEnd => {
-                if let Some(schedule) = &found.schedule {
-                    self.release(within, schedule, key).await?;
-                }
-                self.mark(within, id, Some(true), metadata, key).await
-            }
-            CancelWhen::Now => {
-                self.mark(within, id, None, metadata, key).await?;
-                if let Some(over) = self.withdraw_first(within, found, key).await? {
-                    return Ok(over);
-                }
+        let (id, snapshot) = (&found.snapshot.id, &found.snapshot);
+        // Nothing was paid for, or what was is over: there is no end to wait for.
+        let is_over = snapshot
+            .period_end()
+            .is_some_and(|end| end <= self.wire.now());
+        let at_once =
+            when == CancelWhen::Now || snapshot.status == SubscriptionStatus::Incomplete || is_over;
+        if at_once {
+            self.mark(within, id, None, metadata, key).await?;
+            let now = self.withdraw_waiting(within, found, key).await?;
+            if now.status == snapshot.status {
                 let cancel = CancelSubscription::new(segment(id.as_str())?)
                     .invoice_now(false)
                     .prorate(false)
                     .build();
                 // A key has no effect on a DELETE: it ends what has ended once.
                 let ended = self.wire.send::<Subscription>(within, cancel).await?;
-                self.complete(within, ended).await
+                return self.complete(within, ended).await;
             }
+            if now.status.is_final() || when == CancelWhen::Now {
+                return Ok(now);
+            }
+            // It was paid meanwhile: there is an end to wait for.
         }
+        if let Some(schedule) = &found.schedule {
+            self.release(within, schedule, key).await?;
+        }
+        self.mark(within, id, Some(true), metadata, key).await
     }
 
-    /// Withdraws the first invoice of a subscription that waits for it to be paid: ended as it is, Stripe would go on
-    /// to take the money from whoever confirms the payment. That ends the subscription as well; where the payment was
-    /// faster, it is answered as it has become.
-    async fn withdraw_first(
+    pub(super) async fn withdraw_payment(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        let found = self.must_find(within, id).await?;
+        self.withdraw_waiting(within, &found, key).await
+    }
+
+    /// Withdraws the invoice that a subscription waits for: its first, or that of its waking which its payer is to
+    /// confirm. Ended as it is, Stripe would go on to take the money from whoever confirms the payment. An incomplete
+    /// one ends by that as well. Answers it as it is then.
+    async fn withdraw_waiting(
         &self,
         within: Deadline,
         found: &Found,
         key: &IdempotencyKey,
-    ) -> Result<Option<SubscriptionSnapshot>, GatewayError> {
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
         let snapshot = &found.snapshot;
         let Some(invoice) = &snapshot.latest_invoice else {
-            return Ok(None);
+            return Ok(snapshot.clone());
         };
-        if snapshot.status != SubscriptionStatus::Incomplete {
-            return Ok(None);
+        let waits = match snapshot.status {
+            SubscriptionStatus::Incomplete => true,
+            // What was owed before somebody paused it is owed on.
+            SubscriptionStatus::Paused => {
+                self.invoice_status(within, invoice).await? == Some(InvoiceStatus::Open)
+                    && matches!(self.wait(within, invoice).await?, Wait::Payer(_))
+            }
+            _ => false,
+        };
+        if !waits {
+            return Ok(snapshot.clone());
         }
         self.void(within, invoice, key).await?;
-        let now = self.must_find(within, &snapshot.id).await?.snapshot;
-        Ok((now.status != SubscriptionStatus::Incomplete).then_some(now))
+        Ok(self.must_find(within, &snapshot.id).await?.snapshot)
     }
 
     pub(super) async fn resume_subscription(
@@ -456,13 +480,22 @@ impl StripeGateway {
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
         let found = self.must_live(within, id).await?;
+        let asleep = found.snapshot.status == SubscriptionStatus::Paused;
+        if asleep && found.snapshot.metadata.operation() != metadata.operation() {
+            // An earlier waking may still wait for its payer. Before this one is marked: made again, it must not
+            // withdraw its own.
+            let now = self.withdraw_waiting(within, &found, key).await?;
+            if now.status != found.snapshot.status {
+                return Ok(Outcome::Done(now));
+            }
+        }
         if let Some(schedule) = &found.schedule {
             self.release(within, schedule, key).await?;
         }
         let ends = found.snapshot.cancel_at_period_end.then_some(false);
         let marked = self.mark(within, id, ends, metadata, key).await?;
         if found.snapshot.status == SubscriptionStatus::Paused {
-            return self.wake(within, &found.snapshot, metadata, key).await;
+            return self.wake(within, id, key).await;
         }
         Ok(Outcome::Done(marked))
     }
@@ -473,17 +506,9 @@ impl StripeGateway {
     async fn wake(
         &self,
         within: Deadline,
-        found: &SubscriptionSnapshot,
-        metadata: &Metadata,
+        id: &SubscriptionId,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        let id = &found.id;
-        if let Some(earlier) = &found.latest_invoice
-            && found.metadata.operation() != metadata.operation()
-        {
-            // An earlier try may still wait for its payer.
-            self.void(within, earlier, key).await?;
-        }
         let resume = ResumeSubscription::new(segment(id.as_str())?)
             .payment_behavior(ResumeSubscriptionPaymentBehavior::ResumeOnPaymentSuccess)
             .build();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::Ambient;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -134,6 +135,11 @@ impl Wire {
 
     pub(super) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// The time of decisions, which is the provider's too.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.ambient.now()
     }
 
     pub(super) fn deadline(&self) -> Deadline {

@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
     BillingError, CancelWhen, Effective, GRACE_REACHED, Grant, Outcome, PaymentGateway as _, Sold,
-    cancel, change_plan, preview, recover_operations, resume, review_due, subscribe,
+    SubscriptionStatus, cancel, change_plan, preview, recover_operations, resume, review_due,
+    subscribe,
 };
 use rawdrive_plans::{Access, Slug};
 use rawdrive_tenancy_core::job::Work;
@@ -249,6 +250,93 @@ async fn after_a_trial_without_a_card_who_subscribes_with_one_goes_on_with_one_s
         (studio.plan().as_str(), studio.access()),
         ("free 1", Access::Full)
     );
+}
+
+#[tokio::test]
+async fn after_a_trial_nothing_else_is_paid_beside_what_is_resumed() {
+    let studio = over().await;
+    let (billing, scope) = (&studio.billing, &studio.scope);
+    // A hosted page that is open, and a subscription whose payment waits to be confirmed.
+    let address = || "https://example.com".to_owned();
+    let order = crate::studio::order("tried");
+    let page = rawdrive_billing::checkout(billing, scope, &order, address(), address()).await;
+    page.unwrap();
+    let rows = studio.billing.store.rows(scope);
+    let page = rows.billing.account.checkout.clone().unwrap();
+    let waits = studio.subscribe("tried", Card::Confirms).await;
+    assert!(matches!(waits, Err(BillingError::ActionRequired(_))));
+    let customer = studio.gateway().books().subscriptions[0].customer.clone();
+    studio.gateway().set_card(&customer, Card::Good);
+    resume(billing, scope).await.unwrap();
+    studio.gateway().complete_checkout(&page);
+    for invoice in studio.gateway().books().invoices {
+        studio.gateway().confirm(&invoice);
+    }
+    studio.deliver_all().await;
+    let books = studio.gateway().books();
+    let lasting = books.subscriptions.iter().filter(|s| !s.status.is_final());
+    assert_eq!((lasting.count(), books.charges.len()), (1, 1));
+    assert_eq!(studio.access(), Access::Full);
+}
+
+#[tokio::test]
+async fn a_waking_that_waits_is_not_paid_for_once_somebody_subscribes() {
+    let studio = over().await;
+    let (billing, scope) = (&studio.billing, &studio.scope);
+    let customer = studio.gateway().books().subscriptions[0].customer.clone();
+    studio.gateway().set_card(&customer, Card::Confirms);
+    let waits = resume(billing, scope).await;
+    assert!(
+        matches!(waits, Err(BillingError::ActionRequired(_))),
+        "{waits:?}"
+    );
+    studio.subscribe("tried", Card::Good).await.unwrap();
+    for invoice in studio.gateway().books().invoices {
+        studio.gateway().confirm(&invoice);
+    }
+    studio.deliver_all().await;
+    recover_operations(billing).await.unwrap();
+    studio.deliver_all().await;
+    let books = studio.gateway().books();
+    let lasting = books.subscriptions.iter().filter(|s| !s.status.is_final());
+    assert_eq!((lasting.count(), books.charges.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_paid_for_lasts_until_its_end_whatever_was_known_of_it() {
+    // Confirmed, and nobody has told us yet.
+    let studio = Studio::open().await;
+    let (billing, scope) = (&studio.billing, &studio.scope);
+    let _ = studio.subscribe("tried", Card::Confirms).await;
+    let _ = studio.subscribe("professional", Card::Confirms).await;
+    studio.deliver_all().await;
+    for invoice in studio.gateway().books().invoices {
+        studio.gateway().confirm(&invoice);
+    }
+    let ending = cancel(billing, scope, CancelWhen::AtPeriodEnd)
+        .await
+        .unwrap();
+    assert!(ending.snapshot.cancel_at_period_end && !ending.snapshot.status.is_final());
+
+    // Paused at the provider by hand, amid a period that was paid for.
+    let studio = Studio::open().await;
+    let (billing, scope) = (&studio.billing, &studio.scope);
+    let made = studio.subscribe("professional", Card::Good).await.unwrap();
+    let at = made.snapshot.created;
+    studio.gateway().edit_subscription(&made.snapshot.id, |s| {
+        s.status = SubscriptionStatus::Paused;
+        s.trial_end = Some(at);
+    });
+    studio.deliver_all().await;
+    let another = studio.subscribe("professional", Card::Good).await;
+    assert!(
+        matches!(another, Err(BillingError::AlreadySubscribed)),
+        "{another:?}"
+    );
+    let ending = cancel(billing, scope, CancelWhen::AtPeriodEnd)
+        .await
+        .unwrap();
+    assert!(ending.snapshot.cancel_at_period_end && !ending.snapshot.status.is_final());
 }
 
 #[tokio::test]

@@ -130,6 +130,7 @@ impl Scene {
             price: self.price.clone(),
             payment_method: Some(card.parse().unwrap()),
             trial_days: None,
+            replaces: None,
             metadata: Metadata::default(),
         }
     }

@@ -118,6 +118,7 @@ impl Shop {
             price: self.basic.clone(),
             payment_method: card.map(|card| card.parse().unwrap()),
             trial_days: None,
+            replaces: None,
             metadata: metadata(2),
         }
     }

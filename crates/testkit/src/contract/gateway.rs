@@ -128,6 +128,7 @@ fn order(s: &impl GatewaySubject, customer: &CustomerId, card: Option<Card>) -> 
         price: s.prices()[0].clone(),
         payment_method: card.map(|card| s.method(card)),
         trial_days: None,
+        replaces: None,
         metadata: metadata(s),
     }
 }
@@ -417,8 +418,53 @@ pub async fn a_trial_that_ended_wakes_by_a_card_that_pays<S: GatewaySubject>(s: 
     let invoice = asleep.latest_invoice.unwrap();
     let invoice = s.gateway().invoice(&invoice).await.unwrap().unwrap();
     assert_eq!(invoice.status, InvoiceStatus::Void);
+    // What waits for its payer waits for nobody once it is withdrawn, and again once the subscription is ended.
+    attach(Card::Confirms).await;
+    let is_void = async || {
+        let invoice = read().await.latest_invoice.unwrap();
+        let invoice = s.gateway().invoice(&invoice).await.unwrap().unwrap();
+        invoice.status == InvoiceStatus::Void
+    };
+    let waits = resume().await;
+    assert!(
+        matches!(waits, Ok(Outcome::ActionRequired { .. })),
+        "{waits:?}"
+    );
+    assert!(!is_void().await);
+    let now = s.gateway().withdraw(&id, &key(s)).await.unwrap();
+    assert_eq!(now.status, SubscriptionStatus::Paused);
+    assert!(is_void().await);
     attach(Card::Good).await;
     assert_eq!(done(resume().await).status, SubscriptionStatus::Active);
+}
+
+/// A paused subscription that is ended takes the payment of its waking with it.
+pub async fn who_ends_a_trial_that_is_over_is_not_charged_for_waking_it<S: GatewaySubject>(s: &S) {
+    let customer = customer(s).await.id;
+    let order = Subscribe {
+        trial_days: Some(7),
+        ..order(s, &customer, None)
+    };
+    let id = done(s.gateway().subscribe(&order, &key(s)).await).id;
+    s.pass(TimeDelta::days(8)).await;
+    let method = s.method(Card::Confirms);
+    done(
+        s.gateway()
+            .attach_payment_method(&customer, &method, &key(s))
+            .await,
+    );
+    let waits = s.gateway().resume(&id, &metadata(s), &key(s)).await;
+    assert!(
+        matches!(waits, Ok(Outcome::ActionRequired { .. })),
+        "{waits:?}"
+    );
+    let now = CancelWhen::Now;
+    let ended = s.gateway().cancel(&id, now, &metadata(s), &key(s)).await;
+    let ended = ended.unwrap();
+    assert_eq!(ended.status, SubscriptionStatus::Canceled);
+    let invoice = ended.latest_invoice.unwrap();
+    let invoice = s.gateway().invoice(&invoice).await.unwrap().unwrap();
+    assert_eq!(invoice.status, InvoiceStatus::Void);
 }
 
 /// An end at the period's end can be taken back; an end at once is final, twice as well as once.
@@ -533,6 +579,7 @@ pub async fn a_checkout_is_opened_and_closed<S: GatewaySubject>(s: &S) {
         customer: customer.id.clone(),
         price: s.prices()[0].clone(),
         trial_days: None,
+        replaces: None,
         success_url: "https://example.com/ok".to_owned(),
         cancel_url: "https://example.com/no".to_owned(),
         metadata: metadata(s),
@@ -668,6 +715,7 @@ macro_rules! gateway_contract {
             a_payment_to_confirm_is_an_outcome,
             a_trial_needs_no_card,
             a_trial_that_ended_wakes_by_a_card_that_pays,
+            who_ends_a_trial_that_is_over_is_not_charged_for_waking_it,
             an_end_can_be_taken_back_until_it_has_come,
             a_change_costs_what_its_preview_says,
             a_declined_change_leaves_the_subscription_as_it_was,

@@ -435,6 +435,7 @@ impl Model {
             return;
         }
         let was_incomplete = row.status == SubscriptionStatus::Incomplete;
+        let waits = row.status == SubscriptionStatus::Paused;
         row.status = if was_incomplete {
             SubscriptionStatus::IncompleteExpired
         } else {
@@ -453,7 +454,7 @@ impl Model {
             .map(|i| i.id.clone())
             .collect();
         for invoice in open {
-            if was_incomplete {
+            if was_incomplete || waits {
                 self.void(&invoice);
                 continue;
             }
@@ -473,6 +474,13 @@ impl Model {
         let at = self.second();
         if !self.subscriptions[id].status.is_final() {
             self.merge(id, metadata);
+            let row = &self.subscriptions[id];
+            let is_over = row.period_end().is_some_and(|end| end <= at);
+            let when = if is_over || row.status == SubscriptionStatus::Incomplete {
+                CancelWhen::Now
+            } else {
+                when
+            };
             match when {
                 CancelWhen::Now => self.end(id),
                 CancelWhen::AtPeriodEnd => {
@@ -484,6 +492,18 @@ impl Model {
                     self.subscription_event(id, "updated");
                 }
             }
+        }
+        self.subscriptions[id].clone()
+    }
+
+    /// Nobody makes the payment any more that a paused subscription waits for.
+    pub(super) fn withdraw(&mut self, id: &SubscriptionId) -> SubscriptionSnapshot {
+        let row = self.subscriptions[id].clone();
+        if row.status == SubscriptionStatus::Paused
+            && let Some(invoice) = &row.latest_invoice
+            && self.invoices[invoice].status == InvoiceStatus::Open
+        {
+            self.void(invoice);
         }
         self.subscriptions[id].clone()
     }
@@ -743,6 +763,7 @@ impl Model {
             price: new.price,
             payment_method: Card::Good.method().parse().ok(),
             trial_days: new.trial_days,
+            replaces: None,
             metadata: new.metadata,
         });
         let (checkout, _) = self.checkouts.get_mut(id).expect("it was read");

@@ -329,6 +329,22 @@ impl PaymentGateway for MemoryGateway {
         }
     }
 
+    async fn withdraw(
+        &self,
+        id: &SubscriptionId,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        let answer = self.once(key, format!("withdraw {id}"), |model| {
+            unless_missing(model.subscriptions.contains_key(id), || {
+                Answer::Subscription(Outcome::Done(model.withdraw(id)))
+            })
+        })?;
+        match subscription(answer) {
+            Outcome::Done(snapshot) => Ok(snapshot),
+            _ => unreachable!("a withdrawal asks for no money"),
+        }
+    }
+
     async fn resume(
         &self,
         id: &SubscriptionId,

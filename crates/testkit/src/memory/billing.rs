@@ -6,9 +6,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
     Account, Billed, BillingDirectory, BillingStore, BillingTx, Currency, CustomerId, Dirty,
-    Disposition, Inbox, InboxTx, InvoiceId, InvoiceSnapshot, Lane, Leasing, ObjectRef, Operation,
-    OperationOutcome, OperationsTx, Payer, PriceId, ProviderEvent, ProviderEventId, Receipt, Sold,
-    SoldPrice, Subscription, SubscriptionId, Waiting, WaitingFor,
+    Disposition, Inbox, InboxTx, InvoiceId, InvoiceSnapshot, InvoiceStatus, Lane, Leasing,
+    ObjectRef, Operation, OperationOutcome, OperationsTx, Payer, PriceId, ProviderEvent,
+    ProviderEventId, Receipt, Sold, SoldPrice, Subscription, SubscriptionId, Waiting, WaitingFor,
 };
 use rawdrive_plans::{Catalogue, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
@@ -565,6 +565,14 @@ impl BillingTx for MemoryTx {
             .filter(|invoice| invoice.is_owed())
             .cloned()
             .collect())
+    }
+
+    async fn was_paid(&mut self, subscription: &SubscriptionId) -> Result<bool, StoreError> {
+        let mut invoices = self.read("look for a payment")?.billing.invoices.values();
+        Ok(invoices.any(|i| {
+            let of = i.subscription.as_ref() == Some(subscription);
+            of && i.status == InvoiceStatus::Paid && i.amount_paid > 0
+        }))
     }
 
     async fn put_invoice(&mut self, invoice: &InvoiceSnapshot) -> Result<(), StoreError> {
