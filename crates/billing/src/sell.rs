@@ -169,14 +169,8 @@ impl Known {
         }
     }
 
-    /// One at a price that is none of ours counts too: two would both be charged. One whose trial has ended is charged by
-    /// nobody, and ends when another is in force.
-    fn not_yet_subscribed(&self, subscriptions: &[Subscription]) -> Result<(), BillingError> {
-        let has_one = subscriptions.iter().any(|s| {
-            let status = &s.snapshot.status;
-            status.is_live() && !status.is_final() && !self.ended_trials.contains(&s.snapshot.id)
-        });
-        if has_one {
+    fn not_yet_subscribed(&self, rows: &[Subscription]) -> Result<(), BillingError> {
+        if has_one(rows, &self.ended_trials) {
             return Err(BillingError::AlreadySubscribed);
         }
         Ok(())
@@ -213,6 +207,18 @@ impl Known {
         });
         plan.trial_days.filter(|days| *days > 0 && is_first)
     }
+}
+
+/// Whether there is a subscription beside which another would be charged. One at a price that is none of ours counts
+/// too. One whose trial has ended is charged by nobody, and ends when another is in force; unless somebody has woken it
+/// since that was seen.
+fn has_one(rows: &[Subscription], ended_trials: &BTreeSet<SubscriptionId>) -> bool {
+    rows.iter().any(|row| {
+        let status = &row.snapshot.status;
+        let is_over =
+            *status == SubscriptionStatus::Paused && ended_trials.contains(&row.snapshot.id);
+        status.is_live() && !status.is_final() && !is_over
+    })
 }
 
 pub(crate) fn newest<S, G>(
@@ -662,4 +668,35 @@ pub(crate) fn named_plan(plan: &Plan) -> String {
 
 pub(crate) fn workspace_of(scope: &WorkspaceScope) -> uuid::Uuid {
     scope.workspace().uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::subscription;
+
+    #[test]
+    fn a_trial_that_has_ended_is_no_obstacle_until_somebody_wakes_it() {
+        use SubscriptionStatus as S;
+        let ended = BTreeSet::from(["sub_1".parse().unwrap()]);
+        for (status, of_ended, of_another) in [
+            (S::Paused, false, true),
+            (S::Active, true, true),
+            (S::PastDue, true, true),
+            (S::Unknown("dormant".to_owned()), true, true),
+            (S::Incomplete, false, false),
+            (S::Canceled, false, false),
+        ] {
+            let with = |id| {
+                let mut row = subscription(id);
+                row.snapshot.status = status.clone();
+                has_one(&[row], &ended)
+            };
+            assert_eq!(
+                (with("sub_1"), with("sub_2")),
+                (of_ended, of_another),
+                "{status:?}"
+            );
+        }
+    }
 }

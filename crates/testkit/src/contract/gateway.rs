@@ -12,7 +12,7 @@ use rawdrive_billing::{
     CancelWhen, ChangePrice, ChangeTiming, Currency, CustomerId, CustomerQuery, CustomerSnapshot,
     EventQuery, GatewayError, IdempotencyKey, InvoiceStatus, Metadata, NOTHING_TO_PAY_WITH,
     NewCheckout, NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest,
-    PriceId, Subscribe, SubscriptionSnapshot, SubscriptionStatus,
+    PriceId, Subscribe, SubscriptionId, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::{Catalogue, Interval};
 use rawdrive_tenancy_core::Ambient;
@@ -380,26 +380,33 @@ pub async fn a_trial_needs_no_card<S: GatewaySubject>(s: &S) {
     assert_eq!(length, TimeDelta::days(14));
 }
 
-/// A trial that ends without a card pauses. It wakes by one that pays; a refusal leaves it asleep, and nothing that
-/// could be paid later.
-pub async fn a_trial_that_ended_wakes_by_a_card_that_pays<S: GatewaySubject>(s: &S) {
+/// A customer, and a subscription of theirs whose trial has ended without a card.
+async fn tried_out<S: GatewaySubject>(s: &S) -> (CustomerId, SubscriptionId) {
     let customer = customer(s).await.id;
     let order = Subscribe {
         trial_days: Some(7),
         ..order(s, &customer, None)
     };
-    let id = done(s.gateway().subscribe(&order, &key(s)).await).id;
+    let made = done(s.gateway().subscribe(&order, &key(s)).await);
     s.pass(TimeDelta::days(8)).await;
+    (customer, made.id)
+}
+
+async fn attach<S: GatewaySubject>(s: &S, customer: &CustomerId, card: Card) {
+    let (method, key) = (s.method(card), key(s));
+    let attached = s.gateway().attach_payment_method(customer, &method, &key);
+    done(attached.await);
+}
+
+/// A trial that ends without a card pauses. It wakes by one that pays; a refusal leaves it asleep, and nothing that
+/// could be paid later.
+pub async fn a_trial_that_ended_wakes_by_a_card_that_pays<S: GatewaySubject>(s: &S) {
+    let (customer, id) = tried_out(s).await;
     let read = async || s.gateway().subscription(&id).await.unwrap().unwrap();
     let resume = async || s.gateway().resume(&id, &metadata(s), &key(s)).await;
-    let attach = async |card| {
-        let (method, key) = (s.method(card), key(s));
-        let gateway = s.gateway();
-        done(
-            gateway
-                .attach_payment_method(&customer, &method, &key)
-                .await,
-        )
+    let latest = async || {
+        let invoice = read().await.latest_invoice.unwrap();
+        s.gateway().invoice(&invoice).await.unwrap().unwrap().status
     };
     assert_eq!(read().await.status, SubscriptionStatus::Paused);
     let refused = resume().await;
@@ -407,52 +414,33 @@ pub async fn a_trial_that_ended_wakes_by_a_card_that_pays<S: GatewaySubject>(s: 
         matches!(&refused, Err(GatewayError::Rejected { code, .. }) if code == NOTHING_TO_PAY_WITH),
         "{refused:?}"
     );
-    attach(Card::Declined).await;
+    attach(s, &customer, Card::Declined).await;
     let declined = resume().await;
     assert!(
         matches!(declined, Ok(Outcome::Declined { .. })),
         "{declined:?}"
     );
-    let asleep = read().await;
-    assert_eq!(asleep.status, SubscriptionStatus::Paused);
-    let invoice = asleep.latest_invoice.unwrap();
-    let invoice = s.gateway().invoice(&invoice).await.unwrap().unwrap();
-    assert_eq!(invoice.status, InvoiceStatus::Void);
-    // What waits for its payer waits for nobody once it is withdrawn, and again once the subscription is ended.
-    attach(Card::Confirms).await;
-    let is_void = async || {
-        let invoice = read().await.latest_invoice.unwrap();
-        let invoice = s.gateway().invoice(&invoice).await.unwrap().unwrap();
-        invoice.status == InvoiceStatus::Void
-    };
+    assert_eq!(read().await.status, SubscriptionStatus::Paused);
+    assert_eq!(latest().await, InvoiceStatus::Void);
+    // What waits for its payer waits for nobody once it is withdrawn.
+    attach(s, &customer, Card::Confirms).await;
     let waits = resume().await;
     assert!(
         matches!(waits, Ok(Outcome::ActionRequired { .. })),
         "{waits:?}"
     );
-    assert!(!is_void().await);
+    assert_eq!(latest().await, InvoiceStatus::Open);
     let now = s.gateway().withdraw(&id, &key(s)).await.unwrap();
     assert_eq!(now.status, SubscriptionStatus::Paused);
-    assert!(is_void().await);
-    attach(Card::Good).await;
+    assert_eq!(latest().await, InvoiceStatus::Void);
+    attach(s, &customer, Card::Good).await;
     assert_eq!(done(resume().await).status, SubscriptionStatus::Active);
 }
 
 /// A paused subscription that is ended takes the payment of its waking with it.
 pub async fn who_ends_a_trial_that_is_over_is_not_charged_for_waking_it<S: GatewaySubject>(s: &S) {
-    let customer = customer(s).await.id;
-    let order = Subscribe {
-        trial_days: Some(7),
-        ..order(s, &customer, None)
-    };
-    let id = done(s.gateway().subscribe(&order, &key(s)).await).id;
-    s.pass(TimeDelta::days(8)).await;
-    let method = s.method(Card::Confirms);
-    done(
-        s.gateway()
-            .attach_payment_method(&customer, &method, &key(s))
-            .await,
-    );
+    let (customer, id) = tried_out(s).await;
+    attach(s, &customer, Card::Confirms).await;
     let waits = s.gateway().resume(&id, &metadata(s), &key(s)).await;
     assert!(
         matches!(waits, Ok(Outcome::ActionRequired { .. })),
@@ -533,12 +521,7 @@ pub async fn a_change_costs_what_its_preview_says<S: GatewaySubject>(s: &S) {
 /// A change that is declined leaves the price, and the subscription in good standing.
 pub async fn a_declined_change_leaves_the_subscription_as_it_was<S: GatewaySubject>(s: &S) {
     let made = subscribed(s).await;
-    let method = s.method(Card::Declined);
-    done(
-        s.gateway()
-            .attach_payment_method(&made.customer, &method, &key(s))
-            .await,
-    );
+    attach(s, &made.customer, Card::Declined).await;
     let timing = ChangeTiming::Now {
         proration_date: made.created,
     };
