@@ -21,6 +21,10 @@ pub struct Api {
     watch: Arc<Watch>,
 }
 
+/// How long a connection may stand idle and be used again: a server closes one after five seconds, and what is sent at
+/// that moment is lost.
+pub const IDLE: Duration = Duration::from_secs(2);
+
 impl Api {
     pub(crate) fn new(base: String, token: Option<String>, watch: Arc<Watch>) -> Self {
         // A client of its own: connections do not outlive the runtime of the test that made them.
@@ -29,6 +33,7 @@ impl Api {
             // Reading the system's certificates takes longer than a test's request, and nothing here needs them.
             .tls_certs_only([])
             .timeout(Duration::from_secs(120))
+            .pool_idle_timeout(IDLE)
             .build()
             .expect("failed to make a client");
         Self {

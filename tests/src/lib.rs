@@ -33,7 +33,7 @@ mod redis;
 mod secrets;
 mod server;
 
-pub use api::{Actor, Answer, Api};
+pub use api::{Actor, Answer, Api, IDLE};
 pub use backend::Backend;
 pub use redis::Redis;
 pub use secrets::{Leak, Secrets};

@@ -109,6 +109,7 @@ impl Shop {
             stripe: reqwest::Client::builder()
                 .no_proxy()
                 .tls_certs_only([])
+                .pool_idle_timeout(e2e::IDLE)
                 .build()
                 .expect("a client"),
             prices: prices.collect(),
