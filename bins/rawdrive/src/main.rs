@@ -17,7 +17,6 @@ use clap::Parser as _;
 use cli::{Audit, Cli, Command, Keys, Serve, Usage};
 use commands::Installation;
 use config::Config;
-use mimalloc::MiMalloc;
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::WorkspaceId;
@@ -68,10 +67,6 @@ enum Failure {
     #[error("failed to write the answer")]
     Output(#[from] std::io::Error),
 }
-
-/// What was taken once is given back: the system's own allocator keeps it.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // Where a client leaves the choice open, two providers in one process would be a panic. It fails only where
