@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::connection::Reach;
-use crate::sessions::{Lent, Sessions};
+use crate::sessions::{Lent, Sessions, is_over};
 use crate::url::Server;
 
 /// The longest that a statement may take in the database.
@@ -31,6 +31,11 @@ const STATEMENT_TIMEOUT: &str = "30s";
 const LOCK_TIMEOUT: &str = "15s";
 /// The longest that a transaction may stand idle before the database ends it.
 const IDLE_TIMEOUT: &str = "60s";
+/// How often the database looks whether somebody still waits for its answer.
+const PRESENCE_INTERVAL: &str = "1s";
+/// The longest that a transaction whose request is gone may take to be rolled back before its session is ended: it may
+/// wait for a lock, and nobody needs what it waits for.
+const UNDONE_WITHIN: Duration = Duration::from_secs(1);
 /// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
@@ -56,7 +61,13 @@ impl Postgres {
                 ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
             ])
         };
-        try_connect(&options).await?;
+        let options = if server.pgbouncer {
+            // It looks by itself.
+            try_connect(&options).await?;
+            options
+        } else {
+            watching(options).await?
+        };
         let sessions = || Sessions::new(options.clone(), server.pool_size);
         Ok(Self {
             readers: sessions()?,
@@ -104,12 +115,6 @@ impl Postgres {
         reach: Reach,
         statement: Statement,
     ) -> Result<ExecResult, DbErr> {
-        if reach == Reach::Installation && !self.pgbouncer {
-            let mut lent = self.writes.lend().await?;
-            let ran = bounded(bind(&statement, true).execute(&mut *lent)).await;
-            lent.end(&ran);
-            return done(ran);
-        }
         let tx = self.begin(reach).await?;
         let done = tx.execute(statement).await?;
         tx.commit().await?;
@@ -231,15 +236,17 @@ impl Drop for Open {
         match Handle::try_current() {
             Ok(runtime) if !self.is_left => {
                 runtime.spawn(async move {
-                    let mut undone = left.command("ROLLBACK").await;
-                    if matches!(undone, Err(sqlx::Error::Database(_))) {
-                        // That was the answer to what was left; the driver has sent nothing after it.
-                        undone = left.command("ROLLBACK").await;
-                    }
-                    match undone {
-                        Ok(_) => left.end(&undone),
-                        // The database ends what it had begun.
-                        Err(_) => left.discard(),
+                    let undo = async {
+                        match left.command("ROLLBACK").await {
+                            // That was the answer to what was left; the driver has sent nothing after it.
+                            Err(sqlx::Error::Database(_)) => left.command("ROLLBACK").await,
+                            undone => undone,
+                        }
+                    };
+                    match tokio::time::timeout(UNDONE_WITHIN, undo).await {
+                        Ok(undone @ Ok(_)) => left.end(&undone),
+                        // The database sees that nobody is there any more, and ends what it had begun.
+                        _ => left.discard(),
                     }
                 });
             }
@@ -364,6 +371,23 @@ pub(crate) fn within(reach: Reach, statement: Statement) -> Result<Statement, Db
     })
 }
 
+/// With the database looking whether its clients are there, where its machine can tell; connects once with either.
+async fn watching(options: PgConnectOptions) -> Result<PgConnectOptions, DbErr> {
+    let watching = options
+        .clone()
+        .options([("client_connection_check_interval", PRESENCE_INTERVAL)]);
+    match try_connect(&watching).await {
+        Ok(()) => Ok(watching),
+        Err(DbErr::Conn(RuntimeErr::SqlxError(error)))
+            if matches!(*error, sqlx::Error::Database(_)) =>
+        {
+            try_connect(&options).await?;
+            Ok(options)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Connects once. A server that cannot be reached is said at once, with the reason: the driver's pool would try for as
 /// long as a request waits, and then say only that time is up.
 pub(crate) async fn try_connect(options: &PgConnectOptions) -> Result<(), DbErr> {
@@ -422,14 +446,11 @@ async fn bounded<T>(
     }
 }
 
-/// Whether the connection, and not the statement, is what failed.
+/// Whether the session, and not the statement, is what failed; and not because it took too long.
 fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
-        // The server was told to stop, or is about to start.
-        sqlx::Error::Database(error) => {
-            matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P03"))
-        }
+        sqlx::Error::Database(_) => is_over(error),
         _ => false,
     }
 }

@@ -321,11 +321,7 @@ async fn after_a_failed_statement_nothing_is_committed() {
 #[tokio::test]
 async fn a_statement_that_fails_after_it_was_given_up_is_nobody_elses() {
     let database = Database::new(Engine::Postgres).await;
-    let mut target = database.url.0.clone();
-    if let Target::Postgres(server) = &mut target {
-        server.pool_size = 1;
-    }
-    let connected = connection::Database::connect(&target).await.unwrap();
+    let connected = of_one_session(&database).await;
     let reach = Reach::Installation;
     for round in 0..5 {
         let tx = connected.begin(reach, "give up").await.unwrap();
@@ -341,4 +337,41 @@ async fn a_statement_that_fails_after_it_was_given_up_is_nobody_elses() {
         tx.commit().await.unwrap();
     }
     connected.close().await.unwrap();
+}
+
+/// A transaction whose request is gone waits for no lock, and keeps nobody from its session.
+#[tokio::test]
+async fn who_goes_away_waits_for_no_lock() {
+    let database = Database::new(Engine::Postgres).await;
+    let connected = of_one_session(&database).await;
+    let mut owner = database.connect_as_owner().await;
+    owner.execute("BEGIN").await.unwrap();
+    owner.execute("LOCK TABLE signing_keys").await.unwrap();
+    let tx = connected.begin(Reach::Installation, "wait").await.unwrap();
+    let waits = tx.query_all_raw(statement("SELECT kid FROM signing_keys"));
+    let given_up = tokio::time::timeout(Duration::from_millis(50), waits).await;
+    assert!(given_up.is_err(), "it was to wait");
+    drop(tx);
+    let next = connected.begin(Reach::Installation, "go on");
+    let next = tokio::time::timeout(Duration::from_secs(10), next).await;
+    let next = next.expect("the session is free").unwrap();
+    next.query_all_raw(statement("SELECT 1")).await.unwrap();
+    next.commit().await.unwrap();
+    let waiting = "SELECT 'it' FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    for tries in 0.. {
+        if names(&mut owner, &statement(waiting)).await.is_empty() {
+            break;
+        }
+        assert!(tries < 100, "the database still waits for the lock");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    connected.close().await.unwrap();
+}
+
+async fn of_one_session(database: &Database) -> connection::Database {
+    let mut target = database.url.0.clone();
+    if let Target::Postgres(server) = &mut target {
+        server.pool_size = 1;
+    }
+    connection::Database::connect(&target).await.unwrap()
 }

@@ -12,6 +12,7 @@ use deadpool::Runtime;
 use deadpool::managed::{
     self, Manager, Metrics, Object, PoolError, QueueMode, RecycleError, Timeouts,
 };
+use sea_orm::sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sea_orm::sqlx::{ConnectOptions, Connection, Error};
 use sea_orm::{DbErr, RuntimeErr};
 use tokio::time::timeout;
@@ -126,12 +127,24 @@ impl<C: Driven> Sessions<C> {
     }
 }
 
+/// Whether a session has ended with an error. What the database says last, to a session that it ends, is an answer too:
+/// to whatever is asked next.
+pub(crate) fn is_over(error: &Error) -> bool {
+    let Error::Database(answer) = error else {
+        return true;
+    };
+    answer
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|answer| matches!(answer.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+}
+
 impl<C: Driven> Lent<C> {
-    /// Its answer has come to an end: lent again where that was the database's, thrown away where it was lost.
+    /// Its answer has come to an end: lent again where that was the database's, thrown away where the session ended
+    /// with it.
     pub(crate) fn end<T>(mut self, answer: &Result<T, Error>) {
         match answer {
-            Ok(_) | Err(Error::Database(_)) => self.0.is_amid = false,
-            Err(_) => self.discard(),
+            Err(error) if is_over(error) => self.discard(),
+            Ok(_) | Err(_) => self.0.is_amid = false,
         }
     }
 
