@@ -240,7 +240,7 @@ impl ChangeFacts {
 pub(crate) fn fresh_date(token: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, BillingError> {
     let seconds = token.split_once('.').and_then(|(s, _)| s.parse().ok());
     let date = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    // A second ahead: the token's time is in whole seconds, and clocks of servers differ.
+    // Some seconds ahead too: the token's time is in whole seconds, and clocks of servers differ.
     let fresh = |date: &DateTime<Utc>| {
         let age = now.signed_duration_since(*date);
         age <= TOKEN_LIFE && age > TimeDelta::seconds(-5)

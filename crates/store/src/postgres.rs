@@ -51,22 +51,18 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) async fn connect(server: &Server) -> Result<Self, DbErr> {
         let options = if server.pgbouncer {
-            // It refuses start-up parameters that it does not track.
+            // It refuses start-up parameters that it does not track, and looks by itself whether its clients are there.
             let options = server.options.clone().statement_cache_capacity(0);
-            options.extra_float_digits(None)
-        } else {
-            server.options.clone().options([
-                ("statement_timeout", STATEMENT_TIMEOUT),
-                ("lock_timeout", LOCK_TIMEOUT),
-                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
-            ])
-        };
-        let options = if server.pgbouncer {
-            // It looks by itself.
+            let options = options.extra_float_digits(None);
             try_connect(&options).await?;
             options
         } else {
-            watching(options).await?
+            let bounded = server.options.clone().options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("lock_timeout", LOCK_TIMEOUT),
+                ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
+            ]);
+            watching(bounded).await?
         };
         let sessions = || Sessions::new(options.clone(), server.pool_size);
         Ok(Self {
@@ -192,7 +188,8 @@ impl Postgres {
 }
 
 /// A session in which a transaction is open, or may be: from before its BEGIN is sent until its end is answered. Whoever
-/// goes away in between has it rolled back, at once, since its locks would keep others waiting.
+/// goes away in between has it rolled back, or where that takes longer than [`UNDONE_WITHIN`] the session ended: its
+/// locks would keep others waiting.
 struct Open {
     session: Option<Lent<PgConnection>>,
     /// It is being rolled back already. Whoever goes away now ends the session.
@@ -209,10 +206,10 @@ impl Open {
         bounded(self.session().execute(AssertSqlSafe(sql.to_owned()))).await
     }
 
-    /// The transaction is over, by this answer: nothing of it is left in the session.
-    fn end<T>(mut self, answer: &Result<T, sqlx::Error>) {
+    /// The transaction's end was answered: nothing of it is left in the session.
+    fn end(mut self) {
         if let Some(lent) = self.session.take() {
-            lent.end(answer);
+            lent.end(&Ok::<_, sqlx::Error>(()));
         }
     }
 
@@ -244,7 +241,7 @@ impl Drop for Open {
                         }
                     };
                     match tokio::time::timeout(UNDONE_WITHIN, undo).await {
-                        Ok(undone @ Ok(_)) => left.end(&undone),
+                        Ok(Ok(_)) => left.end(),
                         // The database sees that nobody is there any more, and ends what it had begun.
                         _ => left.discard(),
                     }
@@ -322,8 +319,8 @@ impl PgTx {
         }
         let mut open = self.open.into_inner();
         match open.command("COMMIT").await {
-            done @ Ok(_) => {
-                open.end(&done);
+            Ok(_) => {
+                open.end();
                 Ok(())
             }
             // It may be the answer to a statement that was left, and COMMIT not sent at all.
