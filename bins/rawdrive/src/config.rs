@@ -16,6 +16,7 @@ use std::time::Duration;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use rawdrive_gallery::analysis::VisionSettings;
+use rawdrive_http_api::TrustedProxies;
 use rawdrive_notices::SmtpUrl;
 use rawdrive_store::{Backend, Url};
 use rawdrive_usage::RedisUrl;
@@ -84,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) vision: Option<VisionSettings>,
     /// Whether requests are rate-limited.
     pub(crate) rate_limits: bool,
+    /// The networks of the proxies whose `Forwarded` or `X-Forwarded-For` says who the client is.
+    pub(crate) trusted_proxies: TrustedProxies,
     #[cfg_attr(
         not(test),
         expect(
@@ -242,6 +245,9 @@ impl Config {
             max_upload_bytes: sources.required("max_upload_bytes", values::size_bytes)?,
             vision: sources.vision()?,
             rate_limits: sources.required("rate_limits", values::switch)?,
+            trusted_proxies: sources
+                .optional("trusted_proxies", values::networks)?
+                .unwrap_or_default(),
             webhooks_allow_private: sources.required("webhooks_allow_private", values::switch)?,
             log: sources.required("log", values::log_filter)?,
             log_format: sources.optional("log_format", values::log_format)?,
@@ -272,6 +278,12 @@ impl Config {
             config.warnings.push(
                 "STRIPE_WEBHOOK_SECRET is not set: webhooks are refused, and what changes at Stripe is seen by \
                  reconciliation alone"
+                    .to_owned(),
+            );
+        }
+        if config.trusted_proxies.trusts_everybody() {
+            config.warnings.push(
+                "RAWDRIVE_TRUSTED_PROXIES trusts every address: whoever reaches this server says who they are"
                     .to_owned(),
             );
         }

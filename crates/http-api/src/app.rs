@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::auth::insufficient;
 use crate::billing::BillingDesk;
+use crate::client_address::TrustedProxies;
 use crate::edge::{Code, Problem, UPGRADE_PATH};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// Whether attempts at passwords are limited.
     pub limit_attempts: bool,
+    /// Whose word about a client's address is taken.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Everything that the routes work with.

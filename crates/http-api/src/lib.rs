@@ -12,6 +12,7 @@
 pub mod app;
 pub mod auth;
 mod billing;
+mod client_address;
 pub mod edge;
 mod ingest_queue;
 mod key_uses;
@@ -21,6 +22,7 @@ pub mod shared;
 
 pub use app::{App, Settings};
 pub use billing::{Asked, BillingDesk, Desk};
+pub use client_address::{InvalidNetworks, TrustedProxies, client_address};
 pub use ingest_queue::IngestQueue;
 pub use key_uses::{KeyUses, record_key_uses};
 pub use routes::{configure, document};

@@ -1,5 +1,7 @@
 //! Signing up, and changing one's own account.
 
+use std::net::IpAddr;
+
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::{Ambient, Membership, Role};
 use serde_json::{Value, json};
@@ -29,9 +31,29 @@ pub struct NewAccount {
     pub currency: Currency,
 }
 
+/// First half of a sign-up, outside any transaction: counts it (50 per hour for a client), refuses an address that is
+/// taken, and hashes the password last, because that is dear.
+///
+/// # Errors
+/// [`IdentityError::TooManyAttempts`], [`IdentityError::EmailTaken`], [`IdentityError::Busy`].
+pub async fn prepare_sign_up(
+    read: &impl IdentityRead,
+    attempts: &impl PasswordAttempts,
+    hasher: &PasswordHasher,
+    ambient: &Ambient,
+    (email, password): (&EmailAddress, &Password),
+    client: IpAddr,
+) -> Result<PasswordHash, IdentityError> {
+    attempt::take_all(attempts, ambient, &Counters::for_sign_up(client)).await?;
+    if read.user_by_email(&email.folded()).await?.is_some() {
+        return Err(IdentityError::EmailTaken);
+    }
+    Ok(hasher.hash(password, ambient, client).await?)
+}
+
 /// Makes user, workspace, owner's membership, session and refresh token, and audits `workspace.created`.
 ///
-/// The caller's order: [`PasswordHasher::hash`] (no transaction waits for it), a fresh workspace id, `begin`
+/// The caller's order: [`prepare_sign_up`] (no transaction waits for a hash), a fresh workspace id, `begin`
 /// for the system reason `SignUp` in it, this, the workspace's standing and the owner's seat in the same
 /// transaction, commit.
 ///
@@ -138,7 +160,7 @@ pub async fn prove_update(
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
     ambient: &Ambient,
-    membership: &Membership,
+    (membership, client): (&Membership, IpAddr),
     update: AccountUpdate,
 ) -> Result<ProvenUpdate, IdentityError> {
     let AccountUpdate { name, password } = update;
@@ -153,10 +175,11 @@ pub async fn prove_update(
         .await?
         .ok_or(IdentityError::Unauthenticated)?;
     let counters = Counters::for_user(&user);
-    if !attempt::prove(attempts, hasher, ambient, &counters, Some(&user), &current).await? {
+    let claim = (&current, client);
+    if !attempt::prove(attempts, hasher, ambient, &counters, Some(&user), claim).await? {
         return Err(IdentityError::WrongCurrentPassword);
     }
-    let new = hasher.hash(&new, ambient).await?;
+    let new = hasher.hash(&new, ambient, client).await?;
     Ok(ProvenUpdate {
         name,
         password: Some(Replacement {

@@ -1,7 +1,7 @@
 //! Counting attempts: at a password before it is verified, so that parallel guesses count too, and at having
 //! mail sent to somebody.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::TimeDelta;
@@ -9,6 +9,7 @@ use rawdrive_tenancy_core::{Ambient, StoreError};
 
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
+use crate::network::Network;
 use crate::password::{ClaimedPassword, PasswordHasher};
 use crate::ports::{Attempt, PasswordAttempts, User};
 
@@ -18,6 +19,8 @@ const LIMIT_PER_ACCOUNT: u32 = 100;
 const MAIL_WINDOW: TimeDelta = TimeDelta::hours(1);
 const MAILS_PER_ADDRESS: u32 = 5;
 const MAILS_PER_CLIENT: u32 = 30;
+const SIGN_UP_WINDOW: TimeDelta = TimeDelta::hours(1);
+const SIGN_UPS_PER_CLIENT: u32 = 50;
 
 /// What an attempt counts towards.
 pub(crate) struct Counters {
@@ -31,7 +34,7 @@ impl Counters {
     pub(crate) fn for_sign_in(email: &EmailAddress, client: IpAddr) -> Self {
         let folded = email.folded();
         let account = key(&[b"sign-in", folded.as_bytes()]);
-        let from_client = key(&[b"sign-in", folded.as_bytes(), &network(client)]);
+        let from_client = key(&[b"sign-in", folded.as_bytes(), Network::of(client).octets()]);
         Self {
             limits: vec![
                 (from_client, LIMIT_PER_CLIENT),
@@ -45,10 +48,21 @@ impl Counters {
     pub(crate) fn for_mail(purpose: &str, email: &EmailAddress, client: IpAddr) -> Self {
         let (purpose, folded) = (purpose.as_bytes(), email.folded());
         let address = key(&[b"mail to", purpose, folded.as_bytes()]);
-        let by_client = key(&[b"mail by", purpose, &network(client)]);
+        let by_client = key(&[b"mail by", purpose, Network::of(client).octets()]);
         Self {
             limits: vec![(by_client, MAILS_PER_CLIENT), (address, MAILS_PER_ADDRESS)],
             window: MAIL_WINDOW,
+        }
+    }
+
+    /// Signing up: an office's worth of newcomers by one client.
+    pub(crate) fn for_sign_up(client: IpAddr) -> Self {
+        Self {
+            limits: vec![(
+                key(&[b"sign-up", Network::of(client).octets()]),
+                SIGN_UPS_PER_CLIENT,
+            )],
+            window: SIGN_UP_WINDOW,
         }
     }
 
@@ -79,12 +93,16 @@ pub(crate) async fn prove(
     ambient: &Ambient,
     counters: &Counters,
     user: Option<&User>,
-    claimed: &ClaimedPassword,
+    (claimed, client): (&ClaimedPassword, IpAddr),
 ) -> Result<bool, IdentityError> {
     take_all(attempts, ambient, counters).await?;
     let verified = match user {
-        Some(user) => hasher.verify(user.id, &user.password_hash, claimed).await,
-        None => hasher.verify_nothing(claimed).await.map(|()| false),
+        Some(user) => {
+            hasher
+                .verify(user.id, &user.password_hash, claimed, client)
+                .await
+        }
+        None => hasher.verify_nothing(claimed, client).await.map(|()| false),
     };
     match verified {
         Ok(true) => counters.forget(attempts).await?,
@@ -134,12 +152,4 @@ fn key(parts: &[&[u8]]) -> [u8; 32] {
     let mut key = [0; 32];
     key.copy_from_slice(context.finish().as_ref());
     key
-}
-
-/// The client's address; of IPv6 the first 64 bits, because one subscriber has them all.
-fn network(client: IpAddr) -> [u8; 16] {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).octets(),
-    }
 }

@@ -310,7 +310,7 @@ pub async fn prove_acceptance(
         None => {
             let name = name.ok_or(AcceptError::Missing { field: "name" })?;
             let password = new_password.ok_or(AcceptError::Missing { field: "password" })?;
-            let hash = hasher.hash(&password, ambient).await;
+            let hash = hasher.hash(&password, ambient, client).await;
             Who::New(name, hash.map_err(IdentityError::from)?)
         }
         Some(user) => {
@@ -318,8 +318,9 @@ pub async fn prove_acceptance(
             if !by_session {
                 let claimed = claimed_password.ok_or(IdentityError::Unauthenticated)?;
                 let counters = Counters::for_sign_in(email, client);
+                let claim = (&claimed, client);
                 let proved =
-                    attempt::prove(attempts, hasher, ambient, &counters, Some(&user), &claimed);
+                    attempt::prove(attempts, hasher, ambient, &counters, Some(&user), claim);
                 if !proved.await? {
                     return Err(IdentityError::WrongCredentials.into());
                 }

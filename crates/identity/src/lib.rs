@@ -25,7 +25,7 @@
 //!
 //! | to | before the transaction | within it |
 //! | --- | --- | --- |
-//! | sign up | [`PasswordHasher::hash`] | [`sign_up`] |
+//! | sign up | [`prepare_sign_up`] | [`sign_up`] |
 //! | sign in | [`sign_in`] | [`open_session`] |
 //! | switch the workspace | [`switch`] | [`open_session`] |
 //! | refresh | [`RefreshToken::parse`] | [`refresh()`], and commit also when it revokes |
@@ -45,9 +45,11 @@ mod api_key;
 mod attempt;
 mod email;
 mod error;
+mod hash_queue;
 mod invitation;
 mod key;
 mod name;
+mod network;
 mod password;
 pub mod ports;
 mod proof;
@@ -59,7 +61,8 @@ mod text;
 mod token;
 
 pub use account::{
-    AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, prove_update, sign_up, update_me,
+    AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, prepare_sign_up, prove_update,
+    sign_up, update_me,
 };
 pub use api_key::{
     ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, MAX_API_KEYS, NewApiKey, ProvenKey,
@@ -67,6 +70,7 @@ pub use api_key::{
 };
 pub use email::EmailAddress;
 pub use error::IdentityError;
+pub use hash_queue::HashWaiting;
 pub use invitation::{
     AcceptError, Acceptance, Accepting, FoundInvitation, INVITATION_LIFETIME, Invitation,
     InvitationRead, InvitationTx, accept, invite, prove_acceptance, revoke_invitation,
@@ -77,6 +81,7 @@ pub use key::{
     SigningKey, load_keyring, rotate_keys,
 };
 pub use name::{ApiKeyName, Currency, PersonName, WorkspaceName, slug};
+pub use network::Network;
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };

@@ -1,15 +1,17 @@
 //! Passwords: Argon2id at OWASP's cost, never more at once than the machine can bear.
 
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use argon2::password_hash::{self, phc};
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 
+use crate::hash_queue::{Full, HashQueue, HashWaiting, Lease};
+use crate::network::Network;
 use crate::text::InvalidText;
 
 const MIN_CHARS: usize = 8; // NIST SP 800-63B section 5.1.1.2
@@ -127,37 +129,40 @@ impl HashCost {
 #[error("failed to set the cost of password hashes: Argon2 does not take it")]
 pub struct InvalidCost;
 
-/// Hashes and verifies passwords on blocking threads: a bounded number at once, a bounded number waiting,
-/// the others [`Busy`](PasswordError::Busy). Cheap to clone; clones share the bounds.
+/// Hashes and verifies passwords on blocking threads, a bounded number at once, in memory that is made once and
+/// wiped after each use. Requests wait in a queue in which client networks take turns; those for whom there is no
+/// place are [`Busy`](PasswordError::Busy). Cheap to clone; clones share memory and queue.
 #[derive(Debug, Clone)]
 pub struct PasswordHasher {
-    argon2: Argon2<'static>,
-    admitted: Arc<Semaphore>,
-    running: Arc<Semaphore>,
+    params: Params,
+    queue: HashQueue,
 }
 
 impl PasswordHasher {
-    /// A hasher that runs at most `running` at once and lets at most `waiting` more wait.
+    /// A hasher that runs at most `at_once` hashes and lets `waiting` more requests wait.
     ///
     /// # Errors
     /// The cost is out of Argon2's range.
-    pub fn new(cost: HashCost, running: usize, waiting: usize) -> Result<Self, InvalidCost> {
+    pub fn new(cost: HashCost, at_once: usize, waiting: HashWaiting) -> Result<Self, InvalidCost> {
         let params =
             Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|_| InvalidCost)?;
         Ok(Self {
-            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            admitted: Arc::new(Semaphore::new(running + waiting)),
-            running: Arc::new(Semaphore::new(running)),
+            queue: HashQueue::new(at_once, params.block_count(), waiting),
+            params,
         })
     }
 
-    /// The hasher that servers run: OWASP's cost, 2 at once, 64 waiting.
+    /// The hasher that servers run: OWASP's cost, 2 at once, 64 waiting of one network and 1,024 in total.
     #[must_use]
     pub fn standard() -> Self {
-        Self::new(HashCost::OWASP, 2, 64).expect("OWASP's cost is in range")
+        let waiting = HashWaiting {
+            per_network: 64,
+            in_total: 1_024,
+        };
+        Self::new(HashCost::OWASP, 2, waiting).expect("OWASP's cost is in range")
     }
 
-    /// Hashes a new password.
+    /// Hashes a new password for a client.
     ///
     /// # Errors
     /// [`PasswordError::Busy`] or [`PasswordError::Failed`].
@@ -165,15 +170,27 @@ impl PasswordHasher {
         &self,
         password: &Password,
         ambient: &Ambient,
+        client: IpAddr,
     ) -> Result<PasswordHash, PasswordError> {
-        let (secret, salt) = (password.0.clone(), ambient.bytes::<SALT_BYTES>());
-        let hashed: phc::PasswordHash = self
-            .run(move |argon2| {
-                argon2.hash_password_with_salt(secret.expose_secret().as_bytes(), &salt)
-            })
-            .await?
-            .map_err(|error| PasswordError::Failed(error.into()))?;
-        Ok(PasswordHash(hashed.to_string()))
+        let salt = ambient.bytes::<SALT_BYTES>();
+        let output = self
+            .run(
+                client,
+                argon2(self.params.clone()),
+                &password.0,
+                salt.to_vec(),
+            )
+            .await?;
+        let failed = |error: phc::Error| PasswordError::Failed(error.into());
+        let hash = phc::PasswordHash {
+            algorithm: ARGON2ID_IDENT,
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&self.params)
+                .map_err(|error| PasswordError::Failed(error.into()))?,
+            salt: Some(Salt::new(&salt).map_err(failed)?),
+            hash: Some(Output::new(&output).map_err(failed)?),
+        };
+        Ok(PasswordHash(hash.to_string()))
     }
 
     /// Whether the claimed password is the one that was hashed for this user.
@@ -186,6 +203,7 @@ impl PasswordHasher {
         user: UserId,
         stored: &PasswordHash,
         claimed: &ClaimedPassword,
+        client: IpAddr,
     ) -> Result<bool, PasswordError> {
         let corrupt = |reason: String| StoreError::Corrupt {
             table: "users",
@@ -194,58 +212,81 @@ impl PasswordHasher {
             reason,
         };
         let hash = phc::PasswordHash::new(&stored.0).map_err(|error| corrupt(error.to_string()))?;
-        if hash.algorithm != argon2::ARGON2ID_IDENT || hash.salt.is_none() || hash.hash.is_none() {
+        let (true, Some(salt), Some(expected)) =
+            (hash.algorithm == ARGON2ID_IDENT, hash.salt, hash.hash)
+        else {
             return Err(corrupt("no Argon2id hash with salt and output".to_owned()).into());
-        }
-        let secret = claimed.0.clone();
-        match self
-            .run(move |argon2| argon2.verify_password(secret.expose_secret().as_bytes(), &hash))
-            .await?
-        {
-            Ok(()) => Ok(true),
-            Err(password_hash::Error::PasswordInvalid) => Ok(false),
-            Err(error @ password_hash::Error::OutOfMemory) => {
-                Err(PasswordError::Failed(error.into()))
-            }
-            Err(error) => Err(corrupt(error.to_string()).into()),
-        }
+        };
+        // The cost that it was hashed at, which may not be today's.
+        let params = Params::try_from(&hash).map_err(|error| corrupt(error.to_string()))?;
+        let version = hash
+            .version
+            .map_or(Ok(Version::default()), Version::try_from);
+        let version = version.map_err(|error| corrupt(error.to_string()))?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+        let output = self.run(client, argon2, &claimed.0, salt.to_vec()).await?;
+        Ok(verify_slices_are_equal(&output, expected.as_bytes()).is_ok())
     }
 
     /// Spends what a verification costs, for an address that nobody has: the time must not tell.
     ///
     /// # Errors
     /// [`PasswordError::Busy`] or [`PasswordError::Failed`], as a verification would.
-    pub async fn verify_nothing(&self, claimed: &ClaimedPassword) -> Result<(), PasswordError> {
-        let secret = claimed.0.clone();
-        let spent: password_hash::Result<phc::PasswordHash> = self
-            .run(move |argon2| {
-                argon2.hash_password_with_salt(secret.expose_secret().as_bytes(), &[0; SALT_BYTES])
-            })
-            .await?;
-        spent
+    pub async fn verify_nothing(
+        &self,
+        claimed: &ClaimedPassword,
+        client: IpAddr,
+    ) -> Result<(), PasswordError> {
+        let salt = vec![0; SALT_BYTES];
+        self.run(client, argon2(self.params.clone()), &claimed.0, salt)
+            .await
             .map(drop)
-            .map_err(|error| PasswordError::Failed(error.into()))
     }
 
-    async fn run<T: Send + 'static>(
+    async fn run(
         &self,
-        work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
-    ) -> Result<T, PasswordError> {
-        let admitted = Arc::clone(&self.admitted)
-            .try_acquire_owned()
-            .map_err(|_| PasswordError::Busy)?;
-        let running = Arc::clone(&self.running)
-            .acquire_owned()
+        client: IpAddr,
+        argon2: Argon2<'static>,
+        secret: &SecretString,
+        salt: Vec<u8>,
+    ) -> Result<Vec<u8>, PasswordError> {
+        let lease = self.queue.enter(Network::of(client)).await?;
+        let secret = secret.clone();
+        // The lease goes with the work: a request that is dropped does not stop its thread.
+        tokio::task::spawn_blocking(move || digest(lease, &argon2, &secret, &salt))
             .await
-            .map_err(|_| PasswordError::Busy)?;
-        let argon2 = self.argon2.clone();
-        // The permits go with the work: a request that is dropped does not stop its thread.
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&argon2);
-            drop((running, admitted));
-            result
-        });
-        done.await
-            .map_err(|error| PasswordError::Failed(error.into()))
+            .map_err(|error| PasswordError::Failed(error.into()))?
     }
+}
+
+impl From<Full> for PasswordError {
+    fn from(Full: Full) -> Self {
+        Self::Busy
+    }
+}
+
+fn argon2(params: Params) -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+fn digest(
+    mut lease: Lease,
+    argon2: &Argon2<'_>,
+    secret: &SecretString,
+    salt: &[u8],
+) -> Result<Vec<u8>, PasswordError> {
+    let params = argon2.params();
+    let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+    let blocks = lease
+        .blocks(params.block_count())
+        .map_err(|error| PasswordError::Failed(error.into()))?;
+    argon2
+        .hash_password_into_with_memory(
+            secret.expose_secret().as_bytes(),
+            salt,
+            &mut output,
+            blocks,
+        )
+        .map_err(|error| PasswordError::Failed(error.into()))?;
+    Ok(output)
 }

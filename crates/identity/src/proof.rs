@@ -264,7 +264,7 @@ pub async fn reset_password(
 ) -> Result<(), IdentityError> {
     // The secret before the hash, which is slow: who has no proof costs nothing.
     let proof = open(store, ambient, pepper, ProofPurpose::PasswordReset, token).await?;
-    let hash = hasher.hash(password, ambient).await?;
+    let hash = hasher.hash(password, ambient, client).await?;
     if !store
         .spend_on_password(&proof, &hash, ambient.now())
         .await?

@@ -141,7 +141,7 @@ pub async fn prove_password(
         ambient,
         &counters,
         user.as_ref(),
-        password,
+        (password, *client),
     )
     .await?;
     user.filter(|_| proved)

@@ -13,10 +13,11 @@ use std::sync::{Arc, LazyLock};
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use rawdrive_identity::{
-    AcceptError, Acceptance, ClaimedPassword, Currency, EmailAddress, HashCost, InvitationToken,
-    Keyring, NewAccount, Password, PasswordHash, PasswordHasher, PersonName, SigningKey, TeamError,
-    TokenIssuer, TokenPepper, WorkspaceName, accept, change_role, invite, leave, prove_acceptance,
-    remove_member, revoke_invitation, role_to_change, sign_up, sweep_invitations,
+    AcceptError, Acceptance, ClaimedPassword, Currency, EmailAddress, HashCost, HashWaiting,
+    InvitationToken, Keyring, NewAccount, Password, PasswordHash, PasswordHasher, PersonName,
+    SigningKey, TeamError, TokenIssuer, TokenPepper, WorkspaceName, accept, change_role, invite,
+    leave, prove_acceptance, remove_member, revoke_invitation, role_to_change, sign_up,
+    sweep_invitations,
 };
 use rawdrive_plans::{Catalogue, Limit, Metric, PlansTx, Setting, Slug, override_setting};
 use rawdrive_store::{Release, Store, WriteTx};
@@ -34,6 +35,11 @@ use support::{Database, Engine};
 
 const PEOPLE: usize = 5;
 const PASSWORD: &str = "correct horse battery staple";
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const WAITING: HashWaiting = HashWaiting {
+    per_network: 64,
+    in_total: 64,
+};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -141,7 +147,7 @@ impl House {
             clock,
             scope,
             issuer: TokenIssuer::new(keyring, "https://example.com".to_owned()),
-            hasher: PasswordHasher::new(HashCost::LEAST, 4, 64).unwrap(),
+            hasher: PasswordHasher::new(HashCost::LEAST, 4, WAITING).unwrap(),
             pepper: TokenPepper::new(&[7; 32]),
         };
         let account = NewAccount {
@@ -151,7 +157,11 @@ impl House {
             currency: Currency::parse("usd").unwrap(),
         };
         let password = Password::parse(PASSWORD).unwrap();
-        let hash: PasswordHash = house.hasher.hash(&password, &ambient).await.unwrap();
+        let hash: PasswordHash = house
+            .hasher
+            .hash(&password, &ambient, CLIENT)
+            .await
+            .unwrap();
         let mut tx = house.begin().await;
         let signed = sign_up(&mut tx, &ambient, &house.issuer, account, hash)
             .await
@@ -310,7 +320,7 @@ impl House {
             new_password: Some(Password::parse(PASSWORD).unwrap()),
             claimed_password: Some(ClaimedPassword::parse(PASSWORD).unwrap()),
             session: None,
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            client: CLIENT,
         };
         let (store, hasher, pepper) = (&self.store, &self.hasher, &self.pepper);
         let proved = prove_acceptance(store, store, hasher, ambient, pepper, acceptance).await;

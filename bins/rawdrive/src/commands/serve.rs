@@ -249,6 +249,7 @@ async fn app(
             currency,
             max_upload_bytes: installation.config.max_upload_bytes,
             limit_attempts: installation.config.rate_limits,
+            trusted_proxies: installation.config.trusted_proxies.clone(),
         },
         steps: STEPS.to_vec(),
     }))

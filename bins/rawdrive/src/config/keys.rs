@@ -94,6 +94,7 @@ pub(super) const KEYS: &[Key] = &[
         Some("5368709120"),
     ),
     key("RAWDRIVE_RATE_LIMITS", "rate_limits", Some("on")),
+    key("RAWDRIVE_TRUSTED_PROXIES", "trusted_proxies", None),
     key("RAWDRIVE_ANALYSIS_URL", "analysis_url", None),
     key("RAWDRIVE_ANALYSIS_KEY", "analysis_key", None),
     key("RAWDRIVE_ANALYSIS_MODEL", "analysis_model", None),

@@ -142,6 +142,34 @@ fn good_values_are_read() {
 }
 
 #[test]
+fn proxies_are_trusted_by_network_and_nobody_by_default() {
+    let trusts =
+        |config: &Config, address: &str| config.trusted_proxies.trusts(address.parse().unwrap());
+    let config = load(&[], "").unwrap();
+    assert!(!trusts(&config, "127.0.0.1"));
+    let networks = "10.0.0.0/8, 127.0.0.1,2001:db8::/32";
+    for config in [
+        load(&[("RAWDRIVE_TRUSTED_PROXIES", networks)], ""),
+        load(&[], &format!("trusted_proxies = \"{networks}\"")),
+    ] {
+        let config = config.unwrap();
+        for address in ["10.255.0.1", "127.0.0.1", "::ffff:10.0.0.1", "2001:db8::7"] {
+            assert!(trusts(&config, address), "{address}");
+        }
+        for address in ["11.0.0.1", "127.0.0.2", "2001:db9::7", "::1"] {
+            assert!(!trusts(&config, address), "{address}");
+        }
+        assert_eq!(config.warnings, Vec::<String>::new());
+    }
+    let config = load(&[("RAWDRIVE_TRUSTED_PROXIES", "0.0.0.0/0")], "").unwrap();
+    assert!(
+        config.warnings[0].contains("trusts every address"),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
 fn an_unreadable_value_names_its_key_and_what_would_be_right() {
     let cases = [
         ("RAWDRIVE_LISTEN", "localhost", "an IP address and a port"),
@@ -262,6 +290,17 @@ fn an_unreadable_value_names_its_key_and_what_would_be_right() {
         ),
         ("RAWDRIVE_ANALYSIS_KEY", "sk 1", "visible ASCII"),
         ("RAWDRIVE_RATE_LIMITS", "True", "expected 1, true or on"),
+        ("RAWDRIVE_TRUSTED_PROXIES", "", "expected networks"),
+        (
+            "RAWDRIVE_TRUSTED_PROXIES",
+            "proxy.internal",
+            "expected networks",
+        ),
+        (
+            "RAWDRIVE_TRUSTED_PROXIES",
+            "10.0.0.0/8, 10.0.0.0/33",
+            "such as 10.0.0.0/8",
+        ),
         (
             "RAWDRIVE_WEBHOOKS_ALLOW_PRIVATE",
             "2",

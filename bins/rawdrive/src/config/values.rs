@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::Uri;
+use rawdrive_http_api::TrustedProxies;
 use rawdrive_notices::SmtpUrl;
 use rawdrive_store::{Backend, Url};
 use rawdrive_usage::RedisUrl;
@@ -91,6 +92,11 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "0" | "false" | "off" => Ok(false),
         _ => Err("expected 1, true or on, or 0, false or off".to_owned()),
     }
+}
+
+pub(super) fn networks(text: &str) -> Result<TrustedProxies, String> {
+    text.parse()
+        .map_err(|error: rawdrive_http_api::InvalidNetworks| error.to_string())
 }
 
 pub(super) fn database_url(text: &str) -> Result<Url, String> {

@@ -1,13 +1,11 @@
 //! Sign-up, sessions, one's own account.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_identity::ports::{Belonging, IdentityRead};
 use rawdrive_identity::{
     AccountUpdate, ClaimedPassword, Credentials, Currency, EmailAddress, NewAccount, Opening,
     Password, PasswordChange, Person, PersonName, RefreshToken, SignedIn, Tokens, WorkspaceName,
-    open_session,
+    open_session, prepare_sign_up,
 };
 use rawdrive_plans::{Metric, PlansTx, Slug};
 use rawdrive_store::{Release, WriteTx};
@@ -21,6 +19,7 @@ use utoipa::ToSchema;
 use super::workspace::WorkspaceView;
 use crate::app::App;
 use crate::auth::{Leaving, Personal};
+use crate::client_address::client_address;
 use crate::edge::{Body, Problem, Validator};
 
 #[derive(Deserialize, ToSchema)]
@@ -160,9 +159,13 @@ pub(crate) async fn signed_in(
 }
 
 /// Makes a user, their workspace on the free plan, and a session.
-#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422)))]
+#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422), (status = 429)))]
 #[post("/v1/signup")]
-pub(crate) async fn sign_up(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
+pub(crate) async fn sign_up(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
     let input: SignUp = body.json().await?;
     let mut v = Validator::new();
     let email = v.check("email", EmailAddress::parse(&input.email));
@@ -182,11 +185,15 @@ pub(crate) async fn sign_up(app: web::Data<App>, body: Body) -> Result<HttpRespo
     v.finish()?;
     let currency = currency.unwrap_or(app.settings.currency);
     let ambient = app.ambient();
-    let hash = app
-        .hasher
-        .hash(&password, ambient)
-        .await
-        .map_err(rawdrive_identity::IdentityError::from)?;
+    let hash = prepare_sign_up(
+        &app.store,
+        &app.attempts(),
+        &app.hasher,
+        ambient,
+        (&email, &password),
+        client_address(&request),
+    )
+    .await?;
     let scope = system_scope(ambient.id(), SystemReason::SignUp);
     let mut tx = app
         .store
@@ -229,13 +236,6 @@ pub(crate) fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> Work
     WorkspaceScope::for_system(workspace, reason)
 }
 
-/// The peer of the connection: a header could be anybody's word.
-pub(crate) fn peer(request: &HttpRequest) -> IpAddr {
-    request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip())
-}
-
 /// Opens a session in the last used workspace, otherwise the oldest.
 #[utoipa::path(tag = "identity", request_body = SignIn, responses((status = 201, body = SignedInView), (status = 401), (status = 429)))]
 #[post("/v1/sessions")]
@@ -255,7 +255,7 @@ pub(crate) async fn sign_in(
     let credentials = Credentials {
         email,
         password,
-        client: peer(&request),
+        client: client_address(&request),
     };
     let opening = rawdrive_identity::sign_in(
         &app.store,
@@ -366,6 +366,7 @@ pub(crate) async fn show_me(
 pub(crate) async fn update_me(
     app: web::Data<App>,
     scoped: Personal<Leaving>,
+    request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let input: UpdateMe = body.json().await?;
@@ -391,7 +392,7 @@ pub(crate) async fn update_me(
         &app.attempts(),
         &app.hasher,
         app.ambient(),
-        scoped.membership(),
+        (scoped.membership(), client_address(&request)),
         AccountUpdate { name, password },
     )
     .await?;

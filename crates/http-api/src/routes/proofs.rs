@@ -8,8 +8,8 @@ use rawdrive_identity::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::accounts::peer;
 use crate::app::App;
+use crate::client_address::client_address;
 use crate::edge::{Body, Problem, Validator};
 
 #[derive(Deserialize, ToSchema)]
@@ -52,7 +52,7 @@ async fn ask(
     let mut v = Validator::new();
     let email = v.check("email", EmailAddress::parse(&input.email));
     let email = v.finish_with(email)?;
-    let (attempts, client) = (app.attempts(), peer(request));
+    let (attempts, client) = (app.attempts(), client_address(request));
     request_proof(
         &app.store,
         &attempts,
@@ -96,7 +96,7 @@ pub(crate) async fn complete_password_reset(
         &app.attempts(),
         &app.hasher,
         (app.ambient(), &app.pepper),
-        (&token, peer(&request)),
+        (&token, client_address(&request)),
         &password,
     )
     .await?;

@@ -12,9 +12,10 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::accounts::{SignedInView, peer, signed_in, system_scope};
+use super::accounts::{SignedInView, signed_in, system_scope};
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Owner, Personal, Scoped, session_if_any};
+use crate::client_address::client_address;
 use crate::edge::{
     Body, Code, INVITATION_PATH, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
     parse_json, path_id,
@@ -355,7 +356,7 @@ pub(crate) async fn accept_invitation(
         new_password: new_password.ok().flatten(),
         claimed_password: claimed,
         session,
-        client: peer(&request),
+        client: client_address(&request),
     };
     let accepting = prove_acceptance(
         &app.store,

@@ -6,7 +6,7 @@ use rawdrive_tenancy_core::Role;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::memory::{PASSWORD, World, claimed, new_account, new_password};
+use crate::memory::{CLIENT, PASSWORD, World, claimed, new_account, new_password};
 use crate::sessions::credentials;
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn an_address_is_taken_in_any_case_and_nothing_is_left_behind() {
     world.sign_up("Ana@Example.com").await;
     let hash = world
         .hasher
-        .hash(&new_password(PASSWORD), &world.ambient)
+        .hash(&new_password(PASSWORD), &world.ambient, CLIENT)
         .await
         .unwrap();
     let mut tx = world.store.begin(world.ambient.id());
@@ -118,7 +118,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         hasher,
         ambient,
-        &membership,
+        (&membership, CLIENT),
         change(PASSWORD, "battery staple"),
     )
     .await
@@ -189,7 +189,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
         store,
         hasher,
         ambient,
-        &membership,
+        (&membership, CLIENT),
         change(PASSWORD, "battery staple"),
     )
     .await;
@@ -198,7 +198,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
         store,
         hasher,
         ambient,
-        &membership,
+        (&membership, CLIENT),
         change(PASSWORD, "staple battery"),
     )
     .await;
@@ -217,14 +217,14 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
             store,
             hasher,
             ambient,
-            &membership,
+            (&membership, CLIENT),
             change("guess", "battery staple"),
         )
         .await;
         assert!(matches!(wrong, Err(IdentityError::WrongCurrentPassword)));
     }
     let right = change("battery staple", "correct horse");
-    let shut = prove_update(store, store, hasher, ambient, &membership, right).await;
+    let shut = prove_update(store, store, hasher, ambient, (&membership, CLIENT), right).await;
     assert!(matches!(shut, Err(IdentityError::TooManyAttempts { .. })));
 }
 
@@ -243,7 +243,7 @@ async fn a_name_changes_without_a_password_and_ends_nothing() {
         name: Some(PersonName::parse(" Anna ").unwrap()),
         password: None,
     };
-    let proven = prove_update(store, store, hasher, ambient, &membership, update)
+    let proven = prove_update(store, store, hasher, ambient, (&membership, CLIENT), update)
         .await
         .unwrap();
     let mut elsewhere = store.begin(ambient.id());
@@ -252,7 +252,7 @@ async fn a_name_changes_without_a_password_and_ends_nothing() {
         store,
         hasher,
         ambient,
-        &membership,
+        (&membership, CLIENT),
         AccountUpdate::default(),
     )
     .await

@@ -1,14 +1,15 @@
 //! The ports in memory: a transaction is a copy, a commit puts it back.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_identity::ports::*;
 use rawdrive_identity::{
-    AccessClaims, ApiKeyRow, ClaimedPassword, Currency, EmailAddress, HashCost, Keyring, MasterKey,
-    NewAccount, Password, PasswordHasher, PersonName, ProofPurpose, ProofRequest, ProofRow,
-    SealedKey, SignedIn, TokenIssuer, WorkspaceName, load_keyring, sign_up,
+    AccessClaims, ApiKeyRow, ClaimedPassword, Currency, EmailAddress, HashCost, HashWaiting,
+    Keyring, MasterKey, NewAccount, Password, PasswordHasher, PersonName, ProofPurpose,
+    ProofRequest, ProofRow, SealedKey, SignedIn, TokenIssuer, WorkspaceName, load_keyring, sign_up,
 };
 use rawdrive_tenancy_core::ambient::{Ambient, ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
@@ -19,6 +20,11 @@ use rawdrive_tenancy_core::{Membership, Role, StoreError};
 use secrecy::ExposeSecret;
 
 pub(crate) const ISSUER: &str = "https://photos.example";
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub(crate) const WAITING: HashWaiting = HashWaiting {
+    per_network: 64,
+    in_total: 64,
+};
 
 #[derive(Clone)]
 pub(crate) struct Workspace {
@@ -451,7 +457,7 @@ impl World {
         let keyring: Keyring = load_keyring(&store, &ambient, &master())
             .await
             .expect("a keyring");
-        let hasher = PasswordHasher::new(HashCost::LEAST, 2, 64).expect("a cost");
+        let hasher = PasswordHasher::new(HashCost::LEAST, 2, WAITING).expect("a cost");
         Self {
             store,
             clock,
@@ -465,7 +471,7 @@ impl World {
         let workspace: WorkspaceId = self.ambient.id();
         let hash = self
             .hasher
-            .hash(&new_password(PASSWORD), &self.ambient)
+            .hash(&new_password(PASSWORD), &self.ambient, CLIENT)
             .await
             .expect("a hash");
         let mut tx = self.store.begin(workspace);

@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use chrono::TimeDelta;
 use rawdrive_identity::ports::WorkspaceStatus;
 use rawdrive_identity::{
-    Credentials, HashCost, IdentityError, Opening, PasswordHasher, RefreshToken, Refreshed,
-    SignedIn, Tokens, open_session, refresh, sign_in, sign_out, switch,
+    Credentials, HashCost, HashWaiting, IdentityError, Opening, PasswordHasher, RefreshToken,
+    Refreshed, SignedIn, Tokens, open_session, refresh, sign_in, sign_out, switch,
 };
 use rawdrive_tenancy_core::Role;
 use secrecy::ExposeSecret;
@@ -180,7 +180,15 @@ async fn an_attempt_that_was_not_verified_does_not_count() {
     world.sign_up("ana@example.com").await;
     let working = std::mem::replace(
         &mut world.hasher,
-        PasswordHasher::new(HashCost::LEAST, 0, 0).unwrap(),
+        PasswordHasher::new(
+            HashCost::LEAST,
+            0,
+            HashWaiting {
+                per_network: 0,
+                in_total: 0,
+            },
+        )
+        .unwrap(),
     );
     for _ in 0..20 {
         let busy = world.prove(&credentials("ana@example.com", PASSWORD)).await;
