@@ -189,7 +189,8 @@ pub enum ChangeTiming {
     /// At once; the difference is charged or credited at once, counted from this second on (Stripe's
     /// `proration_date`, so that a preview's amounts are what is charged).
     Now {
-        /// From when on the new price counts.
+        /// From when on the new price counts. A change takes it within the current period only; see
+        /// [`ChargePreview::proration_date`].
         proration_date: DateTime<Utc>,
     },
     /// When the current period ends; nothing is charged before.
@@ -234,6 +235,9 @@ pub struct ChargePreview {
     pub next: Money,
     /// When that would be.
     pub next_at: DateTime<Utc>,
+    /// The second from which the difference is counted, where one is: the one that was asked for, moved into the
+    /// period that the provider says is the current one. Our clock and the provider's never agree to the second.
+    pub proration_date: Option<DateTime<Utc>>,
 }
 
 /// When a subscription ends.
@@ -352,13 +356,14 @@ pub trait PaymentGateway: Send + Sync {
         customer: &CustomerId,
     ) -> impl Future<Output = Result<Vec<SubscriptionSnapshot>, GatewayError>> + Send;
     /// Changes the price. A change that was scheduled earlier, and an end at the period's end, are dropped.
-    /// `Declined`: the subscription is as it was.
+    /// `Declined`: the subscription is as it was. `Rejected` where the difference is to be counted from a time outside
+    /// of the current period: it is not moved here, since a repetition must send the same under its key.
     fn change_price(
         &self,
         change: &ChangePrice,
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<Outcome<SubscriptionSnapshot>, GatewayError>> + Send;
-    /// What a change would cost; changes nothing.
+    /// What a change would cost; changes nothing. A time outside of the current period is moved into it.
     fn preview(
         &self,
         request: &PreviewRequest,

@@ -112,9 +112,9 @@ pub async fn preview<S: BillingStore, G: PaymentGateway>(
     let commit_token = facts.token(key, scope);
     let (effective, effective_at) = match facts.change() {
         Change::Price {
-            timing: ChangeTiming::Now { .. },
+            timing: ChangeTiming::Now { proration_date },
             ..
-        } => (Effective::Now, date),
+        } => (Effective::Now, proration_date),
         Change::Price { .. } | Change::Cancellation => match facts.period_end {
             Some(end) => (Effective::AtPeriodEnd, end),
             // Nothing was paid for whose end could be waited for.
@@ -180,6 +180,20 @@ impl ChangeFacts {
             Change::Price { price, timing } => {
                 Some(charge(billing, known, plan, interval, price, *timing).await?)
             }
+        };
+        let change = match (change, charge.and_then(|charge| charge.proration_date)) {
+            // The change counts from the very second that its amounts were counted from.
+            (
+                Change::Price {
+                    price,
+                    timing: ChangeTiming::Now { .. },
+                },
+                Some(proration_date),
+            ) => Change::Price {
+                price,
+                timing: ChangeTiming::Now { proration_date },
+            },
+            (change, _) => change,
         };
         Ok(Self {
             change,
@@ -278,6 +292,7 @@ async fn charge<S, G: PaymentGateway>(
             now: Money::new(0, amount.currency),
             next: amount,
             next_at: item.period_end,
+            proration_date: None,
         }),
         (Some(customer), Some((subscription, item)), ChangeTiming::Now { .. }) => {
             let request = PreviewRequest {
@@ -297,6 +312,7 @@ async fn charge<S, G: PaymentGateway>(
                     now: Money::new(0, amount.currency),
                     next: amount,
                     next_at: now + TimeDelta::days(i64::from(days)),
+                    proration_date: None,
                 });
             }
             let anchor = Period::containing(now, Some(now));
@@ -310,6 +326,7 @@ async fn charge<S, G: PaymentGateway>(
                 now: amount,
                 next: amount,
                 next_at,
+                proration_date: None,
             })
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::Interval;
 use rawdrive_tenancy_core::id::{OperationId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -177,6 +177,15 @@ pub struct ItemSnapshot {
     pub period_start: DateTime<Utc>,
     /// When it ends.
     pub period_end: DateTime<Utc>,
+}
+
+impl ItemSnapshot {
+    /// The time nearest to `at` from which a difference of prices can be counted: within `[period_start, period_end)`.
+    #[must_use]
+    pub fn within_period(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        let last = self.period_end - TimeDelta::seconds(1);
+        at.min(last).max(self.period_start)
+    }
 }
 
 /// Collection that an operator has paused at the provider; the status stays `active`.

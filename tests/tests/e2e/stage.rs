@@ -56,6 +56,8 @@ pub(crate) struct Stage {
     pub(crate) server: Server,
     pub(crate) double: StripeDouble,
     clock: Arc<Mutex<DateTime<Utc>>>,
+    /// How far the server's clock goes ahead of the double's; negative where it goes behind.
+    skew: Mutex<TimeDelta>,
     folder: TempDir,
 }
 
@@ -100,6 +102,7 @@ impl Stage {
             server,
             double,
             clock,
+            skew: Mutex::new(TimeDelta::zero()),
             folder,
         };
         let _ = stage
@@ -128,11 +131,18 @@ impl Stage {
             self.folder.path().join("clock"),
             self.folder.path().join("new"),
         );
+        let skew = *self.skew.lock().expect("nobody panicked with the clock");
         // Renamed, so that nobody reads half a time; the server first, or it would think a signature too new.
-        std::fs::write(&new, at.to_rfc3339()).expect("failed to write the time");
+        std::fs::write(&new, (at + skew).to_rfc3339()).expect("failed to write the time");
         std::fs::rename(new, path).expect("failed to set the clock");
         *self.clock.lock().expect("nobody panicked with the clock") = at;
         self.double.settle();
+    }
+
+    /// Lets the server's clock go ahead of the double's from now on.
+    pub(crate) fn skew(&self, ahead: TimeDelta) {
+        *self.skew.lock().expect("nobody panicked with the clock") = ahead;
+        self.turn_to(self.now());
     }
 
     pub(crate) fn turn(&self, by: TimeDelta) {

@@ -26,6 +26,7 @@ impl StripeGateway {
         };
         let found = self.find_subscription(within, subscription).await?;
         let present = found.ok_or(GatewayError::NotFound)?;
+        let request = &within_period(request, &present);
         let charges_now = matches!(request.timing, ChangeTiming::Now { .. })
             && present.status != SubscriptionStatus::Trialing
             && present
@@ -65,6 +66,10 @@ impl StripeGateway {
             now: at_once.map_or(Money::new(0, next.currency), Preview::charged),
             next,
             next_at: next_at.ok_or_else(|| rejected("no_period", "the preview names no period"))?,
+            proration_date: match (request.timing, present) {
+                (ChangeTiming::Now { proration_date }, Some(_)) => Some(proration_date),
+                _ => None,
+            },
         })
     }
 
@@ -86,6 +91,17 @@ impl StripeGateway {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The request with its time moved into the current period: Stripe refuses any other.
+fn within_period(request: &PreviewRequest, present: &SubscriptionSnapshot) -> PreviewRequest {
+    let mut request = request.clone();
+    if let (ChangeTiming::Now { proration_date }, Some(item)) =
+        (&mut request.timing, present.item())
+    {
+        *proration_date = item.within_period(*proration_date);
+    }
+    request
 }
 
 /// The invoice that the change would make at once.

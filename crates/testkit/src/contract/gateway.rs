@@ -518,6 +518,51 @@ pub async fn a_change_costs_what_its_preview_says<S: GatewaySubject>(s: &S) {
     assert_eq!(shown.next_at, changed.items[0].period_end);
 }
 
+/// A time outside of the current period is moved into it where a change is previewed, and refused where it is made.
+pub async fn a_time_outside_of_the_period_is_moved_into_it<S: GatewaySubject>(s: &S) {
+    let seconds = chrono::TimeDelta::seconds;
+    for (from_start, from_end) in [
+        (Some(-3_000_000), 0),
+        (Some(-1), 0),
+        (Some(0), 0),
+        (None, 3),
+    ] {
+        let made = subscribed(s).await;
+        let item = made.item().unwrap().clone();
+        let (asked, within) = match from_start {
+            Some(ahead) => (item.period_start + seconds(ahead), item.period_start),
+            None => (
+                item.period_end + seconds(from_end),
+                item.period_end - seconds(1),
+            ),
+        };
+        let timing = |proration_date| ChangeTiming::Now { proration_date };
+        let request = PreviewRequest {
+            customer: made.customer.clone(),
+            change: Some((made.id.clone(), item.id.clone())),
+            price: s.prices()[1].clone(),
+            timing: timing(asked),
+        };
+        let shown = s.gateway().preview(&request).await.unwrap();
+        assert_eq!(
+            shown.proration_date,
+            Some(within),
+            "for {asked} of {item:?}"
+        );
+        if asked != within {
+            let change = change(s, &made, timing(asked));
+            let refused = s.gateway().change_price(&change, &key(s)).await;
+            assert!(
+                is_rejected(&refused),
+                "for {asked} of {item:?}: {refused:?}"
+            );
+        }
+        let change = change(s, &made, timing(within));
+        let changed = done(s.gateway().change_price(&change, &key(s)).await);
+        assert_eq!(changed.item().unwrap().price.id, change.price);
+    }
+}
+
 /// A change that is declined leaves the price, and the subscription in good standing.
 pub async fn a_declined_change_leaves_the_subscription_as_it_was<S: GatewaySubject>(s: &S) {
     let made = subscribed(s).await;
@@ -701,6 +746,7 @@ macro_rules! gateway_contract {
             who_ends_a_trial_that_is_over_is_not_charged_for_waking_it,
             an_end_can_be_taken_back_until_it_has_come,
             a_change_costs_what_its_preview_says,
+            a_time_outside_of_the_period_is_moved_into_it,
             a_declined_change_leaves_the_subscription_as_it_was,
             a_change_at_the_periods_end_is_scheduled,
             a_checkout_is_opened_and_closed,

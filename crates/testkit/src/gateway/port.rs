@@ -272,6 +272,12 @@ impl PaymentGateway for MemoryGateway {
             if found.is_some_and(|s| s.status.is_final()) {
                 return Answer::Rejected("subscription_canceled");
             }
+            let item = found.and_then(SubscriptionSnapshot::item);
+            if let (ChangeTiming::Now { proration_date }, Some(item)) = (change.timing, item)
+                && !(item.period_start..=item.period_end).contains(&proration_date)
+            {
+                return Answer::Rejected("proration_date_outside_of_period");
+            }
             let collected = model.change_price(change);
             outcome(model, &change.subscription, &collected, false)
         })?;
@@ -289,22 +295,25 @@ impl PaymentGateway for MemoryGateway {
                     now: money(amount),
                     next: money(amount),
                     next_at: now + chrono::TimeDelta::days(30),
+                    proration_date: None,
                 });
             };
             let subscription = model.subscriptions.get(id)?;
             let item = subscription.item()?;
-            let (now, next_at) = match request.timing {
-                ChangeTiming::AtPeriodEnd => (0, item.period_end),
+            let (now, next_at, proration_date) = match request.timing {
+                ChangeTiming::AtPeriodEnd => (0, item.period_end, None),
                 ChangeTiming::Now { proration_date } => {
+                    let date = item.within_period(proration_date);
                     let trial = subscription.status.is_trial();
-                    let (charged, left) = model.proration(item, price, proration_date, trial);
-                    (charged, left.period_end)
+                    let (charged, left) = model.proration(item, price, date, trial);
+                    (charged, left.period_end, Some(date))
                 }
             };
             Some(ChargePreview {
                 now: money(now),
                 next: money(amount),
                 next_at,
+                proration_date,
             })
         })?;
         preview.ok_or(GatewayError::NotFound)
