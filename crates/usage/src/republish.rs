@@ -18,7 +18,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Causes, StoreError};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::live::LiveUsage;
 use crate::mirror::{LiveRow, MIRROR_DAYS, MirrorError, UsageMirror, WorkspaceRows};
@@ -39,6 +39,12 @@ const BATCH_ROWS: usize = 512;
 const FILL_SLICE: Duration = Duration::from_millis(500);
 /// How many workspaces a round looks at for what nothing else explains.
 const SAMPLE: u32 = 16;
+/// When a difference is looked at again before an operator is told. A publication is awaited for 250 ms.
+const LOOK_AGAIN: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+];
 /// Of flows, periods that began earlier have ended and expired.
 const OLDEST_PERIOD: TimeDelta = TimeDelta::days(31 + MIRROR_DAYS);
 
@@ -341,19 +347,12 @@ async fn examine(
 ) -> Result<Vec<String>, RoundError> {
     mirror.connect().await?;
     let mut notes = mirror.inspect().await?.notes();
-    let (mut absent, mut lagging, mut after) = (0_u64, 0_u64, None);
+    let (mut different, mut after) = (Vec::new(), None);
     loop {
         let page = source.workspaces(after, PAGE).await?;
         for workspace in &page {
-            let rows = source
-                .rows(*workspace, source.now() - OLDEST_PERIOD)
-                .await?;
-            let (own, _) = own_rows(rows);
-            let keys: Vec<_> = own.iter().map(|row| row.key.clone()).collect();
-            match mirror.read(*workspace, &keys).await? {
-                None => absent += 1,
-                Some(held) if held != own => lagging += 1,
-                Some(_) => {}
+            if let Some(difference) = difference(mirror, source, *workspace).await? {
+                different.push((*workspace, difference));
             }
         }
         after = page.last().copied();
@@ -361,6 +360,22 @@ async fn examine(
             break;
         }
     }
+    // What was just committed may be on its way: only what stays different is told.
+    for pause in LOOK_AGAIN {
+        if different.is_empty() {
+            break;
+        }
+        sleep(pause).await;
+        let mut still = Vec::new();
+        for (workspace, _) in different {
+            if let Some(difference) = difference(mirror, source, workspace).await? {
+                still.push((workspace, difference));
+            }
+        }
+        different = still;
+    }
+    let count = |what| different.iter().filter(|(_, is)| *is == what).count();
+    let (absent, lagging) = (count(Difference::Absent), count(Difference::Other));
     if absent > 0 {
         notes.push(format!("Redis does not hold the usage of {absent} workspaces: it is read from the database until a server fills them"));
     }
@@ -370,6 +385,45 @@ async fn examine(
         ));
     }
     Ok(notes)
+}
+
+/// How a workspace's usage in the mirror differs from SQL's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    /// The mirror does not hold it.
+    Absent,
+    /// The mirror holds an older state, or one that SQL never held.
+    Other,
+}
+
+/// Compares one workspace. SQL is read before and after the mirror, since a counter may change in between.
+async fn difference(
+    mirror: &impl UsageMirror,
+    source: &impl LiveSource,
+    workspace: WorkspaceId,
+) -> Result<Option<Difference>, RoundError> {
+    let from = source.now() - OLDEST_PERIOD;
+    let (before, _) = own_rows(source.rows(workspace, from).await?);
+    let keys: Vec<_> = before.iter().map(|row| row.key.clone()).collect();
+    let Some(held) = mirror.read(workspace, &keys).await? else {
+        return Ok(Some(Difference::Absent));
+    };
+    if held == before {
+        return Ok(None);
+    }
+    let (after, _) = own_rows(source.rows(workspace, from).await?);
+    let as_in_between = held.len() == before.len()
+        && before.iter().zip(&held).all(|(before, held)| {
+            let after = after.iter().find(|row| row.key == before.key);
+            after.is_some_and(|after| is_between(before, held, after))
+        });
+    Ok((!as_in_between).then_some(Difference::Other))
+}
+
+/// Whether a row can be what SQL held between two readings of it.
+fn is_between(before: &LiveRow, held: &LiveRow, after: &LiveRow) -> bool {
+    let agrees = |row: &LiveRow| held.version != row.version || held == row;
+    (before.version..=after.version).contains(&held.version) && agrees(before) && agrees(after)
 }
 
 /// The workspace's own rows, and those of subjects.

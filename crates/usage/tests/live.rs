@@ -540,6 +540,27 @@ async fn an_operator_is_told_what_is_absent_or_lags() {
     );
 }
 
+#[tokio::test]
+async fn an_operator_is_not_told_of_what_is_on_its_way() {
+    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let mut process = Process::start(&server, &sql);
+    for of in 1..=WORKSPACES {
+        sql.commit(workspace(of), keys()[0].clone(), 5);
+    }
+    process.republisher.step().await;
+    let client = server.client();
+    for used in 6..9 {
+        // Committed, and published while an operator looks.
+        sql.commit(workspace(2), keys()[0].clone(), used);
+        let publishes = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            process.republisher.step().await;
+        };
+        let (notes, ()) = tokio::join!(mirror_notes(&client, &sql), publishes);
+        assert_eq!(notes.unwrap(), Vec::<String>::new());
+    }
+}
+
 /// A database that is slow, and in which something happens while workspaces are listed.
 struct Busy {
     sql: Sql,
