@@ -31,6 +31,7 @@ mod m0014_live_usage;
 mod m0019_plan_end;
 mod m0020_billing;
 mod m0021_event_age;
+mod m0025_blob_mark;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -64,6 +65,10 @@ pub const GLOBAL_TABLES: &[(&str, &str)] = &[
         "billing_prices",
         "what is sold is the installation's, like the catalogue",
     ),
+    (
+        "blob_marks",
+        "one blob store holds the photos of every workspace, and is known by its mark",
+    ),
     ("seaql_migrations", "the schema's own history"),
 ];
 
@@ -88,6 +93,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_plan_end::Migration),
             Box::new(m0020_billing::Migration),
             Box::new(m0021_event_age::Migration),
+            Box::new(m0025_blob_mark::Migration),
         ]
     }
 }

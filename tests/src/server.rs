@@ -98,6 +98,34 @@ impl Server {
         server
     }
 
+    /// Starts a second server of another's database, with a data directory of its own. `Err` is what its log says where
+    /// it ends instead.
+    ///
+    /// # Errors
+    /// The server ends, or is not ready in time.
+    pub fn start_beside(first: &Self, extra: &[(&str, &str)]) -> Result<Self, String> {
+        let mut server = Self::prepare_on(free_port(), extra, Provided::default());
+        let shared = first.provided.settings.iter().cloned().collect();
+        let own = std::mem::replace(&mut server.extra, shared);
+        if !Backend::chosen().is_postgres() {
+            let database = first.data_dir().join("rawdrive.db");
+            let key = fs::read_to_string(first.data_dir().join("secret.key")).unwrap_or_default();
+            let database = format!("sqlite://{}", database.display());
+            server.extra.insert("DATABASE_URL".to_owned(), database);
+            let key = key.trim().to_owned();
+            server
+                .watch
+                .secrets()
+                .add_setting("RAWDRIVE_SECRET_KEY", &key);
+            server.extra.insert("RAWDRIVE_SECRET_KEY".to_owned(), key);
+        }
+        server.extra.extend(own);
+        match server.spawn() {
+            Ok(()) => Ok(server),
+            Err(problem) => Err(format!("{problem}\n{}", server.log())),
+        }
+    }
+
     /// A port of loopback that nobody listened on just now.
     #[must_use]
     pub fn free_port() -> u16 {
@@ -105,9 +133,12 @@ impl Server {
     }
 
     fn prepare(port: u16, extra: &[(&str, &str)]) -> Self {
+        Self::prepare_on(port, extra, Backend::chosen().provide(&binary()))
+    }
+
+    fn prepare_on(port: u16, extra: &[(&str, &str)], provided: Provided) -> Self {
         let root = TempDir::with_prefix("rawdrive-e2e-").expect("failed to make a directory");
         fs::create_dir(root.path().join("data")).expect("failed to make the data directory");
-        let provided = Backend::chosen().provide(&binary());
         let watch = Watch::new(root.path().join("server.log"));
         let settings = provided
             .settings
@@ -259,6 +290,34 @@ impl Server {
         self.watch.printed(&output.stdout);
         self.watch.printed(&output.stderr);
         output
+    }
+
+    /// Runs what somebody pastes into bash, in a folder, with the server's own configuration and the binary at hand.
+    pub async fn bash(&self, folder: &Path, script: &str) -> Output {
+        let binary = binary();
+        let folders = binary
+            .parent()
+            .expect("the binary lies in a folder")
+            .to_owned();
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(folders).chain(env::split_paths(&path));
+        let pasted = folder.join("pasted.sh");
+        fs::write(&pasted, script).expect("failed to write what is pasted");
+        let mut bash = Command::new("bash");
+        bash.env_clear();
+        for (name, value) in self.command().get_envs() {
+            if let Some(value) = value {
+                bash.env(name, value);
+            }
+        }
+        // By its input, as from a terminal: whoever reads that takes what was to be run next.
+        bash.env(
+            "PATH",
+            env::join_paths(folders).expect("folders without colons"),
+        )
+        .current_dir(folder)
+        .args(["-c", "exec bash < pasted.sh"]);
+        run(bash).await
     }
 
     /// `doctor --json`, which must find nothing broken.

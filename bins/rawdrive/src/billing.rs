@@ -44,7 +44,14 @@ pub(crate) struct Collecting {
     /// What must go on beside requests, until it is dropped.
     pub(crate) runner: BoxFuture<'static, ()>,
     /// The development's own Stripe; it ends when this is dropped.
-    pub(crate) double: Option<StripeDouble>,
+    pub(crate) double: Option<OwnStripe>,
+}
+
+/// The development's own Stripe, and how it is called.
+pub(crate) struct OwnStripe {
+    pub(crate) double: StripeDouble,
+    /// No secret: it listens on loopback alone, and moves no money.
+    pub(crate) secret_key: String,
 }
 
 /// Billing's use cases with a gateway.
@@ -121,7 +128,7 @@ fn collecting<G: PaymentGateway + 'static>(
     master: &MasterKey,
     secrets: Vec<SecretString>,
     runner: impl FnOnce(Arc<Billing<Store, G>>) -> BillingRunner<G>,
-    double: Option<StripeDouble>,
+    double: Option<OwnStripe>,
 ) -> Collecting {
     let billing = Arc::new(billing);
     let previews = PreviewKey::new(&master.derive("plan previews"));
@@ -138,7 +145,7 @@ fn start_double(
     installation: &Installation,
     local_url: &str,
     state: Option<PathBuf>,
-) -> Result<(StripeConfig, StripeDouble), StartError> {
+) -> Result<(StripeConfig, OwnStripe), StartError> {
     let ambient = installation.ambient.clone();
     let (key, webhook_secret) = (secret(&ambient, "sk_test_"), secret(&ambient, "whsec_"));
     let mut double = DoubleConfig::new(key.clone());
@@ -147,11 +154,12 @@ fn start_double(
     double.webhook = vec![(format!("{local_url}{WEBHOOK_PATH}"), webhook_secret.clone())];
     let double = StripeDouble::start(double)?;
     let stripe = StripeConfig {
-        secret_key: key.into(),
+        secret_key: key.clone().into(),
         webhook_secrets: vec![webhook_secret.into()],
         api_url: PublicUrl::parse(&double.url()).ok(),
     };
-    Ok((stripe, double))
+    let secret_key = key;
+    Ok((stripe, OwnStripe { double, secret_key }))
 }
 
 fn secret(ambient: &Ambient, prefix: &str) -> String {

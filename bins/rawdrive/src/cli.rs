@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{Resettable, StyledStr};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rawdrive_plans::{Feature, Limit, Metric, Setting, Slug};
 use rawdrive_tenancy_core::id::WorkspaceId;
 
@@ -42,6 +43,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The directory of the photos.
+    #[command(subcommand)]
+    Blobs(Blobs),
     /// What an operator changes by hand.
     #[command(subcommand)]
     Admin(Admin),
@@ -66,6 +70,20 @@ pub(crate) enum Command {
 pub(crate) enum Keys {
     /// Make a new one. Running servers take it up by themselves; tokens that were issued hold to their end.
     Rotate {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The directory of the photos, which is known to the database by a mark in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum Blobs {
+    /// Let the configured directory hold the database's photos from now on, whatever mark it carries.
+    Adopt {
+        /// Also where most photos that are looked for are not there.
+        #[arg(long)]
+        force: bool,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
@@ -229,6 +247,13 @@ pub(crate) struct Target {
 }
 
 impl Cli {
+    /// Reads the process's command line; ends the process where that cannot be read, or asks for help.
+    #[must_use]
+    pub(crate) fn from_process() -> Self {
+        let matches = plain(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// What to do; without a subcommand, serving.
     #[must_use]
     pub(crate) fn into_command(self) -> Command {
@@ -260,6 +285,25 @@ impl Target {
     pub(crate) fn setting(&self) -> Option<&Setting> {
         self.limit.as_ref().or(self.feature.as_ref())
     }
+}
+
+/// The command with help that is plain text: what is documented above is Markdown, in which names stand between marks.
+fn plain(command: clap::Command) -> clap::Command {
+    let unmarked = |text: Option<&StyledStr>| {
+        Resettable::from(text.map(|text| StyledStr::from(text.to_string().replace('`', ""))))
+    };
+    let (about, long_about) = (
+        unmarked(command.get_about()),
+        unmarked(command.get_long_about()),
+    );
+    command
+        .about(about)
+        .long_about(long_about)
+        .mut_args(|arg| {
+            let (help, long_help) = (unmarked(arg.get_help()), unmarked(arg.get_long_help()));
+            arg.help(help).long_help(long_help)
+        })
+        .mut_subcommands(plain)
 }
 
 fn limit(text: &str) -> Result<Setting, String> {
@@ -325,8 +369,6 @@ fn reason(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     const WORKSPACE: &str = "ws_01890000000070008000000000000001";
@@ -361,6 +403,29 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn pages(command: clap::Command, name: &str, found: &mut Vec<(String, String)>) {
+        let mut command = command;
+        for sub in command.get_subcommands() {
+            pages(sub.clone(), &format!("{name} {}", sub.get_name()), found);
+        }
+        let page = format!("{}{}", command.render_help(), command.render_long_help());
+        found.push((name.to_owned(), page));
+    }
+
+    #[test]
+    fn no_page_of_help_shows_marks() {
+        let (mut marked, mut found) = (Vec::new(), Vec::new());
+        pages(Cli::command(), "rawdrive", &mut marked);
+        pages(plain(Cli::command()), "rawdrive", &mut found);
+        assert!(marked.iter().any(|(_, page)| page.contains('`')));
+        assert!(found.len() > 15, "{found:#?}");
+        for ((name, page), (_, before)) in found.iter().zip(&marked) {
+            assert!(!page.contains('`'), "{name}: {page}");
+            let words = |text: &str| text.replace('`', "").split_whitespace().collect::<String>();
+            assert_eq!(words(page), words(before), "{name}");
+        }
+    }
+
     #[test]
     fn without_a_subcommand_it_serves() {
         assert_eq!(parse(&[]).unwrap(), Command::Serve(Serve { dev: false }));
@@ -390,6 +455,13 @@ mod tests {
             Command::Keys(Keys::Rotate { json: false })
         );
         assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
+        assert_eq!(
+            parse(&["blobs", "adopt", "--force"]).unwrap(),
+            Command::Blobs(Blobs::Adopt {
+                force: true,
+                json: false
+            })
+        );
         assert_eq!(
             parse(&["audit", "verify", "--anchor", "heads.json"]).unwrap(),
             Command::Audit(Audit::Verify {

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod audit;
+pub(crate) mod blobs;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod keys;
@@ -25,6 +26,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use blobs::BlobsError;
 
 /// What every command that touches data begins with: everything but the database.
 #[derive(Debug)]
@@ -71,6 +73,9 @@ pub(crate) enum OpenError {
     /// The photos' directory cannot be used.
     #[error(transparent)]
     Blobs(#[from] BlobError),
+    /// The photos' directory is not this database's.
+    #[error(transparent)]
+    Belonging(#[from] BlobsError),
     /// The secret key is too short.
     #[error("RAWDRIVE_SECRET_KEY")]
     SecretKey(#[from] MasterKeyTooShort),
@@ -125,23 +130,31 @@ impl Installation {
         Ok(Store::migrate(owner, config.database.user()).await?)
     }
 
-    /// Opens database and photos. A schema that is behind is brought up to date where the server's role owns it; where
-    /// another one does, that is for `migrate` alone.
+    /// Opens the database. A schema that is behind is brought up to date where the server's role owns it; where another
+    /// one does, that is for `migrate` alone.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub(crate) async fn open_stores(&self) -> Result<(Store, Blobs), OpenError> {
+    pub(crate) async fn open_store(&self) -> Result<Store, OpenError> {
         let open = || Store::open(&self.config.database, self.ambient.clone(), &self.catalogue);
-        let store = match open().await {
+        match open().await {
             Err(rawdrive_store::OpenError::Behind { .. })
                 if self.config.database_owner.is_none() =>
             {
                 self.migrate().await?;
-                open().await?
+                Ok(open().await?)
             }
-            opened => opened?,
-        };
-        Ok((store, Blobs::local(&self.config.blobs)?))
+            opened => Ok(opened?),
+        }
+    }
+
+    /// Opens the photos' directory, whosever it is: whoever writes there or judges what is there asks first
+    /// ([`blobs::claim`], [`blobs::belonging`]).
+    ///
+    /// # Errors
+    /// It can be neither opened nor made.
+    pub(crate) fn open_blobs(&self) -> Result<Blobs, OpenError> {
+        Ok(Blobs::local(&self.config.blobs)?)
     }
 
     /// Where usage is mirrored, if anywhere; it is not connected yet.

@@ -12,9 +12,7 @@ mod telemetry;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use cli::{Audit, Cli, Command, Keys, Serve, Usage};
+use cli::{Audit, Blobs, Cli, Command, Keys, Serve, Usage};
 use commands::Installation;
 use config::Config;
 use rawdrive_onboarding::STEPS;
@@ -72,7 +70,7 @@ fn main() -> ExitCode {
     // Where a client leaves the choice open, two providers in one process would be a panic. It fails only where
     // one is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match run(Cli::parse().into_command()) {
+    match run(Cli::from_process().into_command()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody reads standard error: the exit status still tells.
@@ -107,7 +105,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Keys(Keys::Rotate { json }) => {
             let installation = open_served()?;
             block_on(async {
-                let (store, _) = installation.open_stores().await?;
+                let store = installation.open_store().await?;
                 let key = commands::keys::rotate(&store, &installation.master_key()?).await?;
                 commands::keys::write(&mut std::io::stdout(), &key, json)?;
                 Ok(())
@@ -116,7 +114,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor { json } => {
             let installation = open_served()?;
             block_on(async {
-                let (store, blobs) = installation.open_stores().await?;
+                let (store, blobs) = (installation.open_store().await?, installation.open_blobs()?);
                 let mirror = installation.mirror();
                 let master = installation.master_key()?;
                 let report =
@@ -129,6 +127,16 @@ fn run(command: Command) -> Result<(), Failure> {
                 }
             })
         }
+        Command::Blobs(Blobs::Adopt { force, json }) => {
+            let installation = open_served()?;
+            block_on(async {
+                let (store, blobs) = (installation.open_store().await?, installation.open_blobs()?);
+                let adopted = commands::blobs::adopt(&store, &blobs, force).await;
+                let adopted = adopted.map_err(commands::OpenError::Belonging)?;
+                adopted.write(&mut std::io::stdout(), json)?;
+                Ok(())
+            })
+        }
         Command::Audit(Audit::Verify { anchor, json }) => {
             let anchors = match anchor {
                 Some(file) => commands::audit::read_anchors(&file)?,
@@ -136,7 +144,7 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             let installation = open_served()?;
             block_on(async {
-                let (store, _) = installation.open_stores().await?;
+                let store = installation.open_store().await?;
                 let out = &mut std::io::stdout();
                 if commands::audit::verify(&store, &anchors, out, json).await? {
                     Ok(())
@@ -148,7 +156,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Admin(admin) => {
             let installation = open(false)?;
             block_on(async {
-                let (store, _) = installation.open_stores().await?;
+                let store = installation.open_store().await?;
                 let workspace = admin.workspace();
                 known(&store, workspace).await?;
                 let scope = operator(workspace);
@@ -178,7 +186,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 return Err(Failure::NoStripe);
             };
             block_on(async {
-                let (store, _) = installation.open_stores().await?;
+                let store = installation.open_store().await?;
                 let gateway = billing::stripe_gateway(&installation, &stripe)?;
                 let billing = billing::assemble(&installation, store, gateway);
                 commands::stripe::run(&billing, command, &mut std::io::stdout()).await?;
@@ -211,7 +219,7 @@ fn usage(command: Usage) -> Result<(), Failure> {
         } => {
             let installation = open_served()?;
             block_on(async {
-                let (store, _) = installation.open_stores().await?;
+                let store = installation.open_store().await?;
                 if let Some(workspace) = workspace {
                     known(&store, workspace).await?;
                 }
@@ -234,7 +242,7 @@ fn usage(command: Usage) -> Result<(), Failure> {
         } => {
             let installation = open_served()?;
             block_on(async {
-                let (store, _) = installation.open_stores().await?;
+                let store = installation.open_store().await?;
                 known(&store, workspace).await?;
                 let correction = rawdrive_usage::Correction {
                     metric,

@@ -19,3 +19,37 @@ fn it_says_its_version_and_refuses_what_it_does_not_know() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("sing"));
 }
+
+/// Every page of help, by the commands that the pages themselves list.
+#[test]
+fn no_page_of_help_shows_code_marks() {
+    let mut open = vec![Vec::<String>::new()];
+    let mut pages = 0;
+    while let Some(path) = open.pop() {
+        for ask in ["-h", "--help"] {
+            let output = Command::new(env!("CARGO_BIN_EXE_rawdrive"))
+                .args(&path)
+                .arg(ask)
+                .output()
+                .expect("the binary starts");
+            assert!(output.status.success(), "{path:?} {ask}: {output:?}");
+            let page = String::from_utf8(output.stdout).expect("text");
+            assert!(!page.contains('`'), "{path:?} {ask}: {page}");
+            assert!(page.contains("Usage: rawdrive"), "{path:?} {ask}: {page}");
+            pages += 1;
+            if ask == "-h" {
+                let listed = page.lines().skip_while(|line| *line != "Commands:").skip(1);
+                for line in listed.take_while(|line| !line.is_empty()) {
+                    let name = line
+                        .split_whitespace()
+                        .next()
+                        .expect("a command has a name");
+                    if name != "help" {
+                        open.push([path.as_slice(), &[name.to_owned()]].concat());
+                    }
+                }
+            }
+        }
+    }
+    assert!(pages > 30, "only {pages} pages were found");
+}

@@ -1,5 +1,6 @@
 //! Bytes in an object store, each under its workspace's prefix.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -11,10 +12,14 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
+    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
 };
 use rawdrive_tenancy_core::WorkspaceScope;
-use rawdrive_tenancy_core::id::PhotoId;
+use rawdrive_tenancy_core::id::{PhotoId, WorkspaceId};
+use uuid::Uuid;
+
+/// The name of the file that marks a blob store, beside the workspaces' prefixes.
+const MARK: &str = "rawdrive-blobs.mark";
 
 /// Bytes gathered before they are written. With one part in flight, an upload holds at most two of them.
 const PART_BYTES: usize = 256 * 1024;
@@ -48,15 +53,70 @@ impl BlobError {
     }
 }
 
+/// What a database knows its blob store by: the store holds it in a small file. Two servers that share a database but
+/// not the blobs would each delete only what lies at home, and leave the rest behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobMark(Uuid);
+
+impl BlobMark {
+    /// The mark of this number.
+    #[must_use]
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for BlobMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+/// The mark's file holds something else.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected 32 hex digits in the first line of {MARK}")]
+pub struct NoMark;
+
 /// A blob as it lies in the store, for checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBlob {
+    /// Its name under its workspace's prefix.
+    pub name: String,
     /// The photo that its name says, or nothing for a name that is none of ours.
     pub photo: Option<PhotoId>,
     /// Bytes.
     pub size_bytes: u64,
     /// Whether it is the beginning of an upload that is not complete.
     pub partial: bool,
+}
+
+impl StoredBlob {
+    fn named(name: &str, size_bytes: u64) -> Self {
+        let (id, partial) = name
+            .split_once('#')
+            .map_or((name, false), |(id, _)| (id, true));
+        Self {
+            name: name.to_owned(),
+            photo: id.parse().ok(),
+            size_bytes,
+            partial,
+        }
+    }
+}
+
+/// What lies in the store beside the photos of known workspaces, for checks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// Workspaces that have a prefix of their own, by their names.
+    pub workspaces: Vec<WorkspaceId>,
+    /// Paths of what lies where nothing of ours does; a folder's ends with a slash.
+    pub strays: Vec<String>,
 }
 
 /// The photos' bytes. Cheap to clone.
@@ -211,22 +271,13 @@ impl Blobs {
         Ok(())
     }
 
-    /// Everything that lies under the scope's prefix.
+    /// Everything that lies under the scope's prefix. What comes or goes meanwhile may be missed: [`Blobs::stored`]
+    /// says of one name whether it is there.
     ///
     /// # Errors
     /// The store is unavailable.
     pub async fn list(&self, scope: &WorkspaceScope) -> Result<Vec<StoredBlob>, BlobError> {
         let prefix = Self::prefix(scope);
-        let named = |name: &str, size_bytes: u64| {
-            let (id, partial) = name
-                .split_once('#')
-                .map_or((name, false), |(id, _)| (id, true));
-            StoredBlob {
-                photo: id.parse().ok(),
-                size_bytes,
-                partial,
-            }
-        };
         let broken = |source| BlobError::Unavailable {
             operation: "list blobs",
             source,
@@ -240,7 +291,7 @@ impl Blobs {
                 .map_err(BlobError::of("list blobs"))?;
             return Ok(listed
                 .iter()
-                .map(|m| named(m.location.filename().unwrap_or_default(), m.size))
+                .map(|m| StoredBlob::named(m.location.filename().unwrap_or_default(), m.size))
                 .collect());
         };
         let mut entries = match tokio::fs::read_dir(root.join(prefix.as_ref())).await {
@@ -255,9 +306,182 @@ impl Blobs {
             .map_err(|e| broken(Box::new(e)))?
         {
             let size = entry.metadata().await.map_or(0, |m| m.len());
-            found.push(named(&entry.file_name().to_string_lossy(), size));
+            found.push(StoredBlob::named(
+                &entry.file_name().to_string_lossy(),
+                size,
+            ));
         }
         Ok(found)
+    }
+
+    /// What lies under a name below the scope's prefix, now.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn stored(
+        &self,
+        scope: &WorkspaceScope,
+        name: &str,
+    ) -> Result<Option<StoredBlob>, BlobError> {
+        let prefix = Self::prefix(scope);
+        if let Some(root) = &self.root {
+            let path = root.join(prefix.as_ref()).join(name);
+            return match tokio::fs::symlink_metadata(path).await {
+                Ok(metadata) => Ok(Some(StoredBlob::named(name, metadata.len()))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(BlobError::Unavailable {
+                    operation: "look for a blob",
+                    source: Box::new(error),
+                }),
+            };
+        }
+        // As it was listed: another constructor would escape what is escaped.
+        let Ok(path) = Path::parse(format!("{prefix}/{name}")) else {
+            return Ok(None);
+        };
+        match self
+            .store
+            .head(&path)
+            .await
+            .map_err(BlobError::of("look for a blob"))
+        {
+            Ok(found) => Ok(Some(StoredBlob::named(name, found.size))),
+            Err(BlobError::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Which workspaces have a prefix, and what lies outside of all.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn layout(&self) -> Result<Layout, BlobError> {
+        let mut layout = Layout::default();
+        for name in self.children("").await? {
+            match name.as_str() {
+                "workspaces/" => {}
+                // And what it is written to before it has its name.
+                mark if mark.starts_with(MARK) => {}
+                _ => layout.strays.push(name),
+            }
+        }
+        for name in self.children("workspaces/").await? {
+            let path = format!("workspaces/{name}");
+            let workspace = name.strip_suffix('/').and_then(|name| name.parse().ok());
+            let Some(workspace) = workspace else {
+                layout.strays.push(path);
+                continue;
+            };
+            layout.workspaces.push(workspace);
+            let within = self.children(&path).await?.into_iter();
+            let strays = within.filter(|name| name != "photos/");
+            layout
+                .strays
+                .extend(strays.map(|name| format!("{path}{name}")));
+        }
+        Ok(layout)
+    }
+
+    /// The names at a place that is the root or ends with a slash; those of prefixes end with a slash themselves.
+    async fn children(&self, place: &str) -> Result<Vec<String>, BlobError> {
+        let operation = "list blobs";
+        let Some(root) = &self.root else {
+            let prefix = Path::from(place);
+            let listed = self.store.list_with_delimiter(Some(&prefix)).await;
+            let listed = listed.map_err(BlobError::of(operation))?;
+            let name = |path: &Path| path.filename().unwrap_or_default().to_owned();
+            let files = listed.objects.iter().map(|object| name(&object.location));
+            let prefixes = listed.common_prefixes.iter();
+            let prefixes = prefixes.map(|path| format!("{}/", name(path)));
+            return Ok(files.chain(prefixes).collect());
+        };
+        // The file system itself: its files may have names that an object cannot have.
+        let broken = |source| BlobError::Unavailable {
+            operation,
+            source: Box::<dyn std::error::Error + Send + Sync>::from(source),
+        };
+        let mut names = Vec::new();
+        let mut entries = match tokio::fs::read_dir(root.join(place)).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(names),
+            Err(error) => return Err(broken(error)),
+        };
+        while let Some(entry) = entries.next_entry().await.map_err(broken)? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_folder = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
+            names.push(if is_folder { format!("{name}/") } else { name });
+        }
+        Ok(names)
+    }
+
+    /// Where the store is, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.root {
+            Some(root) => root.display().to_string(),
+            None => self.store.to_string(),
+        }
+    }
+
+    /// The store's mark, if it has one.
+    ///
+    /// # Errors
+    /// The store is unavailable, or the mark's file holds something else.
+    pub async fn mark(&self) -> Result<Option<BlobMark>, BlobError> {
+        let operation = "read the blob store's mark";
+        let got = match self
+            .store
+            .get(&Path::from(MARK))
+            .await
+            .map_err(BlobError::of(operation))
+        {
+            Ok(got) => got.bytes().await.map_err(BlobError::of(operation))?,
+            Err(BlobError::Missing) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let first = got.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let uuid = Uuid::try_parse_ascii(first.trim_ascii());
+        uuid.map(|uuid| Some(BlobMark(uuid)))
+            .map_err(|_| BlobError::Unavailable {
+                operation,
+                source: Box::new(NoMark),
+            })
+    }
+
+    /// Marks the store, unless it is marked: answers the mark that it then has. Several may do so at once, and all are
+    /// answered the same.
+    ///
+    /// # Errors
+    /// The store is unavailable, or the mark's file holds something else.
+    pub async fn mark_once(&self, mark: BlobMark) -> Result<BlobMark, BlobError> {
+        match self.write_mark(mark, PutMode::Create).await {
+            Ok(()) => Ok(mark),
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                Ok(self.mark().await?.ok_or(BlobError::Missing)?)
+            }
+            Err(error) => Err(BlobError::of("mark the blob store")(error)),
+        }
+    }
+
+    /// Marks the store, whatever mark it had.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn mark_anew(&self, mark: BlobMark) -> Result<(), BlobError> {
+        self.write_mark(mark, PutMode::Overwrite)
+            .await
+            .map_err(BlobError::of("mark the blob store"))
+    }
+
+    async fn write_mark(&self, mark: BlobMark, mode: PutMode) -> object_store::Result<()> {
+        let text = format!(
+            "{mark}\nThe database of this RawDrive installation knows its blobs by this mark. Back it up with them.\n"
+        );
+        let written = self
+            .store
+            .put_opts(&Path::from(MARK), PutPayload::from(text), mode.into())
+            .await;
+        written.map(drop)
     }
 
     /// Whether the store answers: a look-up of a name that is not there.
@@ -342,8 +566,7 @@ impl BlobWriter {
 mod tests {
     use proptest::prelude::*;
     use rawdrive_tenancy_core::SystemReason;
-    use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
-    use uuid::Uuid;
+    use rawdrive_tenancy_core::id::TypedId;
 
     use super::*;
 
@@ -380,6 +603,82 @@ mod tests {
                 [Some(photos[29])]
             );
             assert_eq!(blobs.list(&foreign).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_keeps_the_first_mark_until_it_is_marked_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = |n| BlobMark::from_uuid(Uuid::from_u128(n));
+        for blobs in [Blobs::in_memory(), Blobs::local(directory.path()).unwrap()] {
+            assert_eq!(blobs.mark().await.unwrap(), None);
+            assert_eq!(blobs.mark_once(mark(1)).await.unwrap(), mark(1));
+            assert_eq!(blobs.mark_once(mark(2)).await.unwrap(), mark(1));
+            assert_eq!(blobs.mark().await.unwrap(), Some(mark(1)));
+            blobs.mark_anew(mark(2)).await.unwrap();
+            assert_eq!(blobs.mark().await.unwrap(), Some(mark(2)));
+            assert_eq!(blobs.layout().await.unwrap(), Layout::default());
+        }
+        std::fs::write(directory.path().join(MARK), "something else\n").unwrap();
+        let error = Blobs::local(directory.path())
+            .unwrap()
+            .mark()
+            .await
+            .unwrap_err();
+        assert!(matches!(error, BlobError::Unavailable { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_lies_beside_the_photos_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        for (blobs, on_disk) in [
+            (Blobs::in_memory(), false),
+            (Blobs::local(directory.path()).unwrap(), true),
+        ] {
+            let (mine, photo) = (scope(1), PhotoId::from_uuid(Uuid::from_u128(7)));
+            let mut writer = blobs.create(&mine, photo).await.unwrap();
+            writer.write(Bytes::from_static(b"bytes")).await.unwrap();
+            writer.finish().await.unwrap();
+            let mut expected = Layout {
+                workspaces: vec![mine.workspace()],
+                strays: Vec::new(),
+            };
+            assert_eq!(blobs.layout().await.unwrap(), expected);
+            let own = format!("workspaces/{}", mine.workspace());
+            for (file, shown) in [
+                ("a", "a"),
+                ("b/c", "b/"),
+                ("workspaces/d", "workspaces/d"),
+                ("workspaces/e/f", "workspaces/e/"),
+                (&format!("{own}/g"), &format!("{own}/g")),
+                (&format!("{own}/h/i"), &format!("{own}/h/")),
+            ] {
+                let payload = PutPayload::from_static(b"stray");
+                blobs.store.put(&Path::from(file), payload).await.unwrap();
+                expected.strays.push(shown.to_owned());
+            }
+            let mut found = blobs.layout().await.unwrap();
+            found.strays.sort();
+            expected.strays.sort();
+            assert_eq!(found, expected);
+
+            let name = photo.to_string();
+            let stored = blobs.stored(&mine, &name).await.unwrap().unwrap();
+            assert_eq!(
+                (stored.photo, stored.size_bytes, stored.partial),
+                (Some(photo), 5, false)
+            );
+            assert_eq!(blobs.list(&mine).await.unwrap(), [stored]);
+            assert_eq!(blobs.stored(&mine, "pho_1").await.unwrap(), None);
+            if on_disk {
+                let path = directory
+                    .path()
+                    .join(Blobs::prefix(&mine).as_ref())
+                    .join("x y#1");
+                std::fs::write(path, "half").unwrap();
+                let partial = blobs.stored(&mine, "x y#1").await.unwrap().unwrap();
+                assert!(partial.partial && blobs.list(&mine).await.unwrap().contains(&partial));
+            }
         }
     }
 

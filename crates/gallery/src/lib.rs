@@ -24,7 +24,7 @@ mod ports;
 mod upload;
 mod verbs;
 
-pub use blobs::{BlobError, BlobWriter, Blobs, StoredBlob};
+pub use blobs::{BlobError, BlobMark, BlobWriter, Blobs, Layout, NoMark, StoredBlob};
 pub use clients::{
     Client, ClientError, ClientLinks, ClientsRead, ClientsTx, NewLink, OpenLink, SharedRead,
     add_client, delete_client, invite_client, revoke_link, set_clients, update_client,

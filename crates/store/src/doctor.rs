@@ -318,6 +318,48 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// Some photos of the scope's workspace, chosen at random.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn some_photos(
+        &self,
+        scope: &WorkspaceScope,
+        at_most: u32,
+    ) -> Result<Vec<PhotoId>, StoreError> {
+        const SOME: &str =
+            "SELECT id FROM photos WHERE workspace_id = $1 ORDER BY random() LIMIT $2";
+        let operation = "look for photos";
+        self.tx.enter(Reach::of(scope), operation).await?;
+        let values = [scope.workspace().uuid().into(), i64::from(at_most).into()];
+        let rows = query(&self.tx, operation, SOME, values).await?;
+        rows.iter()
+            .map(|row| Ok(PhotoId::from_uuid(column(row, "id")?)))
+            .collect()
+    }
+
+    /// As [`Snapshot::photos`], of these alone.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn photos_among(
+        &self,
+        scope: &WorkspaceScope,
+        ids: &[PhotoId],
+    ) -> Result<HashMap<PhotoId, u64>, StoreError> {
+        const ONE: &str = "SELECT size_bytes FROM photos WHERE workspace_id = $1 AND id = $2";
+        let operation = "look for photos";
+        self.tx.enter(Reach::of(scope), operation).await?;
+        let mut found = HashMap::new();
+        for id in ids {
+            let values = [scope.workspace().uuid().into(), id.uuid().into()];
+            if let Some(row) = query(&self.tx, operation, ONE, values).await?.first() {
+                found.insert(*id, column::<i64>(row, "size_bytes")?.cast_unsigned());
+            }
+        }
+        Ok(found)
+    }
+
     /// Photos whose bytes may lie in the blob store without a row: uploads under way, and deletions that a
     /// job has still to carry out.
     ///

@@ -16,6 +16,7 @@
 mod analysis;
 mod api_keys;
 mod billing;
+mod blob_mark;
 mod clients;
 mod connection;
 mod doctor;

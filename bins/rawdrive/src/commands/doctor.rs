@@ -1,9 +1,10 @@
 //! `rawdrive doctor`: the invariants over the data.
 
-use std::collections::HashMap;
+mod bytes;
+
 use std::io::{self, Write};
 
-use rawdrive_gallery::{BlobError, Blobs};
+use rawdrive_gallery::{BlobError, Blobs, Layout};
 use rawdrive_identity::ports::SigningKeys as _;
 use rawdrive_identity::{Keyring, MasterKey};
 use rawdrive_store::{Finding, Severity, Store};
@@ -11,6 +12,9 @@ use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
 use rawdrive_usage::{UsageMirror, mirror_notes};
 use serde_json::json;
+
+use super::blobs::{Belonging, BlobsError, belonging};
+use bytes::Comparison;
 
 /// What was looked at, and what does not hold.
 #[derive(Debug, Default)]
@@ -32,10 +36,12 @@ pub(crate) enum DoctorError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Blob(#[from] BlobError),
+    #[error(transparent)]
+    Belonging(#[from] BlobsError),
 }
 
-/// Checks every workspace in one snapshot of the database, then its bytes. Of the mirror there are notes alone:
-/// nothing that it holds or lacks is a record.
+/// Checks every workspace in one snapshot of the database, then its bytes beside it. What compares two stores is looked
+/// at again before it is told. Of the mirror there are notes alone: nothing that it holds or lacks is a record.
 ///
 /// # Errors
 /// The database or the photos' store does not answer.
@@ -71,64 +77,43 @@ pub(crate) async fn examine(
     report.findings.extend(snapshot.integrity().await?);
     report.notes.extend(snapshot.inbox_notes().await?);
     report.unprojected = snapshot.unprojected().await?;
-    for workspace in snapshot.workspaces().await? {
-        let scope = doctor_scope(workspace);
-        report.workspaces += 1;
+    let workspaces = snapshot.workspaces().await?;
+    report.workspaces = workspaces.len();
+    // The bytes of another database say nothing of this one's photos.
+    let comparable = match belonging(store, blobs).await? {
+        Belonging::Known | Belonging::Unmarked => true,
+        Belonging::Foreign(error) => {
+            report.findings.push(Finding {
+                invariant: "the_blobs_are_the_databases",
+                detail: error.to_string(),
+            });
+            false
+        }
+    };
+    let mut bytes = Comparison::default();
+    for workspace in &workspaces {
+        let scope = doctor_scope(*workspace);
         report.findings.extend(snapshot.check(&scope).await?);
         let billing = snapshot.billing_notes(&scope, store.ambient()).await?;
         report.notes.extend(billing);
         report.live_operations += snapshot.live_operations(&scope).await?;
-        let (before, leaving) = (
-            snapshot.photos(&scope).await?,
-            snapshot.in_transit(&scope).await?,
-        );
-        let stored = blobs.list(&scope).await?;
-        // A server may be at work: only what was wrong before and after the listing is wrong.
-        let later = store.snapshot().await?;
-        let (after, arriving) = (later.photos(&scope).await?, later.in_transit(&scope).await?);
-        report.photos += before.len();
-        let mut sizes = HashMap::new();
-        for blob in &stored {
-            match blob.photo {
-                Some(photo) if !blob.partial => drop(sizes.insert(photo, blob.size_bytes)),
-                _ => {}
-            }
-            let known = blob.photo.is_some_and(|p| {
-                (!blob.partial && (before.contains_key(&p) || after.contains_key(&p)))
-                    || leaving.contains(&p)
-                    || arriving.contains(&p)
-            });
-            let name = blob
-                .photo
-                .map_or_else(|| "a file of another name".to_owned(), |p| p.to_string());
-            if !known {
-                let detail = format!(
-                    "{workspace}: {name}, {} bytes, has no photo, no hold and no job",
-                    blob.size_bytes
-                );
-                report.findings.push(Finding {
-                    invariant: "bytes_have_a_photo",
-                    detail,
-                });
-            } else if blob.photo.is_some_and(|p| arriving.contains(&p)) {
-                report.notes.push(format!("{workspace}: {name} is under way: an upload, or a deletion that a job carries out"));
-            }
-        }
-        for (photo, size) in before
-            .iter()
-            .filter(|(photo, _)| after.contains_key(*photo))
-        {
-            let problem = match sizes.get(photo) {
-                Some(found) if found == size => continue,
-                Some(found) => format!("{workspace}: {photo} has {found} bytes instead of {size}"),
-                None => format!("{workspace}: {photo} has no bytes"),
-            };
-            report.findings.push(Finding {
-                invariant: "photos_have_bytes",
-                detail: problem,
-            });
+        if comparable {
+            bytes.look(store, blobs, &snapshot, &scope).await?;
         }
     }
+    let layout = if comparable {
+        blobs.layout().await?
+    } else {
+        Layout::default()
+    };
+    for scope in bytes::unknown_workspaces(&layout, &workspaces) {
+        bytes.look(store, blobs, &snapshot, &scope).await?;
+    }
+    drop(snapshot);
+    report.photos = bytes.photos;
+    report.notes.append(&mut bytes.notes);
+    report.findings.extend(bytes.confirm(store, blobs).await?);
+    report.findings.extend(bytes::strays(blobs, layout).await?);
     Ok(report)
 }
 
@@ -136,7 +121,7 @@ pub(crate) async fn examine(
     clippy::disallowed_methods,
     reason = "doctor reads every workspace, one scope after the other"
 )]
-pub(super) fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
+pub(crate) fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, SystemReason::Doctor)
 }
 

@@ -19,15 +19,14 @@ use rawdrive_identity::{
 use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Backend, Store};
-use rawdrive_stripe_double::StripeDouble;
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Ambient, Causes};
 use rawdrive_usage::{LiveUsage, Republisher};
 use tokio::task::JoinHandle;
 
 use super::stop::Stop;
-use super::{Installation, OpenError};
-use crate::billing::{CollectError, collect};
+use super::{Installation, OpenError, blobs};
+use crate::billing::{CollectError, OwnStripe, collect};
 use crate::data_dir::DataDirError;
 use crate::jobs::Runner;
 
@@ -39,6 +38,8 @@ const HEAD: Duration = Duration::from_secs(10);
 const RELOAD_KEYS: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// In the data directory: mails, where no server takes them.
+const MAILS: &str = "mail";
 /// In the data directory: what the development's own Stripe knows.
 const DOUBLE_STATE: &str = "stripe-double.json";
 
@@ -81,7 +82,10 @@ pub(crate) enum ServeError {
 pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
     actix_web::rt::System::new().block_on(async move {
         let only_server = installation.data_dir.lock()?;
-        let (store, blobs) = installation.open_stores().await?;
+        let (store, blobs) = (installation.open_store().await?, installation.open_blobs()?);
+        blobs::claim(&store, &blobs)
+            .await
+            .map_err(OpenError::Belonging)?;
         for remark in store.remarks().await.map_err(OpenError::Store)? {
             tracing::warn!("{remark}");
         }
@@ -139,7 +143,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         welcome(
             &mut std::io::stdout(),
             public_url.as_str(),
-            installation.data_dir.path(),
+            &installation,
             collecting.double.as_ref(),
         );
         let ended = serve(listener, installation.ambient.clone(), configure(app)).await;
@@ -171,7 +175,7 @@ fn run_jobs(installation: &Installation, app: &Data<App>) -> JoinHandle<()> {
     match &installation.config.smtp_url {
         Some(url) => tokio::spawn(runner(app, SmtpMailer::new(url, sender, ambient)).run()),
         None => {
-            let directory = installation.data_dir.path().join("mail");
+            let directory = installation.data_dir.path().join(MAILS);
             tokio::spawn(runner(app, FileMailer::new(&directory, sender, ambient)).run())
         }
     }
@@ -190,24 +194,33 @@ fn runner<M: Mailer>(app: &Data<App>, mailer: M) -> Runner<M> {
 }
 
 /// What a newcomer needs first.
-fn welcome(out: &mut dyn Write, url: &str, data: &std::path::Path, double: Option<&StripeDouble>) {
-    // Nobody may be reading standard output: the server serves all the same.
-    let _ = writeln!(
-        out,
-        "RawDrive serves {url}\n  docs  {url}/docs\n  data  {}\n  try   curl -s {url}/v1/signup -H 'content-type: application/json' \
-         -d '{{\"email\":\"you@example.com\",\"password\":\"correct horse\",\"name\":\"You\",\"workspace_name\":\"Studio\"}}'",
-        data.canonicalize()
-            .unwrap_or_else(|_| data.to_owned())
-            .display()
+fn welcome(out: &mut dyn Write, url: &str, installation: &Installation, own: Option<&OwnStripe>) {
+    let data = installation.data_dir.path();
+    let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
+    let mut text = format!(
+        "RawDrive serves {url}\n  docs    {url}/docs\n  data    {}\n",
+        data.display()
     );
-    if let Some(double) = double {
-        let _ = writeln!(
-            out,
-            "  stripe  {}: a double of Stripe, with its own checkout pages; \
-             POST {url}/v1/billing/checkout leads there, and pm_card_visa pays",
-            double.url()
-        );
+    if installation.config.smtp_url.is_none() {
+        text.push_str(&format!(
+            "  mail    written to files in {}, since RAWDRIVE_SMTP_URL names no mail server\n",
+            data.join(MAILS).display()
+        ));
     }
+    if let Some(own) = own {
+        text.push_str(&format!(
+            "  stripe  a double of Stripe, with checkout pages of its own: POST {url}/v1/billing/checkout leads there, \
+             and pm_card_visa pays. It is called by\n          STRIPE_API_URL={}\n          STRIPE_SECRET_KEY={}\n",
+            own.double.url(),
+            own.secret_key
+        ));
+    }
+    text.push_str(&format!(
+        "  try     curl -s {url}/v1/signup -H 'content-type: application/json' \
+         -d '{{\"email\":\"you@example.com\",\"password\":\"correct horse\",\"name\":\"You\",\"workspace_name\":\"Studio\"}}'\n"
+    ));
+    // Nobody may be reading standard output: the server serves all the same.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// The address at which this machine reaches the server.
