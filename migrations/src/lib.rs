@@ -31,6 +31,7 @@ mod m0014_live_usage;
 mod m0019_plan_end;
 mod m0020_billing;
 mod m0021_event_age;
+mod m0024_orientation;
 mod m0025_blob_mark;
 
 /// Tables that belong to no workspace, and why.
@@ -93,6 +94,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_plan_end::Migration),
             Box::new(m0020_billing::Migration),
             Box::new(m0021_event_age::Migration),
+            Box::new(m0024_orientation::Migration),
             Box::new(m0025_blob_mark::Migration),
         ]
     }

@@ -30,10 +30,10 @@ pub use clients::{
     add_client, delete_client, invite_client, revoke_link, set_clients, update_client,
 };
 pub use companion::Companion;
-pub use inspect::{ImageFacts, InspectError, Inspector, MediaType};
+pub use inspect::{Finding, ImageFacts, InspectError, Inspector, MediaType, SecondLook};
 pub use model::{
-    Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery, Photo,
-    TextError, Title, Website,
+    Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery,
+    Orientation, Photo, TextError, Title, Website,
 };
 pub use opening::{Opened, Opening, open_together};
 pub use ports::{

@@ -50,11 +50,12 @@ text!(
 );
 
 text!(
-    /// The name a photo had on its owner's disk: shown and given back at download, never part of a path.
+    /// The name a photo had on its owner's disk: shown and given back at download, never part of a path. At most 255
+    /// UTF-16 units, as NTFS and APFS count; what ext4 counts as 255 bytes is never more.
     FileName,
     |text| {
-        if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
-            return Err("must be 1 to 255 bytes without control characters");
+        if text.is_empty() || text.encode_utf16().count() > 255 || text.chars().any(char::is_control) {
+            return Err("must be 1 to 255 characters without control characters");
         }
         if text.contains(['/', '\\']) || text == "." || text == ".." {
             return Err("must be a file's name without a path");
@@ -62,6 +63,68 @@ text!(
         Ok(())
     }
 );
+
+/// Whether a character turns round the text about it (Unicode Standard Annex 9): embeddings, overrides, isolates and
+/// their ends, by which `exe.jpg` can be made to look like another name.
+fn turns_text_round(c: char) -> bool {
+    matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character shows nothing by itself: white space, and what is ignored where it is not supported.
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(
+            c,
+            '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+                | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
+                | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
+                | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}'
+        )
+}
+
+impl FileName {
+    /// A name that somebody gives a photo. Names that were stored before may hold more.
+    ///
+    /// # Errors
+    /// It is no file's name, cannot be seen, or turns text round.
+    pub fn of_upload(text: &str) -> Result<Self, TextError> {
+        let name: Self = text.parse()?;
+        if name.0.chars().any(turns_text_round) {
+            return Err(TextError("must not hold characters that turn text round"));
+        }
+        if name.0.chars().all(is_invisible) {
+            return Err(TextError("must be a name that can be seen"));
+        }
+        Ok(name)
+    }
+
+    /// The name that a form gives a file. No person wrote it there, and none could mend it: the path that some
+    /// clients put before it, control characters and those that turn text round are left out.
+    ///
+    /// # Errors
+    /// What is left is no file's name, or the text holds NUL.
+    pub fn of_form(text: &str) -> Result<Self, TextError> {
+        if text.contains('\0') {
+            return Err(TextError("must not hold NUL"));
+        }
+        let last = text.rsplit(['/', '\\']).next().unwrap_or_default();
+        Self::of_upload(&harmless(last))
+    }
+
+    /// The name without what could harm whoever saves a file by it.
+    #[must_use]
+    pub fn harmless(&self) -> String {
+        harmless(&self.0)
+    }
+}
+
+fn harmless(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_control() && !turns_text_round(*c))
+        .map(|c| if matches!(c, '/' | '\\') { '_' } else { c })
+        .collect()
+}
 
 text!(
     /// A colour as `#rrggbb`.
@@ -178,6 +241,42 @@ pub struct ListedGallery {
     pub clients: BTreeSet<ClientId>,
 }
 
+/// How stored pixels are turned for display: Exif's `Orientation`, 1 to 8. 1 is upright.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orientation(u8);
+
+impl Orientation {
+    /// Of Exif's number; nothing for one that has no meaning.
+    #[must_use]
+    pub fn of_exif(number: u32) -> Option<Self> {
+        u8::try_from(number)
+            .ok()
+            .filter(|number| (1..=8).contains(number))
+            .map(Self)
+    }
+
+    /// Exif's number.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Width and height as they are displayed, of pixels that are stored so.
+    #[must_use]
+    pub const fn displayed(self, width: u32, height: u32) -> (u32, u32) {
+        match self.0 {
+            5..=8 => (height, width),
+            _ => (width, height),
+        }
+    }
+}
+
+impl Default for Orientation {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 /// A photo: its bytes lie in the blob store under its id and never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Photo {
@@ -193,10 +292,13 @@ pub struct Photo {
     pub size_bytes: u64,
     /// SHA-256 of the bytes.
     pub sha256: [u8; 32],
-    /// Pixels, where the header tells.
+    /// Pixels across as it is displayed, where the header tells.
     pub width: Option<u32>,
-    /// Pixels, where the header tells.
+    /// Pixels down as it is displayed, where the header tells.
     pub height: Option<u32>,
+    /// How its pixels are turned for display. Unknown for formats that are not looked into, and for photos
+    /// from before it was kept, whose sides are those of the pixels as they are stored.
+    pub orientation: Option<Orientation>,
     /// EXIF's time of capture, where there is one.
     pub taken_at: Option<DateTime<Utc>>,
     /// When it was uploaded.
@@ -227,6 +329,39 @@ mod tests {
         }
         for bad in ["", "..", "a/b", "a\\b", "a\0b", "a\nb", &"x".repeat(256)] {
             assert!(bad.parse::<FileName>().is_err(), "{bad}");
+            assert!(FileName::of_upload(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// 255 bytes on ext4, 255 UTF-16 units on NTFS and APFS: whatever one of them could hold.
+    #[test]
+    fn a_file_name_is_as_long_as_file_systems_allow() {
+        for c in ["x", "ä", "写", "📷"] {
+            let most = 255 / c.encode_utf16().count();
+            assert!(c.repeat(most).parse::<FileName>().is_ok(), "{c}");
+            assert!(c.repeat(most + 1).parse::<FileName>().is_err(), "{c}");
+        }
+    }
+
+    #[test]
+    fn names_that_deceive_are_refused_when_given_and_still_read_when_stored() {
+        for bad in [
+            "a\u{202E}gpj.exe",
+            "\u{2066}a.jpg",
+            "\u{200B}",
+            "\u{3164}\u{2800}",
+        ] {
+            assert!(FileName::of_upload(bad).is_err(), "{bad:?}");
+            assert!(bad.parse::<FileName>().is_ok(), "{bad:?}");
+        }
+        // What Persian and Hebrew names and emoji need is no deceit.
+        for good in [
+            "می\u{200C}خواهم.jpg",
+            "שלום\u{200F}.jpg",
+            "👩\u{200D}👧.jpg",
+            "❤\u{FE0F}",
+        ] {
+            assert!(FileName::of_upload(good).is_ok(), "{good:?}");
         }
     }
 

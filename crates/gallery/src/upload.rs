@@ -14,8 +14,8 @@ use crate::blobs::BlobWriter;
 use crate::companion::{RENEW_EVERY, renew, renewing};
 use crate::verbs::charges;
 use crate::{
-    BlobError, Blobs, Companion, FileName, GalleryTx, ImageFacts, InspectError, Inspector,
-    MediaType, Opened, Opening, Photo, UploadStore,
+    BlobError, Blobs, Companion, FileName, Finding, GalleryTx, ImageFacts, InspectError, Inspector,
+    MediaType, Opened, Opening, Photo, SecondLook, UploadStore,
 };
 
 /// The first and the largest step by which a hold of unknown length grows, in bytes.
@@ -147,7 +147,14 @@ pub async fn receive<S: UploadStore>(
     let attempt = async {
         let writer = blobs.create(scope, id).await?;
         let renew = || renew(store, ambient, scope, Hold::id_of_upload(id), &companion);
-        let receiving = stream(store, ambient, scope, &incoming, held_bytes, body, writer);
+        let receiving = async {
+            let body = stream(store, ambient, scope, &incoming, held_bytes, body, writer);
+            let received = body.await?;
+            if let Finding::Open(_) = received.found {
+                look_again(blobs, scope, &incoming).await?;
+            }
+            Ok::<_, UploadError>(received)
+        };
         let received = renewing(RENEW_EVERY, renew, receiving).await?;
         // Without renewals from here on: one that met the commit would take it for the hold's end.
         finish(store, ambient, scope, incoming, received, companion).await
@@ -218,7 +225,32 @@ async fn open<S: UploadStore>(
 struct Received {
     size_bytes: u64,
     sha256: [u8; 32],
-    facts: ImageFacts,
+    found: Finding,
+}
+
+impl Received {
+    fn facts(&self) -> ImageFacts {
+        let (Finding::Whole(facts) | Finding::Open(facts)) = self.found;
+        facts
+    }
+}
+
+/// Reads an image again whose end was not seen. Rare, so that the stream need not be understood so well each time.
+async fn look_again(
+    blobs: &Blobs,
+    scope: &WorkspaceScope,
+    incoming: &Incoming,
+) -> Result<(), UploadError> {
+    let mut look = SecondLook::new(incoming.media);
+    let mut bytes = blobs.read(scope, incoming.id, None).await?;
+    while let Some(chunk) = bytes.next().await {
+        if look.push(&chunk?) {
+            break;
+        }
+        // Counting is work: others have their turn between two chunks.
+        tokio::task::yield_now().await;
+    }
+    Ok(look.finish()?)
 }
 
 async fn stream<S: UploadStore>(
@@ -265,12 +297,12 @@ async fn stream<S: UploadStore>(
     if size == 0 {
         return Err(UploadError::Empty);
     }
-    let facts = inspector.finish()?;
+    let found = inspector.finish()?;
     let sha256 = writer.finish().await?;
     Ok(Received {
         size_bytes: size,
         sha256,
-        facts,
+        found,
     })
 }
 
@@ -318,6 +350,7 @@ async fn finish<S: UploadStore>(
     received: Received,
     companion: impl Companion<S::Tx, Photo>,
 ) -> Result<Photo, UploadError> {
+    let facts = received.facts();
     let photo = Photo {
         id: incoming.id,
         gallery: incoming.gallery,
@@ -325,9 +358,10 @@ async fn finish<S: UploadStore>(
         content_type: incoming.media.as_str().to_owned(),
         size_bytes: received.size_bytes,
         sha256: received.sha256,
-        width: received.facts.width,
-        height: received.facts.height,
-        taken_at: received.facts.taken_at,
+        width: facts.width,
+        height: facts.height,
+        orientation: facts.orientation,
+        taken_at: facts.taken_at,
         created_at: ambient.now(),
     };
     let mut tx = store.begin(scope).await?;

@@ -115,6 +115,7 @@ tenant!(galleries, "galleries", [id: Uuid], {
 tenant!(photos, "photos", [id: Uuid], {
     gallery_id: Uuid, filename: String, content_type: String, size_bytes: i64, sha256: Vec<u8>,
     width: Option<i64>, height: Option<i64>, taken_at: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc,
+    orientation: Option<i64>,
 });
 tenant!(photo_analyses, "photo_analyses", [photo_id: Uuid], {
     sharpness: f64, exposure_mean: f64, shadows_clipped: f64, highlights_clipped: f64, dominant_colors: String,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
-    Library, LibraryDeletion, ListedGallery, Opened, Opening, Photo, Title, UploadStore, Website,
-    open_together,
+    Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, Title,
+    UploadStore, Website, open_together,
 };
 use rawdrive_plans::{BeginError, Metric};
 use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId, TypedId};
@@ -83,6 +83,12 @@ pub(crate) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
             .map_err(|_| corrupt("photos", "sha256", id, "is not 32 bytes"))?,
         width: pixels("width", row.width)?,
         height: pixels("height", row.height)?,
+        orientation: pixels("orientation", row.orientation)?
+            .map(|number| {
+                Orientation::of_exif(number)
+                    .ok_or_else(|| corrupt("photos", "orientation", id, "is not 1 to 8"))
+            })
+            .transpose()?,
         taken_at: row.taken_at,
         created_at: row.created_at,
     })
@@ -302,6 +308,7 @@ impl GalleryTx for WriteTx {
             sha256: Set(photo.sha256.to_vec()),
             width: Set(photo.width.map(i64::from)),
             height: Set(photo.height.map(i64::from)),
+            orientation: Set(photo.orientation.map(|o| i64::from(o.get()))),
             taken_at: Set(photo.taken_at),
             created_at: Set(photo.created_at),
             ..Default::default()

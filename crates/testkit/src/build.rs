@@ -83,6 +83,7 @@ pub fn photo(ambient: &Ambient, gallery: GalleryId, size_bytes: u64) -> Photo {
         sha256: [0; 32],
         width: None,
         height: None,
+        orientation: None,
         taken_at: None,
         created_at: ambient.now(),
     }

@@ -1,12 +1,11 @@
 //! JPEG, marker by marker (ITU-T T.81, annex B; Exif in APP1 by CIPA DC-008, 4.7.2).
 
-use chrono::{DateTime, Utc};
+use super::exif::Exif;
+use super::{Damage, EXIF_PREFIX, Field, Finding, ImageFacts, take};
 
-use super::{Damage, EXIF_PREFIX, Field, ImageFacts, take, taken_at};
-
-const START_OF_IMAGE: u8 = 0xD8;
-const END_OF_IMAGE: u8 = 0xD9;
-const START_OF_SCAN: u8 = 0xDA;
+pub(super) const START_OF_IMAGE: u8 = 0xD8;
+pub(super) const END_OF_IMAGE: u8 = 0xD9;
+pub(super) const START_OF_SCAN: u8 = 0xDA;
 const APP1: u8 = 0xE1;
 
 /// A frame header before its components, and each of at most 255 components (T.81, B.2.2).
@@ -16,20 +15,25 @@ const MAX_COMPONENTS: u16 = u8::MAX as u16;
 
 /// Walks segments by their lengths and scans by their marker prefix, so that an end marker inside
 /// a thumbnail or a comment is never mistaken for the picture's own.
+///
+/// Decoders look for the next marker and pass over what lies before it, and so does this. Some vendors write their
+/// trailer where the end marker should be. Entropy-coded data has no marker in it but restarts, so that whatever
+/// else is found behind a scan's data, and is no segment, is known to lie behind the picture. A trailer in which
+/// nothing is found leaves the end open: [`Blocks`](super::blocks::Blocks) counts what is there.
 pub(super) struct Walker {
     state: State,
     field: Field<2>,
     kept: Vec<u8>,
     size: Option<(u16, u16)>,
-    scan_seen: bool,
-    exif_seen: bool,
-    taken_at: Option<DateTime<Utc>>,
+    /// A scan has had data.
+    picture_seen: bool,
+    exif: Option<Exif>,
 }
 
 #[derive(Clone, Copy)]
 enum State {
     StartOfImage,
-    /// Before the 0xFF of a marker.
+    /// Before the 0xFF of a marker. What else comes is passed over.
     Marker,
     /// After the 0xFF of a marker, or a fill byte.
     Code,
@@ -45,6 +49,7 @@ enum State {
     Scan,
     /// After a 0xFF in entropy-coded data.
     ScanCode,
+    /// The picture has ended.
     Done,
 }
 
@@ -63,9 +68,8 @@ impl Walker {
             field: Field::new(),
             kept: Vec::new(),
             size: None,
-            scan_seen: false,
-            exif_seen: false,
-            taken_at: None,
+            picture_seen: false,
+            exif: None,
         }
     }
 
@@ -76,9 +80,11 @@ impl Walker {
                     Some(_) => State::Marker,
                     None => return Ok(()),
                 },
-                State::Marker => match input.split_off_first() {
-                    Some(0xFF) => State::Code,
-                    Some(_) => return Err(Damage("a marker is missing between two segments")),
+                State::Marker => match memchr::memchr(0xFF, input) {
+                    Some(at) => {
+                        take(&mut input, at as u64 + 1);
+                        State::Code
+                    }
                     None => return Ok(()),
                 },
                 State::Code => match input.split_off_first() {
@@ -102,14 +108,22 @@ impl Walker {
                 }
                 State::Scan => match memchr::memchr(0xFF, input) {
                     Some(at) => {
+                        self.picture_seen |= at > 0;
                         take(&mut input, at as u64 + 1);
                         State::ScanCode
                     }
-                    None => return Ok(()),
+                    None => {
+                        self.picture_seen |= !input.is_empty();
+                        return Ok(());
+                    }
                 },
                 State::ScanCode => match input.split_off_first() {
-                    // A stuffed zero, or a restart marker: the scan goes on.
-                    Some(0x00 | 0xD0..=0xD7) => State::Scan,
+                    // A stuffed zero: 0xFF is data.
+                    Some(0x00) => {
+                        self.picture_seen = true;
+                        State::Scan
+                    }
+                    Some(code) if is_restart(*code) => State::Scan,
                     Some(0xFF) => State::ScanCode,
                     Some(&code) => self.marker(code)?,
                     None => return Ok(()),
@@ -120,14 +134,13 @@ impl Walker {
         }
     }
 
-    /// `None`: the end of the image has not been seen.
-    pub(super) fn finish(self) -> Option<ImageFacts> {
+    /// `None`: the picture has not begun, or its header breaks off.
+    pub(super) fn finish(self) -> Option<Finding> {
+        let (width, height) = self.size?;
+        let facts = ImageFacts::of((width.into(), height.into()), self.exif);
         match self.state {
-            State::Done => Some(ImageFacts {
-                width: self.size.map(|(width, _)| width.into()),
-                height: self.size.map(|(_, height)| height.into()),
-                taken_at: self.taken_at,
-            }),
+            State::Done => Some(Finding::Whole(facts)),
+            _ if self.picture_seen => Some(Finding::Open(facts)),
             _ => None,
         }
     }
@@ -135,28 +148,34 @@ impl Walker {
     fn marker(&self, code: u8) -> Result<State, Damage> {
         match code {
             0xFF => Ok(State::Code),
-            START_OF_IMAGE => Err(Damage("a second image starts inside the first")),
-            END_OF_IMAGE if self.scan_seen => Ok(State::Done),
+            END_OF_IMAGE | START_OF_IMAGE if self.picture_seen => Ok(State::Done),
             END_OF_IMAGE => Err(Damage("the image ends without a picture")),
+            START_OF_IMAGE => Err(Damage("a second image starts inside the first")),
             START_OF_SCAN if self.size.is_none() => Err(Damage("a scan comes before its frame")),
-            // Temporary use and restarts: markers without a segment.
-            0x01 | 0xD0..=0xD7 => Ok(State::Marker),
-            0x00 | 0x02..=0xBF => Err(Damage("a marker is unknown")),
-            _ => Ok(State::Length { code }),
+            code if has_segment(code) => Ok(State::Length { code }),
+            // Behind a scan's data only a trailer has what is no marker; before it are stray bytes.
+            0x00..=0xBF if self.picture_seen && code != 0x00 => Ok(State::Done),
+            _ => Ok(State::Marker),
         }
     }
 
     fn open_segment(&mut self, code: u8, length: u16) -> Result<State, Damage> {
         // The length counts its own two bytes.
         let Some(left) = length.checked_sub(2) else {
-            return Err(Damage("a segment is shorter than its own length"));
+            return match self.picture_seen {
+                true => Ok(State::Done),
+                false => Err(Damage("a segment is shorter than its own length")),
+            };
         };
-        if is_frame(code) && left > FRAME_BYTES + COMPONENT_BYTES * MAX_COMPONENTS {
+        if self.size.is_none()
+            && is_frame(code)
+            && left > FRAME_BYTES + COMPONENT_BYTES * MAX_COMPONENTS
+        {
             return Err(Damage("the frame header does not fit its components"));
         }
         let keep = match code {
             _ if is_frame(code) && self.size.is_none() => Keep::Frame,
-            APP1 if !self.exif_seen => Keep::Exif,
+            APP1 if self.exif.is_none() => Keep::Exif,
             _ => Keep::Nothing,
         };
         Ok(State::Segment {
@@ -192,22 +211,30 @@ impl Walker {
             Keep::Nothing => {}
             Keep::Frame => self.size = Some(frame_size(&kept)?),
             Keep::Exif if kept.starts_with(EXIF_PREFIX) => {
-                self.exif_seen = true;
-                self.taken_at = taken_at(&kept);
+                self.exif = Some(Exif::read(&kept));
             }
             Keep::Exif => {}
         }
-        if code == START_OF_SCAN {
-            self.scan_seen = true;
-            return Ok(State::Scan);
-        }
-        Ok(State::Marker)
+        Ok(match code {
+            START_OF_SCAN => State::Scan,
+            _ => State::Marker,
+        })
     }
+}
+
+pub(super) fn is_restart(code: u8) -> bool {
+    matches!(code, 0xD0..=0xD7)
+}
+
+/// Whether a marker is followed by a length: all but stuffing, temporary use, restarts, start and end of an image,
+/// and what T.81 reserves.
+pub(super) fn has_segment(code: u8) -> bool {
+    matches!(code, 0xC0..=0xCF | 0xDA..=0xFE)
 }
 
 /// Every SOFn; 0xC4, 0xC8 and 0xCC lie among them and are Huffman tables, reserved and
 /// arithmetic conditioning.
-fn is_frame(code: u8) -> bool {
+pub(super) fn is_frame(code: u8) -> bool {
     matches!(code, 0xC0..=0xCF) && !matches!(code, 0xC4 | 0xC8 | 0xCC)
 }
 
@@ -230,7 +257,7 @@ fn frame_size(header: &[u8]) -> Result<(u16, u16), Damage> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::tests::{capture, exif_block, hex, moment, refused};
-    use super::super::{ImageFacts, InspectError, MediaType};
+    use super::super::{ImageFacts, InspectError, MediaType, Orientation};
 
     /// Grey, 16 by 12.
     pub(in super::super) const BASELINE: &str = "\
@@ -304,6 +331,7 @@ pub(super) mod tests {
         let facts = |width, height, taken_at| ImageFacts {
             width: Some(width),
             height: Some(height),
+            orientation: Some(Orientation::default()),
             taken_at,
         };
         assert_eq!(inspect(&hex(BASELINE)), Ok(facts(16, 12, None)));
@@ -336,18 +364,17 @@ pub(super) mod tests {
         let mut bytes = image(&[thumbnail, frame(0xC0, 3, 2), scan(b"x")]);
         assert_eq!(inspect(&bytes).unwrap().width, Some(3));
         bytes.truncate(bytes.len() - 2);
-        assert_eq!(
-            inspect(&bytes),
-            Err(InspectError::Truncated {
-                expected: MediaType::Jpeg
-            })
-        );
+        assert_eq!(inspect(&bytes), CUT_OFF);
     }
+
+    const CUT_OFF: Result<ImageFacts, InspectError> = Err(InspectError::Truncated {
+        expected: MediaType::Jpeg,
+    });
 
     #[test]
     fn stuffed_zeros_restarts_and_fill_bytes_do_not_end_a_scan() {
         let data = b"a\xFF\x00b\xFF\xD0c\xFF\xFF\xD7d\xFF\xFF\xFF";
-        let bytes = image(&[vec![0xFF; 3], frame(0xC2, 3, 2), scan(data), scan(b"")]);
+        let bytes = image(&[vec![0xFF; 3], frame(0xC2, 3, 2), scan(data), scan(b"z")]);
         assert_eq!(inspect(&bytes).unwrap().height, Some(2));
     }
 
@@ -368,7 +395,7 @@ pub(super) mod tests {
         };
         let xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>");
         let almost = segment(0xE1, b"Exi");
-        let picture = [frame(0xC0, 3, 2), scan(b"")].concat();
+        let picture = [frame(0xC0, 3, 2), scan(b"z")].concat();
         let bytes = image(&[xmp, almost, exif("03"), exif("04"), picture]);
         assert_eq!(
             inspect(&bytes).unwrap().taken_at,
@@ -379,7 +406,7 @@ pub(super) mod tests {
     #[test]
     fn unreadable_exif_costs_the_capture_time_alone() {
         let exif = segment(0xE1, b"Exif\0\0MM\0*\xFF\xFF\xFF\xFF");
-        let facts = inspect(&image(&[exif, frame(0xC0, 3, 2), scan(b"")])).unwrap();
+        let facts = inspect(&image(&[exif, frame(0xC0, 3, 2), scan(b"z")])).unwrap();
         assert_eq!((facts.width, facts.taken_at), (Some(3), None));
     }
 
@@ -394,6 +421,74 @@ pub(super) mod tests {
             assert!(walker.kept.capacity() <= 64 * 1024);
         }
         assert_eq!(walker.kept.capacity(), 0);
+    }
+
+    /// As decoders do, which look for the next marker.
+    #[test]
+    fn stray_bytes_between_segments_are_passed_over() {
+        let comment = || segment(0xFE, b"x");
+        for stray in [
+            &b"\0"[..],
+            b"ab",
+            b"\xFF\x00",
+            b"\xFF\x02",
+            b"\xFF\xFF\xFF",
+            b"\xFF\x01\xFF\xD0",
+        ] {
+            let parts = [
+                comment(),
+                stray.to_vec(),
+                frame(0xC0, 3, 2),
+                stray.to_vec(),
+                scan(b"z"),
+            ];
+            assert_eq!(inspect(&image(&parts)).unwrap().width, Some(3), "{stray:?}");
+        }
+    }
+
+    /// Trailers where the end marker should be: with what no picture holds, and with nothing to tell them by.
+    #[test]
+    fn a_trailer_instead_of_the_end_marker_is_left_alone() {
+        for whole in [BASELINE, RESTARTS] {
+            let bytes = hex(whole);
+            let facts = inspect(&bytes);
+            let open = &bytes[..bytes.len() - 2];
+            for trailer in [
+                &b"\0"[..],
+                b"\xFF\0",
+                b"\0\0\x01\x08\x0E\0\0\0Panorama_Shot_InfoSEFHe\0\0\0SEFT",
+                b"\0\xFF\x5B\x10SEFT",
+                b"SEFH\xFF\xE1\xFF\xFFSEFT",
+                b"SEFH\xFF\xE1\0\x01SEFT",
+                b"\xFF\xD8\xFF\xE0\0\x10JFIF",
+                b"\0\0\0\x18ftypmp42\xFF\x00\xFF\xD3",
+            ] {
+                assert_eq!(inspect(&[open, trailer].concat()), facts, "{trailer:?}");
+            }
+        }
+        // What cannot be counted counts as cut off, unless a trailer is seen.
+        let bytes = hex(PROGRESSIVE);
+        let open = &bytes[..bytes.len() - 2];
+        assert_eq!(inspect(&[open, b"SEFT"].concat()), CUT_OFF);
+        assert_eq!(inspect(&[open, b"\xFF\x5BSEFT"].concat()), inspect(&bytes));
+    }
+
+    #[test]
+    fn a_scan_without_data_is_no_picture() {
+        let header = [b"\xFF\xD8", &frame(0xC0, 3, 2)[..]].concat();
+        for rest in [
+            vec![],
+            scan(b""),
+            scan(b"\xFF\xFF"),
+            scan(b"\xFF\xD0\xFF\xD1"),
+            scan(b"\xFF\x5B"),
+        ] {
+            assert_eq!(inspect(&[&header[..], &rest].concat()), CUT_OFF, "{rest:?}");
+            let ended = [&header[..], &rest, b"\xFF\xD9"].concat();
+            assert_eq!(damage(&ended), "the image ends without a picture");
+        }
+        let bytes = image(&[frame(0xC0, 3, 2), scan(b""), scan(b"z")]);
+        assert!(inspect(&bytes).is_ok());
     }
 
     #[test]
@@ -428,11 +523,6 @@ pub(super) mod tests {
             damage(&with(b"\xFF\xD8")),
             "a second image starts inside the first"
         );
-        assert_eq!(
-            damage(&with(b"\0")),
-            "a marker is missing between two segments"
-        );
-        assert_eq!(damage(&with(b"\xFF\x02")), "a marker is unknown");
         assert_eq!(
             damage(&with(b"\xFF\xE0\0\x01")),
             "a segment is shorter than its own length"

@@ -1,8 +1,7 @@
 //! PNG, chunk by chunk (W3C "Portable Network Graphics", third edition, sections 5 and 11).
 
-use chrono::{DateTime, Utc};
-
-use super::{Damage, EXIF_LIMIT, Field, ImageFacts, take, taken_at};
+use super::exif::Exif;
+use super::{Damage, EXIF_LIMIT, Field, Finding, ImageFacts, take};
 
 /// The format's own bound on lengths and dimensions: 2³¹ − 1.
 const MAX: u32 = i32::MAX as u32;
@@ -17,8 +16,7 @@ pub(super) struct Walker {
     kept: Vec<u8>,
     size: Option<(u32, u32)>,
     pixels_seen: bool,
-    exif_seen: bool,
-    taken_at: Option<DateTime<Utc>>,
+    exif: Option<Exif>,
 }
 
 #[derive(Clone, Copy)]
@@ -47,8 +45,7 @@ impl Walker {
             kept: Vec::new(),
             size: None,
             pixels_seen: false,
-            exif_seen: false,
-            taken_at: None,
+            exif: None,
         }
     }
 
@@ -88,13 +85,9 @@ impl Walker {
     }
 
     /// `None`: IEND has not been seen.
-    pub(super) fn finish(self) -> Option<ImageFacts> {
+    pub(super) fn finish(self) -> Option<Finding> {
         match self.state {
-            State::Done => Some(ImageFacts {
-                width: self.size.map(|(width, _)| width),
-                height: self.size.map(|(_, height)| height),
-                taken_at: self.taken_at,
-            }),
+            State::Done => Some(Finding::Whole(ImageFacts::of(self.size?, self.exif))),
             _ => None,
         }
     }
@@ -111,13 +104,12 @@ impl Walker {
             b"IHDR" if length == IHDR_BYTES => Kind::Header,
             b"IHDR" => return Err(Damage("IHDR is not 13 bytes long")),
             _ if self.size.is_none() => return Err(Damage("the first chunk is not IHDR")),
-            b"IEND" if length > 0 => return Err(Damage("IEND is not empty")),
             b"IEND" if !self.pixels_seen => return Err(Damage("there is no IDAT before IEND")),
             b"IEND" => Kind::End,
             // A larger block is skipped: it costs the capture time, not the upload.
-            b"eXIf" if !self.exif_seen && length <= EXIF_LIMIT => Kind::Exif,
+            b"eXIf" if self.exif.is_none() && length <= EXIF_LIMIT => Kind::Exif,
             b"IDAT" => {
-                self.pixels_seen = true;
+                self.pixels_seen |= length > 0;
                 Kind::Other
             }
             _ => Kind::Other,
@@ -142,8 +134,7 @@ impl Walker {
                 self.size = Some(image_size(&kept)?);
             }
             Kind::Exif => {
-                self.exif_seen = true;
-                self.taken_at = taken_at(&kept);
+                self.exif = Some(Exif::read(&kept));
             }
             Kind::Other => {}
             Kind::End => return Ok(State::Done),
@@ -178,7 +169,7 @@ fn crc32<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::tests::{capture, exif_block, hex, moment, refused};
-    use super::super::{ImageFacts, InspectError, MediaType};
+    use super::super::{ImageFacts, InspectError, MediaType, Orientation};
     use super::{IHDR_BYTES, MAX, crc32};
 
     /// Grey, 5 by 3.
@@ -187,7 +178,7 @@ pub(super) mod tests {
         641010101060626060606080900003e80046ef92f4690000000049454e44ae426082\
     ";
 
-    /// Colour, 9 by 7, taken at 18:30:05.5.
+    /// Colour, stored as 9 by 7, to be turned to 7 by 9, taken at 18:30:05.5.
     pub(in super::super) const WITH_EXIF: &str = "\
         89504e470d0a1a0a0000000d494844520000000900000007080200000055f9f03700000058655849664d4d00\
         2a00000008000201120003000000010006000087690004000000010000002600000000000290030002000000\
@@ -227,15 +218,16 @@ pub(super) mod tests {
 
     #[test]
     fn real_files_tell_their_size_and_capture_time() {
-        let facts = |width, height, taken_at| ImageFacts {
+        let facts = |width, height, orientation, taken_at| ImageFacts {
             width: Some(width),
             height: Some(height),
+            orientation: Orientation::of_exif(orientation),
             taken_at,
         };
-        assert_eq!(inspect(&hex(PLAIN)), Ok(facts(5, 3, None)));
+        assert_eq!(inspect(&hex(PLAIN)), Ok(facts(5, 3, 1, None)));
         assert_eq!(
             inspect(&hex(WITH_EXIF)),
-            Ok(facts(9, 7, moment("2024-06-01T18:30:05.5Z")))
+            Ok(facts(7, 9, 6, moment("2024-06-01T18:30:05.5Z")))
         );
     }
 
@@ -245,7 +237,7 @@ pub(super) mod tests {
             let date = format!("2020:02:29 {hour}:02:03");
             chunk(b"eXIf", &exif_block(false, &capture(&date)))
         };
-        let pixels = chunk(b"IDAT", b"");
+        let pixels = chunk(b"IDAT", b"x");
         let bytes = image(&[header(MAX, 1), pixels, exif("01"), exif("02")]);
         let facts = inspect(&bytes).unwrap();
         assert_eq!(facts.width, Some(MAX));
@@ -256,13 +248,28 @@ pub(super) mod tests {
     fn an_exif_block_beyond_the_limit_is_skipped() {
         let mut block = exif_block(true, &capture("2020:02:29 01:02:03"));
         let taken_at = |block: &[u8]| {
-            let parts = [header(1, 1), chunk(b"eXIf", block), chunk(b"IDAT", b"")];
+            let parts = [header(1, 1), chunk(b"eXIf", block), chunk(b"IDAT", b"x")];
             inspect(&image(&parts)).unwrap().taken_at
         };
         block.resize(64 * 1024, 0);
         assert_eq!(taken_at(&block), moment("2020-02-29T01:02:03Z"));
         block.push(0);
         assert_eq!(taken_at(&block), None);
+    }
+
+    /// What decoders warn of or pass over: no viewer refuses the picture for it.
+    #[test]
+    fn flaws_that_every_viewer_passes_over_are_taken() {
+        let mut wrong_checksum = chunk(b"tEXt", b"Comment\0x");
+        *wrong_checksum.last_mut().unwrap() ^= 1;
+        let pixels = || chunk(b"IDAT", b"x");
+        for chunks in [
+            vec![header(1, 1), wrong_checksum, pixels()],
+            vec![header(1, 1), chunk(b"abCD", b"unknown"), pixels()],
+            vec![header(1, 1), pixels(), chunk(b"IEND", b"four")],
+        ] {
+            assert_eq!(inspect(&image(&chunks)).unwrap().width, Some(1));
+        }
     }
 
     #[test]
@@ -299,8 +306,8 @@ pub(super) mod tests {
             "there is no IDAT before IEND"
         );
         assert_eq!(
-            damage(&behind_header(chunk(b"IEND", b"x"))),
-            "IEND is not empty"
+            damage(&behind_header(chunk(b"IDAT", b""))),
+            "there is no IDAT before IEND"
         );
         assert_eq!(
             damage(&behind_header(chunk(b"ID T", b"x"))),

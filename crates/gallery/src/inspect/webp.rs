@@ -1,9 +1,8 @@
 //! WebP, chunk by chunk (RFC 9649: RIFF container, VP8, VP8L and VP8X headers; VP8 frame header
 //! by RFC 6386, 9.1).
 
-use chrono::{DateTime, Utc};
-
-use super::{Damage, EXIF_LIMIT, Field, ImageFacts, take, taken_at};
+use super::exif::Exif;
+use super::{Damage, EXIF_LIMIT, Field, Finding, ImageFacts, take};
 
 /// "WEBP" and the header of one chunk: less cannot be a picture.
 const MIN_RIFF_BYTES: u32 = 4 + 8;
@@ -18,8 +17,7 @@ pub(super) struct Walker {
     promised: u64,
     size: Option<(u32, u32)>,
     pixels_seen: bool,
-    exif_seen: bool,
-    taken_at: Option<DateTime<Utc>>,
+    exif: Option<Exif>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,8 +54,7 @@ impl Walker {
             promised: 0,
             size: None,
             pixels_seen: false,
-            exif_seen: false,
-            taken_at: None,
+            exif: None,
         }
     }
 
@@ -88,13 +85,9 @@ impl Walker {
     }
 
     /// `None`: fewer bytes have been seen than the RIFF size says.
-    pub(super) fn finish(self) -> Option<ImageFacts> {
+    pub(super) fn finish(self) -> Option<Finding> {
         match self.state {
-            State::Done => Some(ImageFacts {
-                width: self.size.map(|(width, _)| width),
-                height: self.size.map(|(_, height)| height),
-                taken_at: self.taken_at,
-            }),
+            State::Done => Some(Finding::Whole(ImageFacts::of(self.size?, self.exif))),
             _ => None,
         }
     }
@@ -156,7 +149,7 @@ impl Walker {
             b"VP8X" if first => (Kind::Extended, 10),
             _ if first => return Err(Damage("the first chunk is not VP8, VP8L or VP8X")),
             // A larger block is skipped: it costs the capture time, not the upload.
-            b"EXIF" if !self.exif_seen && length <= EXIF_LIMIT => {
+            b"EXIF" if self.exif.is_none() && length <= EXIF_LIMIT => {
                 let length = usize::try_from(length).unwrap_or_default();
                 self.kept.reserve_exact(length);
                 (Kind::Exif, length as u64)
@@ -164,7 +157,7 @@ impl Walker {
             _ => (Kind::Other, 0),
         };
         // In an extended file the picture, or its frames, follow the VP8X header.
-        self.pixels_seen |= matches!(&name, b"VP8 " | b"VP8L" | b"ANMF");
+        self.pixels_seen |= length > 0 && matches!(&name, b"VP8 " | b"VP8L" | b"ANMF");
         Ok(State::Data {
             kind,
             keep,
@@ -180,8 +173,7 @@ impl Walker {
             Kind::Lossless => self.size = Some(lossless_size(&kept)?),
             Kind::Extended => self.size = Some(canvas_size(&kept)?),
             Kind::Exif => {
-                self.exif_seen = true;
-                self.taken_at = taken_at(&kept);
+                self.exif = Some(Exif::read(&kept));
             }
             Kind::Other => {}
         }
@@ -229,7 +221,7 @@ fn canvas_size(header: &[u8]) -> Result<(u32, u32), Damage> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::tests::{capture, exif_block, hex, moment, refused};
-    use super::super::{ImageFacts, InspectError, MediaType};
+    use super::super::{ImageFacts, InspectError, MediaType, Orientation};
 
     /// 18 by 11.
     pub(in super::super) const LOSSY: &str = "\
@@ -301,6 +293,7 @@ pub(super) mod tests {
             Ok(ImageFacts {
                 width: Some(15),
                 height: Some(10),
+                orientation: Some(Orientation::default()),
                 taken_at: moment("2024-06-02T00:00:05Z")
             })
         );

@@ -8,7 +8,8 @@
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use rawdrive_gallery::{
-    Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Photo,
+    Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
+    Photo,
 };
 use rawdrive_plans::{Limit, Metric};
 use rawdrive_tenancy_core::id::PhotoId;
@@ -195,6 +196,7 @@ pub async fn a_photo_goes_with_its_use_as_a_logo<S: Subject>(stage: &Stage<S>) {
     let full = Photo {
         width: Some(6000),
         height: Some(4000),
+        orientation: Orientation::of_exif(6),
         taken_at: Some(gallery.created_at - TimeDelta::days(3)),
         sha256: [9; 32],
         ..photo(stage.ambient(), gallery.id, 7)
