@@ -262,8 +262,8 @@ impl App {
             AnalysisError::Unfit(error @ Unfit::Format { .. }) => {
                 Problem::new(Code::UnsupportedMediaType, sentence(&error))
             }
-            AnalysisError::Unfit(error @ (Unfit::Pixels | Unfit::Bytes)) => {
-                Problem::invalid_field("photo", error.to_string())
+            AnalysisError::Unfit(Unfit::TooLarge(bound)) => {
+                Problem::invalid_field("photo", bound.to_string())
             }
             AnalysisError::Exceeded(exceeded) => {
                 self.exceeded(self.store.read(scope).standing().await, &exceeded)
@@ -273,9 +273,7 @@ impl App {
                     Problem::invalid_field("photo", "has damaged pixels that cannot be decoded")
                         .caused_by(error)
                 }
-                AnalyzeError::TooLarge => {
-                    Problem::invalid_field("photo", "is larger than what is analysed")
-                }
+                AnalyzeError::TooLarge(bound) => Problem::invalid_field("photo", bound.to_string()),
                 AnalyzeError::Busy => Problem::new(
                     Code::DependencyUnavailable,
                     "Too many photos are being analysed. Try again shortly.",

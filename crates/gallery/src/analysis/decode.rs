@@ -2,85 +2,266 @@
 
 use std::io::Cursor;
 
-use image::imageops::FilterType;
-use image::metadata::Orientation;
-use image::{
-    DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
-};
+use bytes::Bytes;
+use image::{DynamicImage, RgbImage};
+use png::{DecodeOptions, Transformations};
 
-use super::{AnalyzeError, MAX_PIXELS, PixelFormat};
+use super::jpeg;
+use super::memory::transient;
+use super::shrink::Shrinker;
+use super::{AnalyzeError, Bound, MAX_PIXELS, MAX_SIDE, PixelFormat};
+use crate::{Finding, ImageFacts, InspectError, Inspector, MediaType, Orientation};
 
 /// The longer side of what is kept of an image, in pixels: enough to measure and to describe.
 pub(super) const KEPT_SIDE: u32 = 1024;
 
-/// The most bytes of decoded pixels: [`MAX_PIXELS`] of 8-bit colour with transparency.
-const MAX_DECODED_BYTES: u64 = MAX_PIXELS * 4;
+/// The longer side down to which an image is averaged while it is decoded, in whole steps.
+pub(super) const AVERAGED_SIDE: u32 = 1280;
 
-/// No format that is decoded has longer sides than JPEG's and PNG's cameras write.
-const MAX_SIDE: u32 = u16::MAX as u32;
+/// What is kept and measured takes this much, whatever the image.
+const KEPT_BYTES: u64 = 16 << 20;
 
-/// Decodes an image, turns it upright, lays it on white where it is transparent and scales it down to
-/// [`KEPT_SIDE`]. The header is checked against the bounds before a pixel is decoded.
-pub(super) fn decode(format: PixelFormat, bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
-    let format = match format {
-        PixelFormat::Jpeg => ImageFormat::Jpeg,
-        PixelFormat::Png => ImageFormat::Png,
-        PixelFormat::Webp => ImageFormat::WebP,
-    };
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(refused)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS
-        || decoder.total_bytes() > MAX_DECODED_BYTES
-    {
-        return Err(AnalyzeError::TooLarge);
-    }
-    // A photo whose orientation cannot be read is shown as it lies, and is measured so.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(refused)?;
-    // Averaging whole pixels is fast and good as long as there are many of them for each that is kept.
-    if width.max(height) > 4 * KEPT_SIDE {
-        image = image.thumbnail(2 * KEPT_SIDE, 2 * KEPT_SIDE);
-    }
-    if width.max(height) > KEPT_SIDE {
-        image = image.resize(KEPT_SIDE, KEPT_SIDE, FilterType::CatmullRom);
-    }
-    image.apply_orientation(orientation);
-    Ok(opaque(image))
+/// What the chunks of a PNG may take that are read into memory: palette, transparency, Exif.
+const PNG_CHUNK_BYTES: usize = 4 << 20;
+
+/// Columns, rows and steps of the passes of an interlaced PNG (W3C PNG, 8.1).
+const PASSES: [Pass; 7] = [
+    Pass::new((0, 8), (0, 8)),
+    Pass::new((4, 8), (0, 8)),
+    Pass::new((0, 4), (4, 8)),
+    Pass::new((2, 4), (0, 4)),
+    Pass::new((0, 2), (2, 4)),
+    Pass::new((1, 2), (0, 2)),
+    Pass::new((0, 1), (1, 2)),
+];
+
+/// An image that is fit to be decoded.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    bytes: Bytes,
+    plan: Plan,
+    averaged_bytes: u64,
+    orientation: Orientation,
 }
 
-fn refused(error: ImageError) -> AnalyzeError {
+#[derive(Debug)]
+enum Plan {
+    Jpeg(jpeg::Plan),
+    Png { row_bytes: u64 },
+    Webp { decoding_bytes: u64 },
+}
+
+impl Encoded {
+    /// Looks at an image's header. No pixel is decoded.
+    pub(super) fn open(format: PixelFormat, bytes: Bytes) -> Result<Self, AnalyzeError> {
+        let facts =
+            facts(format, &bytes).map_err(|error| AnalyzeError::Damaged(error.to_string()))?;
+        let (width, height) = facts.width.zip(facts.height).unwrap_or_default();
+        if width.max(height) > MAX_SIDE {
+            return Err(AnalyzeError::TooLarge(Bound::Side));
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > MAX_PIXELS {
+            return Err(AnalyzeError::TooLarge(Bound::Pixels));
+        }
+        let plan = match format {
+            PixelFormat::Jpeg => Plan::Jpeg(jpeg::Plan::read(&bytes)?),
+            // Eight bytes are the largest pixel.
+            PixelFormat::Png => Plan::Png {
+                row_bytes: u64::from(width.max(height)) * 8,
+            },
+            PixelFormat::Webp => Plan::Webp {
+                decoding_bytes: pixels * webp_bytes_a_pixel(&bytes)? + bytes.len() as u64,
+            },
+        };
+        Ok(Self {
+            bytes,
+            plan,
+            averaged_bytes: Shrinker::bytes(width, height, AVERAGED_SIDE),
+            orientation: facts.orientation.unwrap_or_default(),
+        })
+    }
+
+    /// The most bytes that decoding takes beside the file itself.
+    pub(super) fn decoding_bytes(&self) -> u64 {
+        KEPT_BYTES
+            + self.averaged_bytes
+            + match &self.plan {
+                Plan::Jpeg(plan) => plan.decoding_bytes(),
+                // Two rows as they are stored and two as they are given out, rounded up; and the chunks.
+                Plan::Png { row_bytes } => row_bytes * 8 + PNG_CHUNK_BYTES as u64,
+                Plan::Webp { decoding_bytes } => *decoding_bytes,
+            }
+    }
+
+    /// Decodes the image, turns it upright, lays it on white where it is transparent and scales it down to
+    /// [`KEPT_SIDE`].
+    pub(super) fn decode(self) -> Result<RgbImage, AnalyzeError> {
+        let small = match &self.plan {
+            Plan::Jpeg(plan) => plan.decode(self.bytes),
+            Plan::Png { .. } => decode_png(&self.bytes),
+            Plan::Webp { .. } => decode_webp(&self.bytes),
+        };
+        let mut upright = DynamicImage::ImageRgb8(small?);
+        let orientation = image::metadata::Orientation::from_exif(self.orientation.get());
+        if let Some(orientation) = orientation {
+            upright.apply_orientation(orientation);
+        }
+        Ok(upright.into_rgb8())
+    }
+}
+
+fn facts(format: PixelFormat, bytes: &[u8]) -> Result<ImageFacts, InspectError> {
+    let mut inspector = Inspector::new(match format {
+        PixelFormat::Jpeg => MediaType::Jpeg,
+        PixelFormat::Png => MediaType::Png,
+        PixelFormat::Webp => MediaType::Webp,
+    });
+    inspector.push(bytes)?;
+    // Whatever was stored is decoded as far as it goes.
+    let (Finding::Whole(facts) | Finding::Open(facts)) = inspector.finish()?;
+    Ok(facts)
+}
+
+/// A pass of an interlaced picture: first and step, of columns and of rows.
+#[derive(Clone, Copy)]
+struct Pass {
+    columns: (u32, u32),
+    rows: (u32, u32),
+}
+
+impl Pass {
+    const fn new(columns: (u32, u32), rows: (u32, u32)) -> Self {
+        Self { columns, rows }
+    }
+
+    /// Whether it has pixels in a picture of this width.
+    const fn reaches(self, width: u32) -> bool {
+        self.columns.0 < width
+    }
+}
+
+/// Row by row: the picture never lies in memory as a whole. Profiles and texts are passed over.
+fn decode_png(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
+    let refused = |error| match error {
+        png::DecodingError::LimitsExceeded => AnalyzeError::TooLarge(Bound::Memory),
+        other => AnalyzeError::Damaged(other.to_string()),
+    };
+    let mut options = DecodeOptions::default();
+    options.set_ignore_text_chunk(true);
+    options.set_ignore_iccp_chunk(true);
+    let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(png::Limits {
+        bytes: PNG_CHUNK_BYTES + MAX_SIDE as usize * 8,
+    });
+    decoder.set_transformations(Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().map_err(refused)?;
+    let (width, height) = reader.info().size();
+    let interlaced = reader.info().interlaced;
+    let (color, _) = reader.output_color_type();
+    let mut shrinker = Shrinker::new(width, height, AVERAGED_SIDE);
+    let whole = [Pass::new((0, 1), (0, 1))];
+    let passes = if interlaced { &PASSES[..] } else { &whole };
+    for pass in passes.iter().filter(|pass| pass.reaches(width)) {
+        let (first, step) = pass.columns;
+        for y in (pass.rows.0..height).step_by(pass.rows.1 as usize) {
+            let row = reader.next_row().map_err(refused)?;
+            let row = row.ok_or_else(|| AnalyzeError::Damaged("rows are missing".to_owned()))?;
+            let row = row.data();
+            match color {
+                png::ColorType::Grayscale => {
+                    shrinker.add(y, first, step, row.iter().map(|level| [*level; 3]));
+                }
+                png::ColorType::GrayscaleAlpha => {
+                    let pixels = row.as_chunks::<2>().0.iter();
+                    shrinker.add(
+                        y,
+                        first,
+                        step,
+                        pixels.map(|[l, a]| on_white([*l, *l, *l, *a])),
+                    );
+                }
+                png::ColorType::Rgba => {
+                    let pixels = row.as_chunks::<4>().0.iter();
+                    shrinker.add(y, first, step, pixels.map(|pixel| on_white(*pixel)));
+                }
+                png::ColorType::Rgb | png::ColorType::Indexed => {
+                    shrinker.add(y, first, step, row.as_chunks::<3>().0.iter().copied());
+                }
+            }
+        }
+    }
+    Ok(shrinker.finish().resized(KEPT_SIDE))
+}
+
+/// Planes or pixels of four channels, their copy into the answer, and what transparency and transformations take.
+fn webp_bytes_a_pixel(bytes: &[u8]) -> Result<u64, AnalyzeError> {
+    let mut decoder = webp_decoder(bytes)?;
+    Ok(
+        match (
+            decoder.is_animated(),
+            decoder.has_alpha(),
+            decoder.is_lossy(),
+        ) {
+            (true, ..) => 24,
+            (_, true, _) => 12,
+            (_, _, true) => 5,
+            (_, _, false) => 9,
+        },
+    )
+}
+
+fn webp_decoder(bytes: &[u8]) -> Result<image_webp::WebPDecoder<Cursor<&[u8]>>, AnalyzeError> {
+    image_webp::WebPDecoder::new(Cursor::new(bytes)).map_err(webp_refused)
+}
+
+fn webp_refused(error: image_webp::DecodingError) -> AnalyzeError {
     match error {
-        ImageError::Limits(_) => AnalyzeError::TooLarge,
+        image_webp::DecodingError::MemoryLimitExceeded
+        | image_webp::DecodingError::ImageTooLarge => AnalyzeError::TooLarge(Bound::Memory),
         other => AnalyzeError::Damaged(other.to_string()),
     }
 }
 
-/// What is transparent is shown on white, as galleries are.
-fn opaque(image: DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.into_rgb8();
+fn decode_webp(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
+    let mut decoder = webp_decoder(bytes)?;
+    let (width, height) = decoder.dimensions();
+    let size = decoder.output_buffer_size();
+    let size = size.ok_or(AnalyzeError::TooLarge(Bound::Memory))?;
+    let mut pixels = transient(size);
+    pixels.resize(size, 0);
+    decoder.read_image(&mut pixels).map_err(webp_refused)?;
+    let mut shrinker = Shrinker::new(width, height, AVERAGED_SIDE);
+    let channels = if decoder.has_alpha() { 4 } else { 3 };
+    for (y, row) in (0..height).zip(pixels.chunks_exact(width as usize * channels)) {
+        match channels {
+            4 => {
+                let pixels = row.as_chunks::<4>().0.iter();
+                shrinker.add(y, 0, 1, pixels.map(|pixel| on_white(*pixel)));
+            }
+            _ => shrinker.add(y, 0, 1, row.as_chunks::<3>().0.iter().copied()),
+        }
     }
-    let image = image.into_rgba8();
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [r, g, b, alpha] = image.get_pixel(x, y).0.map(u16::from);
-        let over = |channel: u16| {
-            let mixed = (channel * alpha + 255 * (255 - alpha) + 127) / 255;
-            u8::try_from(mixed).unwrap_or(u8::MAX)
-        };
-        image::Rgb([over(r), over(g), over(b)])
+    Ok(shrinker.finish().resized(KEPT_SIDE))
+}
+
+/// What is transparent is shown on white, as galleries are.
+fn on_white([r, g, b, alpha]: [u8; 4]) -> [u8; 3] {
+    let alpha = u16::from(alpha);
+    [r, g, b].map(|channel| {
+        let mixed = (u16::from(channel) * alpha + 255 * (255 - alpha) + 127) / 255;
+        u8::try_from(mixed).unwrap_or(u8::MAX)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageEncoder as _, RgbaImage};
+    use image::{ImageEncoder as _, ImageFormat, RgbaImage};
+
+    fn decode(format: PixelFormat, bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
+        Encoded::open(format, Bytes::copy_from_slice(bytes))?.decode()
+    }
 
     fn png(image: &DynamicImage) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -113,7 +294,10 @@ mod tests {
         for (width, height) in [(60_000, 60_000), (65_536, 1), (1, 70_000), (12_000, 10_001)] {
             let refused = decode(PixelFormat::Png, &bomb(width, height));
             assert!(
-                matches!(refused, Err(AnalyzeError::TooLarge)),
+                matches!(
+                    refused,
+                    Err(AnalyzeError::TooLarge(Bound::Pixels | Bound::Side))
+                ),
                 "{width} × {height}: {refused:?}"
             );
         }
@@ -164,5 +348,138 @@ mod tests {
         let seen = decode(PixelFormat::Jpeg, &bytes).unwrap();
         assert_eq!(seen.dimensions(), (512, 1024));
         assert!(seen.get_pixel(256, 100).0[0] > 240 && seen.get_pixel(256, 900).0[0] < 15);
+    }
+
+    /// A chunk of a PNG.
+    fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+        let named = [&kind[..], data].concat();
+        let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+        [&length[..], &named, &crc32(&named).to_be_bytes()].concat()
+    }
+
+    fn noise(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            let seed =
+                (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)).wrapping_mul(747_796_405);
+            image::Rgb([(seed >> 24) as u8, (seed >> 16) as u8, (x + y) as u8])
+        })
+    }
+
+    #[test]
+    fn an_interlaced_picture_is_the_same_as_one_in_rows() {
+        for (width, height) in [(1, 1), (3, 2), (5, 9), (33, 17)] {
+            let image = noise(width, height);
+            let mut raw = Vec::new();
+            for pass in PASSES.iter().filter(|pass| pass.reaches(width)) {
+                for y in (pass.rows.0..height).step_by(pass.rows.1 as usize) {
+                    raw.push(0);
+                    for x in (pass.columns.0..width).step_by(pass.columns.1 as usize) {
+                        raw.extend(image.get_pixel(x, y).0);
+                    }
+                }
+            }
+            let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
+            header.extend([8, 2, 0, 0, 1]);
+            // zlib with one stored block: the pictures are small.
+            let length = u16::try_from(raw.len()).unwrap();
+            let (a, b) = raw.iter().fold((1_u32, 0_u32), |(a, b), byte| {
+                let a = (a + u32::from(*byte)) % 65_521;
+                (a, (b + a) % 65_521)
+            });
+            let zlib = [
+                &[0x78, 0x01, 1][..],
+                &length.to_le_bytes(),
+                &(!length).to_le_bytes(),
+                &raw,
+                &(b << 16 | a).to_be_bytes(),
+            ]
+            .concat();
+            let bytes = [
+                b"\x89PNG\r\n\x1A\n".to_vec(),
+                chunk(b"IHDR", &header),
+                chunk(b"IDAT", &zlib),
+                chunk(b"IEND", b""),
+            ]
+            .concat();
+            assert_eq!(
+                decode(PixelFormat::Png, &bytes).unwrap(),
+                image,
+                "{width} × {height}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_colour_of_png_is_decoded_alike() {
+        let image = DynamicImage::ImageRgb8(noise(40, 30));
+        let grey = decode(PixelFormat::Png, &png(&image.to_luma8().into())).unwrap();
+        let same = |bytes: &[u8], expected: &RgbImage| {
+            assert_eq!(&decode(PixelFormat::Png, bytes).unwrap(), expected)
+        };
+        same(&png(&image), &image.to_rgb8());
+        same(&png(&image.to_rgba8().into()), &image.to_rgb8());
+        same(&png(&image.to_rgb16().into()), &image.to_rgb8());
+        same(&png(&image.to_luma_alpha8().into()), &grey);
+        assert_eq!(grey, DynamicImage::from(image.to_luma8()).to_rgb8());
+    }
+
+    /// 34 bytes that say they are 115 megapixels.
+    #[test]
+    fn what_decoding_takes_is_known_before_anything_is_decoded() {
+        let bits = (14_000_u32 - 1) | (8_200 - 1) << 14;
+        let webp = [
+            &b"RIFF\x1A\0\0\0WEBPVP8L\x0D\0\0\0\x2F"[..],
+            &bits.to_le_bytes(),
+            b"\x88\x88\x08\0\0\0\0\0\0",
+        ]
+        .concat();
+        let webp = Encoded::open(PixelFormat::Webp, webp.into()).unwrap();
+        assert!(webp.decoding_bytes() > 1_000_000_000);
+
+        let segment = |code: u8, body: &[u8]| {
+            let length = u16::try_from(body.len() + 2).unwrap().to_be_bytes();
+            [&[0xFF, code], &length[..], body].concat()
+        };
+        let jpeg = |code: u8, components: u8, scans: usize| {
+            let mut frame = vec![8, 0x27, 0x10, 0x27, 0x10, components];
+            frame.extend((0..components).flat_map(|id| [id, 0x11, 0]));
+            let mut scan = vec![components];
+            scan.extend((0..components).flat_map(|id| [id, 0]));
+            scan.extend([0, 0, 0]);
+            let scan = [segment(0xDA, &scan), b"x".to_vec()].concat().repeat(scans);
+            let bytes = [
+                b"\xFF\xD8".to_vec(),
+                segment(code, &frame),
+                scan,
+                b"\xFF\xD9".to_vec(),
+            ]
+            .concat();
+            Encoded::open(PixelFormat::Jpeg, bytes.into()).map(|image| image.decoding_bytes())
+        };
+        // 100 megapixels: three bytes each, and two for each coefficient where they are kept.
+        let fixed = KEPT_BYTES + (32 << 20);
+        assert!((300_000_000..300_000_000 + fixed).contains(&jpeg(0xC0, 3, 1).unwrap()));
+        assert!((100_000_000..100_000_000 + fixed).contains(&jpeg(0xC0, 1, 1).unwrap()));
+        assert!(jpeg(0xC2, 4, 2).unwrap() > 1_100_000_000);
+        assert!(matches!(
+            jpeg(0xC2, 1, 65),
+            Err(AnalyzeError::TooLarge(Bound::Work))
+        ));
+        assert!(matches!(
+            jpeg(0xC2, 3, 60),
+            Err(AnalyzeError::TooLarge(Bound::Work))
+        ));
+    }
+
+    /// What a PNG says of its colours and in words is never unpacked.
+    #[test]
+    fn profiles_and_texts_are_passed_over() {
+        let whole = png(&DynamicImage::ImageRgb8(noise(10, 10)));
+        let (head, rest) = whole.split_at(33);
+        for kind in [b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"abCd"] {
+            let broken = chunk(kind, b"name\0\0no zlib stream");
+            let bytes = [head, &broken, rest].concat();
+            assert_eq!(decode(PixelFormat::Png, &bytes).unwrap(), noise(10, 10));
+        }
     }
 }

@@ -6,32 +6,33 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use image::RgbImage;
-use rawdrive_tenancy_core::Causes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::decode::decode;
+use super::decode::Encoded;
 use super::measure::measure;
-use super::{AnalyzeError, Analyzer, Findings, MAX_ENCODED_BYTES, Measurements, Subject};
+use super::memory::Memory;
+use super::pool::{GivenUp, Pool};
+use super::{AnalyzeError, Analyzer, Bound, Findings, MAX_ENCODED_BYTES, Measurements, Subject};
 
-/// Name and version: changes when the same pixels would measure otherwise.
+/// Name and version: changes when the numbers mean something else.
 pub(super) const NAME: &str = "local-1";
 
-/// How many photos may wait for a core. More are refused: a request that waits for minutes helps nobody.
+/// How many photos may wait for a thread. More are refused: a request that waits for minutes helps nobody.
 const WAITING: usize = 64;
 
-/// An image of more pixels is decoded alone, so that memory is bounded by the largest image and not by as
-/// many of them as there are cores.
-const LARGE_PIXELS: u64 = 32_000_000;
+/// More threads would mostly wait for memory.
+const MOST_THREADS: u32 = 4;
 
-/// Measures pixels on a bounded pool: one photo a core, a bounded number waiting. Cheap to clone; clones
-/// share the pool.
+/// Measures pixels on few threads, within the memory that all analyses share, and with a bounded number waiting.
+/// Cheap to clone; clones share threads and memory. A process has one.
 #[derive(Debug, Clone)]
 pub struct LocalAnalyzer {
     /// One for each photo that is analysed or waits.
     places: Arc<Semaphore>,
-    /// One for each core.
+    /// One for each thread.
     turns: Arc<Semaphore>,
-    cores: u32,
+    memory: Memory,
+    pool: Pool,
 }
 
 /// Being one of those who are analysed or wait.
@@ -41,21 +42,23 @@ pub(super) struct Place {
 }
 
 impl LocalAnalyzer {
-    /// A pool of as many photos at once as the machine has cores.
+    /// A pool of as many photos at once as the machine has cores, and four at most.
     #[must_use]
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self::with_pool(u32::try_from(cores).unwrap_or(1), WAITING)
+        let threads = u32::try_from(cores).unwrap_or(1).min(MOST_THREADS);
+        Self::with_pool(threads, WAITING)
     }
 
-    /// A pool of `cores` photos at once and `waiting` more.
+    /// A pool of `threads` photos at once and `waiting` more.
     #[must_use]
-    pub fn with_pool(cores: u32, waiting: usize) -> Self {
-        let cores = cores.max(1);
+    pub fn with_pool(threads: u32, waiting: usize) -> Self {
+        let threads = threads.max(1);
         Self {
-            places: Arc::new(Semaphore::new(waiting + cores as usize)),
-            turns: Arc::new(Semaphore::new(cores as usize)),
-            cores,
+            places: Arc::new(Semaphore::new(waiting + threads as usize)),
+            turns: Arc::new(Semaphore::new(threads as usize)),
+            memory: Memory::new(),
+            pool: Pool::new(threads),
         }
     }
 
@@ -73,33 +76,31 @@ impl LocalAnalyzer {
         subject: Subject<'_>,
         more: impl FnOnce(RgbImage) -> T + Send + 'static,
     ) -> Result<(Measurements, T), AnalyzeError> {
-        // Unknown is large until the decoder has seen it.
-        let turns = match subject.pixels {
-            Some(pixels) if pixels <= LARGE_PIXELS => 1,
-            _ => self.cores,
-        };
-        let turn = self.turns.clone().acquire_many_owned(turns).await;
+        let turn = self.turns.clone().acquire_owned().await;
         let turn = turn.map_err(|closed| AnalyzeError::Unavailable(closed.into()))?;
+        let file = self.memory.for_file(subject.size_bytes).await?;
         let bytes = subject.bytes.await;
         let bytes = bytes.map_err(|error| AnalyzeError::Unavailable(error.into()))?;
-        if bytes.len() as u64 > MAX_ENCODED_BYTES {
-            return Err(AnalyzeError::TooLarge);
+        if bytes.len() as u64 > subject.size_bytes.min(MAX_ENCODED_BYTES) {
+            return Err(AnalyzeError::TooLarge(Bound::File));
         }
-        let work = tokio::task::spawn_blocking(move || {
+        let format = subject.format;
+        let look = self.pool.run(move || Encoded::open(format, bytes));
+        let image = look.await.unwrap_or_else(given_up)?;
+        let decoding = self.memory.for_decoding(image.decoding_bytes()).await?;
+        let work = self.pool.run(move || {
             // Kept by the work itself: nobody can call it back, also when nobody waits for it any more.
-            let _turn = turn;
-            let image = decode(subject.format, &bytes)?;
-            drop(bytes);
+            let _held = (turn, file, decoding);
+            let image = image.decode()?;
             Ok((measure(&image), more(image)))
         });
-        work.await.unwrap_or_else(|panicked| {
-            tracing::error!(
-                error = %Causes(&panicked),
-                "an image broke its decoder"
-            );
-            Err(AnalyzeError::Damaged("the decoder gave up".to_owned()))
-        })
+        work.await.unwrap_or_else(given_up)
     }
+}
+
+fn given_up<T>(GivenUp: GivenUp) -> Result<T, AnalyzeError> {
+    tracing::error!("an image broke its decoder");
+    Err(AnalyzeError::Damaged("the decoder gave up".to_owned()))
 }
 
 impl Default for LocalAnalyzer {

@@ -3,17 +3,22 @@
 //! An analysis is a metered operation: a unit of the flow `ai_analysis` is held before it begins, renewed
 //! while it runs, and settled in the transaction that stores its result. One that fails gives the unit back.
 //!
-//! Invariant: whatever the bytes say, an analysis allocates no more than its bounds ([`MAX_PIXELS`],
-//! [`MAX_ENCODED_BYTES`]); pixels are decoded in [`LocalAnalyzer`]'s pool alone.
+//! Invariant: whatever the bytes say, all analyses of a process together take no more than
+//! [`MAX_ENCODED_BYTES`] for files and [`MAX_DECODING_BYTES`] for decoding them; pixels are decoded on
+//! [`LocalAnalyzer`]'s threads alone.
 //!
 //! Deliberately absent: colour management (pixels are taken as sRGB), and anything that recognises people.
 
 mod colors;
 mod decode;
+mod jpeg;
 mod local;
 mod measure;
+mod memory;
 mod phash;
+mod pool;
 mod run;
+mod shrink;
 mod vision;
 
 use std::error::Error;
@@ -34,8 +39,15 @@ use crate::{BlobError, Color, Photo};
 /// The most pixels that are decoded: the largest medium-format sensors have 102 million.
 pub const MAX_PIXELS: u64 = 120_000_000;
 
-/// The largest file that is decoded, in bytes: it lies in memory while it is.
+/// No format that is decoded has longer sides than JPEG's and PNG's cameras write.
+const MAX_SIDE: u32 = u16::MAX as u32;
+
+/// The largest file that is decoded, in bytes, and what all that lie in memory at a time may have together.
 pub const MAX_ENCODED_BYTES: u64 = 128 << 20;
+
+/// What decoding may take, in bytes, of all images that are decoded at a time: three bytes for each of
+/// [`MAX_PIXELS`], and what is kept and measured.
+pub const MAX_DECODING_BYTES: u64 = 400 << 20;
 
 /// The distance up to which two photos are near duplicates, in bits of 64. Resizing, compressing again and
 /// slight changes of brightness stay well below; unrelated photos are about 32 apart.
@@ -69,8 +81,8 @@ impl PixelFormat {
 pub struct Subject<'a> {
     /// How its pixels are stored.
     pub format: PixelFormat,
-    /// Pixels as its header says, where it does.
-    pub pixels: Option<u64>,
+    /// How many bytes there are.
+    pub size_bytes: u64,
     /// Its bytes: read when this is awaited, so that a photo which waits for its turn takes no memory.
     pub bytes: BoxFuture<'a, Result<Bytes, BlobError>>,
 }
@@ -79,7 +91,7 @@ impl fmt::Debug for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject")
             .field("format", &self.format)
-            .field("pixels", &self.pixels)
+            .field("size_bytes", &self.size_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -93,12 +105,29 @@ pub enum Unfit {
         /// The photo's type.
         content_type: String,
     },
-    /// It has too many pixels.
+    /// It is larger than what is analysed.
+    #[error(transparent)]
+    TooLarge(#[from] Bound),
+}
+
+/// What an image is too large for; finishes the sentence "the photo …".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Bound {
+    /// Its pixels are too many.
     #[error("has more than {MAX_PIXELS} pixels")]
     Pixels,
+    /// One of its sides is too long.
+    #[error("has a side of more than {MAX_SIDE} pixels")]
+    Side,
     /// Its file is too large.
     #[error("has more than {MAX_ENCODED_BYTES} bytes")]
-    Bytes,
+    File,
+    /// Decoding takes more memory than there is for it.
+    #[error("takes more than {MAX_DECODING_BYTES} bytes of memory to decode")]
+    Memory,
+    /// Decoding goes through its pixels too often.
+    #[error("comes in more scans than are decoded")]
+    Work,
 }
 
 /// The format to decode a photo by.
@@ -110,10 +139,10 @@ pub fn fitness(photo: &Photo) -> Result<PixelFormat, Unfit> {
         content_type: photo.content_type.clone(),
     })?;
     if pixels(photo).is_some_and(|pixels| pixels > MAX_PIXELS) {
-        return Err(Unfit::Pixels);
+        return Err(Bound::Pixels.into());
     }
     if photo.size_bytes > MAX_ENCODED_BYTES {
-        return Err(Unfit::Bytes);
+        return Err(Bound::File.into());
     }
     Ok(format)
 }
@@ -194,8 +223,8 @@ pub enum AnalyzeError {
     #[error("the image cannot be decoded: {0}")]
     Damaged(String),
     /// Decoding would take more than the bounds allow. Final.
-    #[error("the image is larger than what is analysed")]
-    TooLarge,
+    #[error("the image {0}")]
+    TooLarge(Bound),
     /// Too many are waiting already. Nothing was done: try again later.
     #[error("too many photos are being analysed")]
     Busy,

@@ -1,6 +1,6 @@
 //! The analysis of one photo: hold, look, settle; or give everything back.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 use rawdrive_plans::{BeginError, Metric, PlansTx as _, ReadOnly};
 use rawdrive_tenancy_core::id::{GalleryId, HoldId, PhotoId};
@@ -9,9 +9,10 @@ use rawdrive_usage::{
     Charge, Exceeded, HoldPurpose, Period, QuotaKey, TakeError, UsageTx, hold, release, settle,
 };
 
+use super::memory::transient;
 use super::{
     Analysis, AnalyzeError, Analyzer, NEAR_DUPLICATE_DISTANCE, PerceptualHash, PixelFormat,
-    Subject, Unfit, fitness, pixels,
+    Subject, Unfit, fitness,
 };
 use crate::companion::{RENEW_EVERY, renew, renewing};
 use crate::{AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo, UploadStore};
@@ -109,8 +110,8 @@ pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
         let renew = || renew(store, ambient, scope, unit.hold, &companion);
         let subject = Subject {
             format: unit.format,
-            pixels: pixels(&unit.photo),
-            bytes: whole(blobs, scope, photo).boxed(),
+            size_bytes: unit.photo.size_bytes,
+            bytes: whole(blobs, scope, photo, unit.photo.size_bytes).boxed(),
         };
         let look = async { Ok::<_, AnalysisError>(analyzer.analyze(subject).await?) };
         let findings = renewing(RENEW_EVERY, renew, look).await?;
@@ -209,15 +210,19 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
     Ok(())
 }
 
-async fn whole(blobs: &Blobs, scope: &WorkspaceScope, photo: PhotoId) -> Result<Bytes, BlobError> {
+async fn whole(
+    blobs: &Blobs,
+    scope: &WorkspaceScope,
+    photo: PhotoId,
+    size_bytes: u64,
+) -> Result<Bytes, BlobError> {
     let stream = blobs.read(scope, photo, None).await?;
-    let bytes = stream
-        .try_fold(BytesMut::new(), async |mut bytes, chunk| {
-            bytes.extend_from_slice(&chunk);
-            Ok(bytes)
-        })
-        .await?;
-    Ok(bytes.freeze())
+    let all = transient(usize::try_from(size_bytes).unwrap_or_default());
+    let bytes = stream.try_fold(all, async |mut bytes, chunk| {
+        bytes.extend_from_slice(&chunk);
+        Ok(bytes)
+    });
+    Ok(bytes.await?.into())
 }
 
 /// The photos of a gallery whose hash is near, nearest first, at most 50.

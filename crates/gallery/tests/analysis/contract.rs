@@ -56,7 +56,7 @@ macro_rules! analyzer_contract {
                 let made = $make(LocalAnalyzer::new()).await;
                 let subject = Subject {
                     format: PixelFormat::Png,
-                    pixels: None,
+                    size_bytes: 1_000,
                     bytes: async { Err(BlobError::Missing) }.boxed(),
                 };
                 let refused = made.analyzer().analyze(subject).await;
@@ -72,7 +72,7 @@ macro_rules! analyzer_contract {
                 let analyzer = made.analyzer();
                 let stuck = Subject {
                     format: PixelFormat::Png,
-                    pixels: None,
+                    size_bytes: 1_000,
                     bytes: std::future::pending().boxed(),
                 };
                 let mut first = analyzer.analyze(stuck);

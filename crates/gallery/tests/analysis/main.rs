@@ -42,7 +42,7 @@ fn subject(format: PixelFormat, bytes: impl Into<Bytes>) -> Subject<'static> {
     let bytes = bytes.into();
     Subject {
         format,
-        pixels: Some(1_000),
+        size_bytes: bytes.len() as u64,
         bytes: async { Ok(bytes) }.boxed(),
     }
 }

@@ -129,7 +129,7 @@ impl Companion<WriteTx, Analyzed> for KeepAnswer {
     responses(
         (status = 201, body = AnalysisView), (status = 402, description = "quota_exceeded"), (status = 404),
         (status = 415, description = "Its format cannot be decoded: JPEG, PNG and WebP can"),
-        (status = 422, description = "Its pixels are damaged, or too many"),
+        (status = 422, description = "Its pixels are damaged, too many, or take more memory to decode than there is for it: the message says the bound"),
         (status = 503, description = "The analyser is busy or unavailable")
     )
 )]
