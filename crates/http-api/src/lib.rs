@@ -14,6 +14,8 @@ pub mod auth;
 mod billing;
 mod client_address;
 pub mod edge;
+mod file_name;
+mod form;
 mod ingest_queue;
 mod key_uses;
 mod mutation;

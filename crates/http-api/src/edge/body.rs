@@ -21,8 +21,6 @@ use super::problem::{Code, Problem};
 
 /// The largest JSON body.
 pub const JSON_LIMIT_BYTES: u64 = 1024 * 1024;
-/// How long a whole JSON body may take.
-pub const JSON_TIME: Duration = Duration::from_secs(30);
 /// How much of a refused body is read, so that the client gets the answer and not a reset.
 pub const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
 /// How long that may take.
@@ -146,43 +144,31 @@ pub fn require_json(content_type: Option<&str>) -> Result<(), Problem> {
     }
 }
 
-/// Reads a whole body of at most `limit_bytes` within [`JSON_TIME`].
+/// Reads a whole body of at most `limit_bytes` at [`Pace::BODY`].
 ///
 /// # Errors
-/// 400 if it breaks off, 408 if it takes too long, 413 if it is larger.
+/// 400 if it breaks off, 408 if it comes too slowly, 413 if it is larger.
 pub async fn read_bounded<S>(payload: &mut S, limit_bytes: u64) -> Result<Bytes, Problem>
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
-    read_within(payload, limit_bytes, JSON_TIME).await
+    read_at(payload, limit_bytes, Pace::BODY).await
 }
 
-/// As [`read_bounded`], with the time chosen.
+/// As [`read_bounded`], with the pace chosen.
 ///
 /// # Errors
 /// As [`read_bounded`].
-pub async fn read_within<S>(
-    payload: &mut S,
-    limit_bytes: u64,
-    time: Duration,
-) -> Result<Bytes, Problem>
+pub async fn read_at<S>(payload: &mut S, limit_bytes: u64, pace: Pace) -> Result<Bytes, Problem>
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
-    let whole = async {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|e| payload_problem(e, limit_bytes))?;
-            if (body.len() as u64).saturating_add(chunk.len() as u64) > limit_bytes {
-                return Err(Problem::payload_too_large(limit_bytes));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.freeze())
-    };
-    timeout(time, whole)
-        .await
-        .unwrap_or_else(|_| Err(Problem::request_timeout()))
+    let mut paced = PacedBody::new(payload, limit_bytes, pace);
+    let mut body = BytesMut::new();
+    while let Some(chunk) = paced.chunk().await? {
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 /// What became of a refused body.
@@ -226,15 +212,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// An honest slow uplink passes (4 KiB/s), a held connection does not.
-    pub const UPLOAD: Self = Self {
-        window: Duration::from_secs(15),
-        least_bytes: 60 * 1024,
+    /// Of every request's body. An EDGE uplink of 3 KiB/s passes, also when it pauses for 20 of the 25 seconds; a
+    /// connection that is held by a byte a second is closed within half a minute.
+    pub const BODY: Self = Self {
+        window: Duration::from_secs(25),
+        least_bytes: 8 * 1024,
     };
 }
 
 /// A body that is bounded in size and held to a least throughput. As a stream it speaks the framework's
-/// error, so that the multipart reader takes it; [`payload_problem`] turns that into the answer.
+/// error, so that whoever reads bodies takes it; [`payload_problem`] turns that into the answer.
 pub struct PacedBody<S> {
     inner: S,
     limit_bytes: u64,
@@ -388,14 +375,48 @@ mod tests {
 
     #[actix_web::test]
     async fn a_slow_body_is_408() {
-        let problem = read_within(&mut trickle(1, MOMENT / 10), 1_000_000, MOMENT)
+        let pace = Pace {
+            window: MOMENT,
+            least_bytes: 1000,
+        };
+        let problem = read_at(&mut trickle(1, MOMENT / 10), 1_000_000, pace)
             .await
             .unwrap_err();
         assert_eq!(problem.code, Code::RequestTimeout);
-        let problem = read_within(&mut stream::pending(), 10, MOMENT)
-            .await
-            .unwrap_err();
+        let problem = read_at(&mut stream::pending(), 10, pace).await.unwrap_err();
         assert_eq!(problem.code, Code::RequestTimeout);
+    }
+
+    /// Sends so many bytes a second, and pauses for some of every minute.
+    fn uplink(
+        bytes_a_second: usize,
+        pause: Duration,
+    ) -> impl Stream<Item = Result<Bytes, PayloadError>> + Unpin {
+        Box::pin(stream::unfold(0_u32, move |second| async move {
+            sleep(Duration::from_secs(1)).await;
+            if second % 60 == 59 {
+                sleep(pause).await;
+            }
+            let piece = Bytes::from(vec![b'x'; bytes_a_second]);
+            (second < 600).then(|| (Ok(piece), second + 1))
+        }))
+    }
+
+    #[actix_web::test]
+    async fn an_edge_phone_gets_through_and_a_byte_a_second_does_not() {
+        tokio::time::pause();
+        for pause in [0, 10, 20] {
+            let mut phone = uplink(3 * 1024, Duration::from_secs(pause));
+            let read = read_bounded(&mut phone, 1 << 30).await;
+            assert_eq!(read.unwrap().len(), 600 * 3 * 1024, "{pause}");
+        }
+        for bytes_a_second in [0, 1, 100] {
+            let start = Instant::now();
+            let mut held = uplink(bytes_a_second, Duration::ZERO);
+            let problem = read_bounded(&mut held, 1 << 30).await.unwrap_err();
+            assert_eq!(problem.code, Code::RequestTimeout);
+            assert!(start.elapsed() <= Duration::from_secs(30));
+        }
     }
 
     #[actix_web::test]
@@ -492,7 +513,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_paced_body_beyond_its_limit_is_413() {
-        let mut body = PacedBody::new(chunks(&[6, 6]), 10, Pace::UPLOAD);
+        let mut body = PacedBody::new(chunks(&[6, 6]), 10, Pace::BODY);
         body.chunk().await.unwrap();
         assert_eq!(body.chunk().await.unwrap_err().code, Code::PayloadTooLarge);
     }

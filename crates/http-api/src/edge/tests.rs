@@ -48,7 +48,7 @@ async fn locked() -> Result<HttpResponse, Problem> {
 }
 
 async fn upload(body: Body) -> Result<String, Problem> {
-    let mut stream = body.stream(1 << 20, Pace::UPLOAD)?;
+    let mut stream = body.stream(1 << 20, Pace::BODY)?;
     while stream.chunk().await?.is_some() {}
     Ok(stream.read_bytes().to_string())
 }

@@ -1,18 +1,17 @@
 //! Photos, their bytes, and branding.
 
-use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::body::SizedStream;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE,
 };
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use rawdrive_gallery::{
     BodyError, Branding, Color, Companion, FileName, GalleryRead, Incoming, Length, MediaType,
-    Photo, Title, Website, receive,
+    Orientation, Photo, Title, Website, receive,
 };
 use rawdrive_store::{Claim, Release, WriteTx};
 use rawdrive_tenancy_core::id::{PhotoId, TypedId};
@@ -26,10 +25,12 @@ use crate::app::{App, time};
 use crate::auth::{Admin, Member, Reading, Scoped};
 use crate::edge::etag::etag_header;
 use crate::edge::{
-    Body, EntityTag, ListView, NoFilters, Pace, PacedBody, PageParams, PageQuery, Problem,
+    Body, Code, EntityTag, ListView, NoFilters, Pace, PacedBody, PageParams, PageQuery, Problem,
     Validator, Wanted, body_digest, content_etag, not_modified, parse_json, parse_query, path_id,
     wanted,
 };
+use crate::file_name::{FormDisposition, Shown, content_disposition};
+use crate::form::{Form, FormError};
 use crate::mutation::{
     Answer, Begin, KeyOutcome, claim, mutate, no_body, replay, reused, settle_refusal,
 };
@@ -46,12 +47,20 @@ pub(crate) struct PhotoView {
     size_bytes: u64,
     /// Hex.
     sha256: String,
-    /// Pixels; `null` where the format's header does not tell.
+    /// Pixels across as the photo is displayed, its orientation applied; `null` where the format's header does not
+    /// tell.
     #[schema(required = true)]
     width: Option<u32>,
+    /// Pixels down as the photo is displayed.
     #[schema(required = true)]
     height: Option<u32>,
-    /// EXIF's time of capture.
+    /// Exif's orientation, 1 to 8: how the stored pixels are turned for display. 1 where the file says nothing;
+    /// `null` for formats that are not looked into and for photos from before it was kept, whose `width` and
+    /// `height` are those of the pixels as they are stored.
+    #[schema(required = true, minimum = 1, maximum = 8)]
+    orientation: Option<u8>,
+    /// When the photo was taken, by Exif: `DateTimeOriginal`, else `DateTimeDigitized`, with its fraction to the
+    /// microsecond and moved to UTC by its offset. A time without an offset is taken as UTC.
     #[schema(required = true)]
     taken_at: Option<String>,
     created_at: String,
@@ -68,6 +77,7 @@ impl From<&Photo> for PhotoView {
             sha256: hex(&photo.sha256),
             width: photo.width,
             height: photo.height,
+            orientation: photo.orientation.map(Orientation::get),
             taken_at: photo.taken_at.map(time),
             created_at: time(photo.created_at),
         }
@@ -116,8 +126,8 @@ impl Companion<WriteTx, Photo> for KeepAnswer {
 /// The bytes of a file, whichever way they come.
 enum Source {
     Raw(PacedBody<actix_web::dev::Payload>),
-    /// The form, and its part `file` until that has ended: the form goes on only when the part is dropped.
-    Form(Box<(Multipart, Option<Field>)>),
+    /// The form, within its part `file`.
+    Form(Box<Form<PacedBody<actix_web::dev::Payload>>>),
 }
 
 impl Source {
@@ -125,23 +135,18 @@ impl Source {
     async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
         match self {
             Self::Raw(body) => body.next().await.map(|chunk| chunk.map_err(|e| broken(&e))),
-            Self::Form(form) => {
-                let (form, part) = form.as_mut();
-                if let Some(field) = part {
-                    if let Some(chunk) = field.next().await {
-                        return Some(chunk.map_err(form_broken));
-                    }
-                    *part = None;
-                }
-                match form.next().await {
-                    None => None,
-                    Some(Ok(_)) => Some(Err(BodyError::Refused {
+            Self::Form(form) => match form.data().await {
+                Ok(Some(bytes)) => Some(Ok(bytes)),
+                Ok(None) => match form.part().await {
+                    Ok(None) => None,
+                    Ok(Some(_)) => Some(Err(BodyError::Refused {
                         field: "file".to_owned(),
                         message: "must be the form's only part",
                     })),
-                    Some(Err(error)) => Some(Err(form_broken(error))),
-                }
-            }
+                    Err(error) => Some(Err(form_broken(&error))),
+                },
+                Err(error) => Some(Err(form_broken(&error))),
+            },
         }
     }
 }
@@ -157,26 +162,58 @@ fn broken(error: &PayloadError) -> BodyError {
     }
 }
 
-fn form_broken(error: MultipartError) -> BodyError {
+fn form_broken(error: &FormError) -> BodyError {
     match error {
-        MultipartError::Payload(error) => broken(&error),
-        MultipartError::Incomplete => BodyError::Broken,
-        _ => BodyError::Malformed("The form's framing is malformed.".to_owned()),
+        FormError::Body(error) => broken(error),
+        FormError::Broken => BodyError::Broken,
+        FormError::Malformed(detail) => BodyError::Malformed((*detail).to_owned()),
     }
+}
+
+/// The types of photos, as a refusal lists them.
+fn known_media() -> String {
+    MediaType::ALL.map(MediaType::as_str).join(", ")
 }
 
 fn media_of(content_type: Option<&str>) -> Result<MediaType, Problem> {
     content_type.and_then(MediaType::parse).ok_or_else(|| {
-        let known = MediaType::ALL.map(|media| media.as_str()).join(", ");
+        let known = known_media();
         Problem::unsupported_media_type(&format!("multipart/form-data or one of {known}"))
     })
+}
+
+/// The type of a form's file, by what its part declares. Browsers and curl know few photo formats and send the others
+/// as octets or without a type; the name tells, and the content is checked against it all the same.
+fn media_of_part(declared: Option<&str>, named: Option<&FileName>) -> Result<MediaType, Problem> {
+    let essence = declared.map(|declared| {
+        let essence = declared.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    });
+    let said = match essence.as_deref() {
+        None | Some("" | "application/octet-stream" | "binary/octet-stream") => {
+            if let Some(media) = named.and_then(|name| MediaType::of_name(name.as_str())) {
+                return Ok(media);
+            }
+            "says no type, and its name ends in none".to_owned()
+        }
+        Some(essence) => match MediaType::parse(essence) {
+            Some(media) => return Ok(media),
+            // Text of the client's: as much of it as a type can have.
+            None => format!("is {:.80}", essence.escape_default().to_string()),
+        },
+    };
+    let known = known_media();
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        format!("The form's part `file` {said}. It must be one of {known}."),
+    ))
 }
 
 /// Uploads a photo: as the raw body with its own `Content-Type`, or as the part `file` of a form.
 #[utoipa::path(
     tag = "photos", security(("bearer" = [])), params(("id" = String, Path, description = "The gallery"), UploadParams),
-    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "image/jpeg, image/png, image/webp, image/heic or a RAW type; or multipart/form-data with one part `file`"),
-    responses((status = 201, body = PhotoView), (status = 402, description = "quota_exceeded"), (status = 404), (status = 413), (status = 415), (status = 422))
+    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "image/jpeg, image/png, image/webp, image/heic, image/tiff or a RAW type, by the names that older clients use too (image/jpg, image/x-png, image/dng …): the canonical one is stored. Or multipart/form-data with one part `file`, whose type may be left to its name"),
+    responses((status = 201, body = PhotoView), (status = 402, description = "quota_exceeded"), (status = 404), (status = 413), (status = 415, description = "The type is none that is taken, or the content is not of it"), (status = 422, description = "A field is not acceptable, or the content breaks off"))
 )]
 #[post("/v1/galleries/{id}/photos")]
 pub(crate) async fn upload(
@@ -202,7 +239,7 @@ pub(crate) async fn upload(
         Some(media_of(content_type.as_deref())?)
     };
     let paced = body
-        .stream(limit.saturating_add(envelope), Pace::UPLOAD)
+        .stream(limit.saturating_add(envelope), Pace::BODY)
         .map_err(|problem| {
             if is_form {
                 Problem::payload_too_large(limit)
@@ -212,11 +249,7 @@ pub(crate) async fn upload(
         })?;
     let params: UploadParams = parse_query(request.query_string())?;
     let mut v = Validator::new();
-    let named = v.check_some(
-        "filename",
-        params.filename.as_deref(),
-        str::parse::<FileName>,
-    );
+    let named = v.check_some("filename", params.filename.as_deref(), FileName::of_upload);
     v.require("file", announced != Some(0), "must not be empty");
     v.finish()?;
     let digest = body_digest(content_type.as_deref().unwrap_or_default().as_bytes());
@@ -226,7 +259,8 @@ pub(crate) async fn upload(
             let Some(expected) = stored.body_digest.clone() else {
                 return Ok(replay(stored));
             };
-            let seen = digest_of(paced, is_form, request.headers()).await?;
+            let form = content_type.as_deref().filter(|_| is_form);
+            let seen = digest_of(paced, form).await?;
             return if seen == expected {
                 Ok(replay(stored))
             } else {
@@ -243,10 +277,10 @@ pub(crate) async fn upload(
                 announced.map_or(Length::AtMost(None), Length::Exactly),
             ),
             None => {
-                let mut form = Multipart::new(request.headers(), paced);
-                let (field, media, in_form) = file_part(&mut form).await?;
+                let mut form = form_of(content_type.as_deref(), paced)?;
+                let (media, in_form) = file_part(&mut form).await?;
                 (
-                    Source::Form(Box::new((form, Some(field)))),
+                    Source::Form(Box::new(form)),
                     media,
                     named.or(in_form),
                     Length::AtMost(announced),
@@ -284,42 +318,35 @@ fn default_name(media: MediaType) -> Result<FileName, Problem> {
         .map_err(Problem::internal)
 }
 
-/// The form's part `file`, which must come first and alone.
-async fn file_part(form: &mut Multipart) -> Result<(Field, MediaType, Option<FileName>), Problem> {
-    let refused = |message| Problem::invalid_field("file", message);
-    let field = match form.next().await {
-        None => return Err(refused("is required")),
-        Some(Ok(field)) => field,
-        Some(Err(error)) => return Err(form_problem(error)),
-    };
-    if field.name() != Some("file") {
-        return Err(refused("must be the form's first and only part"));
-    }
-    let named = field
-        .content_disposition()
-        .and_then(|d| d.get_filename())
-        .map(|name| {
-            name.parse::<FileName>()
-                .map_err(|e| Problem::invalid_field("filename", e.to_string()))
-        })
-        .transpose()?;
-    let declared = field.content_type().map(|t| t.essence_str());
-    // Browsers and curl know few photo formats and send the others as octets; the name tells, and the
-    // content is checked against it all the same.
-    let guessed = match declared {
-        None | Some("application/octet-stream") => named
-            .as_ref()
-            .and_then(|name| MediaType::of_name(name.as_str())),
-        Some(_) => None,
-    };
-    let media = match guessed {
-        Some(media) => media,
-        None => media_of(declared)?,
-    };
-    Ok((field, media, named))
+fn form_of<S>(content_type: Option<&str>, body: S) -> Result<Form<S>, Problem>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+{
+    let form = Form::new(content_type.unwrap_or_default(), body);
+    form.map_err(|error| form_problem(&error))
 }
 
-fn form_problem(error: MultipartError) -> Problem {
+/// Goes to the form's part `file`, which must come first and alone.
+async fn file_part<S>(form: &mut Form<S>) -> Result<(MediaType, Option<FileName>), Problem>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+{
+    let refused = |message| Problem::invalid_field("file", message);
+    let head = form.part().await.map_err(|error| form_problem(&error))?;
+    let head = head.ok_or_else(|| refused("is required"))?;
+    let said = head.disposition.as_deref().map(FormDisposition::read);
+    let said = said.unwrap_or_default();
+    if said.name.as_deref() != Some("file") {
+        return Err(refused("must be the form's first and only part"));
+    }
+    let named = said
+        .file_name()
+        .map_err(|e| Problem::invalid_field("filename", e.to_string()))?;
+    let media = media_of_part(head.content_type.as_deref(), named.as_ref())?;
+    Ok((media, named))
+}
+
+fn form_problem(error: &FormError) -> Problem {
     match form_broken(error) {
         BodyError::TooSlow => Problem::request_timeout(),
         BodyError::Broken => {
@@ -394,15 +421,15 @@ async fn pipe(
 /// SHA-256 of a repeated upload's file, to compare with the one that was stored.
 async fn digest_of(
     body: PacedBody<actix_web::dev::Payload>,
-    is_form: bool,
-    headers: &HeaderMap,
+    form: Option<&str>,
 ) -> Result<Vec<u8>, Problem> {
-    let mut source = if is_form {
-        let mut form = Multipart::new(headers, body);
-        let (field, ..) = file_part(&mut form).await?;
-        Source::Form(Box::new((form, Some(field))))
-    } else {
-        Source::Raw(body)
+    let mut source = match form {
+        Some(content_type) => {
+            let mut form = form_of(Some(content_type), body)?;
+            file_part(&mut form).await?;
+            Source::Form(Box::new(form))
+        }
+        None => Source::Raw(body),
     };
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     while let Some(chunk) = source.chunk().await {
@@ -493,7 +520,8 @@ pub(crate) async fn delete_photo(
     .await
 }
 
-/// The photo's bytes, whole or a range of them.
+/// The photo's bytes, whole or a range of them, as they were uploaded. `Content-Disposition` says the name twice:
+/// `filename` in ASCII, and `filename*` (RFC 6266).
 #[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
 #[get("/v1/photos/{id}/content")]
 pub(crate) async fn download(
@@ -508,16 +536,7 @@ pub(crate) async fn download(
         .photo(path_id(&id)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    content(&app, &scoped.scope, &request, &photo, Disposition::Inline).await
-}
-
-/// What a browser does with a photo's bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Disposition {
-    /// It shows them.
-    Inline,
-    /// It saves them.
-    Attachment,
+    content(&app, &scoped.scope, &request, &photo, Shown::Inline).await
 }
 
 /// The bytes of a photo that the caller found to be visible.
@@ -526,7 +545,7 @@ pub(crate) async fn content(
     scope: &WorkspaceScope,
     request: &HttpRequest,
     photo: &Photo,
-    shown: Disposition,
+    shown: Shown,
 ) -> Result<HttpResponse, Problem> {
     let tag = tag(photo);
     if not_modified(request.headers(), &tag) {
@@ -548,6 +567,10 @@ pub(crate) async fn content(
             rawdrive_gallery::BlobError::Missing => Problem::not_found(),
             error => Problem::dependency_unavailable(error),
         })?;
+    // The last digits of an id are random: enough to keep apart the files of one download.
+    let id = photo.id.to_string();
+    let unique = id.get(id.len() - 8..).unwrap_or_default();
+    let disposition = content_disposition(shown, &photo.filename, unique);
     let mut response = HttpResponse::Ok();
     if let Some(value) = part.content_range(photo.size_bytes) {
         response
@@ -559,27 +582,8 @@ pub(crate) async fn content(
         .insert_header((CONTENT_TYPE, photo.content_type.clone()))
         .insert_header((ACCEPT_RANGES, "bytes"))
         .insert_header((CACHE_CONTROL, "private, no-cache"))
-        .insert_header((CONTENT_DISPOSITION, disposition(shown, &photo.filename)))
+        .insert_header((CONTENT_DISPOSITION, disposition))
         .body(SizedStream::new(part.length(photo.size_bytes), bytes)))
-}
-
-/// The file's name by RFC 8187, so that no character of it can end the header.
-fn disposition(shown: Disposition, name: &FileName) -> String {
-    use std::fmt::Write as _;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    let shown = match shown {
-        Disposition::Inline => "inline",
-        Disposition::Attachment => "attachment",
-    };
-    let start = format!("{shown}; filename*=UTF-8''");
-    name.as_str().bytes().fold(start, |mut text, b| {
-        let _ = if plain(b) {
-            write!(text, "{}", char::from(b))
-        } else {
-            write!(text, "%{b:02X}")
-        };
-        text
-    })
 }
 
 #[derive(Deserialize, ToSchema)]

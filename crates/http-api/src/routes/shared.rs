@@ -5,9 +5,10 @@ use rawdrive_gallery::{Branding, Download, GalleryOverview, GalleryRead, SharedR
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::photos::{Disposition, PhotoView, content};
+use super::photos::{PhotoView, content};
 use crate::app::{App, time};
 use crate::edge::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
+use crate::file_name::Shown;
 use crate::shared::Shared;
 
 #[derive(Serialize, ToSchema)]
@@ -144,8 +145,8 @@ pub(crate) async fn download_shared(
         .ok_or_else(Problem::not_found)?;
     let shown = match download {
         Download::None => return Err(Problem::not_found()),
-        Download::Web => Disposition::Inline,
-        Download::Original => Disposition::Attachment,
+        Download::Web => Shown::Inline,
+        Download::Original => Shown::Attachment,
     };
     content(&app, &shared.scope, &request, &photo, shown).await
 }
@@ -164,5 +165,5 @@ pub(crate) async fn shared_logo(
         .photo(logo.ok_or_else(Problem::not_found)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    content(&app, &shared.scope, &request, &photo, Disposition::Inline).await
+    content(&app, &shared.scope, &request, &photo, Shown::Inline).await
 }
