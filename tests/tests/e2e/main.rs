@@ -12,6 +12,7 @@ mod crash;
 mod credentials;
 mod development;
 mod doctor;
+mod files;
 mod galleries;
 mod hostile;
 mod identity;
