@@ -12,7 +12,7 @@ use rawdrive_tenancy_core::page::{Page, PageRequest};
 use rawdrive_tenancy_core::{Ambient, LinkGrant, StoreError, WorkspaceScope};
 use serde_json::{Value, json};
 
-use crate::{Download, GalleryOverview, Photo};
+use crate::{Download, Gallery, GalleryOverview, Photo};
 
 /// Somebody whom galleries are delivered to, without an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,6 +336,30 @@ pub async fn set_clients(
     })
     .await?;
     Ok(true)
+}
+
+/// Says what the clients of a gallery may download, audited as `gallery.download_changed`; the same changes nothing.
+/// The caller writes the gallery.
+///
+/// # Errors
+/// The database's failure.
+pub async fn set_download(
+    tx: &mut (impl AuditTx + Send),
+    gallery: &mut Gallery,
+    download: Download,
+) -> Result<(), StoreError> {
+    if gallery.download == download {
+        return Ok(());
+    }
+    tx.record(Change {
+        action: "gallery.download_changed",
+        subject: gallery.id.to_string(),
+        before: json!({ "download": gallery.download.as_str() }),
+        after: json!({ "download": download.as_str() }),
+    })
+    .await?;
+    gallery.download = download;
+    Ok(())
 }
 
 /// A client's access as the audit keeps it: to which address, since when.

@@ -27,7 +27,8 @@ mod verbs;
 pub use blobs::{BlobError, BlobMark, BlobWriter, Blobs, Layout, NoMark, StoredBlob};
 pub use clients::{
     Client, ClientError, ClientLinks, ClientsRead, ClientsTx, NewLink, OpenLink, SharedRead,
-    add_client, delete_client, invite_client, revoke_link, set_clients, update_client,
+    add_client, delete_client, invite_client, revoke_link, set_clients, set_download,
+    update_client,
 };
 pub use companion::Companion;
 pub use inspect::{Finding, ImageFacts, InspectError, Inspector, MediaType, SecondLook};

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId};
+use rawdrive_tenancy_core::text::{Hidden, check_visible, normal};
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with a text; finishes the sentence "the field …".
@@ -15,6 +16,9 @@ pub struct TextError(&'static str);
 
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        text!($(#[$doc])* $name, str::to_owned, $check);
+    };
+    ($(#[$doc:meta])* $name:ident, $form:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         pub struct $name(String);
@@ -23,14 +27,20 @@ macro_rules! text {
             type Err = TextError;
             fn from_str(text: &str) -> Result<Self, TextError> {
                 let check: fn(&str) -> Result<(), &'static str> = $check;
-                let text = text.trim();
-                check(text).map(|()| Self(text.to_owned())).map_err(TextError)
+                let form: fn(&str) -> String = $form;
+                let text = form(text.trim());
+                check(&text).map(|()| Self(text)).map_err(TextError)
             }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
         }
         impl $name {
+            /// Takes the text of a column as it stands: what is written today may be narrower than what was taken
+            /// when the row was written.
+            #[must_use]
+            pub const fn from_stored(text: String) -> Self { Self(text) }
+
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str { &self.0 }
@@ -39,13 +49,18 @@ macro_rules! text {
 }
 
 text!(
-    /// The name of a library, a gallery or a brand: 1 to 200 characters, trimmed.
+    /// The name of a library, a gallery or a brand: 1 to 200 characters, all of them to be seen, trimmed.
     Title,
+    normal,
     |text| {
         if text.is_empty() || text.chars().count() > 200 || text.chars().any(char::is_control) {
             return Err("must be 1 to 200 characters without control characters");
         }
-        Ok(())
+        check_visible(text).map_err(|hidden| match hidden {
+            Hidden::Control => "must hold no control characters",
+            Hidden::Direction => "must hold no characters that turn the direction of text",
+            Hidden::Invisible => "must hold no characters that cannot be seen",
+        })
     }
 );
 
@@ -140,11 +155,16 @@ text!(
 );
 
 text!(
-    /// An http or https address.
+    /// An http or https address that anybody may see: it holds no name and no password.
     Website,
     |text| {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
+        // RFC 3986 section 3.2: the authority ends at the path, the query or the fragment.
+        let authority = rest.unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') {
+            return Err("must hold no user name and no password");
+        }
         match rest {
             Some(rest) if !rest.is_empty() && !rest.starts_with('/') && text.len() <= 2000 && text.chars().all(plain) => Ok(()),
             _ => Err("must be an address such as https://example.com of at most 2000 characters"),
@@ -367,13 +387,26 @@ mod tests {
 
     #[test]
     fn websites_and_colours() {
-        assert!("https://example.com/a?b=c".parse::<Website>().is_ok());
+        for good in [
+            "https://example.com/a?b=c",
+            "https://example.com/@studio",
+            "https://example.com?mail=a@b.example",
+            "http://example.com#@",
+            "https://example.com:8443/",
+        ] {
+            assert!(good.parse::<Website>().is_ok(), "{good}");
+        }
         for bad in [
             "javascript:alert(1)",
             "https://",
             "https:///x",
             "https://a b",
             "ftp://x",
+            "https://user:password@example.com/",
+            "https://user@example.com",
+            "https://@example.com",
+            "https://user:p%40ss@example.com?x=1",
+            "https://a@b@example.com#f",
         ] {
             assert!(bad.parse::<Website>().is_err(), "{bad}");
         }

@@ -23,6 +23,7 @@ pub mod id;
 pub mod job;
 pub mod page;
 pub mod scope;
+pub mod text;
 
 pub use ambient::Ambient;
 pub use error::{Causes, StoreError};

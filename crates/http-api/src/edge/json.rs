@@ -15,7 +15,8 @@ const LONGEST_MESSAGE: usize = 200;
 ///
 /// # Errors
 /// 400 `malformed_request`: empty, not JSON, cut off, or nested beyond 128 levels. 422 `validation_failed`:
-/// not an object, a NUL in any text, a field that is missing, unknown, twice or of the wrong type.
+/// not an object, a NUL in any text, a field that is missing, unknown, twice or of the wrong type, `null` where the
+/// field is no [`Nullable`](super::Nullable).
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::malformed(
@@ -272,7 +273,7 @@ impl Visitor<'_> for Key<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::Code;
+    use crate::edge::{Code, Nullable};
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
@@ -284,7 +285,10 @@ mod tests {
         grain: Option<Grain>,
         #[serde(default)]
         events: Vec<Event>,
-        extra: Option<serde_json::Value>,
+        #[serde(default)]
+        note: Nullable<String>,
+        #[serde(default)]
+        extra: Nullable<serde_json::Value>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -402,6 +406,21 @@ mod tests {
             ("wrong type", r#"{"name":5}"#, "name expected a string"),
             ("null", r#"{"name":null}"#, "name expected a string"),
             (
+                "null for an absent member",
+                r#"{"name":"a","size_bytes":null}"#,
+                "size_bytes must not be null",
+            ),
+            (
+                "nested null",
+                r#"{"name":"a","events":[{"id":"x","events":null}]}"#,
+                "events[0].events must not be null",
+            ),
+            (
+                "a wrong type in the place of null",
+                r#"{"name":"a","note":5}"#,
+                "note expected a string",
+            ),
+            (
                 "negative",
                 r#"{"name":"a","size_bytes":-1}"#,
                 "size_bytes expected a whole number that is not negative",
@@ -469,6 +488,29 @@ mod tests {
         ] {
             assert_eq!(refusal(body.as_bytes()), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn null_is_told_from_absence_where_it_is_taken() {
+        for (body, note) in [
+            (r#"{"name":"a"}"#, Nullable::Absent),
+            (r#"{"name":"a","note":null}"#, Nullable::Null),
+            (
+                r#"{"name":"a","note":"x"}"#,
+                Nullable::Value("x".to_owned()),
+            ),
+        ] {
+            let batch = parse_json::<Batch>(body.as_bytes()).unwrap();
+            assert_eq!(batch.note, note, "{body}");
+            // Any other deserializer tells the same.
+            let batch = serde_json::from_str::<Batch>(body).unwrap();
+            assert_eq!(batch.note, note, "{body}");
+        }
+        let inner = parse_json::<Batch>(br#"{"name":"a","extra":{"x":null}}"#).unwrap();
+        assert_eq!(
+            inner.extra,
+            Nullable::Value(serde_json::json!({ "x": null }))
+        );
     }
 
     #[test]

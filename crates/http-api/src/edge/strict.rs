@@ -1,12 +1,18 @@
-//! A deserializer that takes an array for no object.
+//! A deserializer that takes an array for no object, and `null` for no absence.
 //!
 //! Derived structs read a sequence as their fields in order. On the wire that would be a second, undocumented
-//! shape of every body, so it is refused wherever a struct is expected.
+//! shape of every body, so it is refused wherever a struct is expected. And an `Option` reads `null` as if the member
+//! were left out: a client that clears a member would be answered 200, and nothing would change. So `null` is refused
+//! but in the place of a [`Nullable`](super::Nullable), whose states are three.
 
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected,
     VariantAccess, Visitor,
 };
+
+use super::nullable::NULLABLE;
+
+const NULL: &str = "must not be null";
 
 /// Around a deserializer, an access or a seed: whatever comes out of it is strict as well.
 pub(super) struct Strict<T>(pub(super) T);
@@ -14,6 +20,7 @@ pub(super) struct Strict<T>(pub(super) T);
 struct StrictVisitor<V> {
     visitor: V,
     object: bool,
+    option: bool,
 }
 
 impl<V> StrictVisitor<V> {
@@ -21,12 +28,19 @@ impl<V> StrictVisitor<V> {
         Self {
             visitor,
             object: false,
+            option: false,
         }
     }
     fn object(visitor: V) -> Self {
         Self {
-            visitor,
             object: true,
+            ..Self::any(visitor)
+        }
+    }
+    fn option(visitor: V) -> Self {
+        Self {
+            option: true,
+            ..Self::any(visitor)
         }
     }
 }
@@ -52,13 +66,30 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
             .deserialize_struct(name, fields, StrictVisitor::object(visitor))
     }
 
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_option(StrictVisitor::option(visitor))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let visitor = StrictVisitor::any(visitor);
+        if name == NULLABLE {
+            self.0.deserialize_option(visitor)
+        } else {
+            self.0.deserialize_newtype_struct(name, visitor)
+        }
+    }
+
     forward! {
         deserialize_any() deserialize_bool() deserialize_char() deserialize_str() deserialize_string()
         deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
         deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
-        deserialize_f32() deserialize_f64() deserialize_bytes() deserialize_byte_buf() deserialize_option()
+        deserialize_f32() deserialize_f64() deserialize_bytes() deserialize_byte_buf()
         deserialize_unit() deserialize_unit_struct(name: &'static str)
-        deserialize_newtype_struct(name: &'static str) deserialize_seq() deserialize_tuple(len: usize)
+        deserialize_seq() deserialize_tuple(len: usize)
         deserialize_tuple_struct(name: &'static str, len: usize) deserialize_map()
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
         deserialize_identifier() deserialize_ignored_any()
@@ -93,9 +124,15 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for StrictVisitor<V> {
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        if self.option {
+            return Err(E::custom(NULL));
+        }
         self.visitor.visit_none()
     }
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        if self.option {
+            return Err(E::custom(NULL));
+        }
         self.visitor.visit_unit()
     }
     fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<V::Value, D::Error> {

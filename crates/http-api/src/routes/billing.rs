@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
 use crate::edge::{
-    Body, ListView, NoFilters, PageParams, PageQuery, Problem, Validator, parse_json,
+    Body, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, parse_json,
 };
 use crate::mutation::{Answer, mutate_outside};
 
@@ -190,7 +190,9 @@ pub(crate) struct NewSubscription {
     /// `month` or `year`.
     interval: String,
     /// Stripe's id of a card or another means of paying. A plan that begins with a trial can do without.
-    payment_method_id: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    payment_method_id: Nullable<String>,
 }
 
 /// Subscribes, and charges the payment method. One whose trial has ended without a payment method is ended then, once
@@ -212,8 +214,10 @@ pub(crate) async fn create_subscription(
         let input: NewSubscription = parse_json(bytes)?;
         let mut v = Validator::new();
         let order = order(&mut v, &input.plan, &input.interval);
-        let method = input.payment_method_id.as_deref();
-        let method = v.check_some("payment_method_id", method, PaymentMethodId::from_str);
+        let method = input.payment_method_id.value();
+        let method = v.check_some("payment_method_id", method, |text| {
+            PaymentMethodId::from_str(&text)
+        });
         v.finish_with(order.map(|order| (order, method)))
     };
     mutate_outside(
@@ -353,6 +357,7 @@ pub(crate) struct PlanChange {
     /// `month` or `year`.
     interval: String,
     /// Of a preview: the change is made only while what that showed is still so.
+    #[schema(nullable = false)]
     commit_token: Option<String>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_gallery::{
     ClientsTx, Download, Gallery, GalleryFilter, GalleryRead, GalleryTx, ListedGallery, Title,
-    delete_gallery_permanently, set_clients,
+    delete_gallery_permanently, set_clients, set_download,
 };
 use rawdrive_plans::{Limit, Metric, PlansTx};
 use rawdrive_store::{Reader, Release, WriteTx};
@@ -19,8 +19,8 @@ use crate::app::{App, time};
 use crate::auth::{Member, Reading, Scoped};
 use crate::edge::etag::etag_header;
 use crate::edge::{
-    Body, EntityTag, IfMatch, ListView, PageParams, PageQuery, Problem, Validator, etag_of,
-    parse_json, parse_query, path_id,
+    Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
+    etag_of, parse_json, parse_query, path_id,
 };
 use crate::mutation::{Answer, Begin, mutate, no_body};
 
@@ -32,20 +32,29 @@ pub(crate) struct NewGallery {
     /// 1 to 200 characters.
     name: String,
     /// What its clients may download: `none` (the default), `web` or `original`.
-    download: Option<String>,
-    /// The clients who see it; nobody when left out.
-    client_ids: Option<Vec<String>>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    download: Nullable<String>,
+    /// The clients who see it; nobody when left out or `null`.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    client_ids: Nullable<Vec<String>>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateGallery {
     /// Moves it to another library.
+    #[schema(nullable = false)]
     library_id: Option<String>,
+    #[schema(nullable = false)]
     name: Option<String>,
+    #[schema(nullable = false)]
     download: Option<String>,
-    /// The clients who see it, instead of those who did.
-    client_ids: Option<Vec<String>>,
+    /// The clients who see it, instead of those who did; nobody with `null`.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    client_ids: Nullable<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -178,14 +187,12 @@ pub(crate) async fn create_gallery(
         let input: NewGallery = parse_json(bytes)?;
         let mut v = Validator::new();
         let name = v.check("name", input.name.parse::<Title>());
-        let download = v.check_some(
-            "download",
-            input.download.as_deref(),
-            str::parse::<Download>,
-        );
-        check_client_ids(&mut v, input.client_ids.as_deref());
+        let download = v.check_some("download", input.download.value(), |text| {
+            text.parse::<Download>()
+        });
+        let clients = input.client_ids.value().unwrap_or_default();
+        check_client_ids(&mut v, &clients);
         let name = v.finish_with(name)?;
-        let clients = input.client_ids.unwrap_or_default();
         Ok((
             input.library_id,
             name,
@@ -263,9 +270,10 @@ pub(crate) async fn update_gallery(
             input.download.as_deref(),
             str::parse::<Download>,
         );
-        check_client_ids(&mut v, input.client_ids.as_deref());
+        let clients = input.client_ids.change().map(Option::unwrap_or_default);
+        check_client_ids(&mut v, clients.as_deref().unwrap_or_default());
         v.finish()?;
-        Ok((input.library_id, name, download, input.client_ids))
+        Ok((input.library_id, name, download, clients))
     };
     mutate(
         &app,
@@ -285,7 +293,9 @@ pub(crate) async fn update_gallery(
                     .ok_or_else(Problem::not_found)?;
             }
             gallery.name = name.unwrap_or(gallery.name);
-            gallery.download = download.unwrap_or(gallery.download);
+            if let Some(download) = download {
+                set_download(tx, &mut gallery, download).await?;
+            }
             let reshared = match clients {
                 Some(clients) => set_clients(tx, gallery.id, &client_ids(&clients)?).await?,
                 None => false,
@@ -303,8 +313,8 @@ pub(crate) async fn update_gallery(
 /// More people than any delivery has; a page of galleries names all of theirs.
 const MOST_CLIENTS: usize = 500;
 
-fn check_client_ids(v: &mut Validator, ids: Option<&[String]>) {
-    let few = ids.is_none_or(|ids| ids.len() <= MOST_CLIENTS);
+fn check_client_ids(v: &mut Validator, ids: &[String]) {
+    let few = ids.len() <= MOST_CLIENTS;
     v.require("client_ids", few, "must be at most 500 clients");
 }
 

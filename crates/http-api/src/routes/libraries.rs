@@ -27,6 +27,7 @@ pub(crate) struct NewLibrary {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateLibrary {
+    #[schema(nullable = false)]
     name: Option<String>,
 }
 

@@ -25,9 +25,9 @@ use crate::app::{App, time};
 use crate::auth::{Admin, Member, Reading, Scoped};
 use crate::edge::etag::etag_header;
 use crate::edge::{
-    Body, Code, EntityTag, ListView, NoFilters, Pace, PacedBody, PageParams, PageQuery, Problem,
-    Validator, Wanted, body_digest, content_etag, not_modified, parse_json, parse_query, path_id,
-    wanted,
+    Body, Code, EntityTag, ListView, NoFilters, Nullable, Pace, PacedBody, PageParams, PageQuery,
+    Problem, Validator, Wanted, body_digest, content_etag, not_modified, parse_json, parse_query,
+    path_id, wanted,
 };
 use crate::file_name::{FormDisposition, Shown, content_disposition};
 use crate::form::{Form, FormError};
@@ -593,8 +593,12 @@ pub(crate) struct SaveBranding {
     /// `#rrggbb`.
     primary_color: String,
     /// A photo of this workspace.
-    logo_photo_id: Option<String>,
-    website: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    logo_photo_id: Nullable<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    website: Nullable<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -647,10 +651,13 @@ pub(crate) async fn save_branding(
         let mut v = Validator::new();
         let name = v.check("display_name", input.display_name.parse::<Title>());
         let color = v.check("primary_color", input.primary_color.parse::<Color>());
-        let website = v.check_some("website", input.website.as_deref(), str::parse::<Website>);
+        let website = v.check_some("website", input.website.value(), |text| {
+            text.parse::<Website>()
+        });
         // A malformed id answers as an unknown photo.
         let logo_photo = input
             .logo_photo_id
+            .value()
             .map(|id| id.parse().unwrap_or(PhotoId::from_uuid(uuid::Uuid::nil())));
         let (display_name, primary_color) = v.finish_with(name.zip(color))?;
         Ok(Branding {

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
-use crate::edge::{Body, Problem};
+use crate::edge::{Body, Nullable, Problem};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceView {
@@ -206,11 +206,19 @@ pub(crate) async fn show_entitlements(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Check {
-    feature: Option<String>,
-    metric: Option<String>,
-    amount: Option<u64>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    feature: Nullable<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    metric: Nullable<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    amount: Nullable<u64>,
     /// The gallery, for a metric that is counted for each.
-    subject: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    subject: Nullable<String>,
 }
 
 /// What a check answers while the workspace takes no writes, whatever its plan allows.
@@ -235,13 +243,14 @@ pub(crate) async fn check_entitlement(
     let input: Check = body.json().await?;
     let reader = app.store.read(&scoped.scope);
     let now = app.ambient().now();
-    match input {
-        Check {
-            feature: Some(feature),
-            metric: None,
-            amount: None,
-            subject: None,
-        } => {
+    let asked = (
+        input.feature.value(),
+        input.metric.value(),
+        input.amount.value(),
+        input.subject.value(),
+    );
+    match asked {
+        (Some(feature), None, None, None) => {
             let known = feature
                 .parse::<Feature>()
                 .ok()
@@ -259,12 +268,7 @@ pub(crate) async fn check_entitlement(
                 "upgrade_url": app.upgrade_url(),
             })))
         }
-        Check {
-            feature: None,
-            metric: Some(metric),
-            amount: Some(amount),
-            subject,
-        } => {
+        (None, Some(metric), Some(amount), subject) => {
             let known = metric
                 .parse::<Metric>()
                 .ok()

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::{App, time};
 use crate::auth::{Member, Program, Scoped};
 use crate::edge::{
-    Body, ListView, PageParams, PageQuery, Problem, body_digest, parse_json, parse_query,
+    Body, ListView, Nullable, PageParams, PageQuery, Problem, body_digest, parse_json, parse_query,
 };
 use crate::ingest_queue::{Batch, IngestQueue, ReceiptView};
 use crate::mutation::{KeyOutcome, claim, replay, settle_refusal};
@@ -291,9 +291,13 @@ pub(crate) struct EventInput {
     #[schema(value_type = i64)]
     quantity: serde_json::Number,
     /// RFC 3339, up to 35 days back and 5 minutes ahead; now by default.
-    occurred_at: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    occurred_at: Nullable<String>,
     /// The id of what it happened to. It is never erased: no personal data.
-    subject: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    subject: Nullable<String>,
 }
 
 /// Up to 1,000 events.
@@ -313,8 +317,8 @@ fn read_events(bytes: &[u8]) -> Result<Vec<Report>, Problem> {
         id: event.id,
         metric: event.metric,
         quantity: event.quantity.as_i64(),
-        occurred_at: event.occurred_at,
-        subject: event.subject,
+        occurred_at: event.occurred_at.value(),
+        subject: event.subject.value(),
     };
     Ok(input.events.into_iter().map(report).collect())
 }

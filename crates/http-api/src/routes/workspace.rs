@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
 use crate::edge::{
-    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
-    etag_of, parse_json,
+    Body, EntityTag, IfMatch, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
+    Validator, etag_of, parse_json,
 };
 use crate::mutation::{Answer, Begin, mutate};
 
@@ -67,18 +67,12 @@ fn tag(row: &WorkspaceRow) -> EntityTag {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateWorkspace {
+    #[schema(nullable = false)]
     name: Option<String>,
     /// Where invoices go; `null` removes it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    billing_email: Option<Option<String>>,
-}
-
-/// Tells a field that is `null` from one that is left out.
-pub(crate) fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
-    d: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(d).map(Some)
+    billing_email: Nullable<String>,
 }
 
 /// The workspace of this credential.
@@ -110,11 +104,8 @@ pub(crate) async fn update_workspace(
         let input: UpdateWorkspace = parse_json(bytes)?;
         let mut v = Validator::new();
         let name = v.check_some("name", input.name.as_deref(), WorkspaceName::parse);
-        let email = match &input.billing_email {
-            None => None,
-            Some(None) => Some(None),
-            Some(Some(text)) => Some(v.check("billing_email", EmailAddress::parse(text))),
-        };
+        let email = (input.billing_email.change())
+            .map(|email| v.check_some("billing_email", email, |text| EmailAddress::parse(&text)));
         v.finish()?;
         Ok((name, email))
     };
