@@ -143,7 +143,7 @@ async fn give_back(
     Ok(())
 }
 
-fn key(parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn key(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());

@@ -12,12 +12,13 @@
 //! assert_eq!(mail.subject, "Studio: 90 % of storage_bytes is used");
 //! ```
 //!
-//! Invariant: a mail that an event makes is made from the event's facts and the workspace's name alone, and
+//! Invariant: nothing that somebody wrote is a link in a mail, or a line of its own (`name`). A mail that an event makes is made from the event's facts and the workspace's name alone, and
 //! holds no credential. A letter that brings somebody a link holds one, is addressed to that one person, and
 //! lies sealed until it is delivered.
 
 mod mailer;
 mod money;
+mod name;
 mod smtp;
 
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
@@ -28,6 +29,8 @@ use rawdrive_tenancy_core::event::DomainEvent;
 use rawdrive_usage::THRESHOLD_CROSSED;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use self::name::Name;
 
 /// A mail without its recipients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +68,7 @@ impl Letter {
 /// The mail that an event makes, if it makes one.
 #[must_use]
 pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<Mail> {
+    let workspace = &Name::of(workspace);
     match event.kind.as_str() {
         THRESHOLD_CROSSED => threshold(event, workspace, upgrade_url),
         GRACE_REACHED | PAYMENT_ACTION_REQUIRED | DISPUTE_OPENED | CHARGE_REFUNDED => {
@@ -74,7 +78,7 @@ pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Opti
     }
 }
 
-fn threshold(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<Mail> {
+fn threshold(event: &DomainEvent, workspace: &Name, upgrade_url: &str) -> Option<Mail> {
     let metric = event.facts.get("metric")?.as_str()?;
     let threshold = event.facts.get("threshold")?.as_u64()?;
     let used = event.facts.get("used")?.as_u64()?;
@@ -85,11 +89,12 @@ fn threshold(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<
         format!(" in {}", event.subject)
     };
     Some(Mail {
-        subject: one_line(&format!("{workspace}: {threshold} % of {metric} is used")),
+        subject: format!("{}: {threshold} % of {metric} is used", workspace.subject),
         text: format!(
-            "{workspace} now uses {used} of {limit} {metric}{of}.\n\n\
+            "{} now uses {used} of {limit} {metric}{of}.\n\n\
              What is there stays and can be downloaded; above the limit nothing more is taken.\n\
-             More room: {upgrade_url}\n"
+             More room: {upgrade_url}\n",
+            workspace.text
         ),
     })
 }
@@ -97,15 +102,17 @@ fn threshold(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<
 /// The letter that brings a client their link. `studio` is what the client knows the workspace by.
 #[must_use]
 pub fn client_invitation(to: &str, client: &str, studio: &str, link: &str) -> Letter {
+    let (client, studio) = (Name::of(client), Name::of(studio));
     Letter {
         to: vec![to.to_owned()],
         mail: Mail {
-            subject: one_line(&format!("{studio}: your galleries")),
+            subject: format!("{}: your galleries", studio.subject),
             text: format!(
-                "Hello {client},\n\n\
-                 {studio} shares galleries with you. This link shows them, without an account:\n\n\
+                "Hello {},\n\n\
+                 {} shares galleries with you. This link shows them, without an account:\n\n\
                  {link}\n\n\
-                 It is meant for you alone: whoever has it sees what you see.\n"
+                 It is meant for you alone: whoever has it sees what you see.\n",
+                client.text, studio.text
             ),
         },
     }
@@ -114,14 +121,16 @@ pub fn client_invitation(to: &str, client: &str, studio: &str, link: &str) -> Le
 /// The letter that invites somebody into a workspace. `expires` is a date as people read it.
 #[must_use]
 pub fn team_invitation(to: &str, workspace: &str, role: &str, link: &str, expires: &str) -> Letter {
+    let workspace = Name::of(workspace);
     Letter {
         to: vec![to.to_owned()],
         mail: Mail {
-            subject: one_line(&format!("{workspace}: you are invited")),
+            subject: format!("{}: you are invited", workspace.subject),
             text: format!(
-                "You are invited to work in {workspace} as {role}. This link accepts:\n\n\
+                "You are invited to work in {} as {role}. This link accepts:\n\n\
                  {link}\n\n\
-                 It works once, until {expires}. If you do not expect it, nothing happens without you.\n"
+                 It works once, until {expires}. If you do not expect it, nothing happens without you.\n",
+                workspace.text
             ),
         },
     }
@@ -156,12 +165,6 @@ pub fn email_verification(to: &str, link: &str) -> Letter {
             ),
         },
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 #[cfg(test)]

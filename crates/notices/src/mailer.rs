@@ -97,7 +97,7 @@ pub(crate) fn message(
     mail: &Mail,
     ambient: &Ambient,
 ) -> Result<Message, MailError> {
-    let recipient = to.parse().map_err(|_| MailError::Address)?;
+    let recipient = deliverable(to).parse().map_err(|_| MailError::Address)?;
     let domain = from.0.email.domain();
     let id = format!("<{}@{domain}>", ambient.uuid().simple());
     Message::builder()
@@ -110,6 +110,18 @@ pub(crate) fn message(
         .header(ContentType::TEXT_PLAIN)
         .body(body(&mail.text))
         .map_err(|_| MailError::Address)
+}
+
+/// The address with its domain in letters, digits and hyphens, as every mail server takes it.
+fn deliverable(address: &str) -> String {
+    let ascii = |domain: &str| idna::domain_to_ascii(domain).ok();
+    match address
+        .rsplit_once('@')
+        .map(|(local, domain)| (local, ascii(domain)))
+    {
+        Some((local, Some(domain))) => format!("{local}@{domain}"),
+        _ => address.to_owned(),
+    }
 }
 
 fn body(text: &str) -> Body {

@@ -8,10 +8,15 @@ use rawdrive_billing::{
 use rawdrive_tenancy_core::event::DomainEvent;
 use serde_json::Value;
 
-use super::{Mail, one_line};
+use super::Mail;
+use super::name::Name;
 
 /// The mail about an event of money, if there is anything to say.
-pub(super) fn mail(event: &DomainEvent, workspace: &str, billing_url: &str) -> Option<Mail> {
+pub(super) fn mail(event: &DomainEvent, workspace: &Name, billing_url: &str) -> Option<Mail> {
+    let Name {
+        subject: called,
+        text: workspace,
+    } = workspace;
     let (subject, text) = match event.kind.as_str() {
         GRACE_REACHED => grace(&event.facts, workspace)?,
         PAYMENT_ACTION_REQUIRED => (
@@ -39,7 +44,7 @@ pub(super) fn mail(event: &DomainEvent, workspace: &str, billing_url: &str) -> O
         _ => return None,
     };
     Some(Mail {
-        subject: one_line(&format!("{workspace}: {subject}")),
+        subject: format!("{called}: {subject}"),
         text: format!("{text}\n\nCards, plan and invoices: {billing_url}\n"),
     })
 }
@@ -104,7 +109,7 @@ mod tests {
             subject: "in_1".to_owned(),
             facts,
         };
-        mail(&event, "Studio", "https://x/billing").unwrap()
+        mail(&event, &Name::of("Studio"), "https://x/billing").unwrap()
     }
 
     #[test]
@@ -184,7 +189,7 @@ mod tests {
                 subject: String::new(),
                 facts,
             };
-            assert_eq!(mail(&event, "Studio", "u"), None, "{event:?}");
+            assert_eq!(mail(&event, &Name::of("Studio"), "u"), None, "{event:?}");
         }
     }
 }
