@@ -122,19 +122,20 @@ pub(crate) async fn readable_by(
     execute(manager, &sql).await
 }
 
-/// Runs statements that touch every workspace's rows of the tables, as a data migration does. FORCE binds the
-/// owner too, so it is lifted and put back within the migration's transaction.
-#[expect(
-    dead_code,
-    reason = "the first data migration will use it; how it must be done is settled before that"
-)]
-pub(crate) async fn across_workspaces(
+/// Lets statements touch every workspace's rows of the tables, as a data migration does, until [`close_workspaces`]
+/// within the same transaction: FORCE binds the owner too.
+pub(crate) async fn open_workspaces(
     manager: &SchemaManager<'_>,
     tables: &[&str],
-    statements: &[&str],
 ) -> Result<(), DbErr> {
-    force(manager, tables, "NO FORCE").await?;
-    define(manager, statements).await?;
+    force(manager, tables, "NO FORCE").await
+}
+
+/// Puts back what [`open_workspaces`] has lifted.
+pub(crate) async fn close_workspaces(
+    manager: &SchemaManager<'_>,
+    tables: &[&str],
+) -> Result<(), DbErr> {
     force(manager, tables, "FORCE").await
 }
 

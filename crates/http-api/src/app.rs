@@ -8,7 +8,8 @@ use rawdrive_gallery::analysis::{AnalysisError, AnalyzeError, Analyzer, Unfit};
 use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
 use rawdrive_identity::ports::{Attempt, PasswordAttempts};
 use rawdrive_identity::{
-    Currency, IdentityError, PasswordHasher, Sealer, TeamError, TokenIssuer, TokenPepper,
+    Currency, EmailAddress, IdentityError, MailPolicy, PasswordHasher, Sealer, StrangerMailError,
+    TeamError, TokenIssuer, TokenPepper, admit_stranger_mail,
 };
 use rawdrive_notices::Letter;
 use rawdrive_onboarding::Step;
@@ -42,10 +43,12 @@ pub struct Settings {
     pub currency: Currency,
     /// The most bytes of one photo.
     pub max_upload_bytes: u64,
-    /// Whether attempts at passwords are limited.
+    /// Whether attempts at passwords, and mails to strangers, are limited.
     pub limit_attempts: bool,
     /// Whose word about a client's address is taken.
     pub trusted_proxies: TrustedProxies,
+    /// Whether mail leaves the machine; otherwise it is files.
+    pub mail_leaves: bool,
 }
 
 /// Everything that the routes work with.
@@ -99,15 +102,40 @@ impl App {
         format!("{}{path}?token={token}", self.settings.public_url)
     }
 
-    /// Has a letter delivered after the transaction's commit. It is sealed until then: its links may be
-    /// credentials.
+    /// Has a letter to somebody outside the workspace delivered after the transaction's commit, where the workspace
+    /// may write to strangers. It is sealed until then: its links may be credentials. Call it last in the transaction.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn post(&self, tx: &mut WriteTx, letter: &Letter) -> Result<(), StoreError> {
-        let context = tx.scope().workspace().to_string();
+    /// 403 `email_not_verified`, 429, or the database does not answer.
+    pub(crate) async fn post_to_stranger(
+        &self,
+        tx: &mut WriteTx,
+        to: &EmailAddress,
+        letter: &Letter,
+    ) -> Result<(), Problem> {
+        let policy = MailPolicy {
+            leaves: self.settings.mail_leaves,
+            limited: self.settings.limit_attempts,
+        };
+        let workspace = tx.scope().workspace();
+        let context = workspace.to_string();
         let sealed = self.mails.seal(self.ambient(), &context, &letter.text());
-        tx.enqueue(Work::SendMail { sealed }, None).await
+        tx.enqueue(Work::SendMail { sealed }, None).await?;
+        let admitted = admit_stranger_mail(tx, self.ambient(), policy, workspace, to).await;
+        admitted.map_err(|error| match error {
+            error @ StrangerMailError::Unverified => Problem::new(
+                Code::EmailNotVerified,
+                format!(
+                    "{} Follow the link that was mailed at sign-up, or ask for another one by POST /v1/email-verifications.",
+                    sentence(&error)
+                ),
+            ),
+            error @ StrangerMailError::TooMany {
+                retry_after_seconds,
+            } => Problem::new(Code::RateLimited, sentence(&error))
+                .retry_after(u64::from(retry_after_seconds)),
+            StrangerMailError::Store(error) => error.into(),
+        })
     }
 
     /// Tells of onboarding's completion, if this transaction is what completes it: see
@@ -245,6 +273,9 @@ impl App {
             error @ TeamError::LastOwner => Problem::new(Code::LastOwner, sentence(&error)),
             error @ (TeamError::AlreadyMember | TeamError::AlreadyInvited) => {
                 Problem::new(Code::Conflict, sentence(&error))
+            }
+            error @ TeamError::NobodyKeeps => {
+                Problem::invalid_field("keep_keys", error.to_string())
             }
             TeamError::Exceeded(exceeded) => self.exceeded(tx.standing().await, &exceeded),
             TeamError::Store(error) => error.into(),

@@ -1,20 +1,24 @@
-//! API keys: a program's credential in one workspace. They belong to the workspace, not to whoever made
-//! them: a member who leaves takes no integration down, and an admin revokes what should end.
+//! API keys: a program's credential in one workspace. A member answers for each, its *sponsor*: at first the one who
+//! made it, later perhaps the one who kept it when its maker was removed. A key is worth at most what its sponsor is
+//! worth at that moment, and nothing while the sponsor is no member.
 
 use std::future::Future;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::ApiKeyId;
+use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Actor, Ambient, KeyGrant, Role, StoreError};
+use rawdrive_tenancy_core::{Ambient, KeyGrant, Role, StoreError};
+use rawdrive_usage::UsageTx;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::error::IdentityError;
+use crate::invitation::{InvitationTx, Inviter, give_seats_back, record_ended};
 use crate::name::ApiKeyName;
 use crate::ports::{IdentityTx, WorkspaceStatus};
 use crate::secret_token::{ApiKeyToken, TokenPepper};
+use crate::team::TeamTx;
 
 /// How many keys a workspace holds at most, expired ones included: a list that nobody can read is a list
 /// that nobody revokes from.
@@ -27,8 +31,11 @@ pub struct ApiKeyRow {
     pub id: ApiKeyId,
     /// What its owner calls it.
     pub name: ApiKeyName,
-    /// What it may do.
+    /// What it may do at most; what it is worth, [`worth`] says.
     pub role: Role,
+    /// The member who answers for it. Nobody answers for a key that was made before keys had sponsors, by another
+    /// key that is gone.
+    pub sponsor: Option<UserId>,
     /// Who made it, as the audit log names them.
     pub created_by: String,
     /// When it was made.
@@ -39,11 +46,28 @@ pub struct ApiKeyRow {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
+/// What something with a role is worth, for which somebody answers who has a role now, or none any more.
+#[must_use]
+pub fn worth(role: Role, sponsor: Option<Role>) -> Option<Role> {
+    sponsor.map(|sponsor| sponsor.min(role))
+}
+
+/// A key, and what it is worth now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    /// The key.
+    pub key: ApiKeyRow,
+    /// Nothing while its sponsor is no member.
+    pub worth: Option<Role>,
+}
+
 /// What decides whether a presented key holds, read in one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its role.
     pub role: Role,
+    /// The role that its sponsor has now.
+    pub sponsor_role: Option<Role>,
     /// [`SecretToken::stored_hash`](crate::SecretToken::stored_hash) of its secret.
     pub secret_hash: String,
     /// When it ends by itself.
@@ -69,7 +93,7 @@ pub trait ApiKeyList: Sync {
     fn api_keys(
         &self,
         page: PageRequest,
-    ) -> impl Future<Output = Result<Page<ApiKeyRow>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<ListedKey>, StoreError>> + Send;
 }
 
 /// The keys of the handle's workspace, to change.
@@ -84,6 +108,25 @@ pub trait ApiKeysTx: Send {
         key: &ApiKeyRow,
         secret_hash: &str,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// A key.
+    fn api_key(
+        &mut self,
+        id: ApiKeyId,
+    ) -> impl Future<Output = Result<Option<ApiKeyRow>, StoreError>> + Send;
+
+    /// Deletes the keys that a member answers for, and answers what they were, oldest first.
+    fn delete_api_keys_of(
+        &mut self,
+        sponsor: UserId,
+    ) -> impl Future<Output = Result<Vec<ApiKeyRow>, StoreError>> + Send;
+
+    /// Makes another member answer for the keys of one, and answers what they were, oldest first.
+    fn hand_over_api_keys(
+        &mut self,
+        from: UserId,
+        to: UserId,
+    ) -> impl Future<Output = Result<Vec<ApiKeyRow>, StoreError>> + Send;
 
     /// Deletes a key and answers what it was.
     fn delete_api_key(
@@ -113,6 +156,9 @@ pub struct NewApiKey {
 /// Why no key was made.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
+    /// The maker's membership ended meanwhile.
+    #[error("the membership has ended")]
+    Unauthenticated,
     /// The role is above the maker's own.
     #[error("a key cannot have a role above that of whoever makes it")]
     AboveOwnRole {
@@ -127,7 +173,8 @@ pub enum ApiKeyError {
     Store(#[from] StoreError),
 }
 
-/// Makes a key, and audits `api_key.created`. The secret exists in clear only in the answer.
+/// Makes a key that its maker answers for, and audits `api_key.created`. The secret exists in clear only in the answer.
+/// People make keys; a key makes none, or whoever had it once would have it for ever.
 ///
 /// # Errors
 /// See [`ApiKeyError`].
@@ -135,13 +182,16 @@ pub async fn create_api_key(
     tx: &mut (impl IdentityTx + ApiKeysTx + AuditTx),
     ambient: &Ambient,
     pepper: &TokenPepper,
-    (maker, own_role): (Actor, Role),
+    maker: UserId,
     new: NewApiKey,
 ) -> Result<(ApiKeyRow, SecretString), ApiKeyError> {
-    if new.role > own_role {
+    // The count's lock is the team's: a maker who is being removed makes no key that nobody takes away.
+    let count = tx.count_api_keys().await?;
+    let own_role = tx.membership(maker).await?;
+    if new.role > own_role.ok_or(ApiKeyError::Unauthenticated)? {
         return Err(ApiKeyError::AboveOwnRole { role: new.role });
     }
-    if tx.count_api_keys().await? >= MAX_API_KEYS {
+    if count >= MAX_API_KEYS {
         return Err(ApiKeyError::TooMany);
     }
     let token = ApiKeyToken::generate(ambient, tx.workspace());
@@ -149,6 +199,7 @@ pub async fn create_api_key(
         id: token.id(),
         name: new.name,
         role: new.role,
+        sponsor: Some(maker),
         created_by: maker.to_string(),
         created_at: ambient.now(),
         expires_at: new.expires_at,
@@ -165,26 +216,53 @@ pub async fn create_api_key(
     Ok((key, token.text()))
 }
 
-/// Revokes a key from the next request on, and audits `api_key.revoked`. `false`: there is none, or none
-/// any more.
+/// Revokes a key from the next request on, and audits `api_key.revoked`. With it end the invitations that it made.
+/// `false`: there is none, or none any more.
 ///
 /// # Errors
 /// The store fails.
 pub async fn revoke_api_key(
-    tx: &mut (impl ApiKeysTx + AuditTx),
+    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
+    ambient: &Ambient,
     id: ApiKeyId,
 ) -> Result<bool, StoreError> {
+    tx.lock_team().await?;
+    let invitations = tx.take_invitations(Inviter::Key(id)).await?;
+    give_seats_back(tx, &invitations).await?;
     let Some(key) = tx.delete_api_key(id).await? else {
         return Ok(false);
     };
+    record_revoked(tx, &key).await?;
+    record_ended(tx, ambient, &invitations).await?;
+    Ok(true)
+}
+
+pub(crate) async fn record_revoked(
+    tx: &mut impl AuditTx,
+    key: &ApiKeyRow,
+) -> Result<(), StoreError> {
     tx.record(Change {
         action: "api_key.revoked",
-        subject: id.to_string(),
-        before: audited(&key),
+        subject: key.id.to_string(),
+        before: audited(key),
         after: Value::Null,
     })
-    .await?;
-    Ok(true)
+    .await
+}
+
+/// Audits that a member answers for a key from now on.
+pub(crate) async fn record_handed_over(
+    tx: &mut impl AuditTx,
+    key: &ApiKeyRow,
+    to: UserId,
+) -> Result<(), StoreError> {
+    tx.record(Change {
+        action: "api_key.sponsor_changed",
+        subject: key.id.to_string(),
+        before: json!({ "sponsor": key.sponsor }),
+        after: json!({ "sponsor": to }),
+    })
+    .await
 }
 
 fn audited(key: &ApiKeyRow) -> Value {
@@ -202,8 +280,9 @@ pub struct ProvenKey {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// Proves a presented key by the row that it names: there, its secret right, not expired. Which of these does not
-/// hold is not told, and a key that is not there costs what one that is there does.
+/// Proves a presented key by the row that it names: there, its secret right, not expired, its sponsor a member. Which
+/// of these does not hold is not told, and a key that is not there costs what one that is there does. The grant is for
+/// what the key is [`worth`].
 ///
 /// # Errors
 /// [`IdentityError::Unauthenticated`].
@@ -218,11 +297,12 @@ pub fn prove_api_key(
     let key = found
         .filter(|key| is_right && key.expires_at.is_none_or(|end| now < end))
         .ok_or(IdentityError::Unauthenticated)?;
+    let role = worth(key.role, key.sponsor_role).ok_or(IdentityError::Unauthenticated)?;
     #[expect(
         clippy::disallowed_methods,
         reason = "the row was read just now and the secret compared with it"
     )]
-    let grant = KeyGrant::attest(token.workspace(), token.id(), key.role);
+    let grant = KeyGrant::attest(token.workspace(), token.id(), role);
     Ok(ProvenKey {
         grant,
         workspace_status: key.workspace_status,

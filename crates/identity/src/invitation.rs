@@ -10,12 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::PlansTx;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::id::InvitationId;
+use rawdrive_tenancy_core::id::{ApiKeyId, InvitationId, UserId};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Ambient, Role, StoreError};
 use rawdrive_usage::{Charge, UsageTx, give_back_reserved, reserve, settle_reserved};
 use serde_json::{Value, json};
 
+use crate::api_key::{ApiKeysTx, worth};
 use crate::attempt::{self, Counters};
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
@@ -23,10 +24,11 @@ use crate::name::{PersonName, WorkspaceName};
 use crate::password::{ClaimedPassword, Password, PasswordHash, PasswordHasher};
 use crate::ports::{
     Authenticated, Belonging, IdentityRead, IdentityTx, PasswordAttempts, User, WorkspaceStatus,
+    account_of,
 };
 use crate::secret_token::{InvitationToken, TokenPepper};
 use crate::session::{Person, SignedIn, begin_session};
-use crate::team::{TeamError, TeamTx, acting_role, permit, seat};
+use crate::team::{TeamError, TeamTx, acting, permit, seat};
 use crate::token::TokenIssuer;
 
 /// How long an invitation holds its seat.
@@ -39,8 +41,10 @@ pub struct Invitation {
     pub id: InvitationId,
     /// Who is invited.
     pub email: EmailAddress,
-    /// To what.
+    /// To what at most: it makes somebody what its sponsor may still make them (see [`worth`]).
     pub role: Role,
+    /// The member who answers for it: who invited, or who answers for the key that did.
+    pub sponsor: Option<UserId>,
     /// Who invited, as audit names actors.
     pub invited_by: String,
     /// When.
@@ -54,10 +58,30 @@ pub struct Invitation {
 pub struct FoundInvitation {
     /// The invitation.
     pub invitation: Invitation,
+    /// The role that its sponsor has now.
+    pub sponsor_role: Option<Role>,
     /// What was stored of its secret.
     pub secret_hash: Vec<u8>,
     /// The workspace's status.
     pub workspace_status: WorkspaceStatus,
+}
+
+/// An invitation, and what it is worth now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedInvitation {
+    /// The invitation.
+    pub invitation: Invitation,
+    /// Nothing while its sponsor is no member.
+    pub worth: Option<Role>,
+}
+
+/// Whose invitations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inviter {
+    /// Those that a member answers for.
+    Sponsor(UserId),
+    /// Those that a key made.
+    Key(ApiKeyId),
 }
 
 /// The invitations of the handle's workspace.
@@ -80,6 +104,12 @@ pub trait InvitationTx: Send {
         &mut self,
         id: InvitationId,
     ) -> impl Future<Output = Result<Option<Invitation>, StoreError>> + Send;
+
+    /// Deletes somebody's invitations, expired ones included, and returns them, oldest first.
+    fn take_invitations(
+        &mut self,
+        inviter: Inviter,
+    ) -> impl Future<Output = Result<Vec<Invitation>, StoreError>> + Send;
 
     /// Deletes every invitation that has expired and returns how many.
     fn take_expired_invitations(
@@ -107,17 +137,26 @@ pub trait InvitationRead: Sync {
 /// [`TeamError::Forbidden`] above the inviting role, [`TeamError::AlreadyMember`],
 /// [`TeamError::AlreadyInvited`], [`TeamError::Exceeded`] when no seat is free.
 pub async fn invite(
-    tx: &mut (impl TeamTx + InvitationTx + IdentityTx + UsageTx + PlansTx + JobsTx + EventsTx + AuditTx),
+    tx: &mut (
+             impl TeamTx
+             + ApiKeysTx
+             + InvitationTx
+             + IdentityTx
+             + UsageTx
+             + PlansTx
+             + JobsTx
+             + EventsTx
+             + AuditTx
+         ),
     ambient: &Ambient,
     pepper: &TokenPepper,
-    acting: Role,
     id: InvitationId,
     email: EmailAddress,
     role: Role,
 ) -> Result<(Invitation, InvitationToken), TeamError> {
     tx.lock_team().await?;
-    let acting = acting_role(tx, acting).await?;
-    permit(acting, None, Some(role))?;
+    let acting = acting(tx).await?;
+    permit(acting.role, None, Some(role))?;
     if tx.is_member(&email).await? {
         return Err(TeamError::AlreadyMember);
     }
@@ -127,6 +166,7 @@ pub async fn invite(
         id,
         email,
         role,
+        sponsor: Some(acting.sponsor),
         invited_by: tx.actor().to_string(),
         created_at: now,
         expires_at: now + INVITATION_LIFETIME,
@@ -156,27 +196,50 @@ fn facts(invitation: &Invitation) -> Value {
 /// # Errors
 /// [`TeamError::NotFound`], [`TeamError::Forbidden`].
 pub async fn revoke_invitation(
-    tx: &mut (impl TeamTx + InvitationTx + UsageTx + AuditTx),
+    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
     ambient: &Ambient,
-    acting: Role,
     id: InvitationId,
 ) -> Result<(), TeamError> {
     tx.lock_team().await?;
-    let acting = acting_role(tx, acting).await?;
+    let acting = acting(tx).await?;
     let invitation = tx.take_invitation(id).await?.ok_or(TeamError::NotFound)?;
-    permit(acting, None, Some(invitation.role))?;
-    give_back_reserved(tx, &seat()).await?;
-    // One that has expired was no invitation any more: only its seat was still to be given back.
-    if ambient.now() >= invitation.expires_at {
-        return Ok(());
+    permit(acting.role, None, Some(invitation.role))?;
+    let ended = [invitation];
+    give_seats_back(tx, &ended).await?;
+    record_ended(tx, ambient, &ended).await?;
+    Ok(())
+}
+
+/// Gives back the seats of invitations that were taken.
+pub(crate) async fn give_seats_back(
+    tx: &mut (impl UsageTx + Send),
+    taken: &[Invitation],
+) -> Result<(), StoreError> {
+    let amount = taken.len() as u64;
+    if amount > 0 {
+        let seats = Charge { amount, ..seat() };
+        give_back_reserved(tx, &seats).await?;
     }
-    tx.record(Change {
-        action: "invitation.revoked",
-        subject: id.to_string(),
-        before: facts(&invitation),
-        after: Value::Null,
-    })
-    .await?;
+    Ok(())
+}
+
+/// Audits the end of each invitation that was open.
+pub(crate) async fn record_ended(
+    tx: &mut impl AuditTx,
+    ambient: &Ambient,
+    taken: &[Invitation],
+) -> Result<(), StoreError> {
+    // One that has expired was no invitation any more: only its seat was still to be given back.
+    let open = taken.iter().filter(|i| ambient.now() < i.expires_at);
+    for invitation in open {
+        tx.record(Change {
+            action: "invitation.revoked",
+            subject: invitation.id.to_string(),
+            before: facts(invitation),
+            after: Value::Null,
+        })
+        .await?;
+    }
     Ok(())
 }
 
@@ -301,12 +364,14 @@ pub async fn prove_acceptance(
         .await?
         .filter(|found| token.matches_keyed(pepper, &found.secret_hash))
         .filter(|found| ambient.now() < found.invitation.expires_at)
+        // Nobody answers for it any more.
+        .filter(|found| found.sponsor_role.is_some())
         .ok_or(AcceptError::NoInvitation)?;
     if found.workspace_status != WorkspaceStatus::Active {
         return Err(AcceptError::WorkspaceInactive);
     }
     let email = &found.invitation.email;
-    let who = match read.user_by_email(&email.folded()).await? {
+    let who = match account_of(read, email).await? {
         None => {
             let name = name.ok_or(AcceptError::Missing { field: "name" })?;
             let password = new_password.ok_or(AcceptError::Missing { field: "password" })?;
@@ -332,10 +397,11 @@ pub async fn prove_acceptance(
 }
 
 /// Second half: the held seat becomes a member's, in one transaction with the membership, the session and
-/// the audit entry `membership.created`. The invitation is used up.
+/// the audit entry `membership.created`. The invitation is used up. The role is at most the one that the invitation's
+/// sponsor has under the team's lock.
 ///
 /// # Errors
-/// [`AcceptError::NoInvitation`] when somebody was faster, [`TeamError::AlreadyMember`],
+/// [`AcceptError::NoInvitation`] when somebody was faster, or the sponsor is no member any more, [`TeamError::AlreadyMember`],
 /// [`TeamError::Exceeded`] when the plan has shrunk below the held seat, [`IdentityError::EmailTaken`] when the
 /// address signed up meanwhile.
 pub async fn accept(
@@ -355,6 +421,11 @@ pub async fn accept(
         .await?
         .filter(|invitation| now < invitation.expires_at)
         .ok_or(AcceptError::NoInvitation)?;
+    let sponsor = match invitation.sponsor {
+        Some(sponsor) => tx.member(sponsor).await?.map(|member| member.role),
+        None => None,
+    };
+    let role = worth(invitation.role, sponsor).ok_or(AcceptError::NoInvitation)?;
     let user = match who {
         Who::Known(user) => user,
         Who::New(name, password_hash) => {
@@ -378,7 +449,7 @@ pub async fn accept(
     let line = settle_reserved(tx, ambient, &seat(), &user.id.to_string())
         .await
         .map_err(TeamError::from)?;
-    tx.insert_membership(user.id, invitation.role, now).await?;
+    tx.insert_membership(user.id, role, now).await?;
     let tokens = begin_session(tx, ambient, issuer, user.id, user.session_epoch).await?;
     let name = tx.workspace_name().await?;
     tx.record(Change {
@@ -386,7 +457,7 @@ pub async fn accept(
         subject: user.id.to_string(),
         before: Value::Null,
         after: json!({
-            "role": invitation.role.as_str(),
+            "role": role.as_str(),
             "invitation": invitation.id,
             "invited_by": invitation.invited_by,
         }),
@@ -397,7 +468,7 @@ pub async fn accept(
         workspace: Belonging {
             workspace: tx.workspace(),
             name,
-            role: invitation.role,
+            role,
             status: WorkspaceStatus::Active,
         },
         person: Person::from(user),

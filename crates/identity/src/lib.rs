@@ -52,10 +52,12 @@ mod name;
 mod network;
 mod password;
 pub mod ports;
+mod precis;
 mod proof;
 mod seal;
 mod secret_token;
 mod session;
+mod stranger_mail;
 mod team;
 mod text;
 mod token;
@@ -65,16 +67,16 @@ pub use account::{
     sign_up, update_me,
 };
 pub use api_key::{
-    ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, MAX_API_KEYS, NewApiKey, ProvenKey,
-    StoredKey, create_api_key, prove_api_key, revoke_api_key,
+    ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, ListedKey, MAX_API_KEYS, NewApiKey,
+    ProvenKey, StoredKey, create_api_key, prove_api_key, revoke_api_key, worth,
 };
 pub use email::EmailAddress;
 pub use error::IdentityError;
 pub use hash_queue::HashWaiting;
 pub use invitation::{
     AcceptError, Acceptance, Accepting, FoundInvitation, INVITATION_LIFETIME, Invitation,
-    InvitationRead, InvitationTx, accept, invite, prove_acceptance, revoke_invitation,
-    sweep_invitations,
+    InvitationRead, InvitationTx, Inviter, ListedInvitation, accept, invite, prove_acceptance,
+    revoke_invitation, sweep_invitations,
 };
 pub use key::{
     KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
@@ -100,8 +102,10 @@ pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,
 };
+pub use stranger_mail::{MailPolicy, StrangerMailError, StrangerMailTx, admit_stranger_mail};
 pub use team::{
-    Member, TeamError, TeamTx, change_role, leave, remove_member, role_to_change, transfer,
+    KeysOf, LeftBehind, Member, TeamError, TeamTx, change_role, leave, remove_member,
+    role_to_change, transfer,
 };
 pub use text::InvalidText;
 pub use token::{ACCESS_LIFETIME_SECONDS, AccessClaims, LEEWAY_SECONDS, TokenError, TokenIssuer};

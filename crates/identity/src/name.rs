@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
+use rawdrive_tenancy_core::text::{Hidden, check_visible, normal};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::text::InvalidText;
@@ -11,17 +12,21 @@ const MAX_CHARS: usize = 200;
 const SLUG_WORDS_MAX_CHARS: usize = 40;
 
 fn checked(text: &str) -> Result<String, InvalidText> {
-    let text = text.trim();
+    let text = normal(text.trim());
     if text.is_empty() {
         return Err(InvalidText::must("not be empty"));
     }
     if text.chars().count() > MAX_CHARS {
         return Err(InvalidText::must("be at most 200 characters long"));
     }
-    if text.chars().any(char::is_control) {
-        return Err(InvalidText::must("hold no control characters"));
-    }
-    Ok(text.to_owned())
+    check_visible(&text).map_err(|hidden| match hidden {
+        Hidden::Control => InvalidText::must("hold no control characters"),
+        Hidden::Direction => {
+            InvalidText::must("hold no characters that turn the direction of text")
+        }
+        Hidden::Invisible => InvalidText::must("hold no characters that cannot be seen"),
+    })?;
+    Ok(text)
 }
 
 macro_rules! name {
@@ -31,12 +36,19 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// Trims and checks a name.
+            /// Trims and checks a name. It is kept in the normal form NFC.
             ///
             /// # Errors
             /// What a name must be.
             pub fn parse(text: &str) -> Result<Self, InvalidText> {
                 checked(text).map(Self)
+            }
+
+            /// Takes the text of a column as it stands: what is taken today may be less than what was taken when the
+            /// row was written.
+            #[must_use]
+            pub const fn from_stored(text: String) -> Self {
+                Self(text)
             }
 
             /// The name, without space around it.
@@ -55,15 +67,15 @@ macro_rules! name {
 }
 
 name! {
-    /// A person's name: 1 to 200 characters, none of them a control character.
+    /// A person's name: 1 to 200 characters, all of them to be seen.
     PersonName
 }
 name! {
-    /// A workspace's name: 1 to 200 characters, none of them a control character.
+    /// A workspace's name: 1 to 200 characters, all of them to be seen.
     WorkspaceName
 }
 name! {
-    /// An API key's name: 1 to 200 characters, none of them a control character.
+    /// An API key's name: 1 to 200 characters, all of them to be seen.
     ApiKeyName
 }
 
@@ -144,9 +156,14 @@ mod tests {
             "Zoë Çelik"
         );
         assert!(WorkspaceName::parse(&"ß".repeat(200)).is_ok());
+        assert_eq!(PersonName::parse("Zoe\u{308}"), PersonName::parse("Zoë"));
         for wrong in [
             "",
             "  ",
+            "\u{200b}",
+            "\u{3164}",
+            "\u{2800}",
+            "a\u{202e}b",
             "\t",
             "a\0b",
             "a\nb",

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::hash_queue::{Full, HashQueue, HashWaiting, Lease};
 use crate::network::Network;
+use crate::precis::opaque_string;
 use crate::text::InvalidText;
 
 const MIN_CHARS: usize = 8; // NIST SP 800-63B section 5.1.1.2
@@ -23,8 +24,8 @@ const SALT_BYTES: usize = 16;
 pub struct Password(SecretString);
 
 impl Password {
-    /// Checks a new password: at least 8 characters and at most 1024 bytes, without NUL. Anything else is
-    /// taken as it is; rules of composition make passwords worse.
+    /// Checks a new password: at least 8 characters and at most 1024 bytes that every keyboard types alike (RFC 8265
+    /// section 4.2, whose form is kept). Anything else is taken as it is; rules of composition make passwords worse.
     ///
     /// # Errors
     /// What a password must be.
@@ -32,13 +33,26 @@ impl Password {
         if text.chars().count() < MIN_CHARS {
             return Err(InvalidText::must("be at least 8 characters long"));
         }
-        bounded(text).map(Self)
+        bounded(text)?;
+        let Some(prepared) = opaque_string(text) else {
+            return Err(InvalidText::must(
+                "hold no control characters and none that cannot be seen",
+            ));
+        };
+        if prepared.chars().count() < MIN_CHARS {
+            return Err(InvalidText::must("be at least 8 characters long"));
+        }
+        bounded(&prepared).map(Self)
     }
 }
 
 /// A password that somebody says they have; it may be older than today's rules.
 #[derive(Debug, Clone)]
-pub struct ClaimedPassword(SecretString);
+pub struct ClaimedPassword {
+    /// As it was typed, and before that in the form of RFC 8265 where that is another text: a password that was set
+    /// before the form was kept was hashed as it was typed.
+    forms: Vec<SecretString>,
+}
 
 impl ClaimedPassword {
     /// Bounds a claimed password: at most 1024 bytes, without NUL.
@@ -46,7 +60,12 @@ impl ClaimedPassword {
     /// # Errors
     /// What a password must be.
     pub fn parse(text: &str) -> Result<Self, InvalidText> {
-        bounded(text).map(Self)
+        let typed = bounded(text)?;
+        let prepared = opaque_string(text).filter(|prepared| prepared != text);
+        let prepared = prepared.map(SecretString::from);
+        Ok(Self {
+            forms: prepared.into_iter().chain([typed]).collect(),
+        })
     }
 }
 
@@ -224,8 +243,13 @@ impl PasswordHasher {
             .map_or(Ok(Version::default()), Version::try_from);
         let version = version.map_err(|error| corrupt(error.to_string()))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
-        let output = self.run(client, argon2, &claimed.0, salt.to_vec()).await?;
-        Ok(verify_slices_are_equal(&output, expected.as_bytes()).is_ok())
+        for form in &claimed.forms {
+            let output = self.run(client, argon2.clone(), form, salt.to_vec());
+            if verify_slices_are_equal(&output.await?, expected.as_bytes()).is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Spends what a verification costs, for an address that nobody has: the time must not tell.
@@ -237,10 +261,11 @@ impl PasswordHasher {
         claimed: &ClaimedPassword,
         client: IpAddr,
     ) -> Result<(), PasswordError> {
-        let salt = vec![0; SALT_BYTES];
-        self.run(client, argon2(self.params.clone()), &claimed.0, salt)
-            .await
-            .map(drop)
+        for form in &claimed.forms {
+            let argon2 = argon2(self.params.clone());
+            self.run(client, argon2, form, vec![0; SALT_BYTES]).await?;
+        }
+        Ok(())
     }
 
     async fn run(

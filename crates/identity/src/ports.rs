@@ -295,6 +295,21 @@ pub struct Authenticated {
     pub session_epoch: u32,
 }
 
+/// The account of an address. An account that turned out to have another one's address, when addresses began to be
+/// compared as they are now, is still known by the text that it was known by.
+pub(crate) async fn account_of(
+    read: &impl IdentityRead,
+    email: &EmailAddress,
+) -> Result<Option<User>, StoreError> {
+    let (folded, former) = (email.folded(), email.formerly_folded());
+    if former != folded
+        && let Some(user) = read.user_by_email(&former).await?
+    {
+        return Ok(Some(user));
+    }
+    read.user_by_email(&folded).await
+}
+
 /// Lookups that come before any workspace scope, each by a capability: an address, a user, a token.
 pub trait IdentityRead: Sync {
     /// The user whose folded address this is.

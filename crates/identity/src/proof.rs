@@ -87,6 +87,20 @@ pub struct ProofRequest {
     pub attempts: u32,
 }
 
+impl ProofRequest {
+    /// Somebody has just signed up, and is mailed the link that verifies their address.
+    #[must_use]
+    pub fn for_verification(ambient: &Ambient, email: &EmailAddress) -> Self {
+        Self {
+            id: ambient.id(),
+            purpose: ProofPurpose::EmailVerification,
+            email_folded: email.folded(),
+            created_at: ambient.now(),
+            attempts: 0,
+        }
+    }
+}
+
 /// The requests that wait to be answered. Each is carried out at least once.
 pub trait ProofRequests: Sync {
     /// Writes a request down, and wakes whoever answers them.

@@ -14,7 +14,7 @@ use crate::name::PersonName;
 use crate::password::{ClaimedPassword, PasswordHasher};
 use crate::ports::{
     Authenticated, Belonging, IdentityRead, IdentityTx, NewRefresh, NewSession, PasswordAttempts,
-    User, WorkspaceStatus,
+    User, WorkspaceStatus, account_of,
 };
 use crate::secret_token::{REFRESH_LIFETIME, RefreshToken};
 use crate::token::TokenIssuer;
@@ -133,7 +133,7 @@ pub async fn prove_password(
         password,
         client,
     } = credentials;
-    let user = read.user_by_email(&email.folded()).await?;
+    let user = account_of(read, email).await?;
     let counters = Counters::for_sign_in(email, *client);
     let proved = attempt::prove(
         attempts,

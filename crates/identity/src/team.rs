@@ -13,7 +13,9 @@ use rawdrive_tenancy_core::{Actor, Ambient, Role, StoreError};
 use rawdrive_usage::{Charge, Exceeded, QuotaKey, TakeError, UsageTx, subtract};
 use serde_json::{Value, json};
 
+use crate::api_key::{ApiKeyRow, ApiKeysTx, record_handed_over, record_revoked, worth};
 use crate::email::EmailAddress;
+use crate::invitation::{Invitation, InvitationTx, Inviter, give_seats_back, record_ended};
 use crate::name::PersonName;
 
 /// A member of a workspace.
@@ -84,6 +86,9 @@ pub enum TeamError {
     /// The person is a member already.
     #[error("the person is a member already")]
     AlreadyMember,
+    /// Who would keep the keys of the person who is removed is that person.
+    #[error("is for somebody else to say: whoever keeps the keys stays")]
+    NobodyKeeps,
     /// The address has an open invitation.
     #[error("the address has an open invitation")]
     AlreadyInvited,
@@ -134,33 +139,74 @@ pub(crate) fn seat() -> Charge {
     }
 }
 
-/// The role of who acts, as it stands under the team's lock: what was read before the transaction may be
-/// past. A key's role does not change.
-pub(crate) async fn acting_role(tx: &mut impl TeamTx, claimed: Role) -> Result<Role, TeamError> {
-    match tx.actor() {
-        Actor::User(user) => Ok(tx
-            .member(user)
-            .await?
-            .ok_or(TeamError::Unauthenticated)?
-            .role),
-        Actor::Key(_) | Actor::Client(_) | Actor::System(_) => Ok(claimed),
+/// Who acts, as it stands under the team's lock.
+pub(crate) struct Acting {
+    /// What they may do.
+    pub(crate) role: Role,
+    /// The member: the person, or who answers for the key.
+    pub(crate) sponsor: UserId,
+}
+
+/// Who acts, read under the team's lock: what was read before the transaction may be past.
+pub(crate) async fn acting(tx: &mut (impl TeamTx + ApiKeysTx)) -> Result<Acting, TeamError> {
+    let (user, most) = match tx.actor() {
+        Actor::User(user) => (Some(user), Role::Owner),
+        Actor::Key(key) => {
+            let key = tx.api_key(key).await?.ok_or(TeamError::Unauthenticated)?;
+            (key.sponsor, key.role)
+        }
+        // The people of a workspace are the business of its people.
+        Actor::Client(_) | Actor::System(_) => (None, Role::Member),
+    };
+    let sponsor = user.ok_or(TeamError::Unauthenticated)?;
+    let member = tx.member(sponsor).await?;
+    let role = worth(most, member.map(|member| member.role));
+    let role = role.ok_or(TeamError::Unauthenticated)?;
+    Ok(Acting { role, sponsor })
+}
+
+/// What ended with a membership, or went on under somebody else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Invitations that the person answered for: taken back.
+    pub invitations: Vec<Invitation>,
+    /// Keys that the person answered for: revoked.
+    pub api_keys: Vec<ApiKeyRow>,
+    /// Keys that the remover kept, and answers for now.
+    pub kept_api_keys: Vec<ApiKeyRow>,
+}
+
+impl LeftBehind {
+    /// Whether the person left nothing behind.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
     }
 }
 
-/// Gives a member another role, audited as `membership.role_changed`; the same role changes nothing.
+/// What becomes of the keys that a person answers for when they are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeysOf {
+    /// They are revoked.
+    Revoked,
+    /// Who removes the person answers for them from now on.
+    Kept,
+}
+
+/// Gives a member another role, audited as `membership.role_changed`; the same role changes nothing. What the member
+/// answers for is worth at most the new role, by how it is read.
 ///
 /// # Errors
 /// [`TeamError::NotFound`], [`TeamError::Forbidden`], [`TeamError::LastOwner`].
 pub async fn change_role(
-    tx: &mut (impl TeamTx + AuditTx),
-    acting: Role,
+    tx: &mut (impl TeamTx + ApiKeysTx + AuditTx),
     user: UserId,
     role: Role,
 ) -> Result<Member, TeamError> {
     tx.lock_team().await?;
-    let acting = acting_role(tx, acting).await?;
+    let acting = acting(tx).await?;
     let mut member = tx.member(user).await?.ok_or(TeamError::NotFound)?;
-    permit(acting, Some(member.role), Some(role))?;
+    permit(acting.role, Some(member.role), Some(role))?;
     if member.role == role {
         return Ok(member);
     }
@@ -177,46 +223,62 @@ pub async fn change_role(
     Ok(member)
 }
 
-/// Takes a member out of the workspace, audited as `membership.removed`; their seat is free and their
-/// sessions in it end.
+/// Takes a member out of the workspace, audited as `membership.removed`; their seat is free, their sessions in it end,
+/// and so do the invitations that they answer for, each audited as `invitation.revoked`. Their keys are revoked, each
+/// audited as `api_key.revoked`, or kept, audited as `api_key.sponsor_changed`.
 ///
 /// # Errors
-/// [`TeamError::NotFound`], [`TeamError::Forbidden`], [`TeamError::LastOwner`].
+/// [`TeamError::NotFound`], [`TeamError::Forbidden`], [`TeamError::LastOwner`], [`TeamError::NobodyKeeps`].
 pub async fn remove_member(
-    tx: &mut (impl TeamTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + PlansTx + EventsTx + AuditTx),
     ambient: &Ambient,
-    acting: Role,
     user: UserId,
-) -> Result<(), TeamError> {
+    keys: KeysOf,
+) -> Result<LeftBehind, TeamError> {
     tx.lock_team().await?;
-    let acting = acting_role(tx, acting).await?;
+    let acting = acting(tx).await?;
     let member = tx.member(user).await?.ok_or(TeamError::NotFound)?;
-    permit(acting, Some(member.role), None)?;
-    end_membership(tx, ambient, &member, "membership.removed").await
+    permit(acting.role, Some(member.role), None)?;
+    let keeper = match keys {
+        KeysOf::Revoked => None,
+        KeysOf::Kept if acting.sponsor == user => return Err(TeamError::NobodyKeeps),
+        KeysOf::Kept => Some(acting.sponsor),
+    };
+    let taken = tx.take_invitations(Inviter::Sponsor(user)).await?;
+    end_membership(tx, ambient, &member, taken, "membership.removed", keeper).await
 }
 
-/// Leaves the workspace, audited as `membership.left`.
+/// Leaves the workspace, audited as `membership.left`. The keys that the person answers for are revoked, as when they are
+/// removed. Their invitations hold their seats, and nobody can accept one: who stays decides what becomes of them.
 ///
 /// # Errors
 /// [`TeamError::Unauthenticated`] when the membership has ended already, [`TeamError::LastOwner`].
 pub async fn leave(
-    tx: &mut (impl TeamTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + PlansTx + EventsTx + AuditTx),
     ambient: &Ambient,
     user: UserId,
-) -> Result<(), TeamError> {
+) -> Result<LeftBehind, TeamError> {
     tx.lock_team().await?;
     let member = tx.member(user).await?.ok_or(TeamError::Unauthenticated)?;
-    end_membership(tx, ambient, &member, "membership.left").await
+    end_membership(tx, ambient, &member, Vec::new(), "membership.left", None).await
 }
 
 async fn end_membership(
-    tx: &mut (impl TeamTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + PlansTx + EventsTx + AuditTx),
     ambient: &Ambient,
     member: &Member,
+    taken: Vec<Invitation>,
     action: &'static str,
-) -> Result<(), TeamError> {
+    keeper: Option<UserId>,
+) -> Result<LeftBehind, TeamError> {
     stays_owned(tx, member.role).await?;
+    give_seats_back(tx, &taken).await?;
     let line = subtract(tx, ambient, seat(), member.user.to_string()).await?;
+    let mut left = LeftBehind::default();
+    match keeper {
+        Some(keeper) => left.kept_api_keys = tx.hand_over_api_keys(member.user, keeper).await?,
+        None => left.api_keys = tx.delete_api_keys_of(member.user).await?,
+    }
     tx.delete_membership(member.user, ambient.now()).await?;
     tx.record(Change {
         action,
@@ -225,8 +287,17 @@ async fn end_membership(
         after: Value::Null,
     })
     .await?;
+    record_ended(tx, ambient, &taken).await?;
+    for key in &left.api_keys {
+        record_revoked(tx, key).await?;
+    }
+    for (key, keeper) in left.kept_api_keys.iter().zip(keeper.into_iter().cycle()) {
+        record_handed_over(tx, key, keeper).await?;
+    }
     tx.append(&[line]).await?;
-    Ok(())
+    let open = |invitation: &Invitation| ambient.now() < invitation.expires_at;
+    left.invitations = taken.into_iter().filter(open).collect();
+    Ok(left)
 }
 
 /// Hands the workspace over: another member becomes an owner, the one who acts an admin. Audited once, as

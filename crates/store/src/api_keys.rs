@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_identity::{
-    ApiKeyList, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, StoredKey,
+    ApiKeyList, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, ListedKey, StoredKey,
+    worth,
 };
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{ApiKeyId, TypedId};
+use rawdrive_tenancy_core::id::{ApiKeyId, TypedId, UserId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
     ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set,
 };
@@ -18,6 +19,7 @@ use crate::gallery::after;
 use crate::identity::status_of;
 use crate::scope::{Tenant, column, corrupt, failed, query};
 use crate::store::{Reader, Store, WriteTx};
+use crate::team::role_of;
 
 const TABLE: &str = "api_keys";
 
@@ -25,11 +27,12 @@ fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
     let id = ApiKeyId::from_uuid(row.id);
     Ok(ApiKeyRow {
         id,
-        name: ApiKeyName::parse(&row.name).map_err(|e| corrupt(TABLE, "name", id, e))?,
+        name: ApiKeyName::from_stored(row.name),
         role: row
             .role
             .parse()
             .map_err(|e| corrupt(TABLE, "role", id, e))?,
+        sponsor: row.sponsor_id.map(UserId::from_uuid),
         created_by: row.created_by,
         created_at: row.created_at,
         expires_at: row.expires_at,
@@ -37,16 +40,17 @@ fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
     })
 }
 
-/// Selects the row that an API key names. Its parameters, workspace, key and the hash of the presented secret, are
+/// Selects the row that an API key names, with the role that its sponsor has now. Its parameters, workspace, key and the hash of the presented secret, are
 /// numbered from `first` on. Whether the secret is right is for [`rawdrive_identity::prove_api_key`] to say; a
 /// statement that reads more asks here first.
 pub(crate) fn key_row(first: usize) -> String {
     let [workspace, id, hash] = [first, first + 1, first + 2];
     format!(
-        "SELECT k.role AS proof_role, w.status AS proof_status, k.secret_hash AS proof_hash,
-            k.expires_at AS proof_expires_at, k.last_used_at AS proof_last_used_at,
+        "SELECT k.role AS proof_role, m.role AS proof_sponsor_role, w.status AS proof_status,
+            k.secret_hash AS proof_hash, k.expires_at AS proof_expires_at, k.last_used_at AS proof_last_used_at,
             k.secret_hash = ${hash} AS proof_holds
         FROM api_keys k JOIN workspaces w ON w.workspace_id = k.workspace_id
+        LEFT JOIN memberships m ON m.workspace_id = k.workspace_id AND m.user_id = k.sponsor_id
         WHERE k.workspace_id = ${workspace} AND k.id = ${id}"
     )
 }
@@ -54,8 +58,12 @@ pub(crate) fn key_row(first: usize) -> String {
 /// Reads a row of [`key_row`].
 pub(crate) fn stored_key(row: &QueryResult) -> Result<StoredKey, StoreError> {
     let role: String = column(row, "proof_role")?;
+    let sponsor: Option<String> = column(row, "proof_sponsor_role")?;
     Ok(StoredKey {
         role: role.parse().map_err(|e| corrupt(TABLE, "role", &role, e))?,
+        sponsor_role: sponsor
+            .map(|role| role_of("memberships", &role))
+            .transpose()?,
         secret_hash: column(row, "proof_hash")?,
         expires_at: column(row, "proof_expires_at")?,
         last_used_at: column(row, "proof_last_used_at")?,
@@ -78,7 +86,7 @@ impl ApiKeyRead for Store {
 }
 
 impl ApiKeyList for Reader {
-    async fn api_keys(&self, page: PageRequest) -> Result<Page<ApiKeyRow>, StoreError> {
+    async fn api_keys(&self, page: PageRequest) -> Result<Page<ListedKey>, StoreError> {
         let rows = Entity::scoped(&self.scope)
             .filter(Column::Id.gt(after(page)))
             .order_by_asc(Column::Id)
@@ -86,9 +94,21 @@ impl ApiKeyList for Reader {
             .all(self.db())
             .await
             .map_err(failed("list API keys"))?;
-        let items = rows.into_iter().map(key_of).collect::<Result<_, _>>()?;
-        Ok(Page::cut(items, page.limit, |key: &ApiKeyRow| {
-            Position::Id(key.id.uuid())
+        let roles = self
+            .roles_of(rows.iter().filter_map(|row| row.sponsor_id))
+            .await?;
+        let listed = |row: Model| {
+            let key = key_of(row)?;
+            let sponsor = key.sponsor.and_then(|sponsor| roles.get(&sponsor).copied());
+            let worth = worth(key.role, sponsor);
+            Ok(ListedKey { key, worth })
+        };
+        let items = rows
+            .into_iter()
+            .map(listed)
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Page::cut(items, page.limit, |listed: &ListedKey| {
+            Position::Id(listed.key.id.uuid())
         }))
     }
 }
@@ -112,6 +132,7 @@ impl ApiKeysTx for WriteTx {
             id: Set(key.id.uuid()),
             name: Set(key.name.as_str().to_owned()),
             role: Set(key.role.as_str().to_owned()),
+            sponsor_id: Set(key.sponsor.map(|sponsor| sponsor.uuid())),
             secret_hash: Set(secret_hash.to_owned()),
             created_by: Set(key.created_by.clone()),
             created_at: Set(key.created_at),
@@ -124,6 +145,44 @@ impl ApiKeysTx for WriteTx {
             .await
             .map_err(failed("insert an API key"))?;
         Ok(())
+    }
+
+    async fn api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
+        let row = Entity::scoped(&self.scope)
+            .filter(Column::Id.eq(id.uuid()))
+            .one(&self.tx)
+            .await;
+        let row = row.map_err(failed("read an API key"))?;
+        row.map(key_of).transpose()
+    }
+
+    async fn delete_api_keys_of(&mut self, sponsor: UserId) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let keys = self.lock_api_keys_of(sponsor).await?;
+        if !keys.is_empty() {
+            Entity::scoped_delete(&self.scope)
+                .filter(Column::SponsorId.eq(sponsor.uuid()))
+                .exec(&self.tx)
+                .await
+                .map_err(failed("delete a member's API keys"))?;
+        }
+        Ok(keys)
+    }
+
+    async fn hand_over_api_keys(
+        &mut self,
+        from: UserId,
+        to: UserId,
+    ) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let keys = self.lock_api_keys_of(from).await?;
+        if !keys.is_empty() {
+            Entity::scoped_update(&self.scope)
+                .col_expr(Column::SponsorId, Expr::value(to.uuid()))
+                .filter(Column::SponsorId.eq(from.uuid()))
+                .exec(&self.tx)
+                .await
+                .map_err(failed("hand over a member's API keys"))?;
+        }
+        Ok(keys)
     }
 
     async fn delete_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
@@ -147,5 +206,20 @@ impl ApiKeysTx for WriteTx {
             .await
             .map_err(failed("note a key's use"))?;
         Ok(())
+    }
+}
+
+impl WriteTx {
+    /// The keys that a member answers for, locked one after the other by their ids: whoever notes their use holds
+    /// them too.
+    async fn lock_api_keys_of(&mut self, sponsor: UserId) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let rows = Entity::scoped(&self.scope)
+            .filter(Column::SponsorId.eq(sponsor.uuid()))
+            .order_by_asc(Column::Id)
+            .lock(LockType::Update)
+            .all(&self.tx)
+            .await
+            .map_err(failed("read a member's API keys"))?;
+        rows.into_iter().map(key_of).collect()
     }
 }

@@ -26,17 +26,12 @@ use crate::identity::status_of;
 use crate::scope::{Tenant, column, corrupt, execute, failed, locks_rows, query};
 use crate::store::{Reader, Store, WriteTx, exists};
 
-fn name_of(id: ClientId, text: &str) -> Result<PersonName, StoreError> {
-    PersonName::parse(text).map_err(|e| corrupt("clients", "name", id, e))
-}
-
 fn client_of(row: &QueryResult) -> Result<Client, StoreError> {
     let id = ClientId::from_uuid(column(row, "id")?);
     Ok(Client {
         id,
-        name: name_of(id, &column::<String>(row, "name")?)?,
-        email: EmailAddress::parse(&column::<String>(row, "email")?)
-            .map_err(|e| corrupt("clients", "email", id, e))?,
+        name: PersonName::from_stored(column(row, "name")?),
+        email: EmailAddress::from_stored(column(row, "email")?),
         invited_at: column(row, "invited_at")?,
         last_seen_at: column(row, "last_seen_at")?,
         created_at: column(row, "created_at")?,
@@ -323,7 +318,7 @@ impl ClientLinks for Store {
         let grant = LinkGrant::attest(token.workspace(), client);
         Ok(Some(OpenLink {
             grant,
-            client_name: name_of(client, &column::<String>(row, "name")?)?,
+            client_name: PersonName::from_stored(column(row, "name")?),
             workspace_name: column(row, "workspace")?,
             last_seen_at: column(row, "last_seen_at")?,
         }))

@@ -1,9 +1,10 @@
 //! The invariants over the data, read in one snapshot.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use rawdrive_identity::EmailAddress;
 use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
-use rawdrive_tenancy_core::id::{PhotoId, TypedId, WorkspaceId};
+use rawdrive_tenancy_core::id::{PhotoId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::QueryResult;
@@ -230,6 +231,33 @@ impl Snapshot {
             });
         }
         Ok(findings)
+    }
+
+    /// Accounts that have one address, and are told apart by how it was typed. There are none since addresses are
+    /// compared as they are; those of before are here.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn address_notes(&self) -> Result<Vec<String>, StoreError> {
+        const USERS: &str = "SELECT id, email, email_folded FROM users ORDER BY id";
+        self.tx.enter(Reach::Installation, "list addresses").await?;
+        let rows = query(&self.tx, "list addresses", USERS, []).await?;
+        let mut known = BTreeMap::new();
+        let mut others = Vec::new();
+        for row in &rows {
+            let user = UserId::from_uuid(column(row, "id")?);
+            let folded = EmailAddress::from_stored(column(row, "email")?).folded();
+            if folded == column::<String>(row, "email_folded")? {
+                known.insert(folded, user);
+            } else {
+                others.push((folded, user));
+            }
+        }
+        let named = others.iter().map(|(folded, user)| match known.get(folded) {
+            Some(first) => format!("{first} and {user} have one e-mail address"),
+            None => format!("{user} is known by another text than its e-mail address is today"),
+        });
+        Ok(named.collect())
     }
 
     pub(crate) fn connection(&self) -> &Tx {

@@ -57,12 +57,12 @@ tenant!(refresh_tokens, "refresh_tokens", [id: Uuid], {
     used_at: Option<ChronoDateTimeUtc>,
 });
 tenant!(api_keys, "api_keys", [id: Uuid], {
-    name: String, role: String, secret_hash: String, created_by: String, created_at: ChronoDateTimeUtc,
-    expires_at: Option<ChronoDateTimeUtc>, last_used_at: Option<ChronoDateTimeUtc>,
+    name: String, role: String, sponsor_id: Option<Uuid>, secret_hash: String, created_by: String,
+    created_at: ChronoDateTimeUtc, expires_at: Option<ChronoDateTimeUtc>, last_used_at: Option<ChronoDateTimeUtc>,
 });
 tenant!(invitations, "invitations", [id: Uuid], {
-    email: String, email_folded: String, role: String, secret_hash: Vec<u8>, invited_by: String,
-    created_at: ChronoDateTimeUtc, expires_at: ChronoDateTimeUtc,
+    email: String, email_folded: String, role: String, sponsor_id: Option<Uuid>, secret_hash: Vec<u8>,
+    invited_by: String, created_at: ChronoDateTimeUtc, expires_at: ChronoDateTimeUtc,
 });
 tenant!(standings, "standings", [], {
     plan_slug: String, plan_version: i64, billing_anchor: Option<ChronoDateTimeUtc>,

@@ -28,15 +28,11 @@ fn version(table: &'static str, value: i64) -> Result<u32, StoreError> {
     u32::try_from(value).map_err(|e| corrupt(table, "version", value, e))
 }
 
-fn title(table: &'static str, row: impl ToString, text: &str) -> Result<Title, StoreError> {
-    text.parse().map_err(|e| corrupt(table, "name", row, e))
-}
-
 fn library_of(row: libraries::Model) -> Result<Library, StoreError> {
     let id = LibraryId::from_uuid(row.id);
     Ok(Library {
         id,
-        name: title("libraries", id, &row.name)?,
+        name: Title::from_stored(row.name),
         created_at: row.created_at,
         updated_at: row.updated_at,
         version: version("libraries", row.version)?,
@@ -48,7 +44,7 @@ fn gallery_of(row: galleries::Model) -> Result<Gallery, StoreError> {
     Ok(Gallery {
         id,
         library: LibraryId::from_uuid(row.library_id),
-        name: title("galleries", id, &row.name)?,
+        name: Title::from_stored(row.name),
         download: row
             .download
             .parse()
@@ -97,20 +93,13 @@ pub(crate) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
 fn branding_of(row: branding::Model) -> Result<Branding, StoreError> {
     let wrong = |column, e| corrupt("branding", column, row.workspace_id, e);
     Ok(Branding {
-        display_name: row
-            .display_name
-            .parse::<Title>()
-            .map_err(|e| wrong("display_name", e))?,
+        display_name: Title::from_stored(row.display_name),
         primary_color: row
             .primary_color
             .parse::<Color>()
             .map_err(|e| wrong("primary_color", e))?,
         logo_photo: row.logo_photo_id.map(PhotoId::from_uuid),
-        website: row
-            .website
-            .map(|w| w.parse::<Website>())
-            .transpose()
-            .map_err(|e| wrong("website", e))?,
+        website: row.website.map(Website::from_stored),
     })
 }
 

@@ -7,7 +7,7 @@ use rawdrive_identity::ports::{
     WorkspaceStatus,
 };
 use rawdrive_identity::{
-    AccessClaims, EmailAddress, PasswordHash, PersonName, SealedKey, WorkspaceName,
+    AccessClaims, EmailAddress, PasswordHash, PersonName, SealedKey, StrangerMailTx, WorkspaceName,
 };
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
@@ -25,8 +25,8 @@ fn user_of(row: users::Model) -> Result<User, StoreError> {
     let id = UserId::from_uuid(row.id);
     Ok(User {
         id,
-        email: EmailAddress::parse(&row.email).map_err(|e| corrupt("users", "email", id, e))?,
-        name: PersonName::parse(&row.name).map_err(|e| corrupt("users", "name", id, e))?,
+        email: EmailAddress::from_stored(row.email),
+        name: PersonName::from_stored(row.name),
         password_hash: PasswordHash::from_stored(row.password_hash),
         session_epoch: epoch("users", row.session_epoch)?,
         created_at: row.created_at,
@@ -323,11 +323,9 @@ impl IdentityRead for Store {
         rows.iter()
             .map(|row| {
                 let workspace = WorkspaceId::from_uuid(column(row, "workspace_id")?);
-                let name: String = column(row, "name")?;
                 Ok(Belonging {
                     workspace,
-                    name: WorkspaceName::parse(&name)
-                        .map_err(|e| corrupt("workspaces", "name", workspace, e))?,
+                    name: WorkspaceName::from_stored(column(row, "name")?),
                     role: role_of(&column::<String>(row, "role")?)?,
                     status: status_of(&column::<String>(row, "status")?)?,
                 })
@@ -384,6 +382,71 @@ pub(crate) fn authenticated(
     })
 }
 
+/// Counts one attempt towards a key unless its window is full.
+async fn take_attempt(
+    on: &impl ConnectionTrait,
+    key: [u8; 32],
+    limit: u32,
+    window: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    const TAKE: &str =
+        "INSERT INTO password_attempts (key_hash, attempts, window_ends_at) VALUES ($1, 1, $4)
+        ON CONFLICT (key_hash) DO UPDATE SET
+            attempts = CASE WHEN password_attempts.window_ends_at <= $3 THEN 1
+                ELSE password_attempts.attempts + 1 END,
+            window_ends_at = CASE WHEN password_attempts.window_ends_at <= $3 THEN $4
+                ELSE password_attempts.window_ends_at END
+        WHERE password_attempts.window_ends_at <= $3 OR password_attempts.attempts < $2";
+    let values = [
+        key.to_vec().into(),
+        limit.into(),
+        now.into(),
+        (now + window).into(),
+    ];
+    Ok(execute(on, "count an attempt", TAKE, values).await? == 1)
+}
+
+/// When a full window ends.
+async fn retry_after(
+    on: &impl ConnectionTrait,
+    key: [u8; 32],
+    now: DateTime<Utc>,
+) -> Result<Attempt, StoreError> {
+    const ENDS: &str = "SELECT window_ends_at FROM password_attempts WHERE key_hash = $1";
+    let rows = query(on, "read an attempt window", ENDS, [key.to_vec().into()]).await?;
+    let seconds = match rows.first() {
+        Some(row) => (column::<DateTime<Utc>>(row, "window_ends_at")? - now).num_seconds(),
+        None => 1,
+    };
+    Ok(Attempt::RetryAfter {
+        seconds: u32::try_from(seconds).unwrap_or(1).max(1),
+    })
+}
+
+impl StrangerMailTx for WriteTx {
+    async fn has_verified_owner(&mut self) -> Result<bool, StoreError> {
+        const VERIFIED: &str = "SELECT 1 AS one FROM memberships m JOIN users u ON u.id = m.user_id
+            WHERE m.workspace_id = $1 AND m.role = 'owner' AND u.email_verified_at IS NOT NULL LIMIT 1";
+        let values = [self.scope.workspace().uuid().into()];
+        let rows = query(&self.tx, "look for a verified owner", VERIFIED, values).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn count_mail(
+        &mut self,
+        key: [u8; 32],
+        limit: u32,
+        window: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Result<Attempt, StoreError> {
+        if take_attempt(&self.tx, key, limit, window, now).await? {
+            return Ok(Attempt::Allowed);
+        }
+        retry_after(&self.tx, key, now).await
+    }
+}
+
 impl PasswordAttempts for Store {
     async fn take(
         &self,
@@ -392,35 +455,11 @@ impl PasswordAttempts for Store {
         window: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<Attempt, StoreError> {
-        const TAKE: &str =
-            "INSERT INTO password_attempts (key_hash, attempts, window_ends_at) VALUES ($1, 1, $4)
-            ON CONFLICT (key_hash) DO UPDATE SET
-                attempts = CASE WHEN password_attempts.window_ends_at <= $3 THEN 1
-                    ELSE password_attempts.attempts + 1 END,
-                window_ends_at = CASE WHEN password_attempts.window_ends_at <= $3 THEN $4
-                    ELSE password_attempts.window_ends_at END
-            WHERE password_attempts.window_ends_at <= $3 OR password_attempts.attempts < $2";
-        const ENDS: &str = "SELECT window_ends_at FROM password_attempts WHERE key_hash = $1";
-        let key = key.to_vec();
-        let values = [
-            key.clone().into(),
-            limit.into(),
-            now.into(),
-            (now + window).into(),
-        ];
         let on = self.writes(Reach::Installation);
-        if execute(&on, "count an attempt", TAKE, values).await? == 1 {
+        if take_attempt(&on, key, limit, window, now).await? {
             return Ok(Attempt::Allowed);
         }
-        let on = self.reads(Reach::Installation);
-        let rows = query(&on, "read an attempt window", ENDS, [key.into()]).await?;
-        let seconds = match rows.first() {
-            Some(row) => (column::<DateTime<Utc>>(row, "window_ends_at")? - now).num_seconds(),
-            None => 1,
-        };
-        Ok(Attempt::RetryAfter {
-            seconds: u32::try_from(seconds).unwrap_or(1).max(1),
-        })
+        retry_after(&self.reads(Reach::Installation), key, now).await
     }
 
     async fn give_back(&self, key: [u8; 32]) -> Result<(), StoreError> {

@@ -239,13 +239,13 @@ mod tests {
     use rawdrive_gallery::GalleryTx as _;
     use rawdrive_identity::{ApiKeyName, NewApiKey, create_api_key};
     use rawdrive_plans::Catalogue;
-    use rawdrive_tenancy_core::{Actor, Commit as _, Role};
+    use rawdrive_tenancy_core::{Commit as _, Role};
     use rawdrive_testkit::{Surroundings, contract, library};
     use secrecy::ExposeSecret as _;
 
     use super::*;
     use crate::scope::query;
-    use crate::subject::open;
+    use crate::subject::{member, open};
     use crate::support::Engine;
 
     /// A read that fails on the first row that it looks at.
@@ -274,7 +274,7 @@ mod tests {
         };
         let mut tx = opened.store.begin(&scope).await.unwrap();
         tx.insert_library(&library(ambient)).await.unwrap();
-        let maker = (Actor::User(ambient.id()), Role::Owner);
+        let maker = member(&mut tx, ambient, Role::Owner).await;
         let made = create_api_key(&mut tx, ambient, &pepper, maker, new).await;
         let right = made.unwrap().1;
         tx.commit().await.unwrap();

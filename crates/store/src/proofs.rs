@@ -5,11 +5,11 @@ use rawdrive_identity::{PasswordHash, ProofRequest, ProofRequests, ProofRow, Pro
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{ProofId, TypedId, UserId};
 use rawdrive_tenancy_core::job::backoff;
-use sea_orm::QueryResult;
+use sea_orm::{ConnectionTrait, QueryResult};
 
 use crate::connection::Reach;
 use crate::scope::{column, corrupt, execute, failed, query, to_change_if_free};
-use crate::store::Store;
+use crate::store::{Store, WriteTx};
 
 fn request_of(row: &QueryResult) -> Result<ProofRequest, StoreError> {
     let id = ProofId::from_uuid(column(row, "id")?);
@@ -25,25 +25,39 @@ fn request_of(row: &QueryResult) -> Result<ProofRequest, StoreError> {
     })
 }
 
+async fn insert_request(
+    on: &impl ConnectionTrait,
+    request: &ProofRequest,
+) -> Result<(), StoreError> {
+    const INSERT: &str = "INSERT INTO proof_requests
+            (id, purpose, email_folded, leased_until, attempts, created_at)
+        VALUES ($1, $2, $3, $4, 0, $5)";
+    let values = [
+        request.id.uuid().into(),
+        request.purpose.as_str().into(),
+        request.email_folded.as_str().into(),
+        DateTime::<Utc>::UNIX_EPOCH.into(),
+        request.created_at.into(),
+    ];
+    execute(on, "write a request down", INSERT, values).await?;
+    Ok(())
+}
+
+impl WriteTx {
+    /// Writes a request down with everything else that the transaction does.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn insert_proof_request(&mut self, request: &ProofRequest) -> Result<(), StoreError> {
+        insert_request(&self.tx, request).await?;
+        self.wakes_jobs = true;
+        Ok(())
+    }
+}
+
 impl ProofRequests for Store {
     async fn insert_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO proof_requests
-                (id, purpose, email_folded, leased_until, attempts, created_at)
-            VALUES ($1, $2, $3, $4, 0, $5)";
-        let values = [
-            request.id.uuid().into(),
-            request.purpose.as_str().into(),
-            request.email_folded.as_str().into(),
-            DateTime::<Utc>::UNIX_EPOCH.into(),
-            request.created_at.into(),
-        ];
-        execute(
-            &self.writes(Reach::Installation),
-            "write a request down",
-            INSERT,
-            values,
-        )
-        .await?;
+        insert_request(&self.writes(Reach::Installation), request).await?;
         self.0.jobs.notify_one();
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Members and invitations.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, Utc};
 use rawdrive_identity::ports::WorkspaceStatus;
 use rawdrive_identity::{
     EmailAddress, FoundInvitation, Invitation, InvitationRead, InvitationToken, InvitationTx,
-    Member, PersonName, TeamTx, WorkspaceName,
+    Inviter, ListedInvitation, Member, PersonName, TeamTx, WorkspaceName, worth,
 };
 use rawdrive_tenancy_core::id::{InvitationId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
@@ -22,17 +24,16 @@ const MEMBER: &str = "SELECT m.user_id, m.role, m.joined_at, u.name, u.email
     FROM memberships m JOIN users u ON u.id = m.user_id
     WHERE m.workspace_id = $1 AND m.user_id = $2";
 
-fn role_of(table: &'static str, text: &str) -> Result<Role, StoreError> {
+pub(crate) fn role_of(table: &'static str, text: &str) -> Result<Role, StoreError> {
     text.parse().map_err(|e| corrupt(table, "role", text, e))
 }
 
 fn member_of(row: &QueryResult) -> Result<Member, StoreError> {
     let user = UserId::from_uuid(column(row, "user_id")?);
-    let (name, email): (String, String) = (column(row, "name")?, column(row, "email")?);
     Ok(Member {
         user,
-        name: PersonName::parse(&name).map_err(|e| corrupt("users", "name", user, e))?,
-        email: EmailAddress::parse(&email).map_err(|e| corrupt("users", "email", user, e))?,
+        name: PersonName::from_stored(column(row, "name")?),
+        email: EmailAddress::from_stored(column(row, "email")?),
         role: role_of("memberships", &column::<String>(row, "role")?)?,
         joined_at: column(row, "joined_at")?,
     })
@@ -42,9 +43,9 @@ fn invitation_of(row: invitations::Model) -> Result<Invitation, StoreError> {
     let id = InvitationId::from_uuid(row.id);
     Ok(Invitation {
         id,
-        email: EmailAddress::parse(&row.email)
-            .map_err(|e| corrupt("invitations", "email", id, e))?,
+        email: EmailAddress::from_stored(row.email),
         role: role_of("invitations", &row.role)?,
+        sponsor: row.sponsor_id.map(UserId::from_uuid),
         invited_by: row.invited_by,
         created_at: row.created_at,
         expires_at: row.expires_at,
@@ -126,6 +127,7 @@ impl InvitationTx for WriteTx {
             email: Set(invitation.email.as_str().to_owned()),
             email_folded: Set(invitation.email.folded()),
             role: Set(invitation.role.as_str().to_owned()),
+            sponsor_id: Set(invitation.sponsor.map(|sponsor| sponsor.uuid())),
             secret_hash: Set(secret_hash.to_vec()),
             invited_by: Set(invitation.invited_by.clone()),
             created_at: Set(invitation.created_at),
@@ -166,6 +168,27 @@ impl InvitationTx for WriteTx {
         invitation_of(row).map(Some)
     }
 
+    async fn take_invitations(&mut self, inviter: Inviter) -> Result<Vec<Invitation>, StoreError> {
+        let theirs = match inviter {
+            Inviter::Sponsor(user) => invitations::Column::SponsorId.eq(user.uuid()),
+            Inviter::Key(key) => invitations::Column::InvitedBy.eq(key.to_string()),
+        };
+        let rows = invitations::Entity::scoped(&self.scope)
+            .filter(theirs.clone())
+            .order_by_asc(invitations::Column::Id)
+            .all(&self.tx)
+            .await
+            .map_err(failed("read somebody's invitations"))?;
+        if !rows.is_empty() {
+            invitations::Entity::scoped_delete(&self.scope)
+                .filter(theirs)
+                .exec(&self.tx)
+                .await
+                .map_err(failed("delete somebody's invitations"))?;
+        }
+        rows.into_iter().map(invitation_of).collect()
+    }
+
     async fn take_expired_invitations(&mut self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let deleted = invitations::Entity::scoped_delete(&self.scope)
             .filter(invitations::Column::ExpiresAt.lte(now))
@@ -177,7 +200,7 @@ impl InvitationTx for WriteTx {
 
     async fn workspace_name(&mut self) -> Result<WorkspaceName, StoreError> {
         let row = self.workspace_row().await?;
-        WorkspaceName::parse(&row.name).map_err(|e| corrupt("workspaces", "name", row.id, e))
+        Ok(WorkspaceName::from_stored(row.name))
     }
 }
 
@@ -186,8 +209,11 @@ impl InvitationRead for Store {
         &self,
         token: &InvitationToken,
     ) -> Result<Option<FoundInvitation>, StoreError> {
-        const FIND: &str = "SELECT i.email, i.role, i.secret_hash, i.invited_by, i.created_at, i.expires_at, w.status
+        const FIND: &str =
+            "SELECT i.email, i.role, i.sponsor_id, i.secret_hash, i.invited_by, i.created_at,
+                i.expires_at, w.status, m.role AS sponsor_role
             FROM invitations i JOIN workspaces w ON w.workspace_id = i.workspace_id
+            LEFT JOIN memberships m ON m.workspace_id = i.workspace_id AND m.user_id = i.sponsor_id
             WHERE i.workspace_id = $1 AND i.id = $2";
         let values = [token.workspace().uuid().into(), token.id().uuid().into()];
         let within = self.reads(Reach::Workspace(token.workspace()));
@@ -196,18 +222,22 @@ impl InvitationRead for Store {
             return Ok(None);
         };
         let id = token.id();
-        let email: String = column(row, "email")?;
         let status: String = column(row, "status")?;
+        let sponsor: Option<Uuid> = column(row, "sponsor_id")?;
+        let sponsor_role: Option<String> = column(row, "sponsor_role")?;
         Ok(Some(FoundInvitation {
             invitation: Invitation {
                 id,
-                email: EmailAddress::parse(&email)
-                    .map_err(|e| corrupt("invitations", "email", id, e))?,
+                email: EmailAddress::from_stored(column(row, "email")?),
                 role: role_of("invitations", &column::<String>(row, "role")?)?,
+                sponsor: sponsor.map(UserId::from_uuid),
                 invited_by: column(row, "invited_by")?,
                 created_at: column(row, "created_at")?,
                 expires_at: column(row, "expires_at")?,
             },
+            sponsor_role: sponsor_role
+                .map(|role| role_of("memberships", &role))
+                .transpose()?,
             secret_hash: column(row, "secret_hash")?,
             workspace_status: status
                 .parse::<WorkspaceStatus>()
@@ -248,7 +278,10 @@ impl Reader {
     ///
     /// # Errors
     /// The database does not answer, or a row is corrupt.
-    pub async fn invitations(&self, request: PageRequest) -> Result<Page<Invitation>, StoreError> {
+    pub async fn invitations(
+        &self,
+        request: PageRequest,
+    ) -> Result<Page<ListedInvitation>, StoreError> {
         let mut select = invitations::Entity::scoped(&self.scope)
             .filter(invitations::Column::ExpiresAt.gt(self.store.ambient().now()))
             .order_by_asc(invitations::Column::Id)
@@ -260,13 +293,43 @@ impl Reader {
             .all(self.db())
             .await
             .map_err(failed("list invitations"))?;
-        let invitations = rows
+        let roles = self
+            .roles_of(rows.iter().filter_map(|row| row.sponsor_id))
+            .await?;
+        let listed = |row| {
+            let invitation = invitation_of(row)?;
+            let sponsor = (invitation.sponsor).and_then(|sponsor| roles.get(&sponsor).copied());
+            let worth = worth(invitation.role, sponsor);
+            Ok(ListedInvitation { invitation, worth })
+        };
+        let items = rows
             .into_iter()
-            .map(invitation_of)
-            .collect::<Result<_, _>>()?;
-        Ok(Page::cut(invitations, request.limit, |i: &Invitation| {
-            Position::Id(i.id.uuid())
+            .map(listed)
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Page::cut(items, request.limit, |i: &ListedInvitation| {
+            Position::Id(i.invitation.id.uuid())
         }))
+    }
+
+    /// The roles of those among these people who are members.
+    pub(crate) async fn roles_of(
+        &self,
+        users: impl Iterator<Item = Uuid>,
+    ) -> Result<BTreeMap<UserId, Role>, StoreError> {
+        let users: BTreeSet<Uuid> = users.collect();
+        if users.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = memberships::Entity::scoped(&self.scope)
+            .filter(memberships::Column::UserId.is_in(users))
+            .all(self.db())
+            .await
+            .map_err(failed("read roles"))?;
+        let role = |row: memberships::Model| {
+            let role = role_of("memberships", &row.role)?;
+            Ok((UserId::from_uuid(row.user_id), role))
+        };
+        rows.into_iter().map(role).collect()
     }
 }
 

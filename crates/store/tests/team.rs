@@ -1,5 +1,6 @@
 //! Whatever people do to a team, in whichever order: seats are what members and open invitations hold, no
-//! invitation is made beyond the limit in force, and an owner stays.
+//! invitation is made beyond the limit in force, an owner stays, and neither a key nor an invitation is ever worth
+//! more than who answers for it is worth then.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,19 +14,21 @@ use std::sync::{Arc, LazyLock};
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use rawdrive_identity::{
-    AcceptError, Acceptance, ClaimedPassword, Currency, EmailAddress, HashCost, HashWaiting,
-    InvitationToken, Keyring, NewAccount, Password, PasswordHash, PasswordHasher, PersonName,
-    SigningKey, TeamError, TokenIssuer, TokenPepper, WorkspaceName, accept, change_role, invite,
-    leave, prove_acceptance, remove_member, revoke_invitation, role_to_change, sign_up,
-    sweep_invitations,
+    AcceptError, Acceptance, ApiKeyError, ApiKeyList as _, ApiKeyName, ApiKeyRead as _, ApiKeyRow,
+    ApiKeyToken, ClaimedPassword, Currency, EmailAddress, HashCost, HashWaiting, InvitationToken,
+    Keyring, KeysOf, LeftBehind, NewAccount, NewApiKey, Password, PasswordHash, PasswordHasher,
+    PersonName, SigningKey, TeamError, TokenIssuer, TokenPepper, WorkspaceName, accept,
+    change_role, create_api_key, invite, leave, prove_acceptance, prove_api_key, remove_member,
+    revoke_api_key, revoke_invitation, role_to_change, sign_up, sweep_invitations,
 };
 use rawdrive_plans::{Catalogue, Limit, Metric, PlansTx, Setting, Slug, override_setting};
 use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::ambient::{ManualClock, SystemEntropy};
-use rawdrive_tenancy_core::id::UserId;
+use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Ambient, Commit as _, Role, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, Ambient, Commit as _, Role, SystemReason, WorkspaceScope};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, add};
+use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 
 #[macro_use]
@@ -43,15 +46,34 @@ const WAITING: HashWaiting = HashWaiting {
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Invite(usize, Role, Role),
+    Invite(usize, Role, By),
     Accept(usize),
-    Revoke(usize, Role),
-    Remove(usize, Role),
+    Revoke(usize, By),
+    Remove(usize, By, KeysOf),
     Leave(usize),
-    SetRole(usize, Role, Role),
+    SetRole(usize, Role, By),
+    MakeKey(usize, Role),
+    RevokeKey(usize),
     Limit(u64),
     Days(i64),
     Sweep,
+}
+
+/// Who acts: a person, or the newest key that the person answers for, if there is one.
+#[derive(Debug, Clone, Copy)]
+struct By {
+    person: usize,
+    by_key: bool,
+}
+
+fn by() -> impl Strategy<Value = By> {
+    // Mostly the one who began the workspace, so that much of what is tried is allowed.
+    let person = prop_oneof![3 => Just(0), 2 => 1..PEOPLE];
+    (person, prop::bool::weighted(0.3)).prop_map(|(person, by_key)| By { person, by_key })
+}
+
+fn keys_of() -> impl Strategy<Value = KeysOf> {
+    prop_oneof![Just(KeysOf::Revoked), Just(KeysOf::Kept)]
 }
 
 fn role() -> impl Strategy<Value = Role> {
@@ -61,12 +83,14 @@ fn role() -> impl Strategy<Value = Role> {
 fn step() -> impl Strategy<Value = Step> {
     let person = 0..PEOPLE;
     prop_oneof![
-        4 => (person.clone(), role(), role()).prop_map(|(p, r, a)| Step::Invite(p, r, a)),
-        4 => person.clone().prop_map(Step::Accept),
-        1 => (person.clone(), role()).prop_map(|(p, a)| Step::Revoke(p, a)),
-        2 => (person.clone(), role()).prop_map(|(p, a)| Step::Remove(p, a)),
+        5 => (person.clone(), role(), by()).prop_map(|(p, r, a)| Step::Invite(p, r, a)),
+        5 => person.clone().prop_map(Step::Accept),
+        1 => (person.clone(), by()).prop_map(|(p, a)| Step::Revoke(p, a)),
+        2 => (person.clone(), by(), keys_of()).prop_map(|(p, a, k)| Step::Remove(p, a, k)),
         1 => person.clone().prop_map(Step::Leave),
-        2 => (person, role(), role()).prop_map(|(p, r, a)| Step::SetRole(p, r, a)),
+        3 => (person.clone(), role(), by()).prop_map(|(p, r, a)| Step::SetRole(p, r, a)),
+        3 => (person, role()).prop_map(|(p, r)| Step::MakeKey(p, r)),
+        1 => (0..8_usize).prop_map(Step::RevokeKey),
         1 => (0_u64..6).prop_map(Step::Limit),
         1 => (1_i64..9).prop_map(Step::Days),
         1 => Just(Step::Sweep),
@@ -77,7 +101,17 @@ fn step() -> impl Strategy<Value = Step> {
 struct Invited {
     token: InvitationToken,
     role: Role,
+    sponsor: usize,
+    by_key: Option<ApiKeyId>,
     until: DateTime<Utc>,
+}
+
+#[derive(Debug)]
+struct Key {
+    token: ApiKeyToken,
+    role: Role,
+    /// Nobody when it is revoked.
+    sponsor: Option<usize>,
 }
 
 /// What the team must be, kept apart from the database.
@@ -87,7 +121,17 @@ struct Model {
     users: BTreeMap<usize, UserId>,
     /// Those that hold a seat: expired ones do until they are swept.
     invited: BTreeMap<usize, Invited>,
+    /// Every key that was ever made.
+    keys: Vec<Key>,
     limit: u64,
+}
+
+/// Who acts, as the model sees them.
+struct Acting {
+    actor: Actor,
+    /// What they may do; nothing where they are no member.
+    role: Option<Role>,
+    person: usize,
 }
 
 impl Model {
@@ -97,6 +141,44 @@ impl Model {
 
     fn last_owner(&self, person: usize) -> bool {
         self.members.get(&person) == Some(&Role::Owner) && self.owners() == 1
+    }
+
+    fn worth(&self, role: Role, sponsor: usize) -> Option<Role> {
+        self.members.get(&sponsor).map(|now| role.min(*now))
+    }
+
+    fn acting(&self, ambient: &Ambient, by: By) -> Acting {
+        let person = by.person;
+        let key = self
+            .keys
+            .iter()
+            .rev()
+            .find(|key| key.sponsor == Some(person));
+        match key.filter(|_| by.by_key) {
+            Some(key) => Acting {
+                actor: Actor::Key(key.token.id()),
+                role: self.worth(key.role, person),
+                person,
+            },
+            None => Acting {
+                actor: Actor::User(self.users.get(&person).copied().unwrap_or(ambient.id())),
+                role: self.members.get(&person).copied(),
+                person,
+            },
+        }
+    }
+
+    /// The person is a member no more.
+    fn ended(&mut self, person: usize, removed: bool, keeper: Option<usize>) {
+        self.members.remove(&person);
+        // Who leaves leaves their invitations, which are worth nothing.
+        self.invited
+            .retain(|_, invited| !removed || invited.sponsor != person);
+        for key in &mut self.keys {
+            if key.sponsor == Some(person) {
+                key.sponsor = keeper;
+            }
+        }
     }
 
     fn sweep(&mut self, now: DateTime<Utc>) {
@@ -191,6 +273,18 @@ impl House {
             .unwrap()
     }
 
+    async fn begin_as(&self, actor: Actor) -> WriteTx {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test says who acts, as the extractor does"
+        )]
+        let scope = self.scope.on_behalf_of(actor);
+        self.store
+            .begin_despite_read_only(&scope, Release::Identity)
+            .await
+            .unwrap()
+    }
+
     fn ambient(&self) -> &Ambient {
         self.store.ambient()
     }
@@ -205,13 +299,15 @@ impl House {
         let ambient = self.ambient();
         let now = ambient.now();
         match step {
-            Step::Invite(person, role, acting) => {
-                let mut tx = self.begin().await;
+            Step::Invite(person, role, by) => {
+                let acting = model.acting(ambient, by);
+                let mut tx = self.begin_as(acting.actor).await;
                 let (id, to) = (ambient.id(), email(person));
-                let made = invite(&mut tx, ambient, &self.pepper, acting, id, to, role).await;
-                if acting < role_to_change(None, Some(role)) {
-                    assert!(matches!(made, Err(TeamError::Forbidden { .. })), "{made:?}");
-                } else if model.members.contains_key(&person) {
+                let made = invite(&mut tx, ambient, &self.pepper, id, to, role).await;
+                if refused(&made, acting.role, role_to_change(None, Some(role))) {
+                    return;
+                }
+                if model.members.contains_key(&person) {
                     assert!(matches!(made, Err(TeamError::AlreadyMember)), "{made:?}");
                 } else {
                     let mut swept = model.invited.iter().filter(|(_, i)| now < i.until);
@@ -228,66 +324,134 @@ impl House {
                     let (invitation, token) = made.unwrap();
                     tx.commit().await.unwrap();
                     model.sweep(now);
-                    let until = invitation.expires_at;
-                    model.invited.insert(person, Invited { token, role, until });
+                    let invited = Invited {
+                        token,
+                        role,
+                        sponsor: acting.person,
+                        by_key: match acting.actor {
+                            Actor::Key(key) => Some(key),
+                            _ => None,
+                        },
+                        until: invitation.expires_at,
+                    };
+                    model.invited.insert(person, invited);
                     assert!(model.seats() <= model.limit);
                 }
             }
             Step::Accept(person) => self.accept(model, person).await,
-            Step::Revoke(person, acting) => {
+            Step::Revoke(person, by) => {
                 let Some(invited) = model.invited.get(&person) else {
                     return;
                 };
-                let mut tx = self.begin().await;
+                let acting = model.acting(ambient, by);
+                let mut tx = self.begin_as(acting.actor).await;
                 let id = invited.token.id();
-                let revoked = revoke_invitation(&mut tx, ambient, acting, id).await;
-                if acting < role_to_change(None, Some(invited.role)) {
-                    assert!(matches!(revoked, Err(TeamError::Forbidden { .. })));
-                } else {
+                let revoked = revoke_invitation(&mut tx, ambient, id).await;
+                let required = role_to_change(None, Some(invited.role));
+                if !refused(&revoked, acting.role, required) {
                     revoked.unwrap();
                     tx.commit().await.unwrap();
                     model.invited.remove(&person);
                 }
             }
-            Step::Remove(person, acting) => {
+            Step::Remove(person, by, keys) => {
                 let user = self.user(model, person);
-                let mut tx = self.begin().await;
-                let removed = remove_member(&mut tx, ambient, acting, user).await;
-                match model.members.get(&person) {
-                    None => assert!(matches!(removed, Err(TeamError::NotFound))),
-                    Some(role) if acting < role_to_change(Some(*role), None) => {
-                        assert!(matches!(removed, Err(TeamError::Forbidden { .. })));
-                    }
-                    Some(_) => self.ended(model, person, removed, tx).await,
+                let acting = model.acting(ambient, by);
+                let mut tx = self.begin_as(acting.actor).await;
+                let removed = remove_member(&mut tx, ambient, user, keys).await;
+                let Some(role) = model.members.get(&person).copied() else {
+                    let nobody = acting.role.is_none();
+                    assert!(matches!(removed, Err(TeamError::Unauthenticated)) == nobody);
+                    assert!(matches!(removed, Err(TeamError::NotFound)) != nobody);
+                    return;
+                };
+                if refused(&removed, acting.role, role_to_change(Some(role), None)) {
+                    return;
                 }
+                let keeper = (keys == KeysOf::Kept).then_some(acting.person);
+                if keeper == Some(person) {
+                    assert!(
+                        matches!(removed, Err(TeamError::NobodyKeeps)),
+                        "{removed:?}"
+                    );
+                    return;
+                }
+                self.ended(model, person, (true, keeper), removed, tx).await;
             }
             Step::Leave(person) => {
                 let user = self.user(model, person);
                 let mut tx = self.begin().await;
                 let left = leave(&mut tx, ambient, user).await;
                 if model.members.contains_key(&person) {
-                    self.ended(model, person, left, tx).await;
+                    self.ended(model, person, (false, None), left, tx).await;
                 } else {
                     assert!(matches!(left, Err(TeamError::Unauthenticated)));
                 }
             }
-            Step::SetRole(person, role, acting) => {
+            Step::SetRole(person, role, by) => {
                 let user = self.user(model, person);
-                let mut tx = self.begin().await;
-                let changed = change_role(&mut tx, acting, user, role).await;
+                let acting = model.acting(ambient, by);
+                let mut tx = self.begin_as(acting.actor).await;
+                let changed = change_role(&mut tx, user, role).await;
                 let Some(from) = model.members.get(&person).copied() else {
-                    assert!(matches!(changed, Err(TeamError::NotFound)));
+                    let nobody = acting.role.is_none();
+                    assert!(matches!(changed, Err(TeamError::Unauthenticated)) == nobody);
+                    assert!(matches!(changed, Err(TeamError::NotFound)) != nobody);
                     return;
                 };
-                if acting < role_to_change(Some(from), Some(role)) {
-                    assert!(matches!(changed, Err(TeamError::Forbidden { .. })));
-                } else if from != role && model.last_owner(person) {
+                if refused(
+                    &changed,
+                    acting.role,
+                    role_to_change(Some(from), Some(role)),
+                ) {
+                    return;
+                }
+                if from != role && model.last_owner(person) {
                     assert!(matches!(changed, Err(TeamError::LastOwner)));
                 } else {
                     assert_eq!(changed.unwrap().role, role);
                     tx.commit().await.unwrap();
                     model.members.insert(person, role);
                 }
+            }
+            Step::MakeKey(person, role) => {
+                let maker = self.user(model, person);
+                let new = NewApiKey {
+                    name: ApiKeyName::parse("A key").unwrap(),
+                    role,
+                    expires_at: None,
+                };
+                let mut tx = self.begin_as(Actor::User(maker)).await;
+                let made = create_api_key(&mut tx, ambient, &self.pepper, maker, new).await;
+                match model.members.get(&person) {
+                    None => assert!(matches!(made, Err(ApiKeyError::Unauthenticated))),
+                    Some(own) if role > *own => {
+                        assert!(matches!(made, Err(ApiKeyError::AboveOwnRole { .. })));
+                    }
+                    Some(_) => {
+                        let (_, secret) = made.unwrap();
+                        tx.commit().await.unwrap();
+                        let token = ApiKeyToken::parse(secret.expose_secret()).unwrap();
+                        let sponsor = Some(person);
+                        model.keys.push(Key {
+                            token,
+                            role,
+                            sponsor,
+                        });
+                    }
+                }
+            }
+            Step::RevokeKey(n) => {
+                let Some(key) = model.keys.get_mut(n) else {
+                    return;
+                };
+                let (id, there) = (key.token.id(), key.sponsor.take().is_some());
+                let mut tx = self.begin().await;
+                assert_eq!(revoke_api_key(&mut tx, ambient, id).await.unwrap(), there);
+                tx.commit().await.unwrap();
+                model
+                    .invited
+                    .retain(|_, invited| invited.by_key != Some(id));
             }
             Step::Limit(limit) => {
                 let mut tx = self.begin().await;
@@ -324,10 +488,11 @@ impl House {
         };
         let (store, hasher, pepper) = (&self.store, &self.hasher, &self.pepper);
         let proved = prove_acceptance(store, store, hasher, ambient, pepper, acceptance).await;
-        if ambient.now() >= invited.until {
+        let worth = model.worth(invited.role, invited.sponsor);
+        let Some(role) = worth.filter(|_| ambient.now() < invited.until) else {
             assert!(matches!(proved, Err(AcceptError::NoInvitation)));
             return;
-        }
+        };
         let mut tx = self.begin().await;
         let accepted = accept(&mut tx, ambient, &self.issuer, proved.unwrap()).await;
         if model.members.len() as u64 >= model.limit {
@@ -337,7 +502,8 @@ impl House {
         }
         let signed = accepted.unwrap();
         tx.commit().await.unwrap();
-        model.members.insert(person, invited.role);
+        assert_eq!(signed.workspace.role, role);
+        model.members.insert(person, role);
         model.users.insert(person, signed.person.id);
         model.invited.remove(&person);
     }
@@ -346,16 +512,30 @@ impl House {
         &self,
         model: &mut Model,
         person: usize,
-        outcome: Result<(), TeamError>,
+        (removed, keeper): (bool, Option<usize>),
+        outcome: Result<LeftBehind, TeamError>,
         tx: WriteTx,
     ) {
         if model.last_owner(person) {
             assert!(matches!(outcome, Err(TeamError::LastOwner)));
-        } else {
-            outcome.unwrap();
-            tx.commit().await.unwrap();
-            model.members.remove(&person);
+            return;
         }
+        let left = outcome.unwrap();
+        tx.commit().await.unwrap();
+        let now = self.ambient().now();
+        let open = |i: &&Invited| removed && i.sponsor == person && now < i.until;
+        let open = model.invited.values().filter(open).count();
+        let keys = model.keys.iter().filter(|key| key.sponsor == Some(person));
+        let keys = keys.map(|key| key.token.id()).collect::<Vec<_>>();
+        let named = |keys: &[ApiKeyRow]| keys.iter().map(|key| key.id).collect::<Vec<_>>();
+        let (revoked, kept) = match keeper {
+            Some(_) => (vec![], keys),
+            None => (keys, vec![]),
+        };
+        assert_eq!(left.invitations.len(), open);
+        assert_eq!(named(&left.api_keys), revoked);
+        assert_eq!(named(&left.kept_api_keys), kept);
+        model.ended(person, removed, keeper);
     }
 
     async fn check(&self, model: &Model) {
@@ -377,7 +557,42 @@ impl House {
         let found: BTreeMap<_, _> = members.iter().map(|m| (m.user, m.role)).collect();
         assert_eq!(found, expected);
         assert!(model.owners() >= 1);
+        for key in &model.keys {
+            let found = self.store.presented_key(&key.token).await.unwrap();
+            let proven = prove_api_key(self.ambient(), &self.pepper, &key.token, found);
+            let worth = key
+                .sponsor
+                .and_then(|sponsor| model.worth(key.role, sponsor));
+            assert_eq!(proven.ok().map(|proven| proven.grant.role()), worth);
+        }
+        let listed = reader.api_keys(everybody).await.unwrap().items;
+        let listed: BTreeMap<_, _> = listed.iter().map(|l| (l.key.id, l.worth)).collect();
+        let alive = model.keys.iter().filter_map(|key| {
+            let worth = model.worth(key.role, key.sponsor?);
+            Some((key.token.id(), worth))
+        });
+        assert_eq!(listed, alive.collect());
     }
+}
+
+/// Whether who acts may not, and was told so.
+fn refused<T: std::fmt::Debug>(
+    outcome: &Result<T, TeamError>,
+    acting: Option<Role>,
+    required: Role,
+) -> bool {
+    match acting {
+        None => assert!(
+            matches!(outcome, Err(TeamError::Unauthenticated)),
+            "{outcome:?}"
+        ),
+        Some(role) if role < required => assert!(
+            matches!(outcome, Err(TeamError::Forbidden { .. })),
+            "{outcome:?}"
+        ),
+        Some(_) => return false,
+    }
+    true
 }
 
 async fn live(engine: Engine, steps: Vec<Step>) {

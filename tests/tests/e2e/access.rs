@@ -78,7 +78,7 @@ const OPERATIONS: &[Operation] = &[
     op("POST", "/v1/email-verifications/complete", Bearer, Any, "verify an address by a mailed link"),
     op("GET", "/.well-known/jwks.json", Anybody, Any, "read the keys that tokens are verified with"),
     op("GET", "/v1/api-keys", Admin, Any, "list API keys"),
-    op("POST", "/v1/api-keys", Admin, Any, "make an API key of at most one's own role"),
+    op("POST", "/v1/api-keys", Admin, Person, "make an API key of at most one's own role"),
     op("DELETE", "/v1/api-keys/{id}", Admin, Any, "revoke an API key"),
     op("GET", "/v1/workspace", Member, Any, "see the workspace"),
     op("PATCH", "/v1/workspace", Admin, Any, "change the workspace's name and billing address"),

@@ -23,6 +23,7 @@ mod mirror;
 mod money_once;
 mod onboarding;
 mod operation;
+mod people;
 mod photos;
 mod plans;
 mod previews;

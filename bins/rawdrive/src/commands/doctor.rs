@@ -76,6 +76,7 @@ pub(crate) async fn examine(
     let snapshot = store.snapshot().await?;
     report.findings.extend(snapshot.integrity().await?);
     report.notes.extend(snapshot.inbox_notes().await?);
+    report.notes.extend(snapshot.address_notes().await?);
     report.unprojected = snapshot.unprojected().await?;
     let workspaces = snapshot.workspaces().await?;
     report.workspaces = workspaces.len();

@@ -263,6 +263,7 @@ async fn app(
             max_upload_bytes: installation.config.max_upload_bytes,
             limit_attempts: installation.config.rate_limits,
             trusted_proxies: installation.config.trusted_proxies.clone(),
+            mail_leaves: installation.config.smtp_url.is_some(),
         },
         steps: STEPS.to_vec(),
     }))

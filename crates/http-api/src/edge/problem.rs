@@ -79,6 +79,8 @@ codes! {
         "The credential is valid, but its role in this workspace does not allow the action. required_role says which one does.";
     WorkspaceInactive = 403 "workspace_inactive", "Workspace is inactive",
         "The workspace was deleted or suspended. A deleted one can be restored by its owner until its retention time ends.";
+    EmailNotVerified = 403 "email_not_verified", "E-mail address is not verified",
+        "This sends mail to somebody else, and no owner of the workspace has proved yet that mail to their own address reaches them. Follow the link that was mailed at sign-up, or have another one mailed by POST /v1/email-verifications.";
     NotFound = 404 "not_found", "Not found",
         "There is nothing at this address that this credential may see. Something that never existed, was removed, or belongs to somebody else gives this same answer.";
     MethodNotAllowed = 405 "method_not_allowed", "Method not allowed",

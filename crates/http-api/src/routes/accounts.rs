@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_identity::ports::{Belonging, IdentityRead};
 use rawdrive_identity::{
     AccountUpdate, ClaimedPassword, Credentials, Currency, EmailAddress, NewAccount, Opening,
-    Password, PasswordChange, Person, PersonName, RefreshToken, SignedIn, Tokens, WorkspaceName,
-    open_session, prepare_sign_up,
+    Password, PasswordChange, Person, PersonName, ProofRequest, RefreshToken, SignedIn, Tokens,
+    WorkspaceName, open_session, prepare_sign_up,
 };
 use rawdrive_plans::{Metric, PlansTx, Slug};
 use rawdrive_store::{Release, WriteTx};
@@ -20,7 +20,7 @@ use super::workspace::WorkspaceView;
 use crate::app::App;
 use crate::auth::{Leaving, Personal};
 use crate::client_address::client_address;
-use crate::edge::{Body, Problem, Validator};
+use crate::edge::{Body, Nullable, Problem, Validator};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +35,9 @@ pub(crate) struct SignUp {
     /// The new workspace's name.
     workspace_name: String,
     /// ISO 4217; fixed for ever. The installation's own when left out.
-    currency: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    currency: Nullable<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -62,11 +64,12 @@ pub(crate) struct Switch {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateMe {
+    #[schema(nullable = false)]
     name: Option<String>,
     /// Needs `current_password`; ends all other sessions.
-    #[schema(format = Password)]
+    #[schema(format = Password, nullable = false)]
     password: Option<String>,
-    #[schema(format = Password)]
+    #[schema(format = Password, nullable = false)]
     current_password: Option<String>,
 }
 
@@ -158,7 +161,8 @@ pub(crate) async fn signed_in(
     })
 }
 
-/// Makes a user, their workspace on the free plan, and a session.
+/// Makes a user, their workspace on the free plan, and a session. Where mail leaves the machine, the link that verifies
+/// the address is mailed.
 #[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422), (status = 429)))]
 #[post("/v1/signup")]
 pub(crate) async fn sign_up(
@@ -175,7 +179,9 @@ pub(crate) async fn sign_up(
         "workspace_name",
         WorkspaceName::parse(&input.workspace_name),
     );
-    let currency = v.check_some("currency", input.currency.as_deref(), Currency::parse);
+    let currency = v.check_some("currency", input.currency.value(), |text| {
+        Currency::parse(&text)
+    });
     let ((Some(email), Some(password)), (Some(name), Some(workspace_name))) =
         ((email, password), (name, workspace_name))
     else {
@@ -223,6 +229,10 @@ pub(crate) async fn sign_up(
     };
     tx.append(&[line]).await?;
     app.review_onboarding(&mut tx).await?;
+    if app.settings.mail_leaves {
+        let verification = ProofRequest::for_verification(ambient, &signed.person.email);
+        tx.insert_proof_request(&verification).await?;
+    }
     let view = signed_in(&app, &mut tx, &signed).await?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(view))

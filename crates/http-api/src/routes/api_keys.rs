@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, time};
-use crate::auth::{Admin, Scoped, insufficient};
+use crate::auth::{Admin, Personal, Scoped, insufficient};
 use crate::edge::{
-    Body, Code, ListView, NoFilters, PageParams, PageQuery, Problem, Validator, path_id,
+    Body, Code, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, path_id,
 };
 use crate::mutation::{Answer, Begin, mutate, no_body};
 
@@ -26,8 +26,10 @@ pub(crate) struct CreateApiKey {
     name: String,
     /// `owner`, `admin` or `member`; at most one's own.
     role: String,
-    /// RFC 3339, in the future; never when left out.
-    expires_at: Option<String>,
+    /// RFC 3339, in the future; never when left out or `null`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    expires_at: Nullable<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -35,26 +37,34 @@ pub(crate) struct ApiKeyView {
     id: String,
     name: String,
     role: &'static str,
+    /// What it is worth now: at most what its sponsor's role is. `null` while the sponsor is no member.
+    #[schema(required = true)]
+    effective_role: Option<&'static str>,
     created_at: String,
     #[schema(required = true)]
     expires_at: Option<String>,
     /// To the minute.
     #[schema(required = true)]
     last_used_at: Option<String>,
-    /// The member or the key that made it.
+    /// The member who made it.
     created_by: String,
+    /// The member who answers for it: the one who made it, or who kept it when that one was removed.
+    #[schema(required = true)]
+    sponsor: Option<String>,
 }
 
-impl From<&ApiKeyRow> for ApiKeyView {
-    fn from(key: &ApiKeyRow) -> Self {
+impl ApiKeyView {
+    fn of(key: &ApiKeyRow, worth: Option<Role>) -> Self {
         Self {
             id: key.id.to_string(),
             name: key.name.as_str().to_owned(),
             role: key.role.as_str(),
+            effective_role: worth.map(Role::as_str),
             created_at: time(key.created_at),
             expires_at: key.expires_at.map(time),
             last_used_at: key.last_used_at.map(time),
             created_by: key.created_by.clone(),
+            sponsor: key.sponsor.map(|sponsor| sponsor.to_string()),
         }
     }
 }
@@ -82,7 +92,11 @@ pub(crate) async fn list_api_keys(
         "api-keys",
     )?;
     let keys = app.store.read(&scoped.scope).api_keys(page.request).await?;
-    Ok(HttpResponse::Ok().json(page.view(keys, &app.cursors, |key| ApiKeyView::from(&key))))
+    Ok(
+        HttpResponse::Ok().json(page.view(keys, &app.cursors, |listed| {
+            ApiKeyView::of(&listed.key, listed.worth)
+        })),
+    )
 }
 
 fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, &'static str> {
@@ -96,25 +110,27 @@ fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, &'static str>
     }
 }
 
-/// Makes an API key. An `Idempotency-Key` is not obeyed: a replay would keep the secret in clear.
+/// Makes an API key, which is worth at most what its maker's role is at each moment. Keys make no keys. An
+/// `Idempotency-Key` is not obeyed: a replay would keep the secret in clear.
 #[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = CreateApiKey, responses((status = 201, body = CreatedApiKeyView), (status = 403), (status = 409), (status = 422)))]
 #[post("/v1/api-keys")]
 pub(crate) async fn create_api_key(
     app: web::Data<App>,
-    scoped: Scoped<Admin>,
+    personal: Personal<Admin>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
+    let maker = *personal.membership();
     let input: CreateApiKey = body.json().await?;
     let mut v = Validator::new();
     let role = v.check("role", input.role.parse::<Role>());
     // A role that one may not give is told before any field that is wrong.
-    if let Some(role) = role.filter(|role| *role > scoped.role) {
+    if let Some(role) = role.filter(|role| *role > maker.role()) {
         return Err(above_own(role));
     }
     let name = v.check("name", ApiKeyName::parse(&input.name));
     let now = app.ambient().now();
-    let expires_at = v.check_some("expires_at", input.expires_at.as_deref(), |text| {
-        expiry(text, now)
+    let expires_at = v.check_some("expires_at", input.expires_at.value(), |text| {
+        expiry(&text, now)
     });
     let (name, role) = v.finish_with(name.zip(role))?;
     let new = NewApiKey {
@@ -125,21 +141,21 @@ pub(crate) async fn create_api_key(
     // Also while the workspace takes no writes: a leaked key must be replaceable at any time.
     let mut tx = app
         .store
-        .begin_despite_read_only(&scoped.scope, Release::Identity)
+        .begin_despite_read_only(&personal.scope, Release::Identity)
         .await?;
-    let maker = (scoped.scope.actor(), scoped.role);
-    let (key, secret) = create(&mut tx, app.ambient(), &app.pepper, maker, new)
+    let (key, secret) = create(&mut tx, app.ambient(), &app.pepper, maker.user(), new)
         .await
         .map_err(refusal)?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(CreatedApiKeyView {
-        key: ApiKeyView::from(&key),
+        key: ApiKeyView::of(&key, Some(key.role)),
         secret: secret.expose_secret().to_owned(),
     }))
 }
 
 fn refusal(error: ApiKeyError) -> Problem {
     match error {
+        ApiKeyError::Unauthenticated => Problem::unauthenticated(),
         ApiKeyError::AboveOwnRole { role } => above_own(role),
         ApiKeyError::TooMany => Problem::new(
             Code::Conflict,
@@ -154,7 +170,7 @@ fn above_own(role: Role) -> Problem {
     insufficient(role, detail)
 }
 
-/// Revokes an API key, from the next request on.
+/// Revokes an API key, from the next request on, and the open invitations that it made.
 #[utoipa::path(tag = "identity", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 403), (status = 404)))]
 #[delete("/v1/api-keys/{id}")]
 pub(crate) async fn revoke_api_key(
@@ -172,7 +188,7 @@ pub(crate) async fn revoke_api_key(
         Begin::Despite(Release::Identity),
         no_body,
         async |tx, _, ()| {
-            if revoke(tx, path_id(&id)?).await? {
+            if revoke(tx, app.ambient(), path_id(&id)?).await? {
                 Ok(Answer::no_content())
             } else {
                 Err(Problem::not_found())

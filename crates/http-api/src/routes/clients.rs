@@ -31,8 +31,10 @@ pub(crate) struct NewClient {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateClient {
+    #[schema(nullable = false)]
     name: Option<String>,
     /// Another address revokes the link that was mailed to the old one.
+    #[schema(nullable = false)]
     email: Option<String>,
 }
 
@@ -212,7 +214,7 @@ pub(crate) async fn delete_client(
 }
 
 /// Mails a client a link to their galleries. Inviting again mails a new link, and the old one ends.
-#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 201, body = ClientView), (status = 404)))]
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 201, body = ClientView), (status = 403, description = "email_not_verified, where mail leaves the machine"), (status = 404), (status = 429)))]
 #[post("/v1/clients/{id}/invite")]
 pub(crate) async fn invite_client(
     app: web::Data<App>,
@@ -242,9 +244,9 @@ pub(crate) async fn invite_client(
                 token.text().expose_secret()
             );
             let (to, name) = (client.email.as_str(), client.name.as_str());
-            app.post(tx, &client_invitation(to, name, &studio, &link))
-                .await?;
+            let letter = client_invitation(to, name, &studio, &link);
             app.review_onboarding(tx).await?;
+            app.post_to_stranger(tx, &client.email, &letter).await?;
             Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
         },
     )

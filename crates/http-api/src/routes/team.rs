@@ -2,23 +2,24 @@
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_identity::{
-    AcceptError, Acceptance, ClaimedPassword, EmailAddress, Invitation, InvitationToken, Password,
-    PersonName, TeamError, change_role, invite, leave, prove_acceptance, transfer,
+    AcceptError, Acceptance, ApiKeyRow, ClaimedPassword, EmailAddress, Invitation, InvitationToken,
+    KeysOf, LeftBehind, Password, PersonName, TeamError, change_role, invite, leave,
+    prove_acceptance, transfer,
 };
 use rawdrive_store::{Release, WriteTx};
 use rawdrive_tenancy_core::id::{InvitationId, TypedId, UserId};
 use rawdrive_tenancy_core::{Commit, Role, SystemReason};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::accounts::{SignedInView, signed_in, system_scope};
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Owner, Personal, Scoped, session_if_any};
 use crate::client_address::client_address;
 use crate::edge::{
-    Body, Code, INVITATION_PATH, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
-    parse_json, path_id,
+    Body, Code, INVITATION_PATH, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
+    Validator, parse_json, parse_query, path_id,
 };
 use crate::mutation::{Answer, Begin, mutate, no_body};
 
@@ -78,24 +79,104 @@ pub(crate) struct InvitationView {
     id: String,
     email: String,
     role: &'static str,
+    /// What it would make somebody now: at most what its sponsor's role is. `null` while the sponsor is no member.
+    #[schema(required = true)]
+    effective_role: Option<&'static str>,
     /// The member or the key that invited.
     invited_by: String,
+    /// The member who answers for it: who invited, or who answers for the key that did.
+    #[schema(required = true)]
+    sponsor: Option<String>,
     created_at: String,
     /// Until when it holds its seat.
     expires_at: String,
 }
 
-impl From<&Invitation> for InvitationView {
+impl InvitationView {
+    fn of(invitation: &Invitation, worth: Option<Role>) -> Self {
+        Self {
+            id: invitation.id.to_string(),
+            email: invitation.email.as_str().to_owned(),
+            role: invitation.role.as_str(),
+            effective_role: worth.map(Role::as_str),
+            invited_by: invitation.invited_by.clone(),
+            sponsor: invitation.sponsor.map(|sponsor| sponsor.to_string()),
+            created_at: time(invitation.created_at),
+            expires_at: time(invitation.expires_at),
+        }
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Removal {
+    /// Keeps the API keys that the member answers for; who removes the member answers for them from now on, and they
+    /// are worth at most what that one's role is. They are revoked otherwise.
+    #[param(required = false, nullable = false)]
+    keep_keys: Option<bool>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NamedKeyView {
+    id: String,
+    name: String,
+    role: &'static str,
+}
+
+impl From<&ApiKeyRow> for NamedKeyView {
+    fn from(key: &ApiKeyRow) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name.as_str().to_owned(),
+            role: key.role.as_str(),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NamedInvitationView {
+    id: String,
+    email: String,
+    role: &'static str,
+}
+
+impl From<&Invitation> for NamedInvitationView {
     fn from(invitation: &Invitation) -> Self {
         Self {
             id: invitation.id.to_string(),
             email: invitation.email.as_str().to_owned(),
             role: invitation.role.as_str(),
-            invited_by: invitation.invited_by.clone(),
-            created_at: time(invitation.created_at),
-            expires_at: time(invitation.expires_at),
         }
     }
+}
+
+/// What a person left behind.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LeftBehindView {
+    /// Keys that were revoked.
+    revoked_api_keys: Vec<NamedKeyView>,
+    /// Open invitations that were taken back.
+    revoked_invitations: Vec<NamedInvitationView>,
+    /// Keys that somebody else answers for now.
+    kept_api_keys: Vec<NamedKeyView>,
+}
+
+/// 204 where a person left nothing behind, and otherwise what became of it.
+fn left_behind(left: &LeftBehind) -> Result<Answer, Problem> {
+    if left.is_nothing() {
+        return Ok(Answer::no_content());
+    }
+    let named = |keys: &[ApiKeyRow]| keys.iter().map(NamedKeyView::from).collect();
+    Answer::ok(&LeftBehindView {
+        revoked_api_keys: named(&left.api_keys),
+        revoked_invitations: left
+            .invitations
+            .iter()
+            .map(NamedInvitationView::from)
+            .collect(),
+        kept_api_keys: named(&left.kept_api_keys),
+    })
 }
 
 /// A new user says name and password; an existing one the password, or comes with a session.
@@ -104,9 +185,12 @@ impl From<&Invitation> for InvitationView {
 pub(crate) struct AcceptInvitation {
     /// As it was mailed.
     token: String,
-    name: Option<String>,
-    #[schema(format = Password)]
-    password: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    name: Nullable<String>,
+    #[serde(default)]
+    #[schema(format = Password, value_type = Option<String>)]
+    password: Nullable<String>,
 }
 
 /// Members, by the age of their accounts.
@@ -144,7 +228,7 @@ pub(crate) async fn change_member(
         v.finish_with(role)
     };
     let verb = async |tx: &mut WriteTx, _, role| {
-        let member = change_role(tx, scoped.role, path_id::<UserId>(&id)?, role).await;
+        let member = change_role(tx, path_id::<UserId>(&id)?, role).await;
         let member = match member {
             Ok(member) => member,
             Err(error) => return Err(app.team_problem(tx, error).await),
@@ -163,8 +247,9 @@ pub(crate) async fn change_member(
     .await
 }
 
-/// Takes a member out of the workspace, from the next request on; their seat is free.
-#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path)), responses((status = 204), (status = 403), (status = 404), (status = 409, description = "last_owner")))]
+/// Takes a member out of the workspace, from the next request on; their seat is free. The open invitations and the API
+/// keys that they answer for are revoked, and named in the answer and in the audit log.
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path), Removal), responses((status = 200, description = "The member is removed, and this was left behind", body = LeftBehindView), (status = 204, description = "The member is removed, and left nothing behind"), (status = 403), (status = 404), (status = 409, description = "last_owner"), (status = 422)))]
 #[delete("/v1/workspace/members/{user_id}")]
 pub(crate) async fn remove_member(
     app: web::Data<App>,
@@ -173,19 +258,25 @@ pub(crate) async fn remove_member(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
+    let removal: Removal = parse_query(request.query_string())?;
+    let keys = match removal.keep_keys {
+        Some(true) => KeysOf::Kept,
+        Some(false) | None => KeysOf::Revoked,
+    };
     let begin = Begin::Despite(Release::Freeing);
     let verb = async |tx: &mut WriteTx, _, ()| {
         let user = path_id::<UserId>(&id)?;
-        match rawdrive_identity::remove_member(tx, app.ambient(), scoped.role, user).await {
-            Ok(()) => Ok(Answer::no_content()),
+        match rawdrive_identity::remove_member(tx, app.ambient(), user, keys).await {
+            Ok(left) => left_behind(&left),
             Err(error) => Err(app.team_problem(tx, error).await),
         }
     };
     mutate(&app, &scoped.scope, &request, body, begin, no_body, verb).await
 }
 
-/// Leaves the workspace of this session.
-#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Nothing, responses((status = 204), (status = 409, description = "last_owner")))]
+/// Leaves the workspace of this session. The API keys that one answers for are revoked. The invitations that one answers
+/// for can be accepted by nobody any more; an admin takes them back.
+#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Nothing, responses((status = 200, description = "Left, and this was left behind", body = LeftBehindView), (status = 204, description = "Left, with nothing left behind"), (status = 409, description = "last_owner")))]
 #[post("/v1/workspace/leave")]
 pub(crate) async fn leave_workspace(
     app: web::Data<App>,
@@ -203,7 +294,7 @@ pub(crate) async fn leave_workspace(
     let begin = Begin::Despite(Release::Identity);
     let user = personal.membership().user();
     let verb = async |tx: &mut WriteTx, _, ()| match leave(tx, app.ambient(), user).await {
-        Ok(()) => Ok(Answer::no_content()),
+        Ok(left) => left_behind(&left),
         Err(error) => Err(app.team_problem(tx, error).await),
     };
     mutate(&app, &personal.scope, &request, body, begin, read, verb).await
@@ -258,11 +349,15 @@ pub(crate) async fn list_invitations(
         .read(&scoped.scope)
         .invitations(page.request)
         .await?;
-    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |i| InvitationView::from(&i))))
+    Ok(
+        HttpResponse::Ok().json(page.view(found, &app.cursors, |listed| {
+            InvitationView::of(&listed.invitation, listed.worth)
+        })),
+    )
 }
 
 /// Invites somebody; the invitation holds a seat until it is accepted, taken back, or a week has passed.
-#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Invite, responses((status = 201, body = InvitationView), (status = 402, description = "quota_exceeded"), (status = 403), (status = 409), (status = 422)))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Invite, responses((status = 201, body = InvitationView), (status = 402, description = "quota_exceeded"), (status = 403, description = "insufficient_role, or email_not_verified where mail leaves the machine"), (status = 409), (status = 422), (status = 429)))]
 #[post("/v1/workspace/invitations")]
 pub(crate) async fn create_invitation(
     app: web::Data<App>,
@@ -279,7 +374,7 @@ pub(crate) async fn create_invitation(
     };
     let verb = async |tx: &mut WriteTx, id, (email, role)| {
         let id = InvitationId::from_uuid(id);
-        let invited = invite(tx, app.ambient(), &app.pepper, scoped.role, id, email, role).await;
+        let invited = invite(tx, app.ambient(), &app.pepper, id, email, role).await;
         let (invitation, token) = match invited {
             Ok(invited) => invited,
             Err(error) => return Err(app.team_problem(tx, error).await),
@@ -293,8 +388,8 @@ pub(crate) async fn create_invitation(
             &link,
             &invitation.expires_at.format("%-d %B %Y").to_string(),
         );
-        app.post(tx, &letter).await?;
-        Answer::created(&InvitationView::from(&invitation))
+        app.post_to_stranger(tx, &invitation.email, &letter).await?;
+        Answer::created(&InvitationView::of(&invitation, Some(invitation.role)))
     };
     mutate(
         &app,
@@ -321,7 +416,7 @@ pub(crate) async fn revoke_invitation(
     let begin = Begin::Despite(Release::Freeing);
     let verb = async |tx: &mut WriteTx, _, ()| {
         let id = path_id::<InvitationId>(&id)?;
-        match rawdrive_identity::revoke_invitation(tx, app.ambient(), scoped.role, id).await {
+        match rawdrive_identity::revoke_invitation(tx, app.ambient(), id).await {
             Ok(()) => Ok(Answer::no_content()),
             Err(error) => Err(app.team_problem(tx, error).await),
         }
@@ -339,16 +434,13 @@ pub(crate) async fn accept_invitation(
 ) -> Result<HttpResponse, Problem> {
     let session = session_if_any(&request).await?;
     let input: AcceptInvitation = body.json().await?;
+    let (name, password) = (input.name.value(), input.password.value());
     let mut v = Validator::new();
-    let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
-    let claimed = v.check_some(
-        "password",
-        input.password.as_deref(),
-        ClaimedPassword::parse,
-    );
+    let name = v.check_some("name", name.as_deref(), PersonName::parse);
+    let claimed = v.check_some("password", password.as_deref(), ClaimedPassword::parse);
     v.finish()?;
     // Whether a new password or a present one is meant shows only when the invitation is found.
-    let new_password = input.password.as_deref().map(Password::parse).transpose();
+    let new_password = password.as_deref().map(Password::parse).transpose();
     let unfit = new_password.as_ref().err().map(ToString::to_string);
     let acceptance = Acceptance {
         token: InvitationToken::parse(&input.token).map_err(|_| Problem::not_found())?,

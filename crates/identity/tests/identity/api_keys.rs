@@ -1,12 +1,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
 use rawdrive_identity::ports::IdentityTx;
 use rawdrive_identity::{
     ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, IdentityError,
     MAX_API_KEYS, NewApiKey, ProvenKey, StoredKey, TokenPepper, create_api_key, prove_api_key,
-    revoke_api_key,
+    revoke_api_key, worth,
 };
-use rawdrive_tenancy_core::id::{ApiKeyId, WorkspaceId};
-use rawdrive_tenancy_core::{Actor, Role, StoreError};
+use rawdrive_tenancy_core::id::{ApiKeyId, UserId, WorkspaceId};
+use rawdrive_tenancy_core::{Role, StoreError};
 use secrecy::ExposeSecret;
 
 use crate::memory::{Memory, Tx, World};
@@ -28,6 +29,34 @@ impl ApiKeysTx for Tx {
         Ok(())
     }
 
+    async fn api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
+        let found = self.state.api_keys.get(&(self.workspace, id));
+        Ok(found.map(|(key, _)| key.clone()))
+    }
+
+    async fn delete_api_keys_of(&mut self, sponsor: UserId) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let workspace = self.workspace;
+        let theirs = self.state.api_keys.extract_if(.., |(owner, _), (key, _)| {
+            *owner == workspace && key.sponsor == Some(sponsor)
+        });
+        Ok(theirs.map(|(_, (key, _))| key).collect())
+    }
+
+    async fn hand_over_api_keys(
+        &mut self,
+        from: UserId,
+        to: UserId,
+    ) -> Result<Vec<ApiKeyRow>, StoreError> {
+        let mut handed_over = Vec::new();
+        for ((owner, _), (key, _)) in &mut self.state.api_keys {
+            if *owner == self.workspace && key.sponsor == Some(from) {
+                handed_over.push(key.clone());
+                key.sponsor = Some(to);
+            }
+        }
+        Ok(handed_over)
+    }
+
     async fn delete_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
         let deleted = self.state.api_keys.remove(&(self.workspace, id));
         Ok(deleted.map(|(key, _)| key))
@@ -47,6 +76,10 @@ impl ApiKeyRead for Memory {
         let found = state.api_keys.get(&(token.workspace(), token.id()));
         Ok(found.map(|(key, secret_hash)| StoredKey {
             role: key.role,
+            sponsor_role: key.sponsor.and_then(|sponsor| {
+                let member = state.memberships.get(&(token.workspace(), sponsor));
+                member.map(|(role, _)| *role)
+            }),
             secret_hash: secret_hash.clone(),
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,
@@ -68,14 +101,24 @@ fn wanted(role: Role, expires_at: Option<DateTime<Utc>>) -> NewApiKey {
 }
 
 impl World {
+    /// A key that somebody with the role makes.
     async fn make_key(
         &self,
         workspace: WorkspaceId,
         own: Role,
         new: NewApiKey,
     ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
-        let mut tx = self.store.begin(workspace);
-        let maker = (Actor::User(self.ambient.id()), own);
+        let (mut tx, maker) = (self.store.begin(workspace), self.ambient.id());
+        tx.insert_membership(maker, own, self.ambient.now()).await?;
+        self.make_key_of(maker, tx, new).await
+    }
+
+    async fn make_key_of(
+        &self,
+        maker: UserId,
+        mut tx: Tx,
+        new: NewApiKey,
+    ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
         let (row, secret) = create_api_key(&mut tx, &self.ambient, &pepper(), maker, new).await?;
         tx.commit();
         Ok((
@@ -203,7 +246,9 @@ async fn a_revoked_key_is_gone_and_only_in_its_own_workspace() {
     let revoke = async |workspace| {
         let mut tx = world.store.begin(workspace);
         assert_eq!(tx.workspace(), workspace);
-        let done = revoke_api_key(&mut tx, row.id).await.unwrap();
+        let done = revoke_api_key(&mut tx, &world.ambient, row.id)
+            .await
+            .unwrap();
         tx.commit();
         done
     };
@@ -217,4 +262,50 @@ async fn a_revoked_key_is_gone_and_only_in_its_own_workspace() {
     let audit = world.store.state().audit.clone();
     assert_eq!(audit.len(), before + 1);
     assert_eq!(audit[before].action, "api_key.revoked");
+}
+
+#[tokio::test]
+async fn who_is_no_member_makes_no_key() {
+    let world = World::new().await;
+    let here = world.sign_up("ana@example.com").await.workspace.workspace;
+    let tx = world.store.begin(here);
+    let stranger = world.ambient.id();
+    let refused = world.make_key_of(stranger, tx, wanted(Role::Member, None));
+    let refused = refused.await;
+    assert!(
+        matches!(refused, Err(ApiKeyError::Unauthenticated)),
+        "{refused:?}"
+    );
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Member), Just(Role::Admin), Just(Role::Owner)]
+}
+
+proptest! {
+    #[test]
+    fn a_key_is_never_worth_more_than_its_maker_is_then(
+        own in role(),
+        asked in role(),
+        // The maker's role at each moment; nothing while they are no member.
+        life in prop::collection::vec(prop::option::of(role()), 0..12),
+    ) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let world = World::new().await;
+            let here = world.sign_up("ana@example.com").await.workspace.workspace;
+            let Ok((row, token)) = world.make_key(here, own, wanted(asked, None)).await else {
+                assert!(asked > own);
+                return;
+            };
+            let maker = row.sponsor.expect("its maker answers for it");
+            for now in [Some(own)].into_iter().chain(life) {
+                world.store.set_membership(here, maker, now, world.ambient.now());
+                let proven = world.prove_key(&token).await.ok();
+                let found = proven.map(|proven| proven.grant.role());
+                assert_eq!(found, worth(asked, now));
+                assert!(found <= now && found <= Some(asked), "{found:?} of {now:?}");
+            }
+        });
+    }
 }

@@ -8,3 +8,4 @@ mod memory;
 mod passwords;
 mod proofs;
 mod sessions;
+mod team;

@@ -81,6 +81,21 @@ impl Memory {
         }
     }
 
+    /// Gives a user a role in a workspace, or takes it.
+    pub(crate) fn set_membership(
+        &self,
+        workspace: WorkspaceId,
+        user: UserId,
+        role: Option<Role>,
+        at: DateTime<Utc>,
+    ) {
+        let memberships = &mut self.state().memberships;
+        match role {
+            Some(role) => memberships.insert((workspace, user), (role, at)),
+            None => memberships.remove(&(workspace, user)),
+        };
+    }
+
     /// Makes a user a member of one more workspace.
     pub(crate) async fn join(&self, user: UserId, name: &str, at: DateTime<Utc>) -> WorkspaceId {
         let id = WorkspaceId::from_uuid(Ambient::system().uuid());

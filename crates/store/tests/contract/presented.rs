@@ -7,12 +7,12 @@ use rawdrive_identity::{
 use rawdrive_store::{Found, Presented, Reader};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Actor, Commit, Role, StoreError};
+use rawdrive_tenancy_core::{Commit, Role, StoreError};
 use rawdrive_testkit::contract::Stage;
 use rawdrive_testkit::library;
 use secrecy::ExposeSecret;
 
-use crate::subject::{Opened, stage};
+use crate::subject::{Opened, member, stage};
 use crate::support::Engine;
 
 fn pepper() -> TokenPepper {
@@ -26,7 +26,7 @@ async fn key(stage: &Stage<Opened>) -> ApiKeyToken {
         expires_at: None,
     };
     let mut tx = stage.begin().await;
-    let maker = (Actor::User(stage.ambient().id()), Role::Owner);
+    let maker = member(&mut tx, stage.ambient(), Role::Owner).await;
     let made = create_api_key(&mut tx, stage.ambient(), &pepper(), maker, new).await;
     let (_, secret) = made.unwrap();
     tx.commit().await.unwrap();

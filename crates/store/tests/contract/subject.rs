@@ -8,19 +8,38 @@
 
 use chrono::TimeDelta;
 use rawdrive_gallery::{self as gallery, Opening, UploadStore};
-use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
-use rawdrive_identity::{Currency, WorkspaceName};
+use rawdrive_identity::ports::{IdentityTx, NewWorkspace, User};
+use rawdrive_identity::{Currency, EmailAddress, PasswordHash, PersonName, WorkspaceName};
 use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
 use rawdrive_store::{Reader, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
+use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Ambient, Commit, Role, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
 use rawdrive_testkit::{Surroundings, scope};
 use rawdrive_usage::{LedgerEntry, LineFilter, UsageRead};
 
 use crate::support::{Database, Engine};
+
+/// Somebody with this role in the transaction's workspace.
+pub(crate) async fn member(tx: &mut WriteTx, ambient: &Ambient, role: Role) -> UserId {
+    let (id, now) = (ambient.id::<UserId>(), ambient.now());
+    let user = User {
+        id,
+        email: EmailAddress::parse(&format!("{id}@example.com")).expect("an address"),
+        name: PersonName::parse("Somebody").expect("a name"),
+        password_hash: PasswordHash::from_stored(String::new()),
+        session_epoch: 0,
+        created_at: now,
+        email_verified_at: None,
+    };
+    tx.insert_user(&user).await.expect("nobody has the address");
+    let joined = tx.insert_membership(id, role, now).await;
+    joined.expect("they are no member yet");
+    id
+}
 
 /// More than any test writes.
 const ALL: PageRequest = PageRequest {
