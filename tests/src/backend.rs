@@ -4,7 +4,7 @@
 //! own, copied from one that `rawdrive migrate` made as the owner's role, and works as a role that owns nothing.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +52,18 @@ impl Backend {
     #[must_use]
     pub fn has_redis(self) -> bool {
         matches!(self, Self::PostgresRedis | Self::PgbouncerRedis)
+    }
+
+    /// The socket of the tests' PostgreSQL.
+    #[must_use]
+    pub fn postgres_socket() -> PathBuf {
+        let url = env_url("RAWDRIVE_TEST_POSTGRES_URL");
+        let of = |name: &str| {
+            let (_, rest) = url.split_once(&format!("{name}="))?;
+            rest.split('&').next().map(str::to_owned)
+        };
+        let port = of("port").unwrap_or_else(|| "5432".to_owned());
+        PathBuf::from(of("host").expect("the URL names a socket")).join(format!(".s.PGSQL.{port}"))
     }
 
     /// Makes what one server needs; `settings` are its environment variables.

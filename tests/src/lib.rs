@@ -24,6 +24,7 @@
 //! | `RAWDRIVE_E2E_PREVIEWS` | previews that are compared with what is charged; otherwise the size for CI |
 //! | `RAWDRIVE_E2E_ORDERS` | in how many of its 720 orders a story of six events is told |
 //! | `RAWDRIVE_E2E_TRACES` | random traces of Stripe's events |
+//! | `RAWDRIVE_E2E_FAULTS` | at how many places the disk, or the connection to PostgreSQL, fails |
 //! | `RAWDRIVE_E2E_FLIPS` | bytes of each signed payload that are flipped |
 
 mod api;
@@ -89,6 +90,12 @@ pub fn event_traces(ci: usize) -> usize {
 #[must_use]
 pub fn flipped_bytes(ci: usize) -> usize {
     number("RAWDRIVE_E2E_FLIPS", ci)
+}
+
+/// At how many places the disk or the connection to the database fails.
+#[must_use]
+pub fn storage_faults(ci: usize) -> usize {
+    number("RAWDRIVE_E2E_FAULTS", ci)
 }
 
 fn number(variable: &str, default: usize) -> usize {

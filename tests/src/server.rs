@@ -88,6 +88,17 @@ impl Server {
         server
     }
 
+    /// Starts a server with environment variables that depend on its data directory.
+    #[must_use]
+    pub fn start_in(extra: impl FnOnce(&Path) -> Vec<(String, String)>) -> Self {
+        let mut server = Self::prepare(free_port(), &[]);
+        server.extra.extend(extra(&server.data_dir()));
+        if let Err(problem) = server.spawn() {
+            panic!("{problem}\n{}", server.log());
+        }
+        server
+    }
+
     /// Starts a server on a port that the caller has found free, for those who must know the address before.
     #[must_use]
     pub fn start_on(port: u16, extra: &[(&str, &str)]) -> Self {
@@ -130,6 +141,27 @@ impl Server {
     #[must_use]
     pub fn free_port() -> u16 {
         free_port()
+    }
+
+    /// Starts a server that reaches PostgreSQL through a port of loopback.
+    #[must_use]
+    pub fn start_through(port: u16) -> Self {
+        let mut server = Self::prepare(free_port(), &[]);
+        for (name, value) in &server.provided.settings {
+            if name == "DATABASE_URL" {
+                let (base, query) = value.split_once('?').expect("the URL has parameters");
+                let rest = query
+                    .split('&')
+                    .filter(|part| !part.starts_with("host=") && !part.starts_with("port="));
+                let rest: String = rest.map(|part| format!("&{part}")).collect();
+                let url = format!("{base}?host=127.0.0.1&port={port}&sslmode=disable{rest}");
+                server.extra.insert(name.clone(), url);
+            }
+        }
+        if let Err(problem) = server.spawn() {
+            panic!("{problem}\n{}", server.log());
+        }
+        server
     }
 
     fn prepare(port: u16, extra: &[(&str, &str)]) -> Self {
@@ -345,6 +377,25 @@ impl Server {
             drop(process.leash);
             let _ = process.watchdog.wait();
         }
+    }
+
+    /// Asks the server to end, and waits until it has.
+    pub async fn stop(&self) {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status();
+        assert!(asked.expect("failed to run kill").success());
+        for _ in 0..600 {
+            let ended = match self.lock().as_mut() {
+                Some(process) => !matches!(process.child.try_wait(), Ok(None)),
+                None => true,
+            };
+            if ended {
+                return self.kill9();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the server did not end within 60 s of SIGTERM");
     }
 
     /// Starts the server again on the same data and the same port.

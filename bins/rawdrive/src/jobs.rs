@@ -68,7 +68,9 @@ where
     for workspace in workspaces {
         match give_back(*workspace).await {
             Ok(count) => tracing::info!(%workspace, count, "gave {what} back"),
-            Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Full { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::warn!(error = %Causes(&error), %workspace, "failed to give {what} back");
             }

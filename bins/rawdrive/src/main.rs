@@ -16,7 +16,7 @@ use cli::{Audit, Blobs, Cli, Command, Keys, Serve, Usage};
 use commands::Installation;
 use config::Config;
 use rawdrive_onboarding::STEPS;
-use rawdrive_store::Release;
+use rawdrive_store::{Release, in_background};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Causes, Commit as _, SystemReason, WorkspaceScope};
 
@@ -285,7 +285,7 @@ fn operator(workspace: WorkspaceId) -> WorkspaceScope {
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    actix_web::rt::System::new().block_on(work)
+    actix_web::rt::System::new().block_on(in_background(Box::pin(work)))
 }
 
 /// The configuration, then logging, then what every command that touches data begins with.

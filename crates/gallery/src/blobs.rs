@@ -42,6 +42,20 @@ pub enum BlobError {
 }
 
 impl BlobError {
+    /// Whether there was no room to write.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                return matches!(error.kind(), StorageFull | QuotaExceeded);
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     fn of(operation: &'static str) -> impl Fn(object_store::Error) -> Self + Send {
         move |error| match error {
             object_store::Error::NotFound { .. } => Self::Missing,

@@ -257,6 +257,7 @@ impl App {
                 Problem::invalid_field(field, message)
             }
             UploadError::Expired => Problem::request_timeout(),
+            UploadError::Blob(error) if error.is_full() => Problem::insufficient_storage(error),
             UploadError::Blob(error) => Problem::dependency_unavailable(error),
             UploadError::Store(StoreError::Dangling { .. }) => Problem::not_found(),
             UploadError::Store(error) => error.into(),

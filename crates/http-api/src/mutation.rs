@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use rawdrive_store::{Claim, Claimed, Release, Replay, WriteTx};
+use rawdrive_store::{Claim, Claimed, Release, Replay, WriteTx, in_request};
 use rawdrive_tenancy_core::{Causes, Commit, WorkspaceScope};
 use serde::Serialize;
 use uuid::Uuid;
@@ -267,7 +267,7 @@ where
         }
     };
     let (acting, app, scope) = (act(app.clone(), *scope, input), app.clone(), *scope);
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(in_request(async move {
         let acted = acting.await;
         match (&acted, &claim) {
             (Ok(answer), Some(claim)) => {
@@ -284,7 +284,7 @@ where
             (Ok(_), None) => {}
         }
         acted
-    });
+    }));
     Ok(task.await.map_err(Problem::internal)??.send())
 }
 

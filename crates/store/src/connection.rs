@@ -7,37 +7,24 @@
     reason = "with the scope module this is what everything else is forbidden"
 )]
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
-use rawdrive_migrations::{Migrator, MigratorTrait};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
-use sea_orm::sqlx::Sqlite as Driver;
-use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sea_orm::sqlx::sqlite::SqliteConnection;
+use sea_orm::sqlx::{self, AssertSqlSafe};
 use sea_orm::{
-    ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, ExecResult, QueryResult,
-    RuntimeErr, SqliteTransactionMode, SqlxSqliteConnector, Statement, TransactionOptions,
-    TransactionTrait, Value,
+    ConnectionTrait, DatabaseBackend, DbErr, ExecResult, QueryResult, Statement, Value, Values,
 };
+use sea_query_sqlx::SqlxValues;
 
-use crate::postgres::{PgTx, Postgres, answers, bind};
+use crate::postgres::{self, PgTx, Postgres};
 use crate::presented::Proving;
 use crate::scope::failed;
-use crate::sessions::Sessions;
+use crate::sqlite::Sqlite;
+use crate::transaction::Transaction;
 use crate::url::Target;
-
-#[expect(
-    clippy::disallowed_types,
-    reason = "the store owns the connections; nothing outside can name them"
-)]
-type Connection = sea_orm::DatabaseConnection;
 
 /// How far a statement may see. PostgreSQL's row-level security holds everyone to it; SQLite, which has none,
 /// relies on the scoped entities alone.
@@ -73,21 +60,10 @@ impl Reach {
     }
 }
 
-/// How many read at a time beside SQLite's one writer.
-const READERS: u32 = 4;
-
 /// The database's connections.
 pub(crate) enum Database {
     Sqlite(Sqlite),
     Postgres(Postgres),
-}
-
-pub(crate) struct Sqlite {
-    /// One connection: one writer at a time is SQLite's nature, and a fair queue beats busy-polling.
-    writer: Connection,
-    readers: Sessions<SqliteConnection>,
-    /// For transactions that read.
-    reader: Connection,
 }
 
 impl Database {
@@ -104,10 +80,14 @@ impl Database {
         reach: Reach,
         operation: &'static str,
     ) -> Result<Tx, StoreError> {
+        // Boxed: what waits for it is nested deeply enough.
         let begun = match self {
-            Self::Sqlite(sqlite) => sqlite.begin().await.map(Tx::Sqlite),
+            Self::Sqlite(sqlite) => {
+                let begun = Box::pin(sqlite.begin()).await;
+                begun.map(|tx| Tx::Sqlite(Box::new(tx)))
+            }
             Self::Postgres(postgres) => {
-                let begun = postgres.begin(reach).await;
+                let begun = Box::pin(postgres.begin(reach)).await;
                 begun.map(|tx| Tx::Postgres(Box::new(tx)))
             }
         };
@@ -117,7 +97,7 @@ impl Database {
     /// Begins a transaction that sees one state of the database, from its first statement on.
     pub(crate) async fn snapshot(&self, operation: &'static str) -> Result<Tx, StoreError> {
         let begun = match self {
-            Self::Sqlite(sqlite) => sqlite.reader.begin().await.map(Tx::Sqlite),
+            Self::Sqlite(sqlite) => sqlite.snapshot().await.map(|tx| Tx::Sqlite(Box::new(tx))),
             Self::Postgres(postgres) => {
                 let begun = postgres.snapshot(Reach::Worker).await;
                 begun.map(|tx| Tx::Postgres(Box::new(tx)))
@@ -126,17 +106,30 @@ impl Database {
         begun.map_err(failed(operation))
     }
 
-    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+    /// On SQLite, has the statements run before whatever is written next, and tries to run them now.
+    pub(crate) async fn recover(&self, statements: Vec<Statement>) -> Result<u64, DbErr> {
         match self {
             Self::Sqlite(sqlite) => {
-                sqlite.readers.close().await;
-                sqlite.reader.close_by_ref().await?;
-                sqlite.writer.close_by_ref().await
+                let statements = statements.into_iter().map(exact).collect();
+                sqlite.recover_first(statements).await;
+                sqlite.recovered().await
             }
-            Self::Postgres(postgres) => {
-                postgres.close().await;
-                Ok(())
-            }
+            Self::Postgres(_) => Ok(0),
+        }
+    }
+
+    /// Whether the last write found no room.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.is_full(),
+            Self::Postgres(postgres) => postgres.is_full(),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.close().await,
+            Self::Postgres(postgres) => postgres.close().await,
         }
     }
 
@@ -146,87 +139,6 @@ impl Database {
             Self::Postgres(_) => DatabaseBackend::Postgres,
         }
     }
-}
-
-impl Sqlite {
-    /// Opens the file and brings its schema up to date.
-    async fn open(path: &Path) -> Result<Self, DbErr> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10))
-            .pragma("secure_delete", "on")
-            .pragma("recursive_triggers", "on");
-        let pool = |size: u32| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .test_before_acquire(false)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .acquire_timeout(Duration::from_secs(30))
-        };
-        let database = |e: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(e.into()));
-        let writer = pool(1).connect_with(options.clone()).await;
-        let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer.map_err(database)?);
-        {
-            // Whoever starts beside this one waits: a schema is many statements.
-            let _alone = alone(path).await?;
-            Migrator::up(&writer, None).await?;
-        }
-        let reader = pool(READERS).connect_lazy_with(options.clone());
-        Ok(Self {
-            writer,
-            readers: Sessions::new(options, READERS)?,
-            reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
-        })
-    }
-
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..Default::default()
-        };
-        self.writer.begin_with_options(options).await
-    }
-
-    async fn read(&self, statement: &Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut lent = self.readers.lend().await?;
-        let read = bind::<Driver>(statement, true).fetch_all(&mut *lent).await;
-        lent.end(&read);
-        answers(read.map(|rows| rows.into_iter().map(QueryResult::from).collect()))
-    }
-}
-
-/// The longest that another process' work on a file's schema is waited for.
-const SCHEMA_WITHIN: Duration = Duration::from_secs(60);
-const SCHEMA_POLL: Duration = Duration::from_millis(20);
-
-/// Keeps other processes out of a file's schema until it is dropped. The lock is the system's own: it ends with its
-/// process, whatever becomes of that.
-async fn alone(path: &Path) -> Result<File, DbErr> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let locked = tokio::task::spawn_blocking(move || {
-        let mut options = File::options();
-        options.create(true).write(true).truncate(false);
-        let file = options.open(PathBuf::from(name))?;
-        let until = Instant::now() + SCHEMA_WITHIN;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(SCHEMA_POLL),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(std::io::Error::other("another process holds it"));
-                }
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
-    });
-    let locked = locked.await.map_err(|e| DbErr::Custom(e.to_string()))?;
-    locked.map_err(|e| DbErr::Custom(format!("failed to lock the database's schema: {e}")))
 }
 
 /// Where statements go that are transactions of their own. Cheap to clone.
@@ -268,7 +180,7 @@ impl Conn {
 
     async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match &*self.database {
-            Database::Sqlite(sqlite) if self.writes => sqlite.writer.query_all_raw(statement).await,
+            Database::Sqlite(sqlite) if self.writes => sqlite.write_returning(&statement).await,
             Database::Sqlite(sqlite) => sqlite.read(&statement).await,
             Database::Postgres(postgres) if self.writes => {
                 postgres.write_returning(self.reach, statement).await
@@ -296,7 +208,7 @@ impl ConnectionTrait for Conn {
         self.writable()?;
         let statement = exact(statement);
         match &*self.database {
-            Database::Sqlite(sqlite) => sqlite.writer.execute_raw(statement).await,
+            Database::Sqlite(sqlite) => sqlite.write(&statement).await,
             Database::Postgres(postgres) => postgres.write(self.reach, statement).await,
         }
     }
@@ -323,7 +235,7 @@ impl ConnectionTrait for Conn {
 
 /// A transaction. Dropping it rolls back.
 pub(crate) enum Tx {
-    Sqlite(DatabaseTransaction),
+    Sqlite(Box<Transaction<SqliteConnection>>),
     Postgres(Box<PgTx>),
 }
 
@@ -338,7 +250,7 @@ impl Tx {
     /// Marks where [`Self::rewind`] goes back to.
     pub(crate) async fn mark(&self) -> Result<(), DbErr> {
         match self {
-            Self::Sqlite(tx) => tx.execute_unprepared("SAVEPOINT attempt").await.map(drop),
+            Self::Sqlite(tx) => tx.mark().await,
             Self::Postgres(tx) => tx.mark().await,
         }
     }
@@ -346,10 +258,7 @@ impl Tx {
     /// Undoes what was done since [`Self::mark`], and lets go of the rows that were locked since.
     pub(crate) async fn rewind(&self) -> Result<(), DbErr> {
         match self {
-            Self::Sqlite(tx) => {
-                let done = tx.execute_unprepared("ROLLBACK TO SAVEPOINT attempt").await;
-                done.map(drop)
-            }
+            Self::Sqlite(tx) => tx.rewind().await,
             Self::Postgres(tx) => tx.rewind().await,
         }
     }
@@ -362,7 +271,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(_) => Ok(()),
-            Self::Postgres(tx) => tx.enter(reach).await.map_err(failed(operation)),
+            Self::Postgres(tx) => postgres::enter(tx, reach).await.map_err(failed(operation)),
         }
     }
 }
@@ -379,14 +288,14 @@ impl ConnectionTrait for Tx {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let statement = exact(statement);
         match self {
-            Self::Sqlite(tx) => tx.execute_raw(statement).await,
+            Self::Sqlite(tx) => tx.execute(statement).await,
             Self::Postgres(tx) => tx.execute(statement).await,
         }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Sqlite(tx) => tx.execute_unprepared(sql).await,
+            Self::Sqlite(tx) => tx.command(sql).await,
             Self::Postgres(tx) => tx.command(sql).await,
         }
     }
@@ -398,7 +307,7 @@ impl ConnectionTrait for Tx {
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let statement = exact(statement);
         match self {
-            Self::Sqlite(tx) => tx.query_all_raw(statement).await,
+            Self::Sqlite(tx) => tx.query(statement).await,
             Self::Postgres(tx) => tx.query(statement).await,
         }
     }
@@ -418,4 +327,20 @@ fn exact(mut statement: Statement) -> Statement {
 
 fn microseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(6)
+}
+
+/// A SeaORM statement as a driver's query.
+pub(crate) fn bind<D: sqlx::Database + sqlx::database::HasStatementCache>(
+    statement: &Statement,
+    persistent: bool,
+) -> sqlx::query::Query<'_, D, SqlxValues>
+where
+    SqlxValues: sqlx::IntoArguments<D>,
+{
+    let values = statement
+        .values
+        .clone()
+        .unwrap_or_else(|| Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+        .persistent(persistent)
 }

@@ -12,7 +12,6 @@ use crate::connection::Reach;
 use crate::entity::jobs;
 use crate::scope::{Tenant, column, corrupt, execute, failed, query, to_change_if_free};
 use crate::store::{Store, WriteTx};
-use crate::url::Backend;
 
 /// For how many days the provider's events are kept: three times as long as the provider itself lists them, which is as
 /// far back as reconciliation looks.
@@ -183,48 +182,36 @@ impl Store {
             .collect()
     }
 
-    /// Ends the hold time of every operation under way, on SQLite alone: there the one server of the database,
-    /// before it takes its first request, knows that whoever held them is dead. On PostgreSQL others may be at
-    /// work; holds of the dead expire by themselves.
+    /// Gives back what an earlier run of the one server held when it broke off: holds of operations under way, and leases
+    /// of the payment provider's operations and objects. On SQLite alone: there the one server, before its first
+    /// write, knows that whoever held them is dead. On PostgreSQL others may be at work; what the dead held expires
+    /// by itself. Where it fails, on a full disk, it is done before whatever is written first. Returns how many.
+    ///
+    /// A command beside the server that has leased an object loses it, and writes nothing: the fence sees to that.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn expire_holds_of_dead_server(&self) -> Result<u64, StoreError> {
-        const EXPIRE: &str =
+    pub async fn recover(&self) -> Result<u64, StoreError> {
+        const HOLDS: &str =
             "UPDATE holds SET expires_at = $1 WHERE state = 'held' AND expires_at > $1";
-        if self.backend() == Backend::Postgres {
-            return Ok(0);
-        }
-        execute(
-            &self.writes(Reach::Installation),
-            "expire holds",
-            EXPIRE,
-            [self.0.ambient.lease_now().into()],
-        )
-        .await
-    }
-
-    /// Ends the leases of operations of the payment provider and of its objects, on SQLite alone and for the same
-    /// reason as [`Store::expire_holds_of_dead_server`]: whoever drove them is dead, and nothing need wait for that
-    /// to show. A command beside the server that has leased an object loses it, and writes nothing: the fence sees to
-    /// that. Returns how many.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn expire_leases_of_dead_server(&self) -> Result<u64, StoreError> {
         const OPERATIONS: &str = "UPDATE billing_operations SET leased_until = $1
             WHERE outcome IS NULL AND leased_until > $1";
-        const OBJECTS: &str =
-            "UPDATE billing_objects SET leased_until = $1 WHERE leased_until > $2";
-        if self.backend() == Backend::Postgres {
-            return Ok(0);
-        }
-        let writes = self.writes(Reach::Installation);
-        let now = self.0.ambient.lease_now();
-        let operations = execute(&writes, "expire leases", OPERATIONS, [now.into()]).await?;
         // As what was given back has it: a time that is always past.
-        let values = [DateTime::UNIX_EPOCH.into(), now.into()];
-        Ok(operations + execute(&writes, "expire leases", OBJECTS, values).await?)
+        const OBJECTS: &str =
+            "UPDATE billing_objects SET leased_until = $2 WHERE leased_until > $1";
+        let now = self.0.ambient.lease_now();
+        let of = |sql, values: Vec<sea_orm::Value>| {
+            sea_orm::Statement::from_sql_and_values(sea_orm::DatabaseBackend::Sqlite, sql, values)
+        };
+        self.0
+            .database
+            .recover(vec![
+                of(HOLDS, vec![now.into()]),
+                of(OPERATIONS, vec![now.into()]),
+                of(OBJECTS, vec![now.into(), DateTime::UNIX_EPOCH.into()]),
+            ])
+            .await
+            .map_err(failed("give back what an earlier run held"))
     }
 
     /// Whether there is such a workspace: for the operator's commands.

@@ -19,6 +19,7 @@ mod billing;
 mod blob_mark;
 mod clients;
 mod connection;
+mod deadline;
 mod doctor;
 mod entity;
 mod gallery;
@@ -38,10 +39,12 @@ mod rebuild;
 mod remarks;
 mod scope;
 mod sessions;
+mod sqlite;
 mod standing;
 mod store;
 mod team;
 mod together;
+mod transaction;
 mod url;
 mod usage;
 mod workspace;
@@ -57,6 +60,7 @@ mod subject;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+pub use deadline::{InRequest, Waits, in_background, in_request};
 pub use doctor::{AuditChain, Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
 pub use presented::{Found, Presented, Withheld};

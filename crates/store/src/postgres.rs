@@ -5,24 +5,16 @@
 //! no statements, it is a transaction. Whoever says nothing sees nothing: row-level security compares with
 //! a setting that is not there.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "with the scope module this is what everything else is forbidden"
-)]
-
-use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgQueryResult, PgRow};
-use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::{self, ConnectOptions, Connection};
 use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value, Values};
-use sea_query_sqlx::SqlxValues;
-use tokio::runtime::Handle;
-use tokio::sync::Mutex;
 
 use crate::connection::Reach;
-use crate::sessions::{Lent, Sessions, is_over};
+use crate::deadline::{Pulse, as_one};
+use crate::sessions::{Driven, ReadError, Sessions, lost};
+use crate::transaction::Transaction;
 use crate::url::Server;
 
 /// The longest that a statement may take in the database.
@@ -33,11 +25,8 @@ const LOCK_TIMEOUT: &str = "15s";
 const IDLE_TIMEOUT: &str = "60s";
 /// How often the database looks whether somebody still waits for its answer.
 const PRESENCE_INTERVAL: &str = "1s";
-/// The longest that a transaction whose request is gone may take to be rolled back before its session is ended: it may
-/// wait for a lock, and nobody needs what it waits for.
-const UNDONE_WITHIN: Duration = Duration::from_secs(1);
-/// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
-const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+/// The longest that a connection at start may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(40);
 
 /// A PostgreSQL server's connections: for statements that read, for transactions that read, for those that write. A
 /// transaction that reads outside itself never waits for a connection that another such transaction holds.
@@ -46,6 +35,7 @@ pub(crate) struct Postgres {
     reads: Sessions<PgConnection>,
     writes: Sessions<PgConnection>,
     pgbouncer: bool,
+    pulse: Pulse,
 }
 
 impl Postgres {
@@ -64,13 +54,21 @@ impl Postgres {
             ]);
             watching(bounded).await?
         };
-        let sessions = || Sessions::new(options.clone(), server.pool_size);
+        let pulse = Pulse::new();
+        let sessions = || Sessions::new(options.clone(), server.pool_size, pulse.clone());
+        let [readers, reads, writes] = [sessions()?, sessions()?, sessions()?];
         Ok(Self {
-            readers: sessions()?,
-            reads: sessions()?,
-            writes: sessions()?,
+            readers,
+            reads,
+            writes,
+            pulse,
             pgbouncer: server.pgbouncer,
         })
+    }
+
+    /// Whether the last write found no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pulse.is_full()
     }
 
     pub(crate) async fn close(&self) {
@@ -92,17 +90,17 @@ impl Postgres {
             return Ok(rows);
         }
         let statement = within(reach, statement)?;
-        let mut stale = self.readers.count();
-        loop {
-            let mut lent = self.readers.lend().await?;
-            let read = bounded(fetch(&mut lent, &statement, true)).await;
-            lent.end(&read);
-            match read {
-                // Nothing was changed, so that reading again is right.
-                Err(error) if stale > 0 && is_lost(&error) => stale -= 1,
-                read => return answers(read.map(rows)),
+        as_one(async {
+            let mut stale = self.readers.count();
+            loop {
+                match self.readers.read(&statement, true).await {
+                    // Nothing was changed, so that reading again is right.
+                    Err(ReadError::Statement(error)) if stale > 0 && is_stale(&error) => stale -= 1,
+                    read => return Ok(read?),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Writes within reach, in a transaction of its own.
@@ -160,183 +158,22 @@ impl Postgres {
             // An id or a word of ours: nothing in it needs quoting.
             opening.push_str(&format!("; SET LOCAL {name} = '{value}'"));
         }
-        // As many may be stale as there are.
-        let mut stale = sessions.count();
-        loop {
-            let mut open = Open {
-                session: Some(sessions.lend().await?),
-                is_left: false,
-            };
-            match open.command(&opening).await {
-                Ok(_) => {
-                    return Ok(PgTx {
-                        open: Mutex::new(open),
-                        persistent: !self.pgbouncer,
-                        is_aborted: AtomicBool::new(false),
-                    });
-                }
-                Err(error) => {
-                    open.discard();
-                    if stale == 0 || !is_lost(&error) {
-                        return Err(lost(error));
-                    }
-                    stale -= 1;
-                }
-            }
-        }
-    }
-}
-
-/// A session in which a transaction is open, or may be: from before its BEGIN is sent until its end is answered. Whoever
-/// goes away in between has it rolled back, or where that takes longer than [`UNDONE_WITHIN`] the session ended: its
-/// locks would keep others waiting.
-struct Open {
-    session: Option<Lent<PgConnection>>,
-    /// It is being rolled back already. Whoever goes away now ends the session.
-    is_left: bool,
-}
-
-impl Open {
-    fn session(&mut self) -> &mut PgConnection {
-        self.session.as_mut().expect("a session until its end")
-    }
-
-    /// Runs statements without parameters, by the protocol that needs no preparing.
-    async fn command(&mut self, sql: &str) -> Result<PgQueryResult, sqlx::Error> {
-        bounded(self.session().execute(AssertSqlSafe(sql.to_owned()))).await
-    }
-
-    /// The transaction's end was answered: nothing of it is left in the session.
-    fn end(mut self) {
-        if let Some(lent) = self.session.take() {
-            lent.end(&Ok::<_, sqlx::Error>(()));
-        }
-    }
-
-    /// Ends the session, and with it whatever was begun.
-    fn discard(mut self) {
-        if let Some(lent) = self.session.take() {
-            lent.discard();
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let Some(lent) = self.session.take() else {
-            return;
-        };
-        let mut left = Self {
-            session: Some(lent),
-            is_left: true,
-        };
-        match Handle::try_current() {
-            Ok(runtime) if !self.is_left => {
-                runtime.spawn(async move {
-                    let undo = async {
-                        match left.command("ROLLBACK").await {
-                            // That was the answer to what was left; the driver has sent nothing after it.
-                            Err(sqlx::Error::Database(_)) => left.command("ROLLBACK").await,
-                            undone => undone,
-                        }
-                    };
-                    match tokio::time::timeout(UNDONE_WITHIN, undo).await {
-                        Ok(Ok(_)) => left.end(),
-                        // The database sees that nobody is there any more, and ends what it had begun.
-                        _ => left.discard(),
-                    }
-                });
-            }
-            // The process ends, or this server: so does the connection, and the transaction with it.
-            _ => left.discard(),
-        }
+        Transaction::begin(sessions, &opening, !self.pgbouncer, is_stale).await
     }
 }
 
 /// A transaction. Dropping it rolls back.
-pub(crate) struct PgTx {
-    open: Mutex<Open>,
-    persistent: bool,
-    /// A statement failed, and the database takes no further one.
-    is_aborted: AtomicBool,
-}
+pub(crate) type PgTx = Transaction<PgConnection>;
 
-/// The one savepoint that a transaction has at a time.
-const SAVEPOINT: &str = "attempt";
-
-impl PgTx {
-    pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut open = self.open.lock().await;
-        let read = bounded(fetch(open.session(), &statement, self.persistent)).await;
-        answers(self.noted(read).map(rows))
+/// Turns a transaction to another reach.
+pub(crate) async fn enter(tx: &PgTx, reach: Reach) -> Result<(), DbErr> {
+    let mut sql = Reach::SETTINGS
+        .map(|name| format!("SET LOCAL {name} = ''"))
+        .join("; ");
+    if let Some((name, value)) = reach.setting() {
+        sql.push_str(&format!("; SET LOCAL {name} = '{value}'"));
     }
-
-    pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let mut open = self.open.lock().await;
-        let query = bind(&statement, self.persistent);
-        done(self.noted(bounded(query.execute(open.session())).await))
-    }
-
-    /// Runs statements without parameters, by the protocol that needs no preparing.
-    pub(crate) async fn command(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let ran = self.open.lock().await.command(sql).await;
-        done(self.noted(ran))
-    }
-
-    /// Turns the transaction to another reach.
-    pub(crate) async fn enter(&self, reach: Reach) -> Result<(), DbErr> {
-        let mut sql = Reach::SETTINGS
-            .map(|name| format!("SET LOCAL {name} = ''"))
-            .join("; ");
-        if let Some((name, value)) = reach.setting() {
-            sql.push_str(&format!("; SET LOCAL {name} = '{value}'"));
-        }
-        self.command(&sql).await.map(drop)
-    }
-
-    /// Marks where [`Self::rewind`] goes back to.
-    pub(crate) async fn mark(&self) -> Result<(), DbErr> {
-        self.command(&format!("SAVEPOINT {SAVEPOINT}"))
-            .await
-            .map(drop)
-    }
-
-    /// Undoes what was done since [`Self::mark`], and lets go of the rows that were locked since.
-    pub(crate) async fn rewind(&self) -> Result<(), DbErr> {
-        let sql = format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}");
-        self.command(&sql).await?;
-        self.is_aborted.store(false, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Commits; an error when a statement had failed, since the database would answer such a COMMIT by rolling
-    /// back, without an error.
-    pub(crate) async fn commit(self) -> Result<(), DbErr> {
-        if self.is_aborted.into_inner() {
-            return Err(DbErr::Custom(
-                "a statement of the transaction failed".to_owned(),
-            ));
-        }
-        let mut open = self.open.into_inner();
-        match open.command("COMMIT").await {
-            Ok(_) => {
-                open.end();
-                Ok(())
-            }
-            // It may be the answer to a statement that was left, and COMMIT not sent at all.
-            Err(error) => {
-                open.discard();
-                Err(lost(error))
-            }
-        }
-    }
-
-    fn noted<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        if outcome.is_err() {
-            self.is_aborted.store(true, Ordering::Relaxed);
-        }
-        outcome
-    }
+    tx.command(&sql).await.map(drop)
 }
 
 /// The statement that makes the setting and reads under it.
@@ -388,70 +225,21 @@ async fn watching(options: PgConnectOptions) -> Result<PgConnectOptions, DbErr> 
 /// Connects once. A server that cannot be reached is said at once, with the reason: the driver's pool would try for as
 /// long as a request waits, and then say only that time is up.
 pub(crate) async fn try_connect(options: &PgConnectOptions) -> Result<(), DbErr> {
-    let connection = bounded(options.connect()).await.map_err(lost)?;
+    let connection = tokio::time::timeout(CONNECT_WITHIN, options.connect());
+    let connection = connection
+        .await
+        .map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+    let connection = connection.and_then(|made| made).map_err(lost)?;
     // It has served: nothing is lost where it does not part politely.
-    let _ = bounded(connection.close()).await;
+    let _ = tokio::time::timeout(CONNECT_WITHIN, connection.close()).await;
     Ok(())
 }
 
-pub(crate) fn bind<D: sqlx::Database + sqlx::database::HasStatementCache>(
-    statement: &Statement,
-    persistent: bool,
-) -> sqlx::query::Query<'_, D, SqlxValues>
-where
-    SqlxValues: sqlx::IntoArguments<D>,
-{
-    let values = statement
-        .values
-        .clone()
-        .unwrap_or_else(|| Values(Vec::new()));
-    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
-        .persistent(persistent)
-}
-
-async fn fetch(
-    connection: &mut PgConnection,
-    statement: &Statement,
-    persistent: bool,
-) -> Result<Vec<PgRow>, sqlx::Error> {
-    bind(statement, persistent).fetch_all(connection).await
-}
-
-fn rows(read: Vec<PgRow>) -> Vec<QueryResult> {
-    read.into_iter().map(QueryResult::from).collect()
-}
-
-/// A driver's failure to read, as SeaORM tells it.
-pub(crate) fn answers(
-    read: Result<Vec<QueryResult>, sqlx::Error>,
-) -> Result<Vec<QueryResult>, DbErr> {
-    read.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
-}
-
-fn done(ran: Result<PgQueryResult, sqlx::Error>) -> Result<ExecResult, DbErr> {
-    ran.map(ExecResult::from)
-        .map_err(|e| DbErr::Exec(RuntimeErr::SqlxError(e.into())))
-}
-
-/// Waits for an answer, but not for ever.
-async fn bounded<T>(
-    answer: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-    }
-}
-
-/// Whether the session, and not the statement, is what failed; and not because it took too long.
-fn is_lost(error: &sqlx::Error) -> bool {
+/// Whether a connection had been lost before the statement was sent; not whether it took too long.
+fn is_stale(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
-        sqlx::Error::Database(_) => is_over(error),
+        sqlx::Error::Database(_) => PgConnection::has_failed(error),
         _ => false,
     }
-}
-
-pub(crate) fn lost(error: sqlx::Error) -> DbErr {
-    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
 }

@@ -8,8 +8,9 @@ use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::{ConnectionTrait as _, DbErr, RuntimeErr, SqlxPostgresConnector, TransactionTrait};
 
 use crate::connection::{Database, Reach};
-use crate::postgres::{lost, try_connect};
+use crate::postgres::try_connect;
 use crate::scope::{column, query};
+use crate::sessions::lost;
 use crate::store::{OpenError, Store};
 use crate::url::{Backend, Target, Url};
 
@@ -128,7 +129,8 @@ impl Store {
                 let database = Database::connect(&owner.0)
                     .await
                     .map_err(OpenError::Database)?;
-                return database.close().await.map_err(OpenError::Database);
+                database.close().await;
+                return Ok(());
             }
             Target::Postgres(server) => server,
         };

@@ -12,11 +12,11 @@ use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, DeleteMany,
-    EntityTrait, Insert, InsertMany, QueryFilter, QueryResult, Select, SqlErr, Statement,
-    UpdateMany, Value,
+    EntityTrait, Insert, InsertMany, QueryFilter, QueryResult, RuntimeErr, Select, SqlErr,
+    Statement, UpdateMany, Value,
 };
 
-use crate::mutant;
+use crate::{mutant, sessions};
 
 /// A table whose rows belong to a workspace: every statement on it begins with the workspace.
 pub(crate) trait Tenant: EntityTrait {
@@ -130,10 +130,24 @@ pub(crate) fn failed(operation: &'static str) -> impl Fn(DbErr) -> StoreError {
     move |error| match error.sql_err() {
         Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::Taken { operation },
         Some(SqlErr::ForeignKeyConstraintViolation(_)) => StoreError::Dangling { operation },
+        _ if is_full(&error) => StoreError::Full {
+            operation,
+            source: error.into(),
+        },
         _ => StoreError::Unavailable {
             operation,
             source: Box::<dyn Error + Send + Sync>::from(error),
         },
+    }
+}
+
+/// Whether there is no room to write.
+fn is_full(error: &DbErr) -> bool {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => sessions::is_full(error),
+        _ => false,
     }
 }
 

@@ -160,7 +160,7 @@ impl House {
             }
             tx.commit().await.unwrap();
         }
-        store.close().await.unwrap();
+        store.close().await;
         Self {
             database,
             mine,
@@ -336,7 +336,7 @@ async fn a_statement_that_fails_after_it_was_given_up_is_nobody_elses() {
         tx.query_all_raw(statement("SELECT 1")).await.unwrap();
         tx.commit().await.unwrap();
     }
-    connected.close().await.unwrap();
+    connected.close().await;
 }
 
 /// A transaction whose request is gone waits for no lock, and keeps nobody from its session.
@@ -365,7 +365,7 @@ async fn who_goes_away_waits_for_no_lock() {
         assert!(tries < 100, "the database still waits for the lock");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    connected.close().await.unwrap();
+    connected.close().await;
 }
 
 async fn of_one_session(database: &Database) -> connection::Database {

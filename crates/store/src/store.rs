@@ -78,7 +78,7 @@ pub enum OpenError {
 }
 
 pub(crate) struct Inner {
-    database: Arc<Database>,
+    pub(crate) database: Arc<Database>,
     backend: Backend,
     pub(crate) ambient: Ambient,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
@@ -353,6 +353,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the last write found no room. Reading goes on meanwhile.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.database.is_full()
+    }
+
     /// Waits until a commit has left jobs behind.
     pub async fn jobs_arrived(&self) {
         self.0.jobs.notified().await;
@@ -375,11 +381,8 @@ impl Store {
     }
 
     /// Closes all connections; what was committed is durable.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        self.0.database.close().await.map_err(failed("close"))
+    pub async fn close(&self) {
+        self.0.database.close().await;
     }
 }
 

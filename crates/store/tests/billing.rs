@@ -430,7 +430,7 @@ async fn what_a_dead_server_had_leased_is_free_at_once_and_lost_to_it() {
     let leased = house.lease().await.unwrap();
     assert_eq!(house.lease().await, None);
 
-    assert_eq!(house.store.expire_leases_of_dead_server().await.unwrap(), 2);
+    assert_eq!(house.store.recover().await.unwrap(), 2);
     assert_eq!(
         house.store.abandoned_operations(9).await.unwrap(),
         [(scope.workspace(), driven.id)]
@@ -448,7 +448,7 @@ async fn what_a_dead_server_had_leased_is_free_at_once_and_lost_to_it() {
     };
     assert!(tx.end_operation(&taken, &outcome).await.unwrap());
     tx.commit().await.unwrap();
-    assert_eq!(house.store.expire_leases_of_dead_server().await.unwrap(), 0);
+    assert_eq!(house.store.recover().await.unwrap(), 0);
     assert_eq!(house.lease().await, None, "it is tried again later");
 }
 

@@ -50,7 +50,7 @@ async fn sqlite() -> Schema {
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
     let store = rawdrive_store::Store::open(&url, Ambient::system(), &Catalogue::built_in()).await;
-    store.unwrap().close().await.unwrap();
+    store.unwrap().close().await;
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();
     let mut schema = Schema::new();

@@ -52,7 +52,7 @@ async fn a_server_that_is_too_old_is_refused_and_says_which_is_wanted() {
     let database = Database::new(Engine::Postgres).await;
     let url = Url::parse(&database.url_for(&app_role())).unwrap();
     let store = open(&url).await.unwrap();
-    store.close().await.unwrap();
+    store.close().await;
     // There is one PostgreSQL here: this database's says that it is another.
     let mut superuser = database.connect_as_superuser().await;
     for sql in [
@@ -122,7 +122,7 @@ async fn stores_that_open_an_empty_file_together_all_do() {
         tokio::spawn(async move { open(&url).await })
     });
     for store in stores.collect::<Vec<_>>() {
-        store.await.unwrap().unwrap().close().await.unwrap();
+        store.await.unwrap().unwrap().close().await;
     }
 }
 
@@ -145,7 +145,7 @@ async fn servers_that_start_together_migrate_once() {
     for store in stores.collect::<Vec<_>>() {
         let store = store.await.unwrap().unwrap();
         assert_eq!(store.remarks().await.unwrap(), []);
-        store.close().await.unwrap();
+        store.close().await;
     }
 }
 
@@ -158,7 +158,7 @@ async fn one_role_for_everything_works_and_is_remarked_upon() {
     let remarks = store.remarks().await.unwrap();
     assert_eq!(remarks, [Remark::OwnsTables { role: owner_role() }]);
     assert_eq!(remarks[0].severity(), Severity::Note);
-    store.close().await.unwrap();
+    store.close().await;
 }
 
 #[tokio::test]
@@ -336,7 +336,7 @@ async fn a_published_version_is_sold_at_further_prices(engine: Engine) {
         with(&format!("prices = [{euros}]")),
     );
     for catalogue in [&none, &usd, &none, &eur, &usd] {
-        start(catalogue).await.unwrap().close().await.unwrap();
+        start(catalogue).await.unwrap().close().await;
     }
     // What others published counts: neither of the two amounts may be another.
     for dearer in [dollars, euros].map(|price| price.replace("00 }", "01 }")) {

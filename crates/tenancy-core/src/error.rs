@@ -48,6 +48,16 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The database has no room to write. Reading goes on, and so does writing when there is room again. Nothing of the
+    /// transaction took effect, unless it was the commit that failed.
+    #[error("failed to {operation}: the database's storage is full")]
+    Full {
+        /// What was being done.
+        operation: &'static str,
+        /// The driver's own error; it never leaves the process.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A unique key is taken: two requests met.
     #[error("failed to {operation}: the key is taken")]
     Taken {

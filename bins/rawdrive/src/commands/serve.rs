@@ -18,9 +18,9 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
-use rawdrive_store::{Backend, Store};
+use rawdrive_store::{Backend, Store, in_background};
 use rawdrive_tenancy_core::page::CursorCodec;
-use rawdrive_tenancy_core::{Ambient, Causes};
+use rawdrive_tenancy_core::{Ambient, Causes, StoreError};
 use rawdrive_usage::{LiveUsage, Republisher};
 use tokio::task::JoinHandle;
 
@@ -91,21 +91,22 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         }
         // Of a file this is the only server; of PostgreSQL others may be at work.
         if only_server.is_some() && store.backend() == Backend::Sqlite {
-            // Whoever held quota for an operation under way was a server that is dead now.
-            let dead = store
-                .expire_holds_of_dead_server()
-                .await
-                .map_err(OpenError::Store)?;
-            let driven = store
-                .expire_leases_of_dead_server()
-                .await
-                .map_err(OpenError::Store)?;
-            if dead + driven > 0 {
-                tracing::info!(
-                    holds = dead,
-                    leases = driven,
-                    "what an earlier run held when it broke off is swept"
-                );
+            match store.recover().await {
+                Ok(0) => {}
+                Ok(given_back) => {
+                    tracing::info!(
+                        given_back,
+                        "what an earlier run held when it broke off is given back"
+                    );
+                }
+                // On a full disk reads are served all the same.
+                Err(error @ (StoreError::Full { .. } | StoreError::Unavailable { .. })) => {
+                    tracing::error!(
+                        error = %Causes(&error),
+                        "writes are refused until the database takes them again"
+                    );
+                }
+                Err(error) => return Err(OpenError::Store(error).into()),
             }
         }
         let republisher = mirror(&installation, &store);
@@ -134,11 +135,15 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             public_url.as_str(),
         )
         .await?;
-        let keys = tokio::spawn(reload_keys(app.clone(), installation.master_key()?));
-        let uses = tokio::spawn(record_key_uses(app.clone()));
+        let keys = tokio::spawn(in_background(reload_keys(
+            app.clone(),
+            installation.master_key()?,
+        )));
+        let uses = tokio::spawn(in_background(record_key_uses(app.clone())));
         let jobs = run_jobs(&installation, &app);
-        let republishes = republisher.map(|republisher| tokio::spawn(republisher.run()));
-        let billing_jobs = tokio::spawn(collecting.runner);
+        let republishes =
+            republisher.map(|republisher| tokio::spawn(in_background(republisher.run())));
+        let billing_jobs = tokio::spawn(in_background(collecting.runner));
         tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
         welcome(
             &mut std::io::stdout(),
@@ -155,7 +160,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         drop(collecting.double);
         keys.abort();
         uses.abort();
-        store.close().await.map_err(OpenError::Store)?;
+        store.close().await;
         ended
     })
 }
@@ -173,10 +178,14 @@ fn run_jobs(installation: &Installation, app: &Data<App>) -> JoinHandle<()> {
     let ambient = installation.ambient.clone();
     let sender = Sender::no_reply(&app.settings.public_url);
     match &installation.config.smtp_url {
-        Some(url) => tokio::spawn(runner(app, SmtpMailer::new(url, sender, ambient)).run()),
+        Some(url) => {
+            let mailer = SmtpMailer::new(url, sender, ambient);
+            tokio::spawn(in_background(runner(app, mailer).run()))
+        }
         None => {
             let directory = installation.data_dir.path().join(MAILS);
-            tokio::spawn(runner(app, FileMailer::new(&directory, sender, ambient)).run())
+            let mailer = FileMailer::new(&directory, sender, ambient);
+            tokio::spawn(in_background(runner(app, mailer).run()))
         }
     }
 }

@@ -11,6 +11,9 @@ use rawdrive_tenancy_core::{Causes, StoreError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+/// When to try again after there was no room to write, in seconds.
+const FULL_SECONDS: u64 = 30;
+
 /// The media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -121,6 +124,8 @@ codes! {
         "Something went wrong on this side, and it has been recorded. Should it happen again, tell support the X-Request-Id of the answer.";
     DependencyUnavailable = 503 "dependency_unavailable", "Temporarily unavailable",
         "Something that the service needs does not answer at the moment. Try again after the time in Retry-After, with the same Idempotency-Key if one was sent.";
+    InsufficientStorage = 503 "insufficient_storage", "No room to write",
+        "The service has run out of storage. Everything can still be read; its operator has been told. Try again later, with the same Idempotency-Key if one was sent.";
     BillingNotConfigured = 503 "billing_not_configured", "Billing is not configured",
         "This installation takes no payments. Its operator sets the plan of a workspace by hand.";
 }
@@ -331,6 +336,17 @@ impl Problem {
         .caused_by(source)
     }
 
+    /// 503 with `Retry-After`: there is no room to write. The cause is logged, for the operator.
+    #[must_use]
+    pub fn insufficient_storage(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(
+            Code::InsufficientStorage,
+            "The service has run out of storage. Nothing was written; reading goes on.",
+        )
+        .retry_after(FULL_SECONDS)
+        .caused_by(source)
+    }
+
     /// 500: tells nothing, logs the cause.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -413,6 +429,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { .. } => Self::dependency_unavailable(error),
+            StoreError::Full { .. } => Self::insufficient_storage(error),
             StoreError::Taken { .. } => Self::new(
                 Code::Conflict,
                 "Another request was faster. Read the resource again.",

@@ -18,6 +18,7 @@ use futures_util::Stream;
 use futures_util::future::{
     Either, FutureExt, Join, LocalBoxFuture, Map, Ready as Done, join, ready as done,
 };
+use rawdrive_store::{InRequest, in_request};
 use rawdrive_tenancy_core::Ambient;
 use tokio::time::Instant;
 
@@ -94,7 +95,7 @@ where
     type Error = Error;
     // Requests without a body, which are most, cost no boxed future.
     type Future = Either<
-        Map<Join<S::Future, Done<Started>>, Finish<B>>,
+        Map<Join<InRequest<S::Future>, Done<Started>>, Finish<B>>,
         LocalBoxFuture<'static, Finished<B>>,
     >;
 
@@ -113,13 +114,15 @@ where
         let payload = request.take_payload();
         if matches!(payload, Payload::None) {
             let finish: Finish<B> = |(answer, started)| finish(answer, started, None);
-            return Either::Left(join(self.service.call(request), done(started)).map(finish));
+            return Either::Left(
+                join(in_request(self.service.call(request)), done(started)).map(finish),
+            );
         }
         let rest = Rest::new(payload);
         request.set_payload(Payload::Stream {
             payload: Box::pin(rest.clone()),
         });
-        let answer = self.service.call(request);
+        let answer = in_request(self.service.call(request));
         Either::Right(
             async move {
                 let answer = answer.await;

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use rawdrive_gallery::analysis::{Analyzed, NearDuplicate, analyze, near_duplicates};
 use rawdrive_gallery::{AnalysisRead as _, Companion};
-use rawdrive_store::{Claim, WriteTx};
+use rawdrive_store::{Claim, WriteTx, in_request};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::PhotoId;
 use serde::Serialize;
@@ -168,7 +168,7 @@ async fn run(
 ) -> Result<Analyzed, Problem> {
     let photo: PhotoId = path_id(id)?;
     let (task_app, scope) = (app.clone(), scoped.scope);
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(in_request(async move {
         let App {
             store,
             blobs,
@@ -186,7 +186,7 @@ async fn run(
             KeepAnswer(claim),
         )
         .await
-    });
+    }));
     match task.await.map_err(Problem::internal)? {
         Ok(analyzed) => Ok(analyzed),
         Err(error) => Err(app.analysis_problem(&scoped.scope, error).await),

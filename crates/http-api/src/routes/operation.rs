@@ -19,7 +19,7 @@ pub(crate) struct Liveness {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Dependency {
     name: &'static str,
-    /// `ok` or `unavailable`.
+    /// `ok`, `unavailable`, or `full`: it has no room to write, and reading goes on.
     status: &'static str,
 }
 
@@ -55,6 +55,10 @@ pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
         state("blobs", matches!(blobs, Ok(Ok(())))),
     ];
     let ready = dependencies.iter().all(|d| d.status == "ok");
+    // It serves reads all the same.
+    if ready && app.store.is_full() {
+        dependencies[0].status = "full";
+    }
     // Named, and nothing that the server cannot do without: asked beside the requests, and not for this answer.
     if let Some(live) = app.store.live_usage() {
         dependencies.push(state("redis", live.answers()));

@@ -13,7 +13,7 @@ use rawdrive_gallery::{
     BodyError, Branding, Color, Companion, FileName, GalleryRead, Incoming, Length, MediaType,
     Orientation, Photo, Title, Website, receive,
 };
-use rawdrive_store::{Claim, Release, WriteTx};
+use rawdrive_store::{Claim, Release, WriteTx, in_request};
 use rawdrive_tenancy_core::id::{PhotoId, TypedId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use serde::{Deserialize, Serialize};
@@ -384,7 +384,7 @@ async fn pipe(
         },
     );
     let (task_app, scope) = (app.clone(), scoped.scope);
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(in_request(async move {
         let App { store, blobs, .. } = task_app.get_ref();
         receive(
             store,
@@ -396,7 +396,7 @@ async fn pipe(
             keep,
         )
         .await
-    });
+    }));
     loop {
         let piece = tokio::select! {
             // Refused already: the rest of the body is nobody's business but the connection's.
