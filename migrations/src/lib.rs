@@ -31,6 +31,7 @@ mod m0014_live_usage;
 mod m0019_plan_end;
 mod m0020_billing;
 mod m0021_event_age;
+mod m0022_counters;
 mod m0023_addresses;
 mod m0023_sponsors;
 mod m0024_orientation;
@@ -96,8 +97,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_plan_end::Migration),
             Box::new(m0020_billing::Migration),
             Box::new(m0021_event_age::Migration),
-            Box::new(m0023_sponsors::Migration),
+            Box::new(m0022_counters::Migration),
             Box::new(m0023_addresses::Migration),
+            Box::new(m0023_sponsors::Migration),
             Box::new(m0024_orientation::Migration),
             Box::new(m0025_blob_mark::Migration),
         ]

@@ -160,6 +160,7 @@ fn what_is(name: &str) -> Option<&'static str> {
         "password" | "current_password" | "new_password" => "a password",
         "access_token" => "an access token",
         "refresh_token" => "a refresh token",
+        "device_token" => "a device token",
         "token" => "a token",
         "secret" => "the secret of a key",
         "client_secret" => CLIENT_SECRET,

@@ -9,7 +9,9 @@ use rawdrive_http_api::edge::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 use rawdrive_identity::{
     ProofPurpose, ProofRequest, ProofRequests, Sealer, TokenPepper, Unsealable, answer_request,
 };
-use rawdrive_notices::{Letter, MailError, Mailer, email_verification, mail_for, password_reset};
+use rawdrive_notices::{
+    Letter, MailError, Mailer, email_verification, mail_for, password_reset, sign_in_code,
+};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::id::WorkspaceId;
@@ -178,13 +180,18 @@ impl<M: Mailer> Runner<M> {
         let Some(proof) = issued.await? else {
             return Ok(());
         };
+        let to = proof.to.as_str();
         let (page, letter): (_, fn(&str, &str) -> Letter) = match proof.purpose {
+            ProofPurpose::SignInCode => {
+                let letter = sign_in_code(to, proof.token.expose_secret());
+                return self.post(&letter).await;
+            }
             ProofPurpose::PasswordReset => (PASSWORD_RESET_PATH, password_reset),
             ProofPurpose::EmailVerification => (EMAIL_VERIFICATION_PATH, email_verification),
         };
         let (base, token) = (&self.public_url, proof.token.expose_secret());
         let link = format!("{base}{page}?token={token}");
-        self.post(&letter(proof.to.as_str(), &link)).await
+        self.post(&letter(to, &link)).await
     }
 
     /// Hands a letter over. To whom no mail can ever get, it is only told of.

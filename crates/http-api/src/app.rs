@@ -1,15 +1,16 @@
 //! What every route shares, and how domain errors become problems: spoken once, here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use actix_web::HttpRequest;
+use chrono::{DateTime, Utc};
 use rawdrive_billing::{BillingError, WebhookError};
 use rawdrive_gallery::analysis::{AnalysisError, AnalyzeError, Analyzer, Unfit};
 use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
-use rawdrive_identity::ports::{Attempt, PasswordAttempts};
+use rawdrive_identity::ports::{CounterKey, PasswordAttempts};
 use rawdrive_identity::{
-    Currency, EmailAddress, IdentityError, MailPolicy, PasswordHasher, Sealer, StrangerMailError,
-    TeamError, TokenIssuer, TokenPepper, admit_stranger_mail,
+    Count, Currency, EmailAddress, IdentityError, LimitState, MailPolicy, PasswordHasher, Sealer,
+    StrangerMailError, TeamError, TokenIssuer, TokenPepper, admit_stranger_mail,
 };
 use rawdrive_notices::Letter;
 use rawdrive_onboarding::Step;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use crate::auth::insufficient;
 use crate::billing::BillingDesk;
 use crate::client_address::TrustedProxies;
-use crate::edge::{Code, Problem, UPGRADE_PATH};
+use crate::edge::{Code, Problem, RateLimits, UPGRADE_PATH};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
 
@@ -148,10 +149,9 @@ impl App {
     }
 
     pub(crate) fn attempts(&self) -> Attempts<'_> {
-        if self.settings.limit_attempts {
-            Attempts::Counted(&self.store)
-        } else {
-            Attempts::Unlimited
+        Attempts {
+            store: self.settings.limit_attempts.then_some(&self.store),
+            states: Mutex::default(),
         }
     }
 
@@ -420,8 +420,19 @@ impl From<IdentityError> for Problem {
             }
             IdentityError::TooManyAttempts {
                 retry_after_seconds,
+                code_mailed: false,
             } => Self::new(Code::RateLimited, "Too many attempts.")
                 .retry_after(u64::from(retry_after_seconds)),
+            IdentityError::TooManyAttempts {
+                retry_after_seconds,
+                code_mailed: true,
+            } => Self::new(
+                Code::RateLimited,
+                "Too many attempts. A code was mailed to this address, if it is an account's: sign in with the password and \
+                 that code, or wait.",
+            )
+            .with("code_mailed", true)
+            .retry_after(u64::from(retry_after_seconds)),
             IdentityError::NoWorkspace => Self::new(
                 Code::WorkspaceInactive,
                 "The account belongs to no workspace any more.",
@@ -439,35 +450,49 @@ impl From<IdentityError> for Problem {
     }
 }
 
-/// Counts attempts, or does not where the installation has switched limits off.
-pub(crate) enum Attempts<'a> {
-    Counted(&'a Store),
-    Unlimited,
+/// Counts attempts, or does not where the installation has switched limits off; and hears how the limits stand, for the
+/// headers of the answer.
+pub(crate) struct Attempts<'a> {
+    store: Option<&'a Store>,
+    states: Mutex<Vec<LimitState>>,
+}
+
+impl Attempts<'_> {
+    /// Has the answer to this request tell how the limits stand.
+    pub(crate) fn announce(&self, request: &HttpRequest) {
+        let states = std::mem::take(&mut *self.states());
+        RateLimits::of(states).announce(request);
+    }
+
+    fn states(&self) -> MutexGuard<'_, Vec<LimitState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PasswordAttempts for Attempts<'_> {
-    async fn take(
+    async fn counts(&self, keys: &[CounterKey]) -> Result<Vec<Option<Count>>, StoreError> {
+        match self.store {
+            Some(store) => store.counts(keys).await,
+            None => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    async fn change<R: Send>(
         &self,
-        key: [u8; 32],
-        limit: u32,
-        window: TimeDelta,
-        now: DateTime<Utc>,
-    ) -> Result<Attempt, StoreError> {
-        match self {
-            Self::Counted(store) => store.take(key, limit, window, now).await,
-            Self::Unlimited => Ok(Attempt::Allowed),
+        keys: &[CounterKey],
+        change: impl FnOnce(&mut [Option<Count>]) -> R + Send,
+    ) -> Result<R, StoreError> {
+        match self.store {
+            Some(store) => store.change(keys, change).await,
+            None => Ok(change(&mut vec![None; keys.len()])),
         }
     }
-    async fn give_back(&self, key: [u8; 32]) -> Result<(), StoreError> {
-        match self {
-            Self::Counted(store) => store.give_back(key).await,
-            Self::Unlimited => Ok(()),
-        }
-    }
-    async fn forget(&self, key: [u8; 32]) -> Result<(), StoreError> {
-        match self {
-            Self::Counted(store) => store.forget(key).await,
-            Self::Unlimited => Ok(()),
+
+    fn tell(&self, states: &[LimitState]) {
+        if self.store.is_some() {
+            let mut told = self.states();
+            told.retain(|old| states.iter().all(|new| new.name != old.name));
+            told.extend_from_slice(states);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Once;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
@@ -105,9 +106,27 @@ pub fn client_address(request: &HttpRequest) -> IpAddr {
     let peer = request
         .peer_addr()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
-    match request.app_data::<Data<App>>() {
-        Some(app) => app.settings.trusted_proxies.client(peer, request.headers()),
-        None => peer.to_canonical(),
+    let Some(app) = request.app_data::<Data<App>>() else {
+        return peer.to_canonical();
+    };
+    let proxies = &app.settings.trusted_proxies;
+    if proxies.0.is_empty() {
+        hint_at_proxy(request.headers());
+    }
+    proxies.client(peer, request.headers())
+}
+
+/// Tells the operator, once, that there seems to be a proxy which nobody has named.
+fn hint_at_proxy(headers: &HeaderMap) {
+    static HINTED: Once = Once::new();
+    if headers.contains_key(FORWARDED) || headers.contains_key(X_FORWARDED_FOR) {
+        HINTED.call_once(|| {
+            tracing::warn!(
+                "a request came with Forwarded or X-Forwarded-For, which are ignored: if a proxy stands before this \
+                 server, name its network in RAWDRIVE_TRUSTED_PROXIES; until then limits take everybody behind it for \
+                 one client"
+            );
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::{Ambient, Membership, Role};
+use rawdrive_tenancy_core::{Ambient, Membership, Role, StoreError};
 use serde_json::{Value, json};
 
 use crate::attempt::{self, Counters};
@@ -44,11 +44,28 @@ pub async fn prepare_sign_up(
     (email, password): (&EmailAddress, &Password),
     client: IpAddr,
 ) -> Result<PasswordHash, IdentityError> {
-    attempt::take_all(attempts, ambient, &Counters::for_sign_up(client)).await?;
+    let counters = Counters::for_sign_up(client);
+    attempt::take(attempts, ambient, &counters).await??;
     if read.user_by_email(&email.folded()).await?.is_some() {
         return Err(IdentityError::EmailTaken);
     }
     Ok(hasher.hash(password, ambient, client).await?)
+}
+
+/// Lets a new account know the network that it was made from. After the commit: until then the address may be
+/// somebody else's.
+///
+/// # Errors
+/// The store fails.
+pub async fn meet_network(
+    attempts: &impl PasswordAttempts,
+    ambient: &Ambient,
+    email: &EmailAddress,
+    client: IpAddr,
+) -> Result<(), StoreError> {
+    Counters::for_sign_in(email, client)
+        .welcome(attempts, ambient)
+        .await
 }
 
 /// Makes user, workspace, owner's membership, session and refresh token, and audits `workspace.created`.
@@ -149,7 +166,7 @@ struct Replacement {
     new: PasswordHash,
 }
 
-/// First half of a change to one's own account: proves the present password (counted, 10 per 15 minutes)
+/// First half of a change to one's own account: proves the present password (counted by session: ten at once, then ever more slowly)
 /// and hashes the new one, before any transaction. Then `begin` in the member's scope, [`update_me`],
 /// commit.
 ///
@@ -174,7 +191,7 @@ pub async fn prove_update(
         .user(membership.user())
         .await?
         .ok_or(IdentityError::Unauthenticated)?;
-    let counters = Counters::for_user(&user);
+    let counters = Counters::for_session(membership.session());
     let claim = (&current, client);
     if !attempt::prove(attempts, hasher, ambient, &counters, Some(&user), claim).await? {
         return Err(IdentityError::WrongCurrentPassword);

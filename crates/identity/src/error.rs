@@ -22,6 +22,8 @@ pub enum IdentityError {
     TooManyAttempts {
         /// At least 1.
         retry_after_seconds: u32,
+        /// Whether the account, if there is one, has the mail with the code that gets its owner in.
+        code_mailed: bool,
     },
     /// The password was proved, but its owner belongs to no workspace any more.
     #[error("the user belongs to no workspace")]

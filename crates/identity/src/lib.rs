@@ -43,11 +43,13 @@
 mod account;
 mod api_key;
 mod attempt;
+mod code;
 mod email;
 mod error;
 mod hash_queue;
 mod invitation;
 mod key;
+mod limit;
 mod name;
 mod network;
 mod password;
@@ -63,13 +65,14 @@ mod text;
 mod token;
 
 pub use account::{
-    AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, prepare_sign_up, prove_update,
-    sign_up, update_me,
+    AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, meet_network, prepare_sign_up,
+    prove_update, sign_up, update_me,
 };
 pub use api_key::{
     ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, ListedKey, MAX_API_KEYS, NewApiKey,
     ProvenKey, StoredKey, create_api_key, prove_api_key, revoke_api_key, worth,
 };
+pub use code::SignInCode;
 pub use email::EmailAddress;
 pub use error::IdentityError;
 pub use hash_queue::HashWaiting;
@@ -82,21 +85,23 @@ pub use key::{
     KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
     SigningKey, load_keyring, rotate_keys,
 };
+pub use limit::{Count, LimitState};
 pub use name::{ApiKeyName, Currency, PersonName, WorkspaceName, slug};
 pub use network::Network;
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };
 pub use proof::{
-    IssuedProof, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs, RESET_LIFETIME,
-    UnknownPurpose, VERIFICATION_LIFETIME, answer_request, request_proof, reset_password,
-    verify_email,
+    IssuedProof, ProofPace, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs,
+    RESET_LIFETIME, UnknownPurpose, VERIFICATION_LIFETIME, answer_request, request_proof,
+    reset_password, verify_email,
 };
 pub use seal::{Sealer, Unsealable};
 pub use secret_token::{
-    ApiKey, ApiKeyToken, ClientLink, ClientLinkToken, EmailVerification, EmailVerificationToken,
-    InvalidToken, InvitationKind, InvitationToken, PasswordReset, PasswordResetToken,
-    REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken, TokenKind, TokenPepper,
+    ApiKey, ApiKeyToken, ClientLink, ClientLinkToken, DEVICE_LIFETIME, Device, DeviceToken,
+    EmailVerification, EmailVerificationToken, InvalidToken, InvitationKind, InvitationToken,
+    PasswordReset, PasswordResetToken, REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken,
+    TokenKind, TokenPepper,
 };
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,

@@ -7,12 +7,13 @@ use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
 
 use crate::email::EmailAddress;
 use crate::key::SealedKey;
+use crate::limit::{Count, LimitState};
 use crate::name::{Currency, PersonName, WorkspaceName};
 use crate::password::PasswordHash;
 use crate::token::AccessClaims;
@@ -349,24 +350,28 @@ pub enum Attempt {
     },
 }
 
-/// Counts attempts, at a secret or at having mail sent, in fixed windows, each begun by its first attempt. Global rows, keyed by
-/// hashes that name nobody. Never inside another transaction: what was counted stays counted.
+/// Names a counter: a hash that names nobody.
+pub type CounterKey = [u8; 32];
+
+/// Counters of attempts, at a secret or at having mail sent: global rows. Never inside another transaction: what was
+/// counted stays counted.
 pub trait PasswordAttempts: Sync {
-    /// Counts one attempt unless `limit` have been counted in the window that is open at `now`; a window
-    /// that has ended begins anew. Atomic: of any number at once, exactly `limit` are allowed.
-    fn take(
+    /// The counters of these keys, in their order, as they stand. One whose end has come may be missing.
+    fn counts(
         &self,
-        key: [u8; 32],
-        limit: u32,
-        window: TimeDelta,
-        now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<Attempt, StoreError>> + Send;
+        keys: &[CounterKey],
+    ) -> impl Future<Output = Result<Vec<Option<Count>>, StoreError>> + Send;
 
-    /// Gives one attempt back that proved nothing because it was not verified; never below zero.
-    fn give_back(&self, key: [u8; 32]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// In one transaction: has these counters changed, while nobody else changes any of them, and writes down what
+    /// is different then. The keys differ from each other; `None` is no counter.
+    fn change<R: Send>(
+        &self,
+        keys: &[CounterKey],
+        change: impl FnOnce(&mut [Option<Count>]) -> R + Send,
+    ) -> impl Future<Output = Result<R, StoreError>> + Send;
 
-    /// Forgets the key after a success.
-    fn forget(&self, key: [u8; 32]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Hears how limits stand after an attempt, for whoever wants to tell the client.
+    fn tell(&self, _states: &[LimitState]) {}
 }
 
 /// The signing keys: global rows, a handful.

@@ -15,7 +15,8 @@ use rawdrive_tenancy_core::id::{ProofId, UserId};
 use rawdrive_tenancy_core::{Ambient, StoreError};
 use secrecy::SecretString;
 
-use crate::attempt::{Counters, take_all};
+use crate::attempt::{self, Counters};
+use crate::code::SignInCode;
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
 use crate::password::{Password, PasswordHash, PasswordHasher};
@@ -28,6 +29,10 @@ use crate::secret_token::{
 pub const RESET_LIFETIME: TimeDelta = TimeDelta::hours(1);
 /// How long the link that verifies an address works.
 pub const VERIFICATION_LIFETIME: TimeDelta = TimeDelta::hours(24);
+/// So many mails of a purpose go to a person at once.
+const MAILS_PER_HOUR: u32 = 5;
+/// From then on one each time.
+const MAIL_SPACING: TimeDelta = TimeDelta::minutes(10);
 /// How long after a request a mail still makes sense to whoever asked.
 const REQUEST_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
@@ -38,6 +43,8 @@ pub enum ProofPurpose {
     PasswordReset,
     /// Verifying the address.
     EmailVerification,
+    /// Signing in although others have tried too often: a code, which is computed and of which no proof is stored.
+    SignInCode,
 }
 
 impl ProofPurpose {
@@ -47,6 +54,7 @@ impl ProofPurpose {
         match self {
             Self::PasswordReset => "password_reset",
             Self::EmailVerification => "email_verification",
+            Self::SignInCode => "sign_in_code",
         }
     }
 }
@@ -59,16 +67,20 @@ impl fmt::Display for ProofPurpose {
 
 /// A text that names no purpose.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected password_reset or email_verification")]
+#[error("expected password_reset, email_verification or sign_in_code")]
 pub struct UnknownPurpose;
 
 impl FromStr for ProofPurpose {
     type Err = UnknownPurpose;
     fn from_str(text: &str) -> Result<Self, UnknownPurpose> {
-        [Self::PasswordReset, Self::EmailVerification]
-            .into_iter()
-            .find(|purpose| purpose.as_str() == text)
-            .ok_or(UnknownPurpose)
+        [
+            Self::PasswordReset,
+            Self::EmailVerification,
+            Self::SignInCode,
+        ]
+        .into_iter()
+        .find(|purpose| purpose.as_str() == text)
+        .ok_or(UnknownPurpose)
     }
 }
 
@@ -146,11 +158,25 @@ pub struct ProofRow {
     pub expires_at: DateTime<Utc>,
 }
 
+/// When a person has proofs enough for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProofPace {
+    /// So many proofs …
+    pub at_most: u32,
+    /// … made later than this are enough …
+    pub since: DateTime<Utc>,
+    /// … while one of them was made later than this.
+    pub newest_since: DateTime<Utc>,
+}
+
 /// The open proofs: global rows.
 pub trait Proofs: Sync {
-    /// Inserts a proof.
-    fn insert_proof(&self, proof: &ProofRow)
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Inserts a proof, unless its user has proofs enough for the same purpose. `false`: they have.
+    fn insert_proof(
+        &self,
+        proof: &ProofRow,
+        pace: ProofPace,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// An open proof.
     fn proof(
@@ -177,8 +203,9 @@ pub trait Proofs: Sync {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// Writes down that somebody wants a mail to an address. Counted first: 5 per hour for an address, 30 for a
-/// client. What is counted, written and answered is the same whether anybody has the address.
+/// Writes down that somebody wants a mail to an address. Counted first, by the client's network alone: 5 per hour to
+/// an address, 30 in all, so that nobody uses up what is somebody else's. What is counted, written and answered is the
+/// same whether anybody has the address.
 ///
 /// # Errors
 /// [`IdentityError::TooManyAttempts`].
@@ -191,16 +218,38 @@ pub async fn request_proof(
     client: IpAddr,
 ) -> Result<(), IdentityError> {
     let counters = Counters::for_mail(purpose.as_str(), email, client);
-    take_all(attempts, ambient, &counters).await?;
-    let request = ProofRequest {
+    attempt::take(attempts, ambient, &counters).await??;
+    let request = request_of(ambient, purpose, email);
+    requests.insert_request(&request).await?;
+    Ok(())
+}
+
+fn request_of(ambient: &Ambient, purpose: ProofPurpose, email: &EmailAddress) -> ProofRequest {
+    ProofRequest {
         id: ambient.id(),
         purpose,
         email_folded: email.folded(),
         created_at: ambient.now(),
         attempts: 0,
-    };
+    }
+}
+
+/// Writes down that an account's owner needs a code, unless the last one still holds. `by` is counted where the account
+/// itself was not tried at. Whether there is such a mail, if there is such an account.
+pub(crate) async fn request_code(
+    requests: &impl ProofRequests,
+    attempts: &impl PasswordAttempts,
+    ambient: &Ambient,
+    email: &EmailAddress,
+    by: Option<IpAddr>,
+) -> Result<bool, IdentityError> {
+    let counters = Counters::for_code(email, by);
+    if let Err(refused) = attempt::take(attempts, ambient, &counters).await? {
+        return Ok(refused.by_account);
+    }
+    let request = request_of(ambient, ProofPurpose::SignInCode, email);
     requests.insert_request(&request).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// A proof on its way: what goes into the mail.
@@ -210,13 +259,14 @@ pub struct IssuedProof {
     pub purpose: ProofPurpose,
     /// The address on record, not the one that was typed.
     pub to: EmailAddress,
-    /// The token, in clear only here.
+    /// The token or the code, in clear only here.
     pub token: SecretString,
 }
 
 /// Issues what a request asks for. Nothing for an address that nobody has, for one that is verified already,
-/// and for a request that is an hour old: whoever asked has asked again. Then mail it, and finish the
-/// request.
+/// and for a request that is an hour old: whoever asked has asked again. Nothing either for a person who had five
+/// links within the hour, one of them within ten minutes: whoever else asked, that one holds. Then mail it, and finish
+/// the request.
 ///
 /// # Errors
 /// The store fails.
@@ -241,6 +291,13 @@ pub async fn answer_request(
             (token.id(), hash, token.text(), RESET_LIFETIME)
         }
         ProofPurpose::EmailVerification if user.email_verified_at.is_some() => return Ok(None),
+        ProofPurpose::SignInCode => {
+            return Ok(Some(IssuedProof {
+                purpose,
+                token: SignInCode::of(&user, ambient, pepper).text(),
+                to: user.email,
+            }));
+        }
         ProofPurpose::EmailVerification => {
             let token = EmailVerificationToken::generate(ambient, user.id);
             let hash = token.stored_hash(pepper);
@@ -255,7 +312,14 @@ pub async fn answer_request(
         created_at: now,
         expires_at: now + lifetime,
     };
-    store.insert_proof(&proof).await?;
+    let pace = ProofPace {
+        at_most: MAILS_PER_HOUR,
+        since: now - TimeDelta::hours(1),
+        newest_since: now - MAIL_SPACING,
+    };
+    if !store.insert_proof(&proof, pace).await? {
+        return Ok(None);
+    }
     Ok(Some(IssuedProof {
         purpose,
         to: user.email,
@@ -287,7 +351,7 @@ pub async fn reset_password(
     }
     if let Some(user) = store.user(proof.user).await? {
         Counters::for_sign_in(&user.email, client)
-            .forget(attempts)
+            .welcome(attempts, ambient)
             .await?;
     }
     Ok(())

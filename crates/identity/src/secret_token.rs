@@ -9,10 +9,13 @@ use aws_lc_rs::{constant_time, hmac};
 use chrono::TimeDelta;
 use rawdrive_tenancy_core::Ambient;
 use rawdrive_tenancy_core::id::{
-    ApiKeyId, ClientLinkId, InvitationId, ProofId, RefreshId, TypedId, UserId, WorkspaceId,
+    ApiKeyId, ClientLinkId, DeviceId, InvitationId, ProofId, RefreshId, TypedId, UserId,
+    WorkspaceId,
 };
 use secrecy::{ExposeSecret, SecretString};
 
+/// How long a device is known.
+pub const DEVICE_LIFETIME: TimeDelta = TimeDelta::days(180);
 /// How long a refresh token can be exchanged.
 pub const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
 
@@ -59,6 +62,8 @@ kinds! {
     PasswordReset, PasswordResetToken = "rdp", UserId, ProofId;
     /// Proves an address, once.
     EmailVerification, EmailVerificationToken = "rdv", UserId, ProofId;
+    /// Shows that somebody signed in on this device before. It proves nothing but that.
+    Device, DeviceToken = "rdd", UserId, DeviceId;
 }
 
 /// A secret in clear: on its way to whom it is for, or as somebody presents it.
@@ -101,6 +106,19 @@ impl TokenPepper {
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// HMAC-SHA-256 of what `parts` say, each with its length: for secrets that are computed rather than stored. The
+    /// first part says what for; no token's text begins as one of these.
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
     }
 }
 
@@ -229,6 +247,42 @@ impl<K: TokenKind<Owner = WorkspaceId>> SecretToken<K> {
     #[must_use]
     pub fn workspace(&self) -> WorkspaceId {
         self.owner
+    }
+}
+
+impl SecretToken<Device> {
+    /// A fresh token of this user's device. It is computed, not stored: whoever shows it got it from us.
+    #[must_use]
+    pub fn issue(ambient: &Ambient, pepper: &TokenPepper, user: UserId) -> Self {
+        Self::of(pepper, user, ambient.id())
+    }
+
+    fn of(pepper: &TokenPepper, user: UserId, id: DeviceId) -> Self {
+        let tag = pepper.tag(&[b"device", user.uuid().as_bytes(), id.uuid().as_bytes()]);
+        Self {
+            owner: user,
+            id,
+            secret: base62(tag).into(),
+            kind: PhantomData,
+        }
+    }
+
+    /// The device, if this token is ours, the user's, and no older than [`DEVICE_LIFETIME`].
+    #[must_use]
+    pub fn device_of(
+        &self,
+        user: UserId,
+        ambient: &Ambient,
+        pepper: &TokenPepper,
+    ) -> Option<DeviceId> {
+        let ours = Self::of(pepper, self.owner, self.id);
+        let (ours, claimed) = (ours.secret.expose_secret(), self.secret.expose_secret());
+        constant_time::verify_slices_are_equal(ours.as_bytes(), claimed.as_bytes()).ok()?;
+        // A UUIDv7 begins with the milliseconds of its making.
+        let (issued_at, _) = self.id.uuid().get_timestamp()?.to_unix();
+        let age = ambient.now().timestamp().checked_sub_unsigned(issued_at)?;
+        let is_young = age < DEVICE_LIFETIME.num_seconds();
+        (self.owner == user && is_young).then_some(self.id)
     }
 }
 

@@ -7,7 +7,8 @@ use rawdrive_tenancy_core::id::{SessionId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Ambient, Membership};
 use secrecy::SecretString;
 
-use crate::attempt::{self, Counters};
+use crate::attempt::{self, Counters, Presented};
+use crate::code::SignInCode;
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
 use crate::name::PersonName;
@@ -16,7 +17,8 @@ use crate::ports::{
     Authenticated, Belonging, IdentityRead, IdentityTx, NewRefresh, NewSession, PasswordAttempts,
     User, WorkspaceStatus, account_of,
 };
-use crate::secret_token::{REFRESH_LIFETIME, RefreshToken};
+use crate::proof::{ProofRequests, request_code};
+use crate::secret_token::{DeviceToken, REFRESH_LIFETIME, RefreshToken, TokenPepper};
 use crate::token::TokenIssuer;
 
 /// How long a session can be refreshed at all; then the password is asked for again.
@@ -85,6 +87,26 @@ pub struct Credentials {
     pub password: ClaimedPassword,
     /// Where they call from.
     pub client: IpAddr,
+    /// What they got when they signed in before.
+    pub device: Option<DeviceToken>,
+    /// What was mailed to them.
+    pub code: Option<SignInCode>,
+}
+
+impl Credentials {
+    fn presented(&self, user: Option<&User>, ambient: &Ambient, pepper: &TokenPepper) -> Presented {
+        let Some(user) = user else {
+            return Presented::Nothing;
+        };
+        let code = self.code.as_ref();
+        if code.is_some_and(|code| code.holds(user, ambient, pepper)) {
+            return Presented::Code(user.id);
+        }
+        let device = self.device.as_ref();
+        device
+            .and_then(|token| token.device_of(user.id, ambient, pepper))
+            .map_or(Presented::Nothing, Presented::Device)
+    }
 }
 
 /// A user whose password was proved just now. Made by [`prove_password`] alone.
@@ -116,30 +138,49 @@ impl Opening {
     }
 }
 
-/// Proves a password. Counted before it is verified: 10 per 15 minutes for a client at an address, 100 for
-/// all clients at it, forgotten on success. An unknown address answers the same, after the same time.
+/// Proves a password. Counted before it is verified, and forgotten on success:
+///
+/// - by account and network: ten wrong ones at once, then ever more slowly, up to one every 15 minutes;
+/// - by network: 100 wrong ones an hour at whatever accounts, 1,000 where the account knows the network;
+/// - by account: 300 wrong ones a day from networks that it does not know.
+///
+/// A known device, and whoever has the mailed code, is counted by itself alone. So nobody locks an account's owner out:
+/// from a network of their own they are admitted, and where they share one with whoever guesses, by device or code.
+/// Whoever is refused has a code mailed to the account. An unknown address answers the same, after the same time.
 ///
 /// # Errors
 /// [`IdentityError::WrongCredentials`], [`IdentityError::TooManyAttempts`], [`IdentityError::Busy`].
 pub async fn prove_password(
-    read: &impl IdentityRead,
+    read: &(impl IdentityRead + ProofRequests),
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    ambient: &Ambient,
+    (ambient, pepper): (&Ambient, &TokenPepper),
     credentials: &Credentials,
 ) -> Result<Proven, IdentityError> {
     let Credentials {
         email,
         password,
         client,
+        ..
     } = credentials;
     let user = account_of(read, email).await?;
-    let counters = Counters::for_sign_in(email, *client);
-    let proved = attempt::prove(
+    let presented = credentials.presented(user.as_ref(), ambient, pepper);
+    let counters = Counters::for_presented(email, *client, presented);
+    let taken = match attempt::take(attempts, ambient, &counters).await? {
+        Ok(taken) => taken,
+        Err(refused) => {
+            let by = (!refused.by_account).then_some(*client);
+            return Err(IdentityError::TooManyAttempts {
+                retry_after_seconds: refused.retry_after_seconds,
+                code_mailed: request_code(read, attempts, ambient, email, by).await?,
+            });
+        }
+    };
+    let proved = attempt::verify(
         attempts,
         hasher,
         ambient,
-        &counters,
+        (&counters, taken),
         user.as_ref(),
         (password, *client),
     )
@@ -157,13 +198,13 @@ pub async fn prove_password(
 /// # Errors
 /// Those of [`prove_password`], and [`IdentityError::NoWorkspace`].
 pub async fn sign_in(
-    read: &impl IdentityRead,
+    read: &(impl IdentityRead + ProofRequests),
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    ambient: &Ambient,
+    keyed: (&Ambient, &TokenPepper),
     credentials: &Credentials,
 ) -> Result<Opening, IdentityError> {
-    let Proven(user) = prove_password(read, attempts, hasher, ambient, credentials).await?;
+    let Proven(user) = prove_password(read, attempts, hasher, keyed, credentials).await?;
     let mut belongings = read.workspaces_of(user.id).await?;
     if belongings.is_empty() {
         return Err(IdentityError::NoWorkspace);

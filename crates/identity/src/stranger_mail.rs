@@ -35,8 +35,8 @@ pub trait StrangerMailTx: Send {
     /// Whether an owner of the workspace has proved that mail to their address reaches them.
     fn has_verified_owner(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Counts as [`PasswordAttempts::take`](crate::ports::PasswordAttempts::take) does, in this transaction: what is
-    /// rolled back was not sent, and is not counted.
+    /// Counts one mail unless `limit` have been counted in the window that is open at `now`, in this transaction: what
+    /// is rolled back was not sent, and is not counted.
     fn count_mail(
         &mut self,
         key: [u8; 32],

@@ -167,6 +167,23 @@ pub fn email_verification(to: &str, link: &str) -> Letter {
     }
 }
 
+/// The letter with the code that gets an account's owner in although others have tried too often.
+#[must_use]
+pub fn sign_in_code(to: &str, code: &str) -> Letter {
+    Letter {
+        to: vec![to.to_owned()],
+        mail: Mail {
+            subject: "Your sign-in code".to_owned(),
+            text: format!(
+                "Somebody tried to sign in to your RawDrive account with a wrong password, too often.\n\n\
+             Was it you, or can you not sign in because of it? Then sign in with your password and this code, within the \
+             half hour:\n{code}\n\n\
+             Was it not you? Then do nothing: nobody gets in without your password.\n"
+            ),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_identity::ports::{
-    Attempt, Authenticated, Belonging, IdentityRead, IdentityTx, InsertUserError, NewRefresh,
-    NewSession, NewWorkspace, PasswordAttempts, RefreshRow, SigningKeys, User, UserUpdate,
-    WorkspaceStatus,
+    Attempt, Authenticated, Belonging, CounterKey, IdentityRead, IdentityTx, InsertUserError,
+    NewRefresh, NewSession, NewWorkspace, PasswordAttempts, RefreshRow, SigningKeys, User,
+    UserUpdate, WorkspaceStatus,
 };
 use rawdrive_identity::{
-    AccessClaims, EmailAddress, PasswordHash, PersonName, SealedKey, StrangerMailTx, WorkspaceName,
+    AccessClaims, Count, EmailAddress, PasswordHash, PersonName, SealedKey, StrangerMailTx,
+    WorkspaceName,
 };
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
@@ -447,43 +448,78 @@ impl StrangerMailTx for WriteTx {
     }
 }
 
+const COUNTERS: &str = "password_attempts";
+
+/// A counter as its row says; rows that only lock a key have counted nothing.
+fn count_of(row: &QueryResult) -> Result<Option<Count>, StoreError> {
+    let used: i64 = column(row, "attempts")?;
+    let used = u32::try_from(used).map_err(|e| corrupt(COUNTERS, "attempts", used, e))?;
+    let ends_at = column(row, "window_ends_at")?;
+    Ok((used > 0).then_some(Count { used, ends_at }))
+}
+
 impl PasswordAttempts for Store {
-    async fn take(
-        &self,
-        key: [u8; 32],
-        limit: u32,
-        window: TimeDelta,
-        now: DateTime<Utc>,
-    ) -> Result<Attempt, StoreError> {
-        let on = self.writes(Reach::Installation);
-        if take_attempt(&on, key, limit, window, now).await? {
-            return Ok(Attempt::Allowed);
+    async fn counts(&self, keys: &[CounterKey]) -> Result<Vec<Option<Count>>, StoreError> {
+        let places: Vec<_> = (1..=keys.len()).map(|n| format!("${n}")).collect();
+        let sql = format!(
+            "SELECT key_hash, attempts, window_ends_at FROM password_attempts WHERE key_hash IN ({})",
+            places.join(", ")
+        );
+        let values = keys.iter().map(|key| key.to_vec().into());
+        let on = self.reads(Reach::Installation);
+        let rows = query(&on, "read counters", &sql, values).await?;
+        let mut counts = vec![None; keys.len()];
+        for row in &rows {
+            let found: Vec<u8> = column(row, "key_hash")?;
+            if let Some(n) = keys.iter().position(|key| key[..] == found[..]) {
+                counts[n] = count_of(row)?;
+            }
         }
-        retry_after(&self.reads(Reach::Installation), key, now).await
+        Ok(counts)
     }
 
-    async fn give_back(&self, key: [u8; 32]) -> Result<(), StoreError> {
-        const GIVE_BACK: &str = "UPDATE password_attempts SET attempts = attempts - 1 WHERE key_hash = $1 AND attempts > 0";
-        execute(
-            &self.writes(Reach::Installation),
-            "give an attempt back",
-            GIVE_BACK,
-            [key.to_vec().into()],
-        )
-        .await?;
-        Ok(())
-    }
-
-    async fn forget(&self, key: [u8; 32]) -> Result<(), StoreError> {
-        const FORGET: &str = "DELETE FROM password_attempts WHERE key_hash = $1";
-        execute(
-            &self.writes(Reach::Installation),
-            "forget attempts",
-            FORGET,
-            [key.to_vec().into()],
-        )
-        .await?;
-        Ok(())
+    async fn change<R: Send>(
+        &self,
+        keys: &[CounterKey],
+        change: impl FnOnce(&mut [Option<Count>]) -> R + Send,
+    ) -> Result<R, StoreError> {
+        // Makes the row where there is none, so that there is one to lock.
+        const LOCK: &str =
+            "INSERT INTO password_attempts (key_hash, attempts, window_ends_at) VALUES ($1, 0, $2)
+            ON CONFLICT (key_hash) DO UPDATE SET attempts = password_attempts.attempts
+            RETURNING attempts, window_ends_at";
+        const SET: &str =
+            "UPDATE password_attempts SET attempts = $2, window_ends_at = $3 WHERE key_hash = $1";
+        const DELETE: &str = "DELETE FROM password_attempts WHERE key_hash = $1";
+        let operation = "change counters";
+        // In one order, whatever the caller's: two changes of the same keys wait for each other, and not in a circle.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by_key(|n| keys[*n]);
+        let tx = self.begin_in(Reach::Installation, operation).await?;
+        let mut before = vec![None; keys.len()];
+        for n in &order {
+            let values = [keys[*n].to_vec().into(), DateTime::<Utc>::UNIX_EPOCH.into()];
+            let rows = query(&tx, operation, LOCK, values).await?;
+            before[*n] = rows.first().map(count_of).transpose()?.flatten();
+        }
+        let mut after = before.clone();
+        let result = change(&mut after);
+        if after == before {
+            // Also the rows that only lock: nothing of this transaction stays.
+            return Ok(result);
+        }
+        for n in order {
+            let key = keys[n].to_vec().into();
+            match after[n] {
+                None => execute(&tx, operation, DELETE, [key]).await?,
+                same if same == before[n] => continue,
+                Some(Count { used, ends_at }) => {
+                    execute(&tx, operation, SET, [key, used.into(), ends_at.into()]).await?
+                }
+            };
+        }
+        tx.commit().await.map_err(failed(operation))?;
+        Ok(result)
     }
 }
 

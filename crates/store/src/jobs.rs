@@ -16,6 +16,8 @@ use crate::store::{Store, WriteTx};
 /// For how many days the provider's events are kept: three times as long as the provider itself lists them, which is as
 /// far back as reconciliation looks.
 const EVENT_DAYS: i64 = 90;
+/// So many counters of attempts stay, which is some 100 MB.
+const MOST_COUNTERS: i64 = 1_000_000;
 
 impl JobsTx for WriteTx {
     async fn enqueue(&mut self, work: Work, due: Option<DateTime<Utc>>) -> Result<(), StoreError> {
@@ -236,6 +238,9 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn sweep(&self) -> Result<(), StoreError> {
+        // Of counters the ones that end last are kept: nobody fills the table, however many addresses they have.
+        const SURPLUS: &str = "DELETE FROM password_attempts WHERE window_ends_at <=
+            (SELECT window_ends_at FROM password_attempts ORDER BY window_ends_at DESC LIMIT 1 OFFSET $1)";
         const OF_ALL: [&str; 2] = [
             "DELETE FROM password_attempts WHERE window_ends_at < $1",
             "DELETE FROM proofs WHERE expires_at < $1",
@@ -255,6 +260,7 @@ impl Store {
         for sql in OF_ALL {
             execute(&on, "sweep", sql, [now.into()]).await?;
         }
+        execute(&on, "sweep", SURPLUS, [MOST_COUNTERS.into()]).await?;
         let old = now - TimeDelta::days(EVENT_DAYS);
         execute(&on, "sweep", EVENTS, [old.into()]).await?;
         let mut after = None;

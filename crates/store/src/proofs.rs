@@ -1,7 +1,7 @@
 //! Mailed proofs: global rows, so each statement names one row, or one person's.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_identity::{PasswordHash, ProofRequest, ProofRequests, ProofRow, Proofs};
+use rawdrive_identity::{PasswordHash, ProofPace, ProofRequest, ProofRequests, ProofRow, Proofs};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{ProofId, TypedId, UserId};
 use rawdrive_tenancy_core::job::backoff;
@@ -144,10 +144,15 @@ fn proof_of(id: ProofId, row: &QueryResult) -> Result<ProofRow, StoreError> {
 const SPEND: &str = "DELETE FROM proofs WHERE id = $1";
 
 impl Proofs for Store {
-    async fn insert_proof(&self, proof: &ProofRow) -> Result<(), StoreError> {
+    async fn insert_proof(&self, proof: &ProofRow, pace: ProofPace) -> Result<bool, StoreError> {
+        // The user's row is there to be locked: of two that are made at once the second counts the first.
+        const LOCK: &str = "UPDATE users SET email_folded = email_folded WHERE id = $1";
         const INSERT: &str = "INSERT INTO proofs
                 (id, purpose, user_id, secret_hash, created_at, expires_at)
-            VALUES ($1, $2, $3, $4, $5, $6)";
+            SELECT $1, $2, $3, $4, $5, $6
+            WHERE (SELECT count(*) FROM proofs WHERE user_id = $3 AND purpose = $2 AND created_at > $7) < $9
+                OR NOT EXISTS (SELECT 1 FROM proofs WHERE user_id = $3 AND purpose = $2 AND created_at > $8)";
+        let operation = "insert a proof";
         let values = [
             proof.id.uuid().into(),
             proof.purpose.as_str().into(),
@@ -155,15 +160,15 @@ impl Proofs for Store {
             proof.secret_hash.as_str().into(),
             proof.created_at.into(),
             proof.expires_at.into(),
+            pace.since.into(),
+            pace.newest_since.into(),
+            i64::from(pace.at_most).into(),
         ];
-        execute(
-            &self.writes(Reach::Installation),
-            "insert a proof",
-            INSERT,
-            values,
-        )
-        .await?;
-        Ok(())
+        let tx = self.begin_in(Reach::Installation, operation).await?;
+        execute(&tx, operation, LOCK, [proof.user.uuid().into()]).await?;
+        let inserted = execute(&tx, operation, INSERT, values).await?;
+        tx.commit().await.map_err(failed(operation))?;
+        Ok(inserted == 1)
     }
 
     async fn proof(&self, id: ProofId) -> Result<Option<ProofRow>, StoreError> {

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion};
+use rawdrive_identity::Count;
+use rawdrive_identity::ports::PasswordAttempts;
 use rawdrive_plans::{Catalogue, Limit, Metric, Override, PlansTx, Setting};
 use rawdrive_store::{Claimed, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
@@ -446,6 +448,53 @@ async fn a_key_is_claimed_once(engine: Engine) {
     }
 }
 
+/// Counters are changed by one at a time, whatever the order in which their keys are named; what is not changed leaves
+/// no row.
+async fn counters_take_everyone_in_turn(engine: Engine) {
+    let stage = stage(engine).await;
+    let store = &stage.store.store;
+    let (one, two, untouched) = ([1; 32], [2; 32], [3; 32]);
+    let ends_at = store.ambient().now() + TimeDelta::hours(1);
+    let tasks = (0..40).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let keys = if n % 2 == 0 {
+                [one, two, untouched]
+            } else {
+                [untouched, two, one]
+            };
+            let change = |counts: &mut [Option<Count>]| {
+                let mut admitted = 0;
+                for (key, count) in keys.iter().zip(counts) {
+                    let used = count.map_or(0, |count| count.used);
+                    if *key != untouched && used < 25 {
+                        *count = Some(Count {
+                            used: used + 1,
+                            ends_at,
+                        });
+                        admitted += 1;
+                    }
+                }
+                admitted
+            };
+            store.change(&keys, change).await.unwrap()
+        })
+    });
+    let mut admitted = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        admitted += task.await.unwrap();
+    }
+    assert_eq!(admitted, 50);
+    let full = Some(Count { used: 25, ends_at });
+    let counts = store.counts(&[two, untouched, one]).await.unwrap();
+    assert_eq!(counts, [full, None, full]);
+    store
+        .change(&[one], |counts| counts[0] = None)
+        .await
+        .unwrap();
+    assert_eq!(store.counts(&[one, two]).await.unwrap(), [None, full]);
+}
+
 /// Of many who change what they have seen, one at a time succeeds.
 async fn a_gallery_is_changed_by_one_at_a_time(engine: Engine) {
     let stage = Arc::new(stage(engine).await);
@@ -723,6 +772,7 @@ on_every_database![
     a_limit_that_falls_holds_from_the_next_take_on,
     servers_share_the_work,
     a_key_is_claimed_once,
+    counters_take_everyone_in_turn,
     a_gallery_is_changed_by_one_at_a_time,
     who_adds_a_library_knows_whether_it_is_the_only_one,
     a_small_pool_serves_many_workspaces_and_mixes_none,

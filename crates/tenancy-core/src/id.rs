@@ -102,6 +102,8 @@ typed_id! {
     ApiKeyId = "key";
     /// A mailed proof: a password reset, or the verification of an address.
     ProofId = "prf";
+    /// A device that somebody signed in on.
+    DeviceId = "dev";
     /// An override of a plan's limit or feature.
     OverrideId = "ovr";
     /// A domain event.

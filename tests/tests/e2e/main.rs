@@ -20,6 +20,7 @@ mod identity;
 mod isolation;
 mod ledger;
 mod life;
+mod lockout;
 mod mirror;
 mod money_once;
 mod onboarding;

@@ -119,7 +119,7 @@ codes! {
     IdempotencyKeyReused = 422 "idempotency_key_reused", "Idempotency key was used for another request",
         "This Idempotency-Key belongs to an earlier request with another content. Use a fresh key for each new action.";
     RateLimited = 429 "rate_limited", "Too many requests",
-        "More requests were sent than the rate limit admits. Wait as long as Retry-After says; the RateLimit headers tell how much is left.";
+        "More requests were sent than the rate limit admits. Wait as long as Retry-After says; the RateLimit headers tell how much is left. Where code_mailed is true, a code in the mailbox of the account gets its owner in at once, together with the password.";
     Internal = 500 "internal_error", "Internal error",
         "Something went wrong on this side, and it has been recorded. Should it happen again, tell support the X-Request-Id of the answer.";
     DependencyUnavailable = 503 "dependency_unavailable", "Temporarily unavailable",

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::body::{DRAIN_BYTES, DRAIN_TIME, Drained, drain};
 use super::problem::{Code, Problem};
+use super::rate_limits::RateLimits;
 use super::request_id::{RequestId, X_REQUEST_ID};
 
 /// Gives every answer its `X-Request-Id`, its security headers and one line in the log; answers HEAD as GET
@@ -164,6 +165,9 @@ fn finish<B: MessageBody + 'static>(
         Ok(mut response) => {
             let route = response.request().match_pattern();
             seal(response.response_mut().headers_mut(), &started.id);
+            if let Some(limits) = RateLimits::announced(response.request()) {
+                limits.write(response.response_mut().headers_mut());
+            }
             if close {
                 response
                     .response_mut()

@@ -3,14 +3,14 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_identity::ports::{Belonging, IdentityRead};
 use rawdrive_identity::{
-    AccountUpdate, ClaimedPassword, Credentials, Currency, EmailAddress, NewAccount, Opening,
-    Password, PasswordChange, Person, PersonName, ProofRequest, RefreshToken, SignedIn, Tokens,
-    WorkspaceName, open_session, prepare_sign_up,
+    AccountUpdate, ClaimedPassword, Credentials, Currency, DeviceToken, EmailAddress, NewAccount,
+    Opening, Password, PasswordChange, Person, PersonName, ProofRequest, RefreshToken, SignInCode,
+    SignedIn, Tokens, WorkspaceName, meet_network, open_session, prepare_sign_up,
 };
 use rawdrive_plans::{Metric, PlansTx, Slug};
 use rawdrive_store::{Release, WriteTx};
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::{Commit, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit, SystemReason, WorkspaceScope};
 use rawdrive_usage::{Charge, QuotaKey, TakeError, UsageTx};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,11 @@ pub(crate) struct SignIn {
     email: String,
     #[schema(format = Password)]
     password: String,
+    /// What an earlier sign-up or sign-in on this device answered: whoever else has tried too often, this device may
+    /// try.
+    device_token: Option<String>,
+    /// The code that was mailed because too many attempts had failed.
+    code: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -120,6 +125,8 @@ pub(crate) struct SignedInView {
     workspace: WorkspaceView,
     #[serde(flatten)]
     tokens: TokensView,
+    /// For the next sign-in on this device, for 180 days. It opens nothing by itself.
+    device_token: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -158,12 +165,16 @@ pub(crate) async fn signed_in(
         user: UserView::from(&signed.person),
         workspace: WorkspaceView::of(app, &row, &standing),
         tokens: TokensView::from(&signed.tokens),
+        device_token: DeviceToken::issue(app.ambient(), &app.pepper, signed.person.id)
+            .text()
+            .expose_secret()
+            .to_owned(),
     })
 }
 
 /// Makes a user, their workspace on the free plan, and a session. Where mail leaves the machine, the link that verifies
 /// the address is mailed.
-#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422), (status = 429)))]
+#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422), (status = 429, description = "rate_limited", headers(("Retry-After" = u32), ("RateLimit" = String), ("RateLimit-Policy" = String)))))]
 #[post("/v1/signup")]
 pub(crate) async fn sign_up(
     app: web::Data<App>,
@@ -191,15 +202,18 @@ pub(crate) async fn sign_up(
     v.finish()?;
     let currency = currency.unwrap_or(app.settings.currency);
     let ambient = app.ambient();
-    let hash = prepare_sign_up(
+    let (attempts, client) = (app.attempts(), client_address(&request));
+    let prepared = prepare_sign_up(
         &app.store,
-        &app.attempts(),
+        &attempts,
         &app.hasher,
         ambient,
         (&email, &password),
-        client_address(&request),
+        client,
     )
-    .await?;
+    .await;
+    attempts.announce(&request);
+    let hash = prepared?;
     let scope = system_scope(ambient.id(), SystemReason::SignUp);
     let mut tx = app
         .store
@@ -235,6 +249,10 @@ pub(crate) async fn sign_up(
     }
     let view = signed_in(&app, &mut tx, &signed).await?;
     tx.commit().await?;
+    // The account stands, also where this does not: it only makes guessing at the account harder for others.
+    if let Err(error) = meet_network(&attempts, ambient, &signed.person.email, client).await {
+        tracing::warn!(error = %Causes(&error), "a new account does not know its network");
+    }
     Ok(HttpResponse::Created().json(view))
 }
 
@@ -247,7 +265,7 @@ pub(crate) fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> Work
 }
 
 /// Opens a session in the last used workspace, otherwise the oldest.
-#[utoipa::path(tag = "identity", request_body = SignIn, responses((status = 201, body = SignedInView), (status = 401), (status = 429)))]
+#[utoipa::path(tag = "identity", request_body = SignIn, responses((status = 201, body = SignedInView), (status = 401), (status = 422), (status = 429, description = "rate_limited; `code_mailed: true` where a code gets the account's owner in", headers(("Retry-After" = u32), ("RateLimit" = String), ("RateLimit-Policy" = String)))))]
 #[post("/v1/sessions")]
 pub(crate) async fn sign_in(
     app: web::Data<App>,
@@ -258,24 +276,33 @@ pub(crate) async fn sign_in(
     let mut v = Validator::new();
     let email = v.check("email", EmailAddress::parse(&input.email));
     let password = v.check("password", ClaimedPassword::parse(&input.password));
+    let code = v.check_some("code", input.code.as_deref(), SignInCode::parse);
     let (Some(email), Some(password)) = (email, password) else {
         v.finish()?;
         return Err(Problem::internal("a refused field has no message"));
     };
+    v.finish()?;
     let credentials = Credentials {
         email,
         password,
         client: client_address(&request),
+        // One that is none is worth as much as no token.
+        device: input
+            .device_token
+            .and_then(|token| DeviceToken::parse(&token).ok()),
+        code,
     };
+    let attempts = app.attempts();
     let opening = rawdrive_identity::sign_in(
         &app.store,
-        &app.attempts(),
+        &attempts,
         &app.hasher,
-        app.ambient(),
+        (app.ambient(), &app.pepper),
         &credentials,
     )
-    .await?;
-    open(&app, opening, SystemReason::SignIn)
+    .await;
+    attempts.announce(&request);
+    open(&app, opening?, SystemReason::SignIn)
         .await
         .map(|view| HttpResponse::Created().json(view))
 }
@@ -371,7 +398,7 @@ pub(crate) async fn show_me(
 }
 
 /// Changes the user's name or password.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422)))]
+#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422), (status = 429)))]
 #[patch("/v1/me")]
 pub(crate) async fn update_me(
     app: web::Data<App>,
@@ -397,15 +424,18 @@ pub(crate) async fn update_me(
     let password = new
         .zip(current)
         .map(|(new, current)| PasswordChange { new, current });
+    let attempts = app.attempts();
     let proven = rawdrive_identity::prove_update(
         &app.store,
-        &app.attempts(),
+        &attempts,
         &app.hasher,
         app.ambient(),
         (scoped.membership(), client_address(&request)),
         AccountUpdate { name, password },
     )
-    .await?;
+    .await;
+    attempts.announce(&request);
+    let proven = proven?;
     let mut tx = app
         .store
         .begin_despite_read_only(&scoped.scope, Release::Identity)

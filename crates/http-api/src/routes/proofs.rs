@@ -53,7 +53,7 @@ async fn ask(
     let email = v.check("email", EmailAddress::parse(&input.email));
     let email = v.finish_with(email)?;
     let (attempts, client) = (app.attempts(), client_address(request));
-    request_proof(
+    let asked = request_proof(
         &app.store,
         &attempts,
         app.ambient(),
@@ -61,7 +61,9 @@ async fn ask(
         &email,
         client,
     )
-    .await?;
+    .await;
+    attempts.announce(request);
+    asked?;
     Ok(HttpResponse::Accepted().json(AcceptedView {
         detail: "If there is something to be done for this address, a mail is on its way.",
     }))

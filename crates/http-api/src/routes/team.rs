@@ -450,15 +450,17 @@ pub(crate) async fn accept_invitation(
         session,
         client: client_address(&request),
     };
+    let attempts = app.attempts();
     let accepting = prove_acceptance(
         &app.store,
-        &app.attempts(),
+        &attempts,
         &app.hasher,
         app.ambient(),
         &app.pepper,
         acceptance,
     )
     .await;
+    attempts.announce(&request);
     let accepting = match (accepting, unfit) {
         (Ok(accepting), _) => accepting,
         (Err(AcceptError::Missing { field: "password" }), Some(message)) => {

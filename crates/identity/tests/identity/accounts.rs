@@ -6,7 +6,7 @@ use rawdrive_tenancy_core::Role;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::memory::{CLIENT, PASSWORD, World, claimed, new_account, new_password};
+use crate::memory::{CLIENT, PASSWORD, World, claimed, new_account, new_password, pepper};
 use crate::sessions::credentials;
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        ambient,
+        (ambient, &pepper()),
         &credentials("ana@example.com", PASSWORD),
     )
     .await
@@ -101,7 +101,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        ambient,
+        (ambient, &pepper()),
         &credentials("ana@example.com", PASSWORD),
     )
     .await
@@ -146,13 +146,15 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        ambient,
+        (ambient, &pepper()),
         &credentials("ana@example.com", PASSWORD),
     )
     .await;
     assert!(matches!(old, Err(IdentityError::WrongCredentials)));
     let new = credentials("ana@example.com", "battery staple");
-    let opening = sign_in(store, store, hasher, ambient, &new).await.unwrap();
+    let opening = sign_in(store, store, hasher, (ambient, &pepper()), &new)
+        .await
+        .unwrap();
     let mut tx = store.begin(opening.workspace());
     let after = open_session(&mut tx, ambient, issuer, opening)
         .await

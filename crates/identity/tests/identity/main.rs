@@ -4,6 +4,7 @@ mod access_tokens;
 mod accounts;
 mod api_keys;
 mod keys;
+mod lockout;
 mod memory;
 mod passwords;
 mod proofs;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rawdrive_identity::ports::*;
 use rawdrive_identity::{
-    AccessClaims, ApiKeyRow, ClaimedPassword, Currency, EmailAddress, HashCost, HashWaiting,
+    AccessClaims, ApiKeyRow, ClaimedPassword, Count, Currency, EmailAddress, HashCost, HashWaiting,
     Keyring, MasterKey, NewAccount, Password, PasswordHasher, PersonName, ProofPurpose,
-    ProofRequest, ProofRow, SealedKey, SignedIn, TokenIssuer, WorkspaceName, load_keyring, sign_up,
+    ProofRequest, ProofRow, SealedKey, SignedIn, TokenIssuer, TokenPepper, WorkspaceName,
+    load_keyring, meet_network, sign_up,
 };
 use rawdrive_tenancy_core::ambient::{Ambient, ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
@@ -25,6 +26,10 @@ pub(crate) const WAITING: HashWaiting = HashWaiting {
     per_network: 64,
     in_total: 64,
 };
+
+pub(crate) fn pepper() -> TokenPepper {
+    TokenPepper::new(&[7; 32])
+}
 
 #[derive(Clone)]
 pub(crate) struct Workspace {
@@ -54,7 +59,8 @@ pub(crate) struct State {
     pub(crate) memberships: BTreeMap<(WorkspaceId, UserId), (Role, DateTime<Utc>)>,
     sessions: BTreeMap<SessionId, Session>,
     refreshes: BTreeMap<RefreshId, Refresh>,
-    attempts: BTreeMap<[u8; 32], (u32, DateTime<Utc>)>,
+    pub(crate) attempts: BTreeMap<CounterKey, Count>,
+    pub(crate) told: Vec<LimitState>,
     pub(crate) keys: Vec<SealedKey>,
     pub(crate) api_keys: BTreeMap<(WorkspaceId, ApiKeyId), (ApiKeyRow, String)>,
     pub(crate) proof_requests: Vec<ProofRequest>,
@@ -393,38 +399,38 @@ fn attest(workspace: WorkspaceId, user: UserId, role: Role, session: SessionId) 
 }
 
 impl PasswordAttempts for Memory {
-    async fn take(
+    async fn counts(&self, keys: &[CounterKey]) -> Result<Vec<Option<Count>>, StoreError> {
+        let state = self.state();
+        Ok(keys
+            .iter()
+            .map(|key| state.attempts.get(key).copied())
+            .collect())
+    }
+
+    async fn change<R: Send>(
         &self,
-        key: [u8; 32],
-        limit: u32,
-        window: TimeDelta,
-        now: DateTime<Utc>,
-    ) -> Result<Attempt, StoreError> {
+        keys: &[CounterKey],
+        change: impl FnOnce(&mut [Option<Count>]) -> R + Send,
+    ) -> Result<R, StoreError> {
         let mut state = self.state();
-        let (count, ends) = state.attempts.entry(key).or_insert((0, now + window));
-        if now >= *ends {
-            (*count, *ends) = (0, now + window);
+        let mut counts: Vec<_> = keys
+            .iter()
+            .map(|key| state.attempts.get(key).copied())
+            .collect();
+        let result = change(&mut counts);
+        for (key, count) in keys.iter().zip(counts) {
+            match count {
+                Some(count) => state.attempts.insert(*key, count),
+                None => state.attempts.remove(key),
+            };
         }
-        if *count >= limit {
-            let seconds = (*ends - now).num_seconds();
-            return Ok(Attempt::RetryAfter {
-                seconds: u32::try_from(seconds).expect("within the window"),
-            });
-        }
-        *count += 1;
-        Ok(Attempt::Allowed)
+        Ok(result)
     }
 
-    async fn give_back(&self, key: [u8; 32]) -> Result<(), StoreError> {
-        if let Some((count, _)) = self.state().attempts.get_mut(&key) {
-            *count = count.saturating_sub(1);
-        }
-        Ok(())
-    }
-
-    async fn forget(&self, key: [u8; 32]) -> Result<(), StoreError> {
-        self.state().attempts.remove(&key);
-        Ok(())
+    fn tell(&self, states: &[LimitState]) {
+        let told = &mut self.state().told;
+        told.retain(|old| states.iter().all(|new| new.name != old.name));
+        told.extend_from_slice(states);
     }
 }
 
@@ -500,6 +506,9 @@ impl World {
         .await;
         let done = done.expect("signed up");
         tx.commit();
+        meet_network(&self.store, &self.ambient, &done.person.email, CLIENT)
+            .await
+            .expect("noted");
         done
     }
 

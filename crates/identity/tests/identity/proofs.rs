@@ -4,14 +4,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_identity::ports::IdentityRead;
 use rawdrive_identity::{
     EmailVerificationToken, IdentityError, IssuedProof, PasswordHash, PasswordResetToken,
-    ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs, TokenPepper, answer_request,
+    ProofPace, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs, answer_request,
     request_proof, reset_password, verify_email,
 };
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::ProofId;
 use secrecy::ExposeSecret;
 
-use crate::memory::{Memory, World, email, new_password};
+use crate::memory::{Memory, World, email, new_password, pepper};
 
 impl ProofRequests for Memory {
     async fn insert_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
@@ -34,9 +34,22 @@ impl ProofRequests for Memory {
 }
 
 impl Proofs for Memory {
-    async fn insert_proof(&self, proof: &ProofRow) -> Result<(), StoreError> {
-        self.state().proofs.insert(proof.id, proof.clone());
-        Ok(())
+    async fn insert_proof(&self, proof: &ProofRow, pace: ProofPace) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let since = |at| {
+            let twin = |p: &&ProofRow| p.user == proof.user && p.purpose == proof.purpose;
+            let later = state
+                .proofs
+                .values()
+                .filter(twin)
+                .filter(|p| p.created_at > at);
+            later.count()
+        };
+        if since(pace.since) >= pace.at_most as usize && since(pace.newest_since) > 0 {
+            return Ok(false);
+        }
+        state.proofs.insert(proof.id, proof.clone());
+        Ok(true)
     }
 
     async fn proof(&self, id: ProofId) -> Result<Option<ProofRow>, StoreError> {
@@ -78,22 +91,23 @@ impl Proofs for Memory {
     }
 }
 
-fn pepper() -> TokenPepper {
-    TokenPepper::new(&[7; 32])
-}
-
 fn client(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
 }
 
 impl World {
-    async fn ask(&self, purpose: ProofPurpose, address: &str, n: u8) -> Result<(), IdentityError> {
+    pub(crate) async fn ask(
+        &self,
+        purpose: ProofPurpose,
+        address: &str,
+        n: u8,
+    ) -> Result<(), IdentityError> {
         let (store, email) = (&self.store, email(address));
         request_proof(store, store, &self.ambient, purpose, &email, client(n)).await
     }
 
     /// Answers what waits.
-    async fn answer(&self) -> Vec<IssuedProof> {
+    pub(crate) async fn answer(&self) -> Vec<IssuedProof> {
         let waiting = self
             .store
             .lease_requests(100, TimeDelta::seconds(1))
@@ -275,21 +289,26 @@ async fn who_is_verified_is_not_mailed_and_an_old_request_is_dropped() {
 }
 
 #[tokio::test]
-async fn mails_are_bounded_per_address_and_per_client() {
+async fn what_one_network_asks_for_is_bounded_and_uses_up_nobody_elses() {
     let world = World::new().await;
     world.sign_up("ana@example.com").await;
     let reset = ProofPurpose::PasswordReset;
     let refused = async |address: &str, n: u8| match world.ask(reset, address, n).await {
         Err(IdentityError::TooManyAttempts {
             retry_after_seconds,
+            ..
         }) => retry_after_seconds,
         other => panic!("{other:?}"),
     };
     for address in ["ana@example.com", "nobody@example.com"] {
-        for n in 1..=5 {
-            world.ask(reset, address, n).await.unwrap();
+        for n in 1..=6 {
+            for _ in 0..5 {
+                world.ask(reset, address, n).await.unwrap();
+            }
+            assert_eq!(refused(address, n).await, 3_600);
         }
-        assert_eq!(refused(address, 6).await, 3_600);
+        // Whoever else asked, and however often: another network is asked for the first time.
+        world.ask(reset, address, 7).await.unwrap();
         world
             .ask(ProofPurpose::EmailVerification, address, 6)
             .await
@@ -297,15 +316,41 @@ async fn mails_are_bounded_per_address_and_per_client() {
     }
     for n in 0..30 {
         world
-            .ask(reset, &format!("n{n}@example.com"), 7)
+            .ask(reset, &format!("n{n}@example.com"), 8)
             .await
             .unwrap();
     }
-    assert_eq!(refused("n30@example.com", 7).await, 3_600);
+    assert_eq!(refused("n30@example.com", 8).await, 3_600);
     // Refused for the client, it does not count against the address.
-    for n in 8..13 {
-        world.ask(reset, "n30@example.com", n).await.unwrap();
+    for _ in 0..5 {
+        world.ask(reset, "n30@example.com", 9).await.unwrap();
     }
     world.clock.advance(TimeDelta::hours(1));
-    world.ask(reset, "ana@example.com", 7).await.unwrap();
+    world.ask(reset, "ana@example.com", 8).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mailbox_is_not_flooded_and_always_holds_a_link_of_the_last_ten_minutes() {
+    let world = World::new().await;
+    world.sign_up("ana@example.com").await;
+    let reset = ProofPurpose::PasswordReset;
+    let mut newest = String::new();
+    let mut mails = 0;
+    // A botnet: every address asks once a minute.
+    for minute in 0..60 {
+        for n in 0..4 {
+            world
+                .ask(reset, "ana@example.com", 4 * minute + n)
+                .await
+                .unwrap();
+        }
+        let issued = world.answer().await;
+        mails += issued.len();
+        if let Some(proof) = issued.last() {
+            newest = text(proof);
+        }
+        world.clock.advance(TimeDelta::minutes(1));
+    }
+    assert_eq!(mails, 5 + 5, "five at once, then one every ten minutes");
+    world.reset(&newest, "a new password").await.unwrap();
 }
