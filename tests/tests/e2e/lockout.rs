@@ -212,13 +212,9 @@ async fn eighty_connections_of_one_client_keep_nobody_from_signing_in() {
     let email = server.sign_up("crowded").await.email.clone();
     let crowd = async {
         loop {
-            let all = (0..80).map(|n| {
-                sign_in(
-                    &server,
-                    "198.51.100.7",
-                    &format!("n{n}@example.test"),
-                    "a guess",
-                )
+            let all = (0..80).map(async |n| {
+                let nobody = format!("n{n}@example.test");
+                sign_in(&server, "198.51.100.7", &nobody, "a guess").await
             });
             let answers = join_all(all).await;
             assert!(

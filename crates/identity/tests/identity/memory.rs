@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use rawdrive_identity::ports::*;
 use rawdrive_identity::{
     AccessClaims, ApiKeyRow, ClaimedPassword, Count, Currency, EmailAddress, HashCost, HashWaiting,
-    Keyring, MasterKey, NewAccount, Password, PasswordHasher, PersonName, ProofPurpose,
+    Keyring, LimitState, MasterKey, NewAccount, Password, PasswordHasher, PersonName, ProofPurpose,
     ProofRequest, ProofRow, SealedKey, SignedIn, TokenIssuer, TokenPepper, WorkspaceName,
     load_keyring, meet_network, sign_up,
 };
