@@ -59,6 +59,12 @@ pub trait GalleryTx {
         &mut self,
         id: GalleryId,
     ) -> impl Future<Output = Result<Option<Gallery>, StoreError>> + Send;
+    /// As [`gallery`](Self::gallery), for who is going to change it: of two at the same time, one follows the other and
+    /// reads what that has written.
+    fn gallery_to_change(
+        &mut self,
+        id: GalleryId,
+    ) -> impl Future<Output = Result<Option<Gallery>, StoreError>> + Send;
     /// Writes a gallery that was looked up in this transaction, under a greater version;
     /// [`StoreError::Taken`] when another transaction has written it meanwhile.
     fn update_gallery(

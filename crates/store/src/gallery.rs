@@ -118,11 +118,11 @@ async fn one_library(
 }
 
 async fn one_gallery(
-    scope: &WorkspaceScope,
+    select: Select<galleries::Entity>,
     id: GalleryId,
     on: &impl ConnectionTrait,
 ) -> Result<Option<Gallery>, StoreError> {
-    let row = galleries::Entity::scoped(scope)
+    let row = select
         .filter(galleries::Column::Id.eq(id.uuid()))
         .one(on)
         .await;
@@ -235,7 +235,12 @@ impl GalleryTx for WriteTx {
     }
 
     async fn gallery(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
-        one_gallery(&self.scope, id, &self.tx).await
+        one_gallery(galleries::Entity::scoped(&self.scope), id, &self.tx).await
+    }
+
+    async fn gallery_to_change(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
+        let select = galleries::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
+        one_gallery(select, id, &self.tx).await
     }
 
     async fn update_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {

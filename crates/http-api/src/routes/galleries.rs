@@ -324,7 +324,7 @@ fn client_ids(texts: &[String]) -> Result<BTreeSet<ClientId>, Problem> {
 }
 
 async fn living(tx: &mut WriteTx, id: &str) -> Result<Gallery, Problem> {
-    tx.gallery(path_id(id)?)
+    tx.gallery_to_change(path_id(id)?)
         .await?
         .filter(|g| g.deleted_at.is_none())
         .ok_or_else(Problem::not_found)
@@ -416,7 +416,7 @@ pub(crate) async fn restore_gallery(
         no_body,
         async |tx, _, ()| {
             let mut gallery = tx
-                .gallery(path_id(&id)?)
+                .gallery_to_change(path_id(&id)?)
                 .await?
                 .ok_or_else(Problem::not_found)?;
             if gallery.deleted_at.is_some() {

@@ -58,6 +58,10 @@ impl GalleryTx for MemoryTx {
         Ok(self.read("read a gallery")?.galleries.get(&id).cloned())
     }
 
+    async fn gallery_to_change(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
+        self.gallery(id).await
+    }
+
     async fn update_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
         const OPERATION: &str = "update a gallery";
         let rows = self.write(OPERATION)?;
