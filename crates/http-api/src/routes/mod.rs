@@ -5,6 +5,7 @@ pub(crate) mod analysis;
 pub(crate) mod api_keys;
 pub(crate) mod billing;
 pub(crate) mod clients;
+mod docs;
 pub(crate) mod galleries;
 pub(crate) mod libraries;
 pub(crate) mod onboarding;
@@ -21,7 +22,6 @@ pub(crate) mod workspace;
 use actix_web::web::{Data, ServiceConfig};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use crate::edge::{
@@ -101,6 +101,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
     let document = document();
     let allowed = AllowedMethods::of(&document);
+    let docs = docs::docs(&document);
     move |config| {
         let upgrade = "The workspace's owners and admins choose a larger plan in their application, which asks \
                        `POST /v1/billing/checkout` for a page to pay on, or `PATCH /v1/billing/subscription` for a \
@@ -113,16 +114,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             .configure(problem_pages(upgrade))
             .configure(shared_page)
             .configure(proof_pages)
-            .service(actix_web::web::resource("/docs").route(actix_web::web::get().to(docs)))
-            .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document.clone()))
+            .configure(docs.clone())
             .default_service(allowed.default_service());
     }
-}
-
-/// The page itself lies below the slash, where its relative links hold.
-async fn docs() -> actix_web::HttpResponse {
-    const PAGE: &str = "<!doctype html><title>RawDrive API</title><meta http-equiv=\"refresh\" content=\"0; url=/docs/\"><p><a href=\"/docs/\">The API's documentation</a></p>";
-    actix_web::HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .body(PAGE)
 }
