@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::auth::insufficient;
 use crate::billing::BillingDesk;
 use crate::client_address::TrustedProxies;
+use crate::downloads::Downloads;
 use crate::edge::{Code, Problem, RateLimits, UPGRADE_PATH};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
@@ -73,6 +74,8 @@ pub struct App {
     pub key_uses: KeyUses,
     /// Events that were reported and wait to be written, by the batch.
     pub ingest: IngestQueue,
+    /// The downloads under way by clients' links.
+    pub downloads: Downloads,
     /// Seals mails that wait for delivery.
     pub mails: Sealer,
     /// Seals cursors.

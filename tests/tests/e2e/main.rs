@@ -6,6 +6,7 @@ mod analysis;
 mod billing;
 mod blob_mark;
 mod clients;
+mod connections;
 mod conventions;
 mod convergence;
 mod crash;

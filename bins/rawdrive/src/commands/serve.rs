@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpServer;
 use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
 use rawdrive_http_api::edge::Edge;
+use rawdrive_http_api::server::{Limits, Server};
 use rawdrive_http_api::{
-    App, BillingDesk, IngestQueue, KeyUses, Settings, configure, record_key_uses,
+    App, BillingDesk, Downloads, IngestQueue, KeyUses, Settings, TrustedProxies, configure,
+    record_key_uses,
 };
 use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
@@ -28,15 +29,11 @@ use super::stop::Stop;
 use super::{Installation, OpenError, blobs};
 use crate::billing::{CollectError, OwnStripe, collect};
 use crate::data_dir::DataDirError;
+use crate::descriptors::raise_limit;
 use crate::jobs::Runner;
 
-/// How long a request that has begun may take after the server was asked to end.
-const DRAIN_SECONDS: u64 = 30;
-/// How long a client may take to send a request's head.
-const HEAD: Duration = Duration::from_secs(10);
 /// How often signing keys are read again.
 const RELOAD_KEYS: Duration = Duration::from_secs(60);
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// In the data directory: mails, where no server takes them.
 const MAILS: &str = "mail";
@@ -151,7 +148,9 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             &installation,
             collecting.double.as_ref(),
         );
-        let ended = serve(listener, installation.ambient.clone(), configure(app)).await;
+        let proxies = installation.config.trusted_proxies.clone();
+        let ambient = installation.ambient.clone();
+        let ended = serve(listener, ambient, proxies, configure(app)).await;
         jobs.abort();
         if let Some(republishes) = republishes {
             republishes.abort();
@@ -263,6 +262,7 @@ async fn app(
         pepper: TokenPepper::new(&master.derive("token hashes")),
         key_uses: KeyUses::default(),
         ingest: IngestQueue::default(),
+        downloads: Downloads::default(),
         mails: Sealer::new(&master, "mails"),
         cursors: CursorCodec::new(&master.derive("cursors")),
         catalogue: installation.catalogue.clone(),
@@ -313,25 +313,28 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 async fn serve(
     listener: TcpListener,
     ambient: Ambient,
+    proxies: TrustedProxies,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let mut stop = Stop::listen().map_err(ServeError::Serve)?;
-    let server = HttpServer::new(move || {
-        actix_web::App::new().configure(configure.clone()).wrap(Edge::new(ambient.clone()))
-    })
-        .client_request_timeout(HEAD)
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(DRAIN_SECONDS)
-        // Its own handling of SIGINT would cut requests off.
-        .disable_signals()
+    let limits = Limits::for_descriptors(raise_limit());
+    tracing::info!(connections = limits.connections, "connections at a time");
+    let edge = Edge::new(ambient.clone());
+    let application = move || {
+        actix_web::App::new()
+            .configure(configure.clone())
+            .wrap(edge.clone())
+    };
+    let server = Server::new(ambient, application)
+        .limits(limits)
+        .trusted_proxies(proxies)
         .listen(listener)
-        .map_err(ServeError::Serve)?
-        .run();
-    let handle = server.handle();
+        .map_err(ServeError::Serve)?;
+    let handle = server.stop_handle();
     actix_web::rt::spawn(async move {
         stop.requested().await;
         tracing::info!("asked to end: answering what has begun");
-        handle.stop(true).await;
+        handle.stop().await;
     });
     server.await.map_err(ServeError::Serve)
 }

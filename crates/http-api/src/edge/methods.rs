@@ -11,6 +11,9 @@ use utoipa::openapi::{OpenApi, PathItem};
 use super::pages::PAGE_PATHS;
 use super::problem::{Code, FieldError, Problem};
 
+/// What some address or other answers.
+const EVERY_METHOD: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+
 /// Which methods each path of the API's document answers.
 #[derive(Debug, Clone)]
 pub struct AllowedMethods(Arc<[(ResourceDef, Vec<&'static str>)]>);
@@ -65,7 +68,13 @@ impl AllowedMethods {
     /// # Errors
     /// 405 with `Allow` if the path exists, otherwise 404.
     pub fn answer(&self, method: &Method, path: &str) -> Result<HttpResponse, Problem> {
-        let allow = self.allow(path).ok_or_else(Problem::not_found)?;
+        // `OPTIONS *` asks for what the server can do, and `CONNECT` names no path at all.
+        let whole_server = method == Method::CONNECT || method == Method::OPTIONS && path == "*";
+        let allow = if whole_server {
+            EVERY_METHOD.to_owned()
+        } else {
+            self.allow(path).ok_or_else(Problem::not_found)?
+        };
         if method == Method::OPTIONS {
             return Ok(HttpResponse::NoContent()
                 .insert_header((header::ALLOW, allow))

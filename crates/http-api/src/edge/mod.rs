@@ -40,6 +40,7 @@ pub use range::{Wanted, parse_range, wanted};
 pub(crate) use rate_limits::RateLimits;
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use trace::Edge;
+pub(crate) use trace::{AwaitsContinue, seal};
 pub use validate::Validator;
 
 #[cfg(test)]

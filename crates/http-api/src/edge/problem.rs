@@ -120,12 +120,16 @@ codes! {
         "This Idempotency-Key belongs to an earlier request with another content. Use a fresh key for each new action.";
     RateLimited = 429 "rate_limited", "Too many requests",
         "More requests were sent than the rate limit admits. Wait as long as Retry-After says; the RateLimit headers tell how much is left. Where code_mailed is true, a code in the mailbox of the account gets its owner in at once, together with the password.";
+    RequestHeadTooLarge = 431 "request_head_too_large", "Request head too large",
+        "The request's first line and header fields are larger than the server reads, or there are too many of them. Send fewer or shorter fields.";
     Internal = 500 "internal_error", "Internal error",
         "Something went wrong on this side, and it has been recorded. Should it happen again, tell support the X-Request-Id of the answer.";
     DependencyUnavailable = 503 "dependency_unavailable", "Temporarily unavailable",
         "Something that the service needs does not answer at the moment. Try again after the time in Retry-After, with the same Idempotency-Key if one was sent.";
     InsufficientStorage = 503 "insufficient_storage", "No room to write",
         "The service has run out of storage. Everything can still be read; its operator has been told. Try again later, with the same Idempotency-Key if one was sent.";
+    Overloaded = 503 "overloaded", "Overloaded",
+        "More is being asked for at once than the service takes on from everybody, from this address or through this link. Try again after the time in Retry-After.";
     BillingNotConfigured = 503 "billing_not_configured", "Billing is not configured",
         "This installation takes no payments. Its operator sets the plan of a workspace by hand.";
 }

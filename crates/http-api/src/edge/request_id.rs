@@ -19,12 +19,16 @@ impl RequestId {
             .get(X_REQUEST_ID)
             .filter(|value| is_well_formed(value.as_bytes()))
             .cloned();
-        Self(own.unwrap_or_else(|| {
-            let mut buffer = uuid::Uuid::encode_buffer();
-            let text = ambient.uuid().hyphenated().encode_lower(&mut buffer);
-            // Hex digits and hyphens are always a header's value.
-            HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
-        }))
+        own.map_or_else(|| Self::fresh(ambient), Self)
+    }
+
+    /// A fresh id, for a request that cannot be read.
+    #[must_use]
+    pub fn fresh(ambient: &Ambient) -> Self {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        let text = ambient.uuid().hyphenated().encode_lower(&mut buffer);
+        // Hex digits and hyphens are always a header's value.
+        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown")))
     }
 
     /// The id that [`Edge`](super::Edge) gave to this request.

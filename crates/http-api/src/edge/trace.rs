@@ -1,6 +1,6 @@
 //! The outermost middleware: what holds for every answer, whoever gave it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
@@ -112,6 +112,7 @@ where
         if started.method == Method::HEAD {
             request.head_mut().method = Method::GET;
         }
+        let expects = request.extensions().get::<AwaitsContinue>().cloned();
         let payload = request.take_payload();
         if matches!(payload, Payload::None) {
             let finish: Finish<B> = |(answer, started)| finish(answer, started, None);
@@ -119,7 +120,7 @@ where
                 join(in_request(self.service.call(request)), done(started)).map(finish),
             );
         }
-        let rest = Rest::new(payload);
+        let rest = Rest::new(payload, expects.unwrap_or_default());
         request.set_payload(Payload::Stream {
             payload: Box::pin(rest.clone()),
         });
@@ -203,7 +204,8 @@ impl Started {
     }
 }
 
-fn seal(headers: &mut HeaderMap, id: &RequestId) {
+/// The headers of every answer.
+pub(crate) fn seal(headers: &mut HeaderMap, id: &RequestId) {
     headers.insert(X_REQUEST_ID, id.clone().into_value());
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -278,13 +280,36 @@ struct Rest(Rc<RefCell<Source>>);
 struct Source {
     payload: Payload,
     ended: bool,
+    expects: AwaitsContinue,
+}
+
+/// Whether a client that sent `Expect: 100-continue` still waits for it. [`Server`](crate::server::Server) says so
+/// beside a request, and sends `100 Continue` when the body is first read. Another server sends it at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AwaitsContinue(Rc<Cell<bool>>);
+
+impl AwaitsContinue {
+    pub(crate) fn new(waits: bool) -> Self {
+        Self(Rc::new(Cell::new(waits)))
+    }
+
+    /// Whether it does.
+    fn is_pending(&self) -> bool {
+        self.0.get()
+    }
+
+    /// Whether it does; from now on it does not.
+    pub(crate) fn take(&self) -> bool {
+        self.0.take()
+    }
 }
 
 impl Rest {
-    fn new(payload: Payload) -> Self {
+    fn new(payload: Payload, expects: AwaitsContinue) -> Self {
         Self(Rc::new(RefCell::new(Source {
             payload,
             ended: false,
+            expects,
         })))
     }
 
@@ -295,6 +320,10 @@ impl Rest {
         };
         if self.0.borrow().ended {
             return Drained::Wholly;
+        }
+        // Nobody has asked for the body: the answer is final, and the client does not send it.
+        if self.0.borrow().expects.is_pending() {
+            return Drained::InPart;
         }
         // A body that was refused for its slowness would only go on holding the connection.
         if status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::SWITCHING_PROTOCOLS {

@@ -23,6 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::workspace::hex;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Reading, Scoped};
+use crate::downloads::{Counted, Download};
 use crate::edge::etag::etag_header;
 use crate::edge::{
     Body, Code, EntityTag, ListView, NoFilters, Nullable, Pace, PacedBody, PageParams, PageQuery,
@@ -366,17 +367,16 @@ async fn pipe(
     mut source: Source,
     keep: KeepAnswer,
 ) -> Result<Photo, Problem> {
-    enum Piece {
-        Bytes(Result<Bytes, BodyError>),
-        End,
-    }
     let (feed, pieces) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    let (want, mut wanted) = mpsc::channel::<()>(1);
     let body = futures_util::stream::unfold(
-        Some(pieces),
-        |pieces: Option<mpsc::Receiver<Piece>>| async move {
-            let mut pieces = pieces?;
+        Some((pieces, want)),
+        |source: Option<(mpsc::Receiver<Piece>, mpsc::Sender<()>)>| async move {
+            let (mut pieces, want) = source?;
+            // Full: it was said before.
+            let _ = want.try_send(());
             match pieces.recv().await {
-                Some(Piece::Bytes(Ok(bytes))) => Some((Ok(bytes), Some(pieces))),
+                Some(Piece::Bytes(Ok(bytes))) => Some((Ok(bytes), Some((pieces, want)))),
                 Some(Piece::Bytes(Err(error))) => Some((Err(error), None)),
                 Some(Piece::End) => None,
                 None => Some((Err(BodyError::Broken), None)),
@@ -397,10 +397,27 @@ async fn pipe(
         )
         .await
     }));
+    // Not a byte is read before it is wanted: who waits for leave to send the body hears of a refusal first.
+    if wanted.recv().await.is_some() {
+        forward(&mut source, &feed).await;
+    }
+    match task.await.map_err(Problem::internal)? {
+        Ok(photo) => Ok(photo),
+        Err(error) => Err(app.upload_problem(&scoped.scope, error).await),
+    }
+}
+
+/// What goes from the connection to the upload's task.
+enum Piece {
+    Bytes(Result<Bytes, BodyError>),
+    End,
+}
+
+async fn forward(source: &mut Source, feed: &mpsc::Sender<Piece>) {
     loop {
         let piece = tokio::select! {
             // Refused already: the rest of the body is nobody's business but the connection's.
-            () = feed.closed() => break,
+            () = feed.closed() => return,
             piece = source.chunk() => piece,
         };
         let (piece, last) = match piece {
@@ -409,12 +426,8 @@ async fn pipe(
             None => (Piece::End, true),
         };
         if feed.send(piece).await.is_err() || last {
-            break;
+            return;
         }
-    }
-    match task.await.map_err(Problem::internal)? {
-        Ok(photo) => Ok(photo),
-        Err(error) => Err(app.upload_problem(&scoped.scope, error).await),
     }
 }
 
@@ -536,16 +549,18 @@ pub(crate) async fn download(
         .photo(path_id(&id)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    content(&app, &scoped.scope, &request, &photo, Shown::Inline).await
+    let shown = Shown::Inline;
+    content(&app, &scoped.scope, &request, &photo, shown, None).await
 }
 
-/// The bytes of a photo that the caller found to be visible.
+/// The bytes of a photo that the caller found to be visible; by a link, as one of its downloads.
 pub(crate) async fn content(
     app: &App,
     scope: &WorkspaceScope,
     request: &HttpRequest,
     photo: &Photo,
     shown: Shown,
+    under_way: Option<Download>,
 ) -> Result<HttpResponse, Problem> {
     let tag = tag(photo);
     if not_modified(request.headers(), &tag) {
@@ -571,6 +586,10 @@ pub(crate) async fn content(
     let id = photo.id.to_string();
     let unique = id.get(id.len() - 8..).unwrap_or_default();
     let disposition = content_disposition(shown, &photo.filename, unique);
+    let bytes = Counted {
+        bytes,
+        _download: under_way,
+    };
     let mut response = HttpResponse::Ok();
     if let Some(value) = part.content_range(photo.size_bytes) {
         response

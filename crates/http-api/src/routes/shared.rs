@@ -129,7 +129,7 @@ pub(crate) async fn list_shared_photos(
 
 /// The bytes of a photo, whole or a range of them, as far as its gallery's `download` allows: not found for
 /// `none`, shown for `web`, saved for `original`.
-#[utoipa::path(tag = "shared", params(("token" = String, Path), ("id" = String, Path, description = "The photo")), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
+#[utoipa::path(tag = "shared", params(("token" = String, Path), ("id" = String, Path, description = "The photo")), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416), (status = 503, description = "overloaded")))]
 #[get("/v1/shared/{token}/photos/{id}/content")]
 pub(crate) async fn download_shared(
     app: web::Data<App>,
@@ -138,6 +138,7 @@ pub(crate) async fn download_shared(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (_, id) = path.into_inner();
+    let under_way = app.downloads.begin(shared.client())?;
     let reader = app.store.read(&shared.scope);
     let (photo, download) = reader
         .shared_photo(shared.client(), path_id(&id)?)
@@ -148,22 +149,39 @@ pub(crate) async fn download_shared(
         Download::Web => Shown::Inline,
         Download::Original => Shown::Attachment,
     };
-    content(&app, &shared.scope, &request, &photo, shown).await
+    content(
+        &app,
+        &shared.scope,
+        &request,
+        &photo,
+        shown,
+        Some(under_way),
+    )
+    .await
 }
 
 /// The workspace's logo, whichever gallery it lies in.
-#[utoipa::path(tag = "shared", params(("token" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
+#[utoipa::path(tag = "shared", params(("token" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416), (status = 503, description = "overloaded")))]
 #[get("/v1/shared/{token}/logo")]
 pub(crate) async fn shared_logo(
     app: web::Data<App>,
     shared: Shared,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    let under_way = app.downloads.begin(shared.client())?;
     let reader = app.store.read(&shared.scope);
     let logo = reader.branding().await?.and_then(|b| b.logo_photo);
     let photo = reader
         .photo(logo.ok_or_else(Problem::not_found)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    content(&app, &shared.scope, &request, &photo, Shown::Inline).await
+    content(
+        &app,
+        &shared.scope,
+        &request,
+        &photo,
+        Shown::Inline,
+        Some(under_way),
+    )
+    .await
 }
