@@ -48,9 +48,13 @@ pub(crate) struct SignIn {
     password: String,
     /// What an earlier sign-up or sign-in on this device answered: whoever else has tried too often, this device may
     /// try.
-    device_token: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    device_token: Nullable<String>,
     /// The code that was mailed because too many attempts had failed.
-    code: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    code: Nullable<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -276,7 +280,7 @@ pub(crate) async fn sign_in(
     let mut v = Validator::new();
     let email = v.check("email", EmailAddress::parse(&input.email));
     let password = v.check("password", ClaimedPassword::parse(&input.password));
-    let code = v.check_some("code", input.code.as_deref(), SignInCode::parse);
+    let code = v.check_some("code", input.code.value(), |text| SignInCode::parse(&text));
     let (Some(email), Some(password)) = (email, password) else {
         v.finish()?;
         return Err(Problem::internal("a refused field has no message"));
@@ -289,6 +293,7 @@ pub(crate) async fn sign_in(
         // One that is none is worth as much as no token.
         device: input
             .device_token
+            .value()
             .and_then(|token| DeviceToken::parse(&token).ok()),
         code,
     };
