@@ -49,7 +49,7 @@ pub(crate) enum DataDirError {
     },
 }
 
-/// Held for as long as this process is the only server of a data directory; the operating system lets go
+/// Held for as long as this process is the only server of a data directory, or of a database's file; the operating system lets go
 /// of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct InstanceLock {
@@ -125,18 +125,34 @@ impl DataDir {
     /// # Errors
     /// The file system refuses.
     pub(crate) fn lock(&self) -> Result<Option<InstanceLock>, DataDirError> {
-        let path = self.0.join("rawdrive.lock");
+        InstanceLock::claim(&self.0.join("rawdrive.lock"))
+    }
+}
+
+impl InstanceLock {
+    /// Claims to be the only server of a database in a file, which may lie in another one's data directory. Nothing when
+    /// another process is it already.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub(crate) fn of_database(file: &Path) -> Result<Option<Self>, DataDirError> {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".server.lock");
+        Self::claim(Path::new(&name))
+    }
+
+    fn claim(path: &Path) -> Result<Option<Self>, DataDirError> {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+            .open(path)
+            .map_err(io_error("open", path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(InstanceLock { _file: file })),
+            Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", path)(error)),
         }
     }
 }

@@ -155,7 +155,7 @@ fn run(command: Command) -> Result<(), Failure> {
             })
         }
         Command::Admin(admin) => {
-            let installation = open(false)?;
+            let installation = open_served()?;
             block_on(async {
                 let store = installation.open_store().await?;
                 let workspace = admin.workspace();

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use e2e::{Actor, Backend, Server, image};
+use futures_util::{StreamExt as _, stream};
 use sea_orm::sqlx::{Connection as _, Executor as _, SqliteConnection};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 const MARK: &str = "rawdrive-blobs.mark";
 
@@ -98,6 +101,42 @@ async fn a_second_server_of_the_same_directory_starts_and_nothing_is_left_behind
         first.files_of(&owner.workspace_id).is_empty()
     })
     .await;
+    second.assert_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_that_starts_breaks_off_no_upload_of_the_first() {
+    let first = Server::start();
+    let owner = first.sign_up_on("amid", "professional").await;
+    let gallery = owner.gallery("Amid").await;
+    let mut begin = image::jpeg(700_000, 7);
+    let end = begin.split_off(400_000);
+    let goes_on = Arc::new(Notify::new());
+    let waits = goes_on.clone();
+    let rest = stream::once(async move {
+        waits.notified().await;
+        Ok::<_, std::io::Error>(end)
+    });
+    let body = reqwest::Body::wrap_stream(stream::iter([Ok(begin)]).chain(rest));
+    let request = owner.upload_request(&gallery, body, "image/jpeg");
+    let api = first.bearer(&owner.token);
+    let upload = tokio::spawn(async move { api.send(request).await });
+    crate::crash::until(10, "the upload is under way", async || {
+        !first.files_of(&owner.workspace_id).is_empty()
+    })
+    .await;
+    let blobs = url_of(&first.data_dir().join("blobs"));
+    let second = Server::start_beside(&first, &[("BLOB_URL", &blobs)]).expect("it starts");
+    goes_on.notify_one();
+    let photo = upload
+        .await
+        .expect("the upload did not panic")
+        .is(201)
+        .text("id");
+    let _ = owner
+        .get(&format!("/v1/photos/{photo}/content"))
+        .await
+        .is(200);
     second.assert_healthy().await;
 }
 

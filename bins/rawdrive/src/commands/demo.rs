@@ -270,7 +270,11 @@ impl Guide {
     fn lead(&self, mut out: impl Write) -> Result<(), DemoError> {
         let mut http = Http::new(format!("http://{}", self.surroundings.address));
         let base = http.base().to_owned();
-        writeln!(out, "A server starts on {base}, in {}.", self.dir.display())?;
+        writeln!(
+            out,
+            "# A server starts on {base}, in {}.",
+            self.dir.display()
+        )?;
         out.flush()?;
         self.wait_until_ready(&mut http)?;
         let data_dir = self.surroundings.data_dir().display().to_string();
@@ -288,13 +292,13 @@ impl Guide {
         }
         .walk()?;
         if self.once {
-            writeln!(out, "\nEvery step was answered as it should be.")?;
+            writeln!(out, "\n# Every step was answered as it should be.")?;
         } else {
             writeln!(
                 out,
-                "\nEvery step was answered as it should be. The server stays up: try the lines above.\n\
-                 Documentation: {base}/docs (as data: {base}/openapi.json)\n\
-                 Ctrl-C ends it and removes {}.",
+                "\n# Every step was answered as it should be. The server stays up: try the lines above.\n\
+                 # Documentation: {base}/docs (as data: {base}/openapi.json)\n\
+                 # Ctrl-C ends it and removes {}.",
                 self.dir.display()
             )?;
         }

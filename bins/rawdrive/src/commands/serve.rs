@@ -19,7 +19,7 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
-use rawdrive_store::{Backend, Store, in_background};
+use rawdrive_store::{Store, in_background};
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Ambient, Causes, StoreError};
 use rawdrive_usage::{LiveUsage, Republisher};
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use super::stop::Stop;
 use super::{Installation, OpenError, blobs};
 use crate::billing::{CollectError, OwnStripe, collect};
-use crate::data_dir::DataDirError;
+use crate::data_dir::{DataDirError, InstanceLock};
 use crate::descriptors::raise_limit;
 use crate::jobs::Runner;
 
@@ -83,11 +83,21 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         blobs::claim(&store, &blobs)
             .await
             .map_err(OpenError::Belonging)?;
+        let database = installation.config.database.file();
+        let only_of_database = match database.map(InstanceLock::of_database) {
+            Some(Ok(claimed)) => claimed,
+            // On a full disk reads are served all the same: nobody knows then whether others are at work.
+            Some(Err(error)) => {
+                tracing::error!(error = %Causes(&error), "it is not known whether this is the only server");
+                None
+            }
+            None => None,
+        };
         for remark in store.remarks().await.map_err(OpenError::Store)? {
             tracing::warn!("{remark}");
         }
         // Of a file this is the only server; of PostgreSQL others may be at work.
-        if only_server.is_some() && store.backend() == Backend::Sqlite {
+        if only_server.is_some() && only_of_database.is_some() {
             match store.recover().await {
                 Ok(0) => {}
                 Ok(given_back) => {
@@ -225,7 +235,7 @@ fn welcome(out: &mut dyn Write, url: &str, installation: &Installation, own: Opt
     }
     text.push_str(&format!(
         "  try     curl -s {url}/v1/signup -H 'content-type: application/json' \
-         -d '{{\"email\":\"you@example.com\",\"password\":\"correct horse\",\"name\":\"You\",\"workspace_name\":\"Studio\"}}'\n"
+         -d '{{\"email\":\"you-'$RANDOM'@example.com\",\"password\":\"correct horse\",\"name\":\"You\",\"workspace_name\":\"Studio\"}}'\n"
     ));
     // Nobody may be reading standard output: the server serves all the same.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

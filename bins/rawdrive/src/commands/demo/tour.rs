@@ -284,7 +284,7 @@ impl Tour<'_> {
             |_| String::from_utf8_lossy(&output.stdout).into_owned(),
             pretty,
         );
-        writeln!(self.out, "{}", answer.trim_end())?;
+        writeln!(self.out, "{}", commented(answer.trim_end()))?;
         if output.status.success() {
             Ok(())
         } else {
@@ -303,7 +303,7 @@ impl Tour<'_> {
         let line = session.as_curl(self.wire.base());
         writeln!(
             self.out,
-            "\nTo try the lines below, keep a token in the shell first:\n\
+            "\n# To try the lines below, keep a token in the shell first:\n\
              TOKEN=$({line} | sed -E 's/.*\"access_token\": *\"([^\"]*)\".*/\\1/')"
         )?;
         Ok(())
@@ -328,7 +328,7 @@ impl Tour<'_> {
         let line = request.as_curl(self.wire.base());
         self.title(title, &line)?;
         let answer = self.wire.send(&request).map_err(DemoError::NoAnswer)?;
-        writeln!(self.out, "{}", answer.shown())?;
+        writeln!(self.out, "{}", commented(&answer.shown()))?;
         if expected.contains(&answer.status) {
             Ok(answer)
         } else {
@@ -341,10 +341,16 @@ impl Tour<'_> {
     }
 
     fn title(&mut self, title: &str, line: &str) -> Result<(), DemoError> {
-        writeln!(self.out, "\n# {title}\n$ {line}")?;
+        writeln!(self.out, "\n# {title}\n{line}")?;
         self.out.flush()?;
         Ok(())
     }
+}
+
+/// An answer, so that it is none of what a reader pastes into a shell along with it.
+fn commented(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(|line| format!("# {line}")).collect();
+    lines.join("\n")
 }
 
 fn upload(token: &str, gallery: &str, photo: &Photo, directory: &Path) -> Request {
@@ -522,15 +528,21 @@ mod tests {
         result.unwrap();
         assert!(!shown.contains(TOKEN), "{shown}");
         for line in [
-            "$ curl -sS -X POST http://127.0.0.1:9/v1/signup",
-            "201 Created",
+            "\ncurl -sS -X POST http://127.0.0.1:9/v1/signup",
+            "\n# 201 Created",
             "--data-binary @/tmp/photos/grass.webp",
-            "206 Partial Content\n(16 bytes) ff d8",
-            "402 Payment Required",
-            "$ rawdrive admin set-plan --workspace ws_1 --plan professional",
+            "\n# 206 Partial Content\n# (16 bytes) ff d8",
+            "\n# 402 Payment Required",
+            "\nrawdrive admin set-plan --workspace ws_1 --plan professional",
             "plan.changed",
         ] {
             assert!(shown.contains(line), "{line} is not in\n{shown}");
+        }
+        // Pasted whole, it is what was done, and nothing else.
+        for line in shown.lines().filter(|line| !line.is_empty()) {
+            let is_command = ["curl ", "rawdrive ", "TOKEN=$(curl "];
+            let is_command = is_command.iter().any(|begin| line.starts_with(begin));
+            assert!(is_command || line.starts_with("# "), "{line}");
         }
     }
 

@@ -154,7 +154,7 @@ impl Request {
             }
         }
         if self.range.is_some() {
-            line.push_str(" | xxd");
+            line.push_str(" | od -An -tx1");
         }
         line
     }
