@@ -256,7 +256,8 @@ fn install_missing() -> Result<(), Failure> {
     if postgres_bin().is_none() {
         missing.push("postgresql");
     }
-    for program in ["redis-server", "pgbouncer"] {
+    // What README has its readers paste asks by curl.
+    for program in ["redis-server", "pgbouncer", "curl"] {
         if in_path(program).is_none() {
             missing.push(program);
         }
