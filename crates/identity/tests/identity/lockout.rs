@@ -65,14 +65,16 @@ impl World {
 
     fn with_code(&self, client: &str, password: &str, code: &str) -> Credentials {
         Credentials {
-            code: Some(SignInCode::parse(code).unwrap()),
+            code: Some(SignInCode::parse(code).expect("a code")),
             ..credentials_from(client, ANA, password)
         }
     }
 
     fn told(&self, name: &str) -> LimitState {
         let told = self.store.state().told.clone();
-        told.into_iter().find(|limit| limit.name == name).unwrap()
+        told.into_iter()
+            .find(|limit| limit.name == name)
+            .expect("the limit is told")
     }
 }
 
