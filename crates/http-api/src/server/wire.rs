@@ -306,8 +306,10 @@ impl Wire {
         let pace = self.limits.answer;
         let too_slow =
             in_window >= pace.window && !self.writing.moved(0, pace.window, pace.least_bytes);
+        // Whatever was taken before: nothing within a whole window is no pace.
+        let stalled = stretch >= pace.window;
         let held_up = self.is_stopping() && stretch >= self.limits.stalled_at_stop;
-        if too_slow || held_up {
+        if stalled || too_slow || held_up {
             return Poll::Ready(Err(self.too_slow()));
         }
         self.writing.blocked_since.get_or_insert_with(Instant::now);
