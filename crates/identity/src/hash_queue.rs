@@ -1,6 +1,6 @@
-//! The queue before the password hash. There are as many working buffers as hashes run at once; each is made at its
-//! first use, lent again and again, and wiped when it comes back. Client networks take turns, so that one that asks
-//! often waits behind itself.
+//! The queue before the password hash. There are as many working buffers as hashes run at once; each is wiped when it
+//! comes back, handed on while somebody waits, and unmapped when nobody does. Client networks take turns, so that one
+//! that asks often waits behind itself.
 //!
 //! Invariant: the first request of a network waits for at most one request of each other network, its second for
 //! two, and so on, however many others wait.
@@ -14,6 +14,11 @@ use tokio::sync::oneshot;
 use zeroize::Zeroize as _;
 
 use crate::network::Network;
+
+/// A buffer asks for at least so much address space (in blocks of 1 KiB): the allocator maps it on its own, and unmaps it
+/// when it is dropped. Smaller ones would stay in the arena of the thread that dropped them. What is not written takes no
+/// memory. glibc's threshold for this grows to 32 MiB at the most (mallopt, `M_MMAP_THRESHOLD`).
+const MAPPED_BLOCKS: usize = 33 * 1024;
 
 /// How many requests may wait for a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +46,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    idle: Vec<Vec<Block>>,
+    /// How many more may run.
+    idle: usize,
     /// Each network that waits, once, in the order of its turn.
     turns: VecDeque<Network>,
     waiting: BTreeMap<Network, VecDeque<Waiter>>,
@@ -66,7 +72,7 @@ impl HashQueue {
     /// A queue with `at_once` buffers of `blocks` blocks of 1 KiB.
     pub(crate) fn new(at_once: usize, blocks: usize, bounds: HashWaiting) -> Self {
         let state = State {
-            idle: vec![Vec::new(); at_once],
+            idle: at_once,
             ..State::default()
         };
         Self(Arc::new(Shared {
@@ -80,8 +86,9 @@ impl HashQueue {
     pub(crate) async fn enter(&self, network: Network) -> Result<Lease, Full> {
         let (ticket, lent) = {
             let mut state = self.0.state();
-            if let Some(buffer) = state.idle.pop() {
-                return Ok(self.lease(buffer));
+            if let Some(idle) = state.idle.checked_sub(1) {
+                state.idle = idle;
+                return Ok(self.lease(Vec::new()));
             }
             state.make_room(network, self.0.bounds)?;
             let (lend, lent) = oneshot::channel();
@@ -209,7 +216,8 @@ impl Lease {
     /// is given back.
     pub(crate) fn blocks(&mut self, count: usize) -> Result<&mut [Block], TryReserveError> {
         let length = count.max(self.queue.0.blocks);
-        if let Some(missing) = length.checked_sub(self.buffer.len()) {
+        if length > self.buffer.len() {
+            let missing = length.max(MAPPED_BLOCKS) - self.buffer.len();
             self.buffer.try_reserve_exact(missing)?;
             self.buffer.resize(length, Block::new());
         }
@@ -225,14 +233,13 @@ impl Drop for Lease {
             buffer.zeroize_blocks();
             let usual = self.queue.0.blocks;
             if buffer.len() > usual {
-                buffer.truncate(usual);
-                buffer.shrink_to_fit();
+                buffer = Vec::new();
             }
         }
         let waiter = {
             let mut state = self.queue.0.state();
             let Some(waiter) = state.next() else {
-                state.idle.push(buffer);
+                state.idle += 1;
                 return;
             };
             waiter
@@ -288,28 +295,36 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_made_once_wiped_after_each_use_and_no_longer_than_usual() {
-        let queue = queue(1, 1, 1);
-        let enter = || match poll(&mut (Box::pin(queue.enter(network(1))) as Entering<'_>)) {
+    fn a_buffer_is_handed_on_wiped_and_no_longer_than_usual() {
+        let queue = queue(1, 2, 2);
+        let entering = || Box::pin(queue.enter(network(1))) as Entering<'_>;
+        let lease = |entering: &mut Entering<'_>| match poll(entering) {
             Poll::Ready(Ok(lease)) => lease,
             _ => panic!("the buffer is free"),
         };
-        let mut lease = enter();
-        let blocks = lease.blocks(2).unwrap();
+        let mut first = lease(&mut entering());
+        let (mut second, mut third) = (entering(), entering());
+        assert!(poll(&mut second).is_pending() && poll(&mut third).is_pending());
+        let blocks = first.blocks(2).unwrap();
         assert_eq!(blocks.len(), BLOCKS);
         for block in blocks.iter_mut() {
             block.as_mut().fill(0xdead_beef);
         }
         let at = blocks.as_ptr();
-        drop(lease);
-        let mut lease = enter();
-        let blocks = lease.blocks(BLOCKS).unwrap();
+        drop(first);
+        let mut handed_on = lease(&mut second);
+        let blocks = handed_on.blocks(BLOCKS).unwrap();
         assert_eq!(blocks.as_ptr(), at, "the same memory");
         let is_zero = |block: &Block| block.as_ref().iter().all(|word| *word == 0);
         assert!(blocks.iter().all(is_zero), "nothing of the last password");
-        assert_eq!(lease.blocks(9).unwrap().len(), 9, "what another cost needs");
-        drop(lease);
-        assert_eq!(enter().blocks(1).unwrap().len(), BLOCKS);
+        assert_eq!(
+            handed_on.blocks(9).unwrap().len(),
+            9,
+            "what another cost needs"
+        );
+        drop(handed_on);
+        assert_eq!(lease(&mut third).blocks(1).unwrap().len(), BLOCKS);
+        assert_eq!(queue.0.state().idle, 1, "nobody waits: nothing is kept");
     }
 
     #[derive(Debug, Clone)]
@@ -404,7 +419,7 @@ mod tests {
             drop((waiting, running));
             let state = queue.0.state();
             prop_assert_eq!((state.count, state.waiting.len(), state.turns.len()), (0, 0, 0));
-            prop_assert_eq!(state.idle.len(), at_once, "{} waited, {} ran", left, buffers);
+            prop_assert_eq!(state.idle, at_once, "{} waited, {} ran", left, buffers);
         }
     }
 }

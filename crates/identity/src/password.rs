@@ -148,8 +148,8 @@ impl HashCost {
 #[error("failed to set the cost of password hashes: Argon2 does not take it")]
 pub struct InvalidCost;
 
-/// Hashes and verifies passwords on blocking threads, a bounded number at once, in memory that is made once and
-/// wiped after each use. Requests wait in a queue in which client networks take turns; those for whom there is no
+/// Hashes and verifies passwords on blocking threads, a bounded number at once, in memory that is wiped
+/// after each use and given back when nobody waits. Requests wait in a queue in which client networks take turns; those for whom there is no
 /// place are [`Busy`](PasswordError::Busy). Cheap to clone; clones share memory and queue.
 #[derive(Debug, Clone)]
 pub struct PasswordHasher {
