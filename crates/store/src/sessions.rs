@@ -20,8 +20,10 @@ use tokio::time::timeout;
 use crate::connection::bind;
 use crate::deadline::{Pulse, as_one};
 
-/// The longest that somebody waits for a connection, and for one to be made.
+/// The longest that somebody waits for a connection.
 const LENT_WITHIN: Duration = Duration::from_secs(30);
+/// The longest that a connection may take to be made. That others are answered says nothing of it.
+const MADE_WITHIN: Duration = Duration::from_secs(3);
 /// The longest that we wait for an answer: the database gives up before, unless it is out of reach.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// The longest that a connection may take to say that it lives.
@@ -193,7 +195,7 @@ impl<C: Driven> Sessions<C> {
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts {
                 wait: Some(LENT_WITHIN),
-                create: Some(LENT_WITHIN),
+                create: Some(MADE_WITHIN),
                 recycle: None,
             })
             .runtime(Runtime::Tokio1)

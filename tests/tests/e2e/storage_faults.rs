@@ -258,7 +258,7 @@ async fn whatever_call_fails_what_was_acknowledged_is_durable() {
         mixed(&mut known, &api, &gallery, number).await;
     }
     disk.repair();
-    let (positions, mut number, mut faults, mut calls) = (storage_faults(400), 100, 0, 0_i64);
+    let (positions, mut number, mut faults, mut calls) = (storage_faults(1_600), 100, 0, 0_i64);
     for position in 0..positions {
         let fault = FAULTS[position % FAULTS.len()];
         // Every call of a run, and now and then one of what comes after it.
