@@ -13,7 +13,7 @@ use rawdrive_http_api::{BillingDesk, Desk};
 use rawdrive_identity::MasterKey;
 use rawdrive_store::Store;
 use rawdrive_stripe_double::{Config as DoubleConfig, StartError, StripeDouble};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use secrecy::SecretString;
 
 use crate::billing_jobs::BillingRunner;
@@ -63,7 +63,7 @@ pub(crate) fn assemble<G>(
     Billing {
         store,
         gateway,
-        ambient: installation.ambient.clone(),
+        env: installation.env.clone(),
         catalogue: installation.catalogue.as_ref().clone(),
         policy: installation.policy(),
     }
@@ -79,7 +79,7 @@ pub(crate) fn stripe_gateway(
 ) -> Result<StripeGateway, StripeSetupError> {
     let mut settings = StripeSettings::new(stripe.secret_key.clone());
     settings.api_url = stripe.api_url.as_ref().map(|url| url.as_str().to_owned());
-    StripeGateway::new(&settings, installation.ambient.clone())
+    StripeGateway::new(&settings, installation.env.clone())
 }
 
 /// Sets billing up for a server whose own address is `local_url`. The development's own Stripe goes on from what is
@@ -146,10 +146,10 @@ fn start_double(
     local_url: &str,
     state: Option<PathBuf>,
 ) -> Result<(StripeConfig, OwnStripe), StartError> {
-    let ambient = installation.ambient.clone();
-    let (key, webhook_secret) = (secret(&ambient, "sk_test_"), secret(&ambient, "whsec_"));
+    let env = installation.env.clone();
+    let (key, webhook_secret) = (secret(&env, "sk_test_"), secret(&env, "whsec_"));
     let mut double = DoubleConfig::new(key.clone());
-    double.clock = Arc::new(move || ambient.now());
+    double.clock = Arc::new(move || env.now());
     double.state = state;
     double.webhook = vec![(format!("{local_url}{WEBHOOK_PATH}"), webhook_secret.clone())];
     let double = StripeDouble::start(double)?;
@@ -162,8 +162,8 @@ fn start_double(
     Ok((stripe, OwnStripe { double, secret_key }))
 }
 
-fn secret(ambient: &Ambient, prefix: &str) -> String {
-    let digits: String = ambient
+fn secret(env: &Env, prefix: &str) -> String {
+    let digits: String = env
         .bytes::<24>()
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -110,7 +110,7 @@ impl<G: PaymentGateway> BillingRunner<G> {
     async fn reconcile(&self, every: Duration) {
         loop {
             sleep(every).await;
-            let since = default_since(self.billing.ambient.now());
+            let since = default_since(self.billing.env.now());
             match reconcile(&self.billing, since, Heal::Yes).await {
                 Ok(drifted) => {
                     for drift in drifted {

@@ -19,9 +19,9 @@ use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_identity::{MasterKey, MasterKeyTooShort};
 use rawdrive_plans::{Catalogue, CatalogueError};
 use rawdrive_store::Store;
-use rawdrive_tenancy_core::ambient::{FileClock, FileClockError};
-use rawdrive_tenancy_core::{Ambient, StoreError};
-use rawdrive_usage::RedisMirror;
+use rawdrive_tenancy_core::env::{FileClock, FileClockError};
+use rawdrive_tenancy_core::{Env, StoreError};
+use rawdrive_usage::RedisUsageCache;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::Config;
@@ -36,7 +36,7 @@ pub(crate) struct Installation {
     /// The data directory; it exists.
     pub(crate) data_dir: DataDir,
     /// Clock, ids and randomness; the development clock where one is configured.
-    pub(crate) ambient: Ambient,
+    pub(crate) env: Env,
     /// What seals secrets at rest: as configured, otherwise from the data directory.
     pub(crate) secret_key: SecretString,
     /// The plans: as configured, otherwise built in.
@@ -100,19 +100,19 @@ impl Installation {
                 Catalogue::parse(&text)?
             }
         };
-        let ambient = match &config.dev_clock {
-            None => Ambient::system(),
-            Some(path) => Ambient::with_clock(Arc::new(FileClock::open(path.clone())?)),
+        let env = match &config.dev_clock {
+            None => Env::system(),
+            Some(path) => Env::with_clock(Arc::new(FileClock::open(path.clone())?)),
         };
         let data_dir = DataDir::open(&config.data_dir)?;
         let secret_key = match &config.secret_key {
             Some(key) => key.clone(),
-            None => data_dir.secret_key(&ambient)?,
+            None => data_dir.secret_key(&env)?,
         };
         Ok(Self {
             config,
             data_dir,
-            ambient,
+            env,
             secret_key,
             catalogue: Arc::new(catalogue),
         })
@@ -136,7 +136,7 @@ impl Installation {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) async fn open_store(&self) -> Result<Store, OpenError> {
-        let open = || Store::open(&self.config.database, self.ambient.clone(), &self.catalogue);
+        let open = || Store::open(&self.config.database, self.env.clone(), &self.catalogue);
         match open().await {
             Err(rawdrive_store::OpenError::Behind { .. })
                 if self.config.database_owner.is_none() =>
@@ -157,9 +157,9 @@ impl Installation {
         Ok(Blobs::local(&self.config.blobs)?)
     }
 
-    /// Where usage is mirrored, if anywhere; it is not connected yet.
-    pub(crate) fn mirror(&self) -> Option<RedisMirror> {
-        self.config.redis.clone().map(RedisMirror::new)
+    /// Where usage is cached, if anywhere; it is not connected yet.
+    pub(crate) fn cache(&self) -> Option<RedisUsageCache> {
+        self.config.redis.clone().map(RedisUsageCache::new)
     }
 
     /// What the installation has decided about money.

@@ -54,7 +54,7 @@ pub(crate) struct Config {
     pub(crate) database: Url,
     /// PostgreSQL: the role that owns the schema, where it is another than the server's.
     pub(crate) database_owner: Option<Url>,
-    /// Where usage is mirrored, if anywhere.
+    /// Where usage is cached, if anywhere.
     pub(crate) redis: Option<RedisUrl>,
     /// The directory of the photos.
     pub(crate) blobs: PathBuf,

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroize as _;
 
@@ -81,22 +81,22 @@ impl DataDir {
     ///
     /// # Errors
     /// The file can be read by others, holds no key, or the file system refuses.
-    pub(crate) fn secret_key(&self, ambient: &Ambient) -> Result<SecretString, DataDirError> {
+    pub(crate) fn secret_key(&self, env: &Env) -> Result<SecretString, DataDirError> {
         let path = self.0.join("secret.key");
         if let Some(key) = read_key(&path)? {
             return Ok(key);
         }
-        self.make_key(&path, ambient)?;
+        self.make_key(&path, env)?;
         read_key(&path)?.ok_or(DataDirError::Corrupt { path })
     }
 
-    fn make_key(&self, path: &Path, ambient: &Ambient) -> Result<(), DataDirError> {
+    fn make_key(&self, path: &Path, env: &Env) -> Result<(), DataDirError> {
         // Written under a name of its own, then linked: a link fails if the name is taken, and nobody,
         // not even after a power cut, sees half a key under the name that counts.
         let draft = self
             .0
-            .join(format!(".secret.key.{}", hex(&ambient.bytes::<8>())));
-        let mut key = hex(&ambient.bytes::<SECRET_BYTES>());
+            .join(format!(".secret.key.{}", hex(&env.bytes::<8>())));
+        let mut key = hex(&env.bytes::<SECRET_BYTES>());
         let written = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -221,7 +221,7 @@ mod tests {
     fn a_new_directory_and_its_key_are_the_owners_alone() {
         let (_outer, dir) = fresh();
         assert_eq!(mode(dir.path()), 0o700);
-        let key = dir.secret_key(&Ambient::system()).unwrap();
+        let key = dir.secret_key(&Env::system()).unwrap();
         assert_eq!(key.expose_secret().len(), 64);
         assert_eq!(mode(&dir.path().join("secret.key")), 0o600);
         let names: Vec<_> = std::fs::read_dir(dir.path())
@@ -234,10 +234,10 @@ mod tests {
     #[test]
     fn the_key_stays_the_same() {
         let (_outer, dir) = fresh();
-        let first = dir.secret_key(&Ambient::system()).unwrap();
+        let first = dir.secret_key(&Env::system()).unwrap();
         let again = DataDir::open(dir.path())
             .unwrap()
-            .secret_key(&Ambient::system())
+            .secret_key(&Env::system())
             .unwrap();
         assert_eq!(first.expose_secret(), again.expose_secret());
     }
@@ -247,7 +247,7 @@ mod tests {
         let (_outer, dir) = fresh();
         let keys: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| dir.secret_key(&Ambient::system()).unwrap()))
+                .map(|_| scope.spawn(|| dir.secret_key(&Env::system()).unwrap()))
                 .collect();
             threads
                 .into_iter()
@@ -263,28 +263,28 @@ mod tests {
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let (_outer, dir) = fresh();
-        dir.secret_key(&Ambient::system()).unwrap();
+        dir.secret_key(&Env::system()).unwrap();
         let path = dir.path().join("secret.key");
         for exposed in [0o640, 0o604, 0o620] {
             std::fs::set_permissions(&path, Permissions::from_mode(exposed)).unwrap();
-            let error = dir.secret_key(&Ambient::system()).unwrap_err().to_string();
+            let error = dir.secret_key(&Env::system()).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("chmod 600 {}", path.display())),
                 "{error}"
             );
         }
         std::fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
-        assert!(dir.secret_key(&Ambient::system()).is_ok());
+        assert!(dir.secret_key(&Env::system()).is_ok());
     }
 
     #[test]
     fn what_is_no_key_is_refused_and_not_replaced() {
         let (_outer, dir) = fresh();
         let path = dir.path().join("secret.key");
-        dir.secret_key(&Ambient::system()).unwrap();
+        dir.secret_key(&Env::system()).unwrap();
         for wrong in ["", "abcdef\n", &"g".repeat(64), &"a".repeat(65)] {
             std::fs::write(&path, wrong).unwrap();
-            let error = dir.secret_key(&Ambient::system()).unwrap_err();
+            let error = dir.secret_key(&Env::system()).unwrap_err();
             assert!(matches!(error, DataDirError::Corrupt { .. }), "{error}");
             assert!(
                 wrong.is_empty() || !error.to_string().contains(wrong.trim()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use futures_util::future::try_join_all;
 use rawdrive_gallery::{BlobError, Blobs};
-use rawdrive_http_api::edge::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
+use rawdrive_http_api::web::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 use rawdrive_identity::{
     ProofPurpose, ProofRequest, ProofRequests, Sealer, TokenPepper, Unsealable, answer_request,
 };
@@ -138,14 +138,14 @@ impl<M: Mailer> Runner<M> {
 
     async fn expire_holds(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
         let mut tx = self.begin(workspace).await?;
-        let expired = rawdrive_usage::expire_overdue(&mut tx, self.store.ambient()).await?;
+        let expired = rawdrive_usage::expire_overdue(&mut tx, self.store.env()).await?;
         tx.commit().await?;
         Ok(u64::try_from(expired).unwrap_or(u64::MAX))
     }
 
     async fn expire_invitations(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
         let mut tx = self.begin(workspace).await?;
-        let expired = rawdrive_identity::sweep_invitations(&mut tx, self.store.ambient()).await?;
+        let expired = rawdrive_identity::sweep_invitations(&mut tx, self.store.env()).await?;
         tx.commit().await?;
         Ok(expired)
     }
@@ -176,7 +176,7 @@ impl<M: Mailer> Runner<M> {
 
     /// Issues and mails what somebody asked for. A second time, should it come to that, with another link.
     async fn answer(&self, request: &ProofRequest) -> Result<(), JobError> {
-        let issued = answer_request(&self.store, self.store.ambient(), &self.pepper, request);
+        let issued = answer_request(&self.store, self.store.env(), &self.pepper, request);
         let Some(proof) = issued.await? else {
             return Ok(());
         };
@@ -224,9 +224,9 @@ impl<M: Mailer> Runner<M> {
                     .store
                     .begin_despite_read_only(&scope, Release::System)
                     .await?;
-                rawdrive_usage::review(&mut tx, self.store.ambient()).await?;
+                rawdrive_usage::review(&mut tx, self.store.env()).await?;
                 // A step that the plan cannot do (any more) holds nothing back.
-                rawdrive_onboarding::review(&mut tx, self.store.ambient(), &STEPS).await?;
+                rawdrive_onboarding::review(&mut tx, self.store.env(), &STEPS).await?;
                 tx.commit().await?;
             }
             Work::DeliverEvent { event } => {

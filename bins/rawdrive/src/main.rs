@@ -116,10 +116,10 @@ fn run(command: Command) -> Result<(), Failure> {
             let installation = open_served()?;
             block_on(async {
                 let (store, blobs) = (installation.open_store().await?, installation.open_blobs()?);
-                let mirror = installation.mirror();
+                let cache = installation.cache();
                 let master = installation.master_key()?;
                 let report =
-                    commands::doctor::examine(&store, &master, &blobs, mirror.as_ref()).await?;
+                    commands::doctor::examine(&store, &master, &blobs, cache.as_ref()).await?;
                 report.write(&mut std::io::stdout(), json)?;
                 if report.is_healthy() {
                     Ok(())
@@ -167,13 +167,13 @@ fn run(command: Command) -> Result<(), Failure> {
                     .map_err(commands::OpenError::Store)?;
                 let applied = commands::admin::apply(
                     &mut tx,
-                    &installation.ambient,
+                    &installation.env,
                     &installation.catalogue,
                     installation.policy(),
                     &admin,
                 )
                 .await?;
-                rawdrive_onboarding::review(&mut tx, &installation.ambient, &STEPS)
+                rawdrive_onboarding::review(&mut tx, &installation.env, &STEPS)
                     .await
                     .map_err(commands::OpenError::Store)?;
                 tx.commit().await.map_err(commands::OpenError::Store)?;
@@ -257,8 +257,7 @@ fn usage(command: Usage) -> Result<(), Failure> {
                 let mut tx = begun.await.map_err(commands::OpenError::Store)?;
                 let catalogue = &installation.catalogue;
                 let corrected =
-                    rawdrive_usage::correct(&mut tx, store.ambient(), catalogue, &correction)
-                        .await?;
+                    rawdrive_usage::correct(&mut tx, store.env(), catalogue, &correction).await?;
                 tx.commit().await.map_err(commands::OpenError::Store)?;
                 let out = &mut std::io::stdout();
                 commands::usage::write_corrected(out, workspace, &corrected, common.json)?;

@@ -5,7 +5,7 @@ use rawdrive_plans::Interval;
 
 use crate::money::Currency;
 use crate::ports::{Sold, Subscription};
-use crate::snapshot::{
+use crate::provider_objects::{
     InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, PriceSnapshot, SubscriptionSnapshot,
     SubscriptionStatus,
 };

@@ -30,7 +30,7 @@ use crate::ids::{
     PaymentMethodId, PriceId, ProductId, SubscriptionId,
 };
 use crate::money::{Currency, Money};
-use crate::snapshot::{
+use crate::provider_objects::{
     ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot, InvoiceSnapshot, Metadata,
     PriceSnapshot, SubscriptionSnapshot,
 };

@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Catalogue, GrantError, PlansTx, Slug};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_usage::UsageTx;
 use serde_json::json;
 
-use crate::book::sold;
+use crate::apply_entitlements::{AuditedEvent, Policy, settle_because, tell};
 use crate::ports::{BillingTx, Grant};
-use crate::settle::{Policy, Told, settle_because, tell};
+use crate::price_catalog::sold;
 
 /// A plan was granted, or a grant taken back, and the plan in force stays as it was. Otherwise [`crate::PLAN_CHANGED`]
 /// says so alone: one change, one entry.
@@ -36,10 +36,10 @@ pub async fn grant_plan(
     tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
     catalogue: &Catalogue,
     policy: Policy,
-    ambient: &Ambient,
+    env: &Env,
     new: &NewGrant,
 ) -> Result<(), GrantError> {
-    let now = ambient.now();
+    let now = env.now();
     let reason = new.reason.trim();
     if !(1..=500).contains(&reason.chars().count()) {
         return Err(GrantError::NoReason);
@@ -53,7 +53,7 @@ pub async fn grant_plan(
     let plan = catalogue
         .newest(&new.plan)
         .ok_or_else(|| GrantError::unknown_plan(catalogue, &new.plan))?;
-    let standing = tx.standing().await?;
+    let entitlements = tx.entitlements().await?;
     let mut account = tx.account().await?;
     let facts = |grant: Option<&Grant>| json!(grant);
     let before = facts(account.grant.as_ref());
@@ -69,15 +69,15 @@ pub async fn grant_plan(
     let mut after = facts(account.grant.as_ref());
     after["reason"] = json!(reason);
     tx.put_account(&account).await?;
-    if settle_because(tx, catalogue, policy, ambient, Some(reason)).await? {
+    if settle_because(tx, catalogue, policy, env, Some(reason)).await? {
         return Ok(());
     }
-    let told = Told {
+    let audited = AuditedEvent {
         action: PLAN_GRANTED,
-        subject: standing.workspace.to_string(),
+        subject: entitlements.workspace.to_string(),
         before,
         after,
     };
-    tell(tx, told).await?;
+    tell(tx, audited).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The payment provider is the truth about subscriptions; kept here is a projection of it. An event of the provider
 //! only says that an object has changed: it is stored ([`Inbox::receive`]), its object is leased and *then* fetched
-//! ([`PaymentGateway`]), and one transaction writes what was fetched, the workspace's standing, and the effects that
+//! ([`PaymentGateway`]), and one transaction writes what was fetched, the workspace's entitlements, and the effects that
 //! the facts call for. So events may come in any order, twice, or never: what is fetched is the same.
 //!
 //! ```
@@ -18,36 +18,37 @@
 //! Invariant: any order, duplication or loss of events, followed by a reconcile, ends in the provider's own state,
 //! with every keyed effect once. No call to the provider happens inside a transaction.
 
-mod book;
-mod decide;
-mod drive;
+mod apply_entitlements;
+mod entitlement_policy;
 mod event;
 #[cfg(test)]
 mod fixtures;
 mod gateway;
 mod grants;
 mod ids;
-mod manual;
+mod manual_gateway;
 mod money;
 mod operation;
+mod operation_runner;
 mod ports;
 mod preview;
-mod project;
+mod price_catalog;
+mod projection;
+mod provider_objects;
 mod reconcile;
-mod sell;
-mod settle;
 mod signature;
-mod snapshot;
 #[cfg(feature = "stripe")]
 mod stripe_gateway;
+mod subscriptions;
 mod sync_plans;
-mod work;
+mod sync_worker;
 
-pub use book::{PriceBook, sold};
-pub use decide::{
+pub use apply_entitlements::{
+    ACCESS_CHANGED, GRACE_REACHED, PLAN_CHANGED, Policy, apply_entitlements,
+};
+pub use entitlement_policy::{
     Basis, Grace, GraceStage, PAYMENT_FAILED, TRIAL_ENDED, basis, current, grace, read_only, ruling,
 };
-pub use drive::recover_operations;
 pub use event::{
     Disposition, EventEnvelope, Ignored, NoEvent, ObjectKind, ObjectRef, ProviderEvent,
     UnknownObjectKind,
@@ -62,38 +63,40 @@ pub use ids::{
     ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, ItemId,
     PaymentMethodId, PriceId, ProductId, ProviderEventId, ProviderIdError, SubscriptionId,
 };
-pub use manual::ManualGateway;
+pub use manual_gateway::ManualGateway;
 pub use money::{Currency, Money};
 pub use operation::{Lane, OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest};
+pub use operation_runner::recover_operations;
 pub use ports::{
     Account, Billed, BillingDirectory, BillingRead, BillingStore, BillingTx, Dirty, Grant, Inbox,
     InboxTx, Leasing, OperationsTx, Payer, Receipt, Sold, SoldPrice, Subscription, Waiting,
     WaitingFor,
 };
 pub use preview::{Broken, Effective, Preview, PreviewKey, preview};
-pub use project::{
+pub use price_catalog::{PriceCatalog, sold};
+pub use projection::{
     CHARGE_REFUNDED, CUSTOMER_DELETED, DISPUTE_CLOSED, DISPUTE_OPENED, FINALIZATION_FAILED,
-    Fetched, INVOICE_PAID, INVOICE_UNCOLLECTIBLE, INVOICE_VOIDED, Lens, PAYMENT_ACTION_REQUIRED,
-    PAYMENT_FAILED_EVENT, SUBSCRIPTION_CHANGED, SUBSCRIPTION_CREATED, SUBSCRIPTION_ENDED, project,
+    Fetched, INVOICE_PAID, INVOICE_UNCOLLECTIBLE, INVOICE_VOIDED, PAYMENT_ACTION_REQUIRED,
+    PAYMENT_FAILED_EVENT, ProjectionContext, SUBSCRIPTION_CHANGED, SUBSCRIPTION_CREATED,
+    SUBSCRIPTION_ENDED, project,
 };
-pub use reconcile::{Drift, Heal, ReconcileError, default_since, reconcile, replay};
-pub use sell::{
-    BillingError, Order, cancel, cancel_all, change_plan, checkout, portal, resume, subscribe,
-};
-pub use settle::{ACCESS_CHANGED, GRACE_REACHED, PLAN_CHANGED, Policy, settle_standing};
-pub use signature::{SignatureError, TOLERANCE, WebhookSecrets, verify_signature};
-pub use snapshot::{
+pub use provider_objects::{
     Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot,
     InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, OPERATION_KEY, Pause, PriceSnapshot,
     ScheduledChange, SubscriptionSnapshot, SubscriptionStatus, WORKSPACE_KEY,
 };
+pub use reconcile::{Drift, Heal, ReconcileError, default_since, reconcile, replay};
+pub use signature::{SignatureError, TOLERANCE, WebhookSecrets, verify_signature};
 #[cfg(feature = "stripe")]
 pub use stripe_gateway::{StripeGateway, StripeSettings, StripeSetupError};
+pub use subscriptions::{
+    BillingError, Order, cancel, cancel_all, change_plan, checkout, portal, resume, subscribe,
+};
 pub use sync_plans::{
     PLAN_KEY, PLAN_VERSION_KEY, PriceDifference, PriceFinding, SyncPlansError, SyncedPrice,
     sync_plans,
 };
-pub use work::{
+pub use sync_worker::{
     Billing, LEASE_SECONDS, Step, WebhookError, project_next, project_object, review, review_due,
     take_webhook,
 };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::{CancelWhen, ChangePrice, Decline, NewCheckout, NewCustomer, Subscribe};
 use crate::ids::{CheckoutId, CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
-use crate::snapshot::Metadata;
+use crate::provider_objects::Metadata;
 
 /// How long an operation is the one's who drives it, in seconds of real time; longer than a call can take.
 pub const OPERATION_LEASE_SECONDS: i64 = 45;
@@ -95,9 +95,9 @@ impl OperationRequest {
         }
     }
 
-    /// Whether two requests wish the same, each made by an operation of its own at a time of its own.
+    /// Whether two requests ask for the same, each made by an operation of its own at a time of its own.
     #[must_use]
-    pub fn wishes(&self, other: &Self) -> bool {
+    pub fn is_same_request(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::CreateCustomer(_), Self::CreateCustomer(_)) => true,
             (Self::Subscribe(a), Self::Subscribe(b)) => {

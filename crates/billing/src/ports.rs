@@ -23,7 +23,7 @@ use crate::event::{Disposition, ObjectRef, ProviderEvent};
 use crate::ids::{CheckoutId, CustomerId, InvoiceId, PriceId, ProviderEventId, SubscriptionId};
 use crate::money::Currency;
 use crate::operation::{Lane, Operation, OperationOutcome};
-use crate::snapshot::{InvoiceSnapshot, SubscriptionSnapshot};
+use crate::provider_objects::{InvoiceSnapshot, SubscriptionSnapshot};
 
 /// Whether an event was new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub trait Inbox: Send + Sync {
         failure: &str,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Gives an object up: it waits for an operator. False where the lease was lost.
-    fn bury(
+    fn dead_letter(
         &self,
         dirty: &Dirty,
         reason: &str,
@@ -287,8 +287,8 @@ pub struct Subscription {
     pub sold: Option<Sold>,
 }
 
-/// The projection of the provider's objects in the handle's workspace. Every use case takes the standing's lock first
-/// ([`PlansTx::standing`]): two transactions of one workspace do not decide at a time.
+/// The projection of the provider's objects in the handle's workspace. Every use case takes the entitlements' lock first
+/// ([`PlansTx::entitlements`]): two transactions of one workspace do not decide at a time.
 pub trait BillingTx {
     /// Who the workspace is.
     fn payer(&mut self) -> impl Future<Output = Result<Payer, StoreError>> + Send;

@@ -14,8 +14,10 @@ use serde_json::json;
 use crate::gateway::{ChangeTiming, ChargePreview, PaymentGateway, PreviewRequest};
 use crate::money::Money;
 use crate::ports::{BillingStore, BillingTx as _, Subscription};
-use crate::sell::{BillingError, Change, Known, Order, named, named_plan, newest, workspace_of};
-use crate::work::Billing;
+use crate::subscriptions::{
+    BillingError, Change, Known, Order, named, named_plan, newest, workspace_of,
+};
+use crate::sync_worker::Billing;
 
 /// How long a token holds: the second from which the difference is counted must not lie far back.
 const TOKEN_LIFE: TimeDelta = TimeDelta::minutes(30);
@@ -106,7 +108,7 @@ pub async fn preview<S: BillingStore, G: PaymentGateway>(
     let known = Known::read(billing, scope).await?;
     let plan = newest(billing, &order.plan)?;
     // Whole seconds: that is how the provider counts.
-    let now = billing.ambient.now();
+    let now = billing.env.now();
     let date = DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
     let facts = ChangeFacts::gather(billing, scope, &known, &plan, order.interval, date).await?;
     let commit_token = facts.token(key, scope);
@@ -306,7 +308,7 @@ async fn charge<S, G: PaymentGateway>(
         // Nobody need be asked what a first subscription costs.
         _ => {
             // In whole seconds, as the provider counts.
-            let now = billing.ambient.now().trunc_subsecs(0);
+            let now = billing.env.now().trunc_subsecs(0);
             if let Some(days) = known.trial_days(plan) {
                 return Ok(ChargePreview {
                     now: Money::new(0, amount.currency),
@@ -338,10 +340,10 @@ async fn broken<S: BillingStore, G>(
     scope: &WorkspaceScope,
     plan: &Arc<Plan>,
 ) -> Result<Vec<Broken>, BillingError> {
-    let now = billing.ambient.now();
+    let now = billing.env.now();
     let mut tx = billing.store.begin_billing(scope).await?;
-    let standing = tx.standing().await?;
-    let mut then = (*standing).clone();
+    let entitlements = tx.entitlements().await?;
+    let mut then = (*entitlements).clone();
     then.plan = plan.clone();
     then.ends = None;
     let mut rows = tx.quotas().await?;

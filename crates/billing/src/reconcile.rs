@@ -12,8 +12,10 @@ use crate::event::{Disposition, ObjectKind, ObjectRef};
 use crate::gateway::{CustomerQuery, EventQuery, GatewayError, PaymentGateway};
 use crate::ids::{CustomerId, InvoiceId, ProviderEventId, SubscriptionId};
 use crate::ports::{Billed, BillingStore, BillingTx as _, Inbox, Receipt, Subscription};
-use crate::snapshot::{CustomerSnapshot, InvoiceSnapshot, InvoiceStatus, SubscriptionSnapshot};
-use crate::work::{Billing, receive, scope};
+use crate::provider_objects::{
+    CustomerSnapshot, InvoiceSnapshot, InvoiceStatus, SubscriptionSnapshot,
+};
+use crate::sync_worker::{Billing, receive, scope};
 
 /// The most pages of a list that are read in one walk.
 const MAX_PAGES: usize = 100;
@@ -251,7 +253,7 @@ async fn link<S: BillingStore, G: PaymentGateway>(
         return Ok(false);
     }
     let mut tx = billing.store.begin_billing(&scope(workspace)).await?;
-    tx.standing().await?;
+    tx.entitlements().await?;
     let mut account = tx.account().await?;
     if account.customer.is_some() {
         return Ok(false);
@@ -345,7 +347,7 @@ async fn rows<S: BillingStore, G>(
     workspace: WorkspaceId,
 ) -> Result<(Vec<Subscription>, Vec<InvoiceSnapshot>), StoreError> {
     let mut tx = billing.store.begin_billing(&scope(workspace)).await?;
-    tx.standing().await?;
+    tx.entitlements().await?;
     Ok((tx.subscriptions().await?, tx.owed_invoices().await?))
 }
 

@@ -13,7 +13,7 @@ use crate::gateway::{GatewayError, NewPrice, PaymentGateway};
 use crate::ids::{IdempotencyKey, PriceId, ProductId};
 use crate::money::Currency;
 use crate::ports::{BillingDirectory, Sold, SoldPrice};
-use crate::snapshot::{Metadata, PriceSnapshot};
+use crate::provider_objects::{Metadata, PriceSnapshot};
 
 /// The key of the plan's slug in the metadata of its products and prices.
 pub const PLAN_KEY: &str = "rawdrive_plan";

@@ -13,7 +13,7 @@ use rawdrive_billing::{
     CancelWhen, CustomerSnapshot, GatewayError, IdempotencyKey, Metadata, NewCustomer, Outcome,
     PaymentGateway as _, StripeGateway, StripeSettings, StripeSetupError,
 };
-use rawdrive_testkit::Surroundings;
+use rawdrive_testkit::TestEnv;
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -144,8 +144,8 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
 }
 
 fn gateway(settings: &StripeSettings) -> StripeGateway {
-    let surroundings = Surroundings::seeded(7);
-    StripeGateway::new(settings, surroundings.ambient().clone()).unwrap()
+    let test_env = TestEnv::seeded(7);
+    StripeGateway::new(settings, test_env.env().clone()).unwrap()
 }
 
 fn key() -> IdempotencyKey {
@@ -561,11 +561,11 @@ async fn the_secret_key_is_shown_nowhere() {
 
 #[tokio::test]
 async fn a_key_says_whether_money_is_real_and_a_wrong_one_is_refused() {
-    let ambient = Surroundings::seeded(7).ambient().clone();
+    let env = TestEnv::seeded(7).env().clone();
     let open = |key: &str, url: Option<&str>| {
         let mut settings = StripeSettings::new(SecretString::from(key));
         settings.api_url = url.map(str::to_owned);
-        StripeGateway::new(&settings, ambient.clone())
+        StripeGateway::new(&settings, env.clone())
     };
     for (key, live) in [
         ("sk_live_1", true),

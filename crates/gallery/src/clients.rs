@@ -9,7 +9,7 @@ use rawdrive_plans::PlansTx;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::id::{ClientId, ClientLinkId, GalleryId, PhotoId};
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Ambient, LinkGrant, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Env, LinkGrant, StoreError, WorkspaceScope};
 use serde_json::{Value, json};
 
 use crate::{Download, Gallery, GalleryOverview, Photo};
@@ -188,12 +188,12 @@ impl From<StoreError> for ClientError {
 /// The address is another client's, or the database failed.
 pub async fn add_client(
     tx: &mut (impl ClientsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     id: ClientId,
     name: PersonName,
     email: EmailAddress,
 ) -> Result<Client, ClientError> {
-    let now = ambient.now();
+    let now = env.now();
     let client = Client {
         id,
         name,
@@ -214,7 +214,7 @@ pub async fn add_client(
 /// The address is another client's, or the database failed.
 pub async fn update_client(
     tx: &mut (impl ClientsTx + AuditTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     client: Client,
     name: Option<PersonName>,
     email: Option<EmailAddress>,
@@ -225,7 +225,7 @@ pub async fn update_client(
     if new == client {
         return Ok(client);
     }
-    new.updated_at = ambient.now();
+    new.updated_at = env.now();
     new.version += 1;
     tx.update_client(&new).await?;
     if new.email.folded() != client.email.folded() {
@@ -242,12 +242,12 @@ pub async fn update_client(
 /// The database's failure.
 pub async fn invite_client(
     tx: &mut (impl ClientsTx + PlansTx + AuditTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     pepper: &TokenPepper,
     client: Client,
 ) -> Result<(Client, ClientLinkToken), StoreError> {
-    let token = ClientLinkToken::generate(ambient, tx.standing().await?.workspace);
-    let now = ambient.now();
+    let token = ClientLinkToken::generate(env, tx.entitlements().await?.workspace);
+    let now = env.now();
     tx.put_link(&NewLink {
         id: token.id(),
         client: client.id,

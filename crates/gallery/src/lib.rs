@@ -16,13 +16,13 @@
 pub mod analysis;
 mod blobs;
 mod clients;
-mod companion;
-mod inspect;
+mod commands;
+mod image_probe;
 mod model;
-mod opening;
 mod ports;
 mod upload;
-mod verbs;
+mod upload_admission;
+mod upload_hooks;
 
 pub use blobs::{BlobError, BlobMark, BlobWriter, Blobs, Layout, NoMark, StoredBlob};
 pub use clients::{
@@ -30,15 +30,15 @@ pub use clients::{
     add_client, delete_client, invite_client, revoke_link, set_clients, set_download,
     update_client,
 };
-pub use companion::Companion;
-pub use inspect::{Finding, ImageFacts, InspectError, Inspector, MediaType, SecondLook};
+pub use commands::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};
+pub use image_probe::{Finding, ImageFacts, InspectError, Inspector, MediaType, SecondLook};
 pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery,
     Orientation, Photo, TextError, Title, Website,
 };
-pub use opening::{Opened, Opening, open_together};
 pub use ports::{
     AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
 };
 pub use upload::{BodyError, Incoming, Length, UploadError, receive};
-pub use verbs::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};
+pub use upload_admission::{Opened, Opening, open_together};
+pub use upload_hooks::Companion;

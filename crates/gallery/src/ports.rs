@@ -7,7 +7,7 @@ use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
@@ -194,14 +194,14 @@ pub trait UploadStore: Send + Sync {
     fn open(
         &self,
         scope: &WorkspaceScope,
-        ambient: &Ambient,
+        env: &Env,
         opening: Opening,
     ) -> impl Future<Output = Result<Opened, BeginError>> + Send
     where
         Self: Sized,
     {
         async move {
-            let opened = open_together(self, ambient, scope, &[opening]).await?;
+            let opened = open_together(self, env, scope, &[opening]).await?;
             // One was asked for, and each is answered.
             Ok(opened.into_iter().next().unwrap_or(Opened::NoGallery))
         }

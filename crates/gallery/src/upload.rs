@@ -5,14 +5,14 @@ use futures_util::{Stream, StreamExt};
 use rawdrive_plans::{BeginError, Metric, ReadOnly};
 use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{
     Charge, Exceeded, Hold, QuotaKey, TakeError, UsageTx, extend, release, settle,
 };
 
 use crate::blobs::BlobWriter;
-use crate::companion::{RENEW_EVERY, renew, renewing};
-use crate::verbs::charges;
+use crate::commands::charges;
+use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
     BlobError, Blobs, Companion, FileName, Finding, GalleryTx, ImageFacts, InspectError, Inspector,
     MediaType, Opened, Opening, Photo, SecondLook, UploadStore,
@@ -136,19 +136,19 @@ impl From<BeginError> for UploadError {
 pub async fn receive<S: UploadStore>(
     store: &S,
     blobs: &Blobs,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     incoming: Incoming,
     body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
     companion: impl Companion<S::Tx, Photo>,
 ) -> Result<Photo, UploadError> {
-    let held_bytes = open(store, ambient, scope, &incoming).await?;
+    let held_bytes = open(store, env, scope, &incoming).await?;
     let id = incoming.id;
     let attempt = async {
         let writer = blobs.create(scope, id).await?;
-        let renew = || renew(store, ambient, scope, Hold::id_of_upload(id), &companion);
+        let renew = || renew(store, env, scope, Hold::id_of_upload(id), &companion);
         let receiving = async {
-            let body = stream(store, ambient, scope, &incoming, held_bytes, body, writer);
+            let body = stream(store, env, scope, &incoming, held_bytes, body, writer);
             let received = body.await?;
             if let Finding::Open(_) = received.found {
                 look_again(blobs, scope, &incoming).await?;
@@ -157,7 +157,7 @@ pub async fn receive<S: UploadStore>(
         };
         let received = renewing(RENEW_EVERY, renew, receiving).await?;
         // Without renewals from here on: one that met the commit would take it for the hold's end.
-        finish(store, ambient, scope, incoming, received, companion).await
+        finish(store, env, scope, incoming, received, companion).await
     };
     let error = match attempt.await {
         Ok(photo) => return Ok(photo),
@@ -196,7 +196,7 @@ async fn give_up<S: UploadStore>(
 /// The first transaction; answers the bytes that are held from then on.
 async fn open<S: UploadStore>(
     store: &S,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     incoming: &Incoming,
 ) -> Result<u64, UploadError> {
@@ -215,7 +215,7 @@ async fn open<S: UploadStore>(
         // The hold grows as bytes come: an envelope's length would refuse a file that just fits.
         Length::AtMost(_) => 0,
     };
-    match store.open(scope, ambient, opening(bytes)).await? {
+    match store.open(scope, env, opening(bytes)).await? {
         Opened::Held => Ok(bytes),
         Opened::NoGallery => Err(UploadError::NoGallery),
         Opened::Exceeded(exceeded) => Err(UploadError::Exceeded(exceeded)),
@@ -255,7 +255,7 @@ async fn look_again(
 
 async fn stream<S: UploadStore>(
     store: &S,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     incoming: &Incoming,
     mut held: u64,
@@ -280,7 +280,7 @@ async fn stream<S: UploadStore>(
         if arrived > held {
             held = grow(
                 store,
-                ambient,
+                env,
                 scope,
                 incoming.id,
                 held,
@@ -314,7 +314,7 @@ async fn stream<S: UploadStore>(
 )]
 async fn grow<S: UploadStore>(
     store: &S,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     id: PhotoId,
     held: u64,
@@ -329,7 +329,7 @@ async fn grow<S: UploadStore>(
             key: QuotaKey::level(Metric::storage_bytes()),
             amount: target - held,
         };
-        match extend(&mut tx, ambient, Hold::id_of_upload(id), Some(more)).await {
+        match extend(&mut tx, env, Hold::id_of_upload(id), Some(more)).await {
             Ok(()) => {
                 tx.commit().await?;
                 *step = (*step * 2).min(LARGEST_STEP);
@@ -344,7 +344,7 @@ async fn grow<S: UploadStore>(
 /// The last transaction: hold, row, companion and ledger.
 async fn finish<S: UploadStore>(
     store: &S,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     incoming: Incoming,
     received: Received,
@@ -362,12 +362,12 @@ async fn finish<S: UploadStore>(
         height: facts.height,
         orientation: facts.orientation,
         taken_at: facts.taken_at,
-        created_at: ambient.now(),
+        created_at: env.now(),
     };
     let mut tx = store.begin(scope).await?;
     let [one, bytes] = charges(photo.gallery, photo.size_bytes);
     let actual = [(one, photo.id.to_string()), (bytes, photo.id.to_string())];
-    let lines = settle(&mut tx, ambient, Hold::id_of_upload(photo.id), &actual).await?;
+    let lines = settle(&mut tx, env, Hold::id_of_upload(photo.id), &actual).await?;
     // The gallery may have been deleted while the bytes came.
     if tx
         .gallery(photo.gallery)

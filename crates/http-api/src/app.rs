@@ -14,11 +14,11 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::Letter;
 use rawdrive_onboarding::Step;
-use rawdrive_plans::{BeginError, Catalogue, Feature, PlansTx as _, ReadOnly, Slug, Standing};
+use rawdrive_plans::{BeginError, Catalogue, Entitlements, Feature, PlansTx as _, ReadOnly, Slug};
 use rawdrive_store::{Store, WriteTx};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::page::CursorCodec;
-use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Exceeded, Period};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -27,9 +27,9 @@ use crate::auth::insufficient;
 use crate::billing::BillingDesk;
 use crate::client_address::TrustedProxies;
 use crate::downloads::Downloads;
-use crate::edge::{Code, Problem, RateLimits, UPGRADE_PATH};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
+use crate::web::{Code, Problem, RateLimits, UPGRADE_PATH};
 
 /// When to try again after another operation of the workspace was met, in seconds.
 const OPERATION_SECONDS: u64 = 2;
@@ -91,8 +91,8 @@ pub struct App {
 impl App {
     /// Time, ids and randomness.
     #[must_use]
-    pub fn ambient(&self) -> &Ambient {
-        self.store.ambient()
+    pub fn env(&self) -> &Env {
+        self.store.env()
     }
 
     /// Where a workspace is upgraded.
@@ -123,9 +123,9 @@ impl App {
         };
         let workspace = tx.scope().workspace();
         let context = workspace.to_string();
-        let sealed = self.mails.seal(self.ambient(), &context, &letter.text());
+        let sealed = self.mails.seal(self.env(), &context, &letter.text());
         tx.enqueue(Work::SendMail { sealed }, None).await?;
-        let admitted = admit_stranger_mail(tx, self.ambient(), policy, workspace, to).await;
+        let admitted = admit_stranger_mail(tx, self.env(), policy, workspace, to).await;
         admitted.map_err(|error| match error {
             error @ StrangerMailError::Unverified => Problem::new(
                 Code::EmailNotVerified,
@@ -148,7 +148,7 @@ impl App {
     /// # Errors
     /// The database does not answer.
     pub async fn review_onboarding(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
-        rawdrive_onboarding::review(tx, self.ambient(), &self.steps).await
+        rawdrive_onboarding::review(tx, self.env(), &self.steps).await
     }
 
     pub(crate) fn attempts(&self) -> Attempts<'_> {
@@ -184,14 +184,14 @@ impl App {
     }
 
     /// The members that a 402 `quota_exceeded` and a check carry alike.
-    pub(crate) fn quota_members(&self, standing: &Standing, exceeded: &Exceeded) -> Value {
-        let resets_at = self.resets_at(&exceeded.metric, standing.billing_anchor);
+    pub(crate) fn quota_members(&self, entitlements: &Entitlements, exceeded: &Exceeded) -> Value {
+        let resets_at = self.resets_at(&exceeded.metric, entitlements.billing_anchor);
         json!({
             "metric": exceeded.metric,
             "current": exceeded.denied.current,
             "requested": exceeded.denied.requested,
             "limit": exceeded.denied.limit,
-            "plan": standing.plan_at(self.ambient().now()).slug,
+            "plan": entitlements.plan_at(self.env().now()).slug,
             "resets_at": resets_at.map(time),
             "upgrade_url": self.upgrade_url(),
         })
@@ -207,17 +207,17 @@ impl App {
             .catalogue
             .metric(metric)
             .is_some_and(|m| m.kind == rawdrive_plans::MetricKind::Flow);
-        flow.then(|| Period::containing(self.ambient().now(), anchor).end)
+        flow.then(|| Period::containing(self.env().now(), anchor).end)
     }
 
-    /// The 402 of a limit, under a standing that was read for it.
+    /// The 402 of a limit, under entitlements that were read for it.
     fn exceeded(
         &self,
-        standing: Result<Arc<Standing>, StoreError>,
+        entitlements: Result<Arc<Entitlements>, StoreError>,
         exceeded: &Exceeded,
     ) -> Problem {
-        let members = match standing {
-            Ok(standing) => self.quota_members(&standing, exceeded),
+        let members = match entitlements {
+            Ok(entitlements) => self.quota_members(&entitlements, exceeded),
             Err(error) => return error.into(),
         };
         let denied = exceeded.denied;
@@ -241,7 +241,7 @@ impl App {
             UploadError::ReadOnly(read_only) => self.read_only(&read_only),
             UploadError::NoGallery => Problem::not_found(),
             UploadError::Exceeded(exceeded) => {
-                self.exceeded(self.store.read(scope).standing().await, &exceeded)
+                self.exceeded(self.store.read(scope).entitlements().await, &exceeded)
             }
             UploadError::TooLarge { limit } => Problem::payload_too_large(limit),
             UploadError::Empty => Problem::invalid_field("file", "must not be empty"),
@@ -281,7 +281,7 @@ impl App {
             error @ TeamError::NobodyKeeps => {
                 Problem::invalid_field("keep_keys", error.to_string())
             }
-            TeamError::Exceeded(exceeded) => self.exceeded(tx.standing().await, &exceeded),
+            TeamError::Exceeded(exceeded) => self.exceeded(tx.entitlements().await, &exceeded),
             TeamError::Store(error) => error.into(),
         }
     }
@@ -301,7 +301,7 @@ impl App {
                 Problem::invalid_field("photo", bound.to_string())
             }
             AnalysisError::Exceeded(exceeded) => {
-                self.exceeded(self.store.read(scope).standing().await, &exceeded)
+                self.exceeded(self.store.read(scope).entitlements().await, &exceeded)
             }
             AnalysisError::Analyzer(error) => match error {
                 AnalyzeError::Damaged(_) => {

@@ -12,7 +12,7 @@ use rawdrive_store::{Found, Presented, Reader};
 use rawdrive_tenancy_core::{Membership, Role, WorkspaceScope};
 
 use crate::app::App;
-use crate::edge::{Code, Problem};
+use crate::web::{Code, Problem};
 
 /// The least role that a route asks for.
 pub trait LeastRole: 'static {
@@ -259,7 +259,7 @@ fn present(app: &App, token: &str) -> Result<Presented, Problem> {
         let token = ApiKeyToken::parse(token).map_err(|_| Problem::unauthenticated())?;
         return Ok(Presented::Key(token));
     }
-    let claims = app.issuer.verify(app.ambient(), token);
+    let claims = app.issuer.verify(app.env(), token);
     let claims = claims.map_err(|_| Problem::unauthenticated())?;
     Ok(Presented::Session(claims))
 }
@@ -269,8 +269,8 @@ fn judge(app: &App, presented: &Presented, found: Found) -> Result<Credential, P
     match (presented, found) {
         (Presented::Session(_), Found::Session(Some(session))) => Ok(Credential::Session(session)),
         (Presented::Key(token), Found::Key(row)) => {
-            let key = prove_api_key(app.ambient(), &app.pepper, token, row)?;
-            app.key_uses.note(&key, app.ambient().now());
+            let key = prove_api_key(app.env(), &app.pepper, token, row)?;
+            app.key_uses.note(&key, app.env().now());
             Ok(Credential::Key(key))
         }
         _ => Err(Problem::unauthenticated()),

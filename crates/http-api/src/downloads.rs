@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use rawdrive_tenancy_core::id::ClientId;
 
-use crate::edge::{Code, Problem};
+use crate::web::{Code, Problem};
 
 /// A gallery that everybody at a wedding looks at has fewer under way; a file is open for each.
 const DOWNLOADS_PER_LINK: usize = 256;

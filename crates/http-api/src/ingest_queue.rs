@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::edge::{Code, Problem};
-use crate::mutation::Answer;
+use crate::idempotent_write::Answer;
+use crate::web::{Code, Problem};
 
 /// The most events of one transaction, so that other writers' turn comes.
 const EVENTS_PER_COMMIT: usize = 5_000;
@@ -94,7 +94,7 @@ impl IngestQueue {
         let (answer, answered) = oneshot::channel();
         let scope = batch.scope;
         if app.ingest.join(Waiting { batch, answer })? {
-            // On its own, so that a client who goes away takes no other's answer along.
+            // On its own, so that a cancelled request takes no other's answer along.
             actix_web::rt::spawn(write(app.clone(), scope));
         }
         match tokio::time::timeout(PATIENCE, answered).await {
@@ -216,7 +216,7 @@ async fn commit(
         .into_iter()
         .map(|batch| (batch.events, (batch.scope, batch.refused, batch.claim)))
         .unzip();
-    let recorded = ingest(&mut tx, app.ambient(), &events).await?;
+    let recorded = ingest(&mut tx, app.env(), &events).await?;
     let mut answers = Vec::with_capacity(rest.len());
     for (recorded, (scope, mut refused, claim)) in recorded.into_iter().zip(rest) {
         tx.continue_as(&scope)?;
@@ -251,14 +251,14 @@ mod tests {
     use super::*;
     use chrono::DateTime;
     use rawdrive_plans::MetricKind;
-    use rawdrive_tenancy_core::{Ambient, SystemReason};
+    use rawdrive_tenancy_core::{Env, SystemReason};
 
     #[expect(
         clippy::disallowed_methods,
         reason = "a test acts in a workspace that has no members"
     )]
     fn scope() -> WorkspaceScope {
-        WorkspaceScope::for_system(Ambient::system().id(), SystemReason::Job)
+        WorkspaceScope::for_system(Env::system().id(), SystemReason::Job)
     }
 
     fn waiting(scope: WorkspaceScope, events: usize) -> Waiting {

@@ -95,18 +95,14 @@ async fn write(
 mod tests {
     use rawdrive_identity::ports::WorkspaceStatus;
     use rawdrive_tenancy_core::id::TypedId;
-    use rawdrive_tenancy_core::{Ambient, KeyGrant, Role};
+    use rawdrive_tenancy_core::{Env, KeyGrant, Role};
 
     use super::*;
 
     fn key(last_used_at: Option<DateTime<Utc>>) -> ProvenKey {
-        let ambient = Ambient::system();
+        let env = Env::system();
         #[expect(clippy::disallowed_methods, reason = "a key that nobody has to prove")]
-        let grant = KeyGrant::attest(
-            WorkspaceId::from_uuid(ambient.uuid()),
-            ambient.id(),
-            Role::Member,
-        );
+        let grant = KeyGrant::attest(WorkspaceId::from_uuid(env.uuid()), env.id(), Role::Member);
         ProvenKey {
             grant,
             workspace_status: WorkspaceStatus::Active,
@@ -117,7 +113,7 @@ mod tests {
     #[test]
     fn a_use_waits_once_a_key_and_once_a_minute() {
         let uses = KeyUses::default();
-        let now = Ambient::system().now();
+        let now = Env::system().now();
         uses.note(&key(Some(now - TimeDelta::seconds(59))), now);
         assert_eq!(uses.take().len(), 0);
         let old = key(Some(now - TimeDelta::seconds(60)));
@@ -136,7 +132,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let uses = KeyUses::default();
-        let now = Ambient::system().now();
+        let now = Env::system().now();
         for _ in 0..MAX_WAITING + 10 {
             uses.note(&key(None), now);
         }

@@ -14,15 +14,15 @@ pub mod auth;
 mod billing;
 mod client_address;
 mod downloads;
-pub mod edge;
 mod file_name;
 mod form;
+mod idempotent_write;
 mod ingest_queue;
 mod key_uses;
-mod mutation;
 pub mod routes;
 pub mod server;
 pub mod shared;
+pub mod web;
 
 pub use app::{App, Settings};
 pub use billing::{Asked, BillingDesk, Desk};

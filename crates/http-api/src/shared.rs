@@ -11,7 +11,7 @@ use rawdrive_tenancy_core::id::ClientId;
 use rawdrive_tenancy_core::{Causes, WorkspaceScope};
 
 use crate::app::App;
-use crate::edge::Problem;
+use crate::web::Problem;
 
 /// How exactly it is known when a client was last seen: a page of photos is one visit, not a hundred writes.
 const SEEN_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -66,7 +66,7 @@ impl FromRequest for Shared {
 
 /// Notes beside the request that the client was here: a full writers' queue must not slow a gallery down.
 fn note_seen(app: &web::Data<App>, shared: &Shared) {
-    let now = app.ambient().now();
+    let now = app.env().now();
     let unless_after = now - SEEN_EVERY;
     // A time to come is a clock that was set back.
     let known = |seen| unless_after < seen && seen <= now;

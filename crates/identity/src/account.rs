@@ -3,20 +3,20 @@
 use std::net::IpAddr;
 
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::{Ambient, Membership, Role, StoreError};
+use rawdrive_tenancy_core::{Env, Membership, Role, StoreError};
 use serde_json::{Value, json};
 
-use crate::attempt::{self, Counters};
+use crate::access_token::TokenIssuer;
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
-use crate::name::{Currency, PersonName, WorkspaceName, slug};
 use crate::password::{ClaimedPassword, Password, PasswordHash, PasswordHasher};
 use crate::ports::{
     Belonging, IdentityRead, IdentityTx, NewWorkspace, PasswordAttempts, User, UserUpdate,
     WorkspaceStatus,
 };
+use crate::rate_limit::{self, Counters};
 use crate::session::{Person, SignedIn, begin_session};
-use crate::token::TokenIssuer;
+use crate::validated_text::{Currency, PersonName, WorkspaceName, slug};
 
 /// Who signs up, and what their workspace is.
 #[derive(Debug, Clone)]
@@ -40,16 +40,16 @@ pub async fn prepare_sign_up(
     read: &impl IdentityRead,
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    ambient: &Ambient,
+    env: &Env,
     (email, password): (&EmailAddress, &Password),
     client: IpAddr,
 ) -> Result<PasswordHash, IdentityError> {
     let counters = Counters::for_sign_up(client);
-    attempt::take(attempts, ambient, &counters).await??;
+    rate_limit::take(attempts, env, &counters).await??;
     if read.user_by_email(&email.folded()).await?.is_some() {
         return Err(IdentityError::EmailTaken);
     }
-    Ok(hasher.hash(password, ambient, client).await?)
+    Ok(hasher.hash(password, env, client).await?)
 }
 
 /// Lets a new account know the network that it was made from. After the commit: until then the address may be
@@ -59,31 +59,31 @@ pub async fn prepare_sign_up(
 /// The store fails.
 pub async fn meet_network(
     attempts: &impl PasswordAttempts,
-    ambient: &Ambient,
+    env: &Env,
     email: &EmailAddress,
     client: IpAddr,
 ) -> Result<(), StoreError> {
     Counters::for_sign_in(email, client)
-        .welcome(attempts, ambient)
+        .welcome(attempts, env)
         .await
 }
 
 /// Makes user, workspace, owner's membership, session and refresh token, and audits `workspace.created`.
 ///
 /// The caller's order: [`prepare_sign_up`] (no transaction waits for a hash), a fresh workspace id, `begin`
-/// for the system reason `SignUp` in it, this, the workspace's standing and the owner's seat in the same
+/// for the system reason `SignUp` in it, this, the workspace's entitlements and the owner's seat in the same
 /// transaction, commit.
 ///
 /// # Errors
 /// [`IdentityError::EmailTaken`]; drop the handle.
 pub async fn sign_up(
     tx: &mut (impl IdentityTx + AuditTx),
-    ambient: &Ambient,
+    env: &Env,
     issuer: &TokenIssuer,
     account: NewAccount,
     password_hash: PasswordHash,
 ) -> Result<SignedIn, IdentityError> {
-    let now = ambient.now();
+    let now = env.now();
     let NewAccount {
         email,
         name,
@@ -91,7 +91,7 @@ pub async fn sign_up(
         currency,
     } = account;
     let user = User {
-        id: ambient.id(),
+        id: env.id(),
         email,
         name,
         password_hash,
@@ -109,7 +109,7 @@ pub async fn sign_up(
     tx.insert_user(&user).await?;
     tx.insert_workspace(&workspace).await?;
     tx.insert_membership(user.id, Role::Owner, now).await?;
-    let tokens = begin_session(tx, ambient, issuer, user.id, user.session_epoch).await?;
+    let tokens = begin_session(tx, env, issuer, user.id, user.session_epoch).await?;
     tx.record(Change {
         action: "workspace.created",
         subject: tx.workspace().to_string(),
@@ -176,7 +176,7 @@ pub async fn prove_update(
     read: &impl IdentityRead,
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    ambient: &Ambient,
+    env: &Env,
     (membership, client): (&Membership, IpAddr),
     update: AccountUpdate,
 ) -> Result<ProvenUpdate, IdentityError> {
@@ -193,10 +193,10 @@ pub async fn prove_update(
         .ok_or(IdentityError::Unauthenticated)?;
     let counters = Counters::for_session(membership.session());
     let claim = (&current, client);
-    if !attempt::prove(attempts, hasher, ambient, &counters, Some(&user), claim).await? {
+    if !rate_limit::prove(attempts, hasher, env, &counters, Some(&user), claim).await? {
         return Err(IdentityError::WrongCurrentPassword);
     }
-    let new = hasher.hash(&new, ambient, client).await?;
+    let new = hasher.hash(&new, env, client).await?;
     Ok(ProvenUpdate {
         name,
         password: Some(Replacement {

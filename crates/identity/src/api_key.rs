@@ -8,17 +8,17 @@ use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Ambient, KeyGrant, Role, StoreError};
+use rawdrive_tenancy_core::{Env, KeyGrant, Role, StoreError};
 use rawdrive_usage::UsageTx;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::error::IdentityError;
 use crate::invitation::{InvitationTx, Inviter, give_seats_back, record_ended};
-use crate::name::ApiKeyName;
+use crate::members::TeamTx;
+use crate::opaque_token::{ApiKeyToken, TokenPepper};
 use crate::ports::{IdentityTx, WorkspaceStatus};
-use crate::secret_token::{ApiKeyToken, TokenPepper};
-use crate::team::TeamTx;
+use crate::validated_text::ApiKeyName;
 
 /// How many keys a workspace holds at most, expired ones included: a list that nobody can read is a list
 /// that nobody revokes from.
@@ -180,7 +180,7 @@ pub enum ApiKeyError {
 /// See [`ApiKeyError`].
 pub async fn create_api_key(
     tx: &mut (impl IdentityTx + ApiKeysTx + AuditTx),
-    ambient: &Ambient,
+    env: &Env,
     pepper: &TokenPepper,
     maker: UserId,
     new: NewApiKey,
@@ -194,14 +194,14 @@ pub async fn create_api_key(
     if count >= MAX_API_KEYS {
         return Err(ApiKeyError::TooMany);
     }
-    let token = ApiKeyToken::generate(ambient, tx.workspace());
+    let token = ApiKeyToken::generate(env, tx.workspace());
     let key = ApiKeyRow {
         id: token.id(),
         name: new.name,
         role: new.role,
         sponsor: Some(maker),
         created_by: maker.to_string(),
-        created_at: ambient.now(),
+        created_at: env.now(),
         expires_at: new.expires_at,
         last_used_at: None,
     };
@@ -223,7 +223,7 @@ pub async fn create_api_key(
 /// The store fails.
 pub async fn revoke_api_key(
     tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
-    ambient: &Ambient,
+    env: &Env,
     id: ApiKeyId,
 ) -> Result<bool, StoreError> {
     tx.lock_team().await?;
@@ -233,7 +233,7 @@ pub async fn revoke_api_key(
         return Ok(false);
     };
     record_revoked(tx, &key).await?;
-    record_ended(tx, ambient, &invitations).await?;
+    record_ended(tx, env, &invitations).await?;
     Ok(true)
 }
 
@@ -287,13 +287,13 @@ pub struct ProvenKey {
 /// # Errors
 /// [`IdentityError::Unauthenticated`].
 pub fn prove_api_key(
-    ambient: &Ambient,
+    env: &Env,
     pepper: &TokenPepper,
     token: &ApiKeyToken,
     found: Option<StoredKey>,
 ) -> Result<ProvenKey, IdentityError> {
     let is_right = token.matches_stored(pepper, found.as_ref().map(|key| key.secret_hash.as_str()));
-    let now = ambient.now();
+    let now = env.now();
     let key = found
         .filter(|key| is_right && key.expires_at.is_none_or(|end| now < end))
         .ok_or(IdentityError::Unauthenticated)?;

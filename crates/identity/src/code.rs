@@ -4,13 +4,13 @@
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::id::TypedId as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::opaque_token::TokenPepper;
 use crate::ports::User;
-use crate::secret_token::TokenPepper;
-use crate::text::InvalidText;
+use crate::validated_text::InvalidText;
 
 /// 60 bits: nobody hits one by trying within its time.
 const CHARS: usize = 12;
@@ -58,8 +58,8 @@ impl SignInCode {
 
     /// The user's code of now. It ends with their password.
     #[must_use]
-    pub fn of(user: &User, ambient: &Ambient, pepper: &TokenPepper) -> Self {
-        Self::of_slot(user, slot(ambient), pepper)
+    pub fn of(user: &User, env: &Env, pepper: &TokenPepper) -> Self {
+        Self::of_slot(user, slot(env), pepper)
     }
 
     fn of_slot(user: &User, slot: i64, pepper: &TokenPepper) -> Self {
@@ -86,8 +86,8 @@ impl SignInCode {
 
     /// Whether this is the user's code, of now or of the half hour before.
     #[must_use]
-    pub fn holds(&self, user: &User, ambient: &Ambient, pepper: &TokenPepper) -> bool {
-        let now = slot(ambient);
+    pub fn holds(&self, user: &User, env: &Env, pepper: &TokenPepper) -> bool {
+        let now = slot(env);
         let is = |slot| {
             let code = Self::of_slot(user, slot, pepper);
             let (code, claimed) = (code.0.expose_secret(), self.0.expose_secret());
@@ -97,6 +97,6 @@ impl SignInCode {
     }
 }
 
-fn slot(ambient: &Ambient) -> i64 {
-    ambient.now().timestamp().div_euclid(SLOT_SECONDS)
+fn slot(env: &Env) -> i64 {
+    env.now().timestamp().div_euclid(SLOT_SECONDS)
 }

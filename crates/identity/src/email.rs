@@ -8,7 +8,7 @@ use icu_properties::props::GeneralCategory;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use rawdrive_tenancy_core::text;
 
-use crate::text::InvalidText;
+use crate::validated_text::InvalidText;
 
 const MAX_BYTES: usize = 254; // RFC 5321 section 4.5.3.1.3, less the angle brackets
 const MAX_LOCAL_BYTES: usize = 64; // RFC 5321 section 4.5.3.1.1

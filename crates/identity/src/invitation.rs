@@ -12,24 +12,24 @@ use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::{ApiKeyId, InvitationId, UserId};
 use rawdrive_tenancy_core::job::JobsTx;
-use rawdrive_tenancy_core::{Ambient, Role, StoreError};
+use rawdrive_tenancy_core::{Env, Role, StoreError};
 use rawdrive_usage::{Charge, UsageTx, give_back_reserved, reserve, settle_reserved};
 use serde_json::{Value, json};
 
+use crate::access_token::TokenIssuer;
 use crate::api_key::{ApiKeysTx, worth};
-use crate::attempt::{self, Counters};
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
-use crate::name::{PersonName, WorkspaceName};
+use crate::members::{TeamError, TeamTx, acting, permit, seat};
+use crate::opaque_token::{InvitationToken, TokenPepper};
 use crate::password::{ClaimedPassword, Password, PasswordHash, PasswordHasher};
 use crate::ports::{
     Authenticated, Belonging, IdentityRead, IdentityTx, PasswordAttempts, User, WorkspaceStatus,
     account_of,
 };
-use crate::secret_token::{InvitationToken, TokenPepper};
+use crate::rate_limit::{self, Counters};
 use crate::session::{Person, SignedIn, begin_session};
-use crate::team::{TeamError, TeamTx, acting, permit, seat};
-use crate::token::TokenIssuer;
+use crate::validated_text::{PersonName, WorkspaceName};
 
 /// How long an invitation holds its seat.
 pub const INVITATION_LIFETIME: TimeDelta = TimeDelta::days(7);
@@ -148,7 +148,7 @@ pub async fn invite(
              + EventsTx
              + AuditTx
          ),
-    ambient: &Ambient,
+    env: &Env,
     pepper: &TokenPepper,
     id: InvitationId,
     email: EmailAddress,
@@ -160,8 +160,8 @@ pub async fn invite(
     if tx.is_member(&email).await? {
         return Err(TeamError::AlreadyMember);
     }
-    give_back_expired(tx, ambient).await?;
-    let now = ambient.now();
+    give_back_expired(tx, env).await?;
+    let now = env.now();
     let invitation = Invitation {
         id,
         email,
@@ -171,12 +171,12 @@ pub async fn invite(
         created_at: now,
         expires_at: now + INVITATION_LIFETIME,
     };
-    let token = InvitationToken::with_id(ambient, tx.workspace(), id);
+    let token = InvitationToken::with_id(env, tx.workspace(), id);
     let hash = token.keyed_hash(pepper);
     if !tx.insert_invitation(&invitation, &hash).await? {
         return Err(TeamError::AlreadyInvited);
     }
-    reserve(tx, ambient, &seat()).await?;
+    reserve(tx, env, &seat()).await?;
     tx.record(Change {
         action: "invitation.created",
         subject: id.to_string(),
@@ -197,7 +197,7 @@ fn facts(invitation: &Invitation) -> Value {
 /// [`TeamError::NotFound`], [`TeamError::Forbidden`].
 pub async fn revoke_invitation(
     tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
-    ambient: &Ambient,
+    env: &Env,
     id: InvitationId,
 ) -> Result<(), TeamError> {
     tx.lock_team().await?;
@@ -206,7 +206,7 @@ pub async fn revoke_invitation(
     permit(acting.role, None, Some(invitation.role))?;
     let ended = [invitation];
     give_seats_back(tx, &ended).await?;
-    record_ended(tx, ambient, &ended).await?;
+    record_ended(tx, env, &ended).await?;
     Ok(())
 }
 
@@ -226,11 +226,11 @@ pub(crate) async fn give_seats_back(
 /// Audits the end of each invitation that was open.
 pub(crate) async fn record_ended(
     tx: &mut impl AuditTx,
-    ambient: &Ambient,
+    env: &Env,
     taken: &[Invitation],
 ) -> Result<(), StoreError> {
     // One that has expired was no invitation any more: only its seat was still to be given back.
-    let open = taken.iter().filter(|i| ambient.now() < i.expires_at);
+    let open = taken.iter().filter(|i| env.now() < i.expires_at);
     for invitation in open {
         tx.record(Change {
             action: "invitation.revoked",
@@ -249,17 +249,17 @@ pub(crate) async fn record_ended(
 /// The database's failure.
 pub async fn sweep_invitations(
     tx: &mut (impl TeamTx + InvitationTx + UsageTx),
-    ambient: &Ambient,
+    env: &Env,
 ) -> Result<u64, StoreError> {
     tx.lock_team().await?;
-    give_back_expired(tx, ambient).await
+    give_back_expired(tx, env).await
 }
 
 async fn give_back_expired(
     tx: &mut (impl InvitationTx + UsageTx),
-    ambient: &Ambient,
+    env: &Env,
 ) -> Result<u64, StoreError> {
-    let amount = tx.take_expired_invitations(ambient.now()).await?;
+    let amount = tx.take_expired_invitations(env.now()).await?;
     if amount > 0 {
         let seats = Charge { amount, ..seat() };
         give_back_reserved(tx, &seats).await?;
@@ -347,7 +347,7 @@ pub async fn prove_acceptance(
     read: &(impl IdentityRead + InvitationRead),
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    ambient: &Ambient,
+    env: &Env,
     pepper: &TokenPepper,
     acceptance: Acceptance,
 ) -> Result<Accepting, AcceptError> {
@@ -363,7 +363,7 @@ pub async fn prove_acceptance(
         .invitation(&token)
         .await?
         .filter(|found| token.matches_keyed(pepper, &found.secret_hash))
-        .filter(|found| ambient.now() < found.invitation.expires_at)
+        .filter(|found| env.now() < found.invitation.expires_at)
         // Nobody answers for it any more.
         .filter(|found| found.sponsor_role.is_some())
         .ok_or(AcceptError::NoInvitation)?;
@@ -375,7 +375,7 @@ pub async fn prove_acceptance(
         None => {
             let name = name.ok_or(AcceptError::Missing { field: "name" })?;
             let password = new_password.ok_or(AcceptError::Missing { field: "password" })?;
-            let hash = hasher.hash(&password, ambient, client).await;
+            let hash = hasher.hash(&password, env, client).await;
             Who::New(name, hash.map_err(IdentityError::from)?)
         }
         Some(user) => {
@@ -385,7 +385,7 @@ pub async fn prove_acceptance(
                 let counters = Counters::for_sign_in(email, client);
                 let claim = (&claimed, client);
                 let proved =
-                    attempt::prove(attempts, hasher, ambient, &counters, Some(&user), claim);
+                    rate_limit::prove(attempts, hasher, env, &counters, Some(&user), claim);
                 if !proved.await? {
                     return Err(IdentityError::WrongCredentials.into());
                 }
@@ -406,12 +406,12 @@ pub async fn prove_acceptance(
 /// address signed up meanwhile.
 pub async fn accept(
     tx: &mut (impl TeamTx + InvitationTx + IdentityTx + UsageTx + PlansTx + EventsTx + AuditTx),
-    ambient: &Ambient,
+    env: &Env,
     issuer: &TokenIssuer,
     accepting: Accepting,
 ) -> Result<SignedIn, AcceptError> {
     let Accepting { token, who } = accepting;
-    let now = ambient.now();
+    let now = env.now();
     if tx.workspace() != token.workspace() {
         return Err(AcceptError::NoInvitation);
     }
@@ -430,7 +430,7 @@ pub async fn accept(
         Who::Known(user) => user,
         Who::New(name, password_hash) => {
             let user = User {
-                id: ambient.id(),
+                id: env.id(),
                 email: invitation.email.clone(),
                 name,
                 password_hash,
@@ -446,11 +446,11 @@ pub async fn accept(
     if tx.member(user.id).await?.is_some() {
         return Err(TeamError::AlreadyMember.into());
     }
-    let line = settle_reserved(tx, ambient, &seat(), &user.id.to_string())
+    let line = settle_reserved(tx, env, &seat(), &user.id.to_string())
         .await
         .map_err(TeamError::from)?;
     tx.insert_membership(user.id, role, now).await?;
-    let tokens = begin_session(tx, ambient, issuer, user.id, user.session_epoch).await?;
+    let tokens = begin_session(tx, env, issuer, user.id, user.session_epoch).await?;
     let name = tx.workspace_name().await?;
     tx.record(Change {
         action: "membership.created",

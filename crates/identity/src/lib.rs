@@ -3,16 +3,16 @@
 //!
 //! ```
 //! use rawdrive_identity::{Keyring, SigningKey, TokenIssuer};
-//! use rawdrive_tenancy_core::Ambient;
+//! use rawdrive_tenancy_core::Env;
 //! use secrecy::ExposeSecret;
 //!
-//! let ambient = Ambient::system();
-//! let keyring = Keyring::new(vec![SigningKey::generate(&ambient)])?;
+//! let env = Env::system();
+//! let keyring = Keyring::new(vec![SigningKey::generate(&env)])?;
 //! let issuer = TokenIssuer::new(keyring, "https://photos.example".into());
 //!
-//! let (user, workspace, session) = (ambient.id(), ambient.id(), ambient.id());
-//! let (token, seconds) = issuer.issue(&ambient, user, workspace, session);
-//! let claims = issuer.verify(&ambient, token.expose_secret())?;
+//! let (user, workspace, session) = (env.id(), env.id(), env.id());
+//! let (token, seconds) = issuer.issue(&env, user, workspace, session);
+//! let claims = issuer.verify(&env, token.expose_secret())?;
 //! assert_eq!((claims.user, claims.workspace, seconds), (user, workspace, 900));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -40,30 +40,32 @@
 //! Absent on purpose: HTTP, SQL, the system clock, and any answer that tells a wrong password from an
 //! unknown address.
 
+mod access_token;
 mod account;
 mod api_key;
-mod attempt;
 mod code;
 mod email;
+mod email_tokens;
+mod encryption;
 mod error;
 mod hash_queue;
 mod invitation;
-mod key;
 mod limit;
-mod name;
+mod members;
 mod network;
+mod opaque_token;
 mod password;
 pub mod ports;
 mod precis;
-mod proof;
-mod seal;
-mod secret_token;
+mod rate_limit;
 mod session;
+mod signing_keys;
 mod stranger_mail;
-mod team;
-mod text;
-mod token;
+mod validated_text;
 
+pub use access_token::{
+    ACCESS_LIFETIME_SECONDS, AccessClaims, LEEWAY_SECONDS, TokenError, TokenIssuer,
+};
 pub use account::{
     AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, meet_network, prepare_sign_up,
     prove_update, sign_up, update_me,
@@ -74,6 +76,12 @@ pub use api_key::{
 };
 pub use code::SignInCode;
 pub use email::EmailAddress;
+pub use email_tokens::{
+    IssuedProof, ProofPace, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs,
+    RESET_LIFETIME, UnknownPurpose, VERIFICATION_LIFETIME, answer_request, request_proof,
+    reset_password, verify_email,
+};
+pub use encryption::{Sealer, Unsealable};
 pub use error::IdentityError;
 pub use hash_queue::HashWaiting;
 pub use invitation::{
@@ -81,36 +89,28 @@ pub use invitation::{
     InvitationRead, InvitationTx, Inviter, ListedInvitation, accept, invite, prove_acceptance,
     revoke_invitation, sweep_invitations,
 };
-pub use key::{
-    KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
-    SigningKey, load_keyring, rotate_keys,
-};
 pub use limit::{Count, LimitState};
-pub use name::{ApiKeyName, Currency, PersonName, WorkspaceName, slug};
+pub use members::{
+    KeysOf, LeftBehind, Member, TeamError, TeamTx, change_role, leave, remove_member,
+    role_to_change, transfer,
+};
 pub use network::Network;
-pub use password::{
-    ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
-};
-pub use proof::{
-    IssuedProof, ProofPace, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs,
-    RESET_LIFETIME, UnknownPurpose, VERIFICATION_LIFETIME, answer_request, request_proof,
-    reset_password, verify_email,
-};
-pub use seal::{Sealer, Unsealable};
-pub use secret_token::{
+pub use opaque_token::{
     ApiKey, ApiKeyToken, ClientLink, ClientLinkToken, DEVICE_LIFETIME, Device, DeviceToken,
     EmailVerification, EmailVerificationToken, InvalidToken, InvitationKind, InvitationToken,
     PasswordReset, PasswordResetToken, REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken,
     TokenKind, TokenPepper,
 };
+pub use password::{
+    ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
+};
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,
 };
-pub use stranger_mail::{MailPolicy, StrangerMailError, StrangerMailTx, admit_stranger_mail};
-pub use team::{
-    KeysOf, LeftBehind, Member, TeamError, TeamTx, change_role, leave, remove_member,
-    role_to_change, transfer,
+pub use signing_keys::{
+    KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
+    SigningKey, load_keyring, rotate_keys,
 };
-pub use text::InvalidText;
-pub use token::{ACCESS_LIFETIME_SECONDS, AccessClaims, LEEWAY_SECONDS, TokenError, TokenIssuer};
+pub use stranger_mail::{MailPolicy, StrangerMailError, StrangerMailTx, admit_stranger_mail};
+pub use validated_text::{ApiKeyName, Currency, InvalidText, PersonName, WorkspaceName, slug};

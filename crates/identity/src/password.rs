@@ -7,13 +7,13 @@ use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use rawdrive_tenancy_core::id::UserId;
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::hash_queue::{Full, HashQueue, HashWaiting, Lease};
 use crate::network::Network;
 use crate::precis::opaque_string;
-use crate::text::InvalidText;
+use crate::validated_text::InvalidText;
 
 const MIN_CHARS: usize = 8; // NIST SP 800-63B section 5.1.1.2
 const MAX_BYTES: usize = 1024;
@@ -188,10 +188,10 @@ impl PasswordHasher {
     pub async fn hash(
         &self,
         password: &Password,
-        ambient: &Ambient,
+        env: &Env,
         client: IpAddr,
     ) -> Result<PasswordHash, PasswordError> {
-        let salt = ambient.bytes::<SALT_BYTES>();
+        let salt = env.bytes::<SALT_BYTES>();
         let output = self
             .run(
                 client,

@@ -11,12 +11,12 @@ use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
 
+use crate::access_token::AccessClaims;
 use crate::email::EmailAddress;
-use crate::key::SealedKey;
 use crate::limit::{Count, LimitState};
-use crate::name::{Currency, PersonName, WorkspaceName};
 use crate::password::PasswordHash;
-use crate::token::AccessClaims;
+use crate::signing_keys::SealedKey;
+use crate::validated_text::{Currency, PersonName, WorkspaceName};
 
 /// A person with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,22 +4,22 @@ use std::net::IpAddr;
 
 use chrono::TimeDelta;
 use rawdrive_tenancy_core::id::{SessionId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::{Ambient, Membership};
+use rawdrive_tenancy_core::{Env, Membership};
 use secrecy::SecretString;
 
-use crate::attempt::{self, Counters, Presented};
+use crate::access_token::TokenIssuer;
 use crate::code::SignInCode;
 use crate::email::EmailAddress;
+use crate::email_tokens::{ProofRequests, request_code};
 use crate::error::IdentityError;
-use crate::name::PersonName;
+use crate::opaque_token::{DeviceToken, REFRESH_LIFETIME, RefreshToken, TokenPepper};
 use crate::password::{ClaimedPassword, PasswordHasher};
 use crate::ports::{
     Authenticated, Belonging, IdentityRead, IdentityTx, NewRefresh, NewSession, PasswordAttempts,
     User, WorkspaceStatus, account_of,
 };
-use crate::proof::{ProofRequests, request_code};
-use crate::secret_token::{DeviceToken, REFRESH_LIFETIME, RefreshToken, TokenPepper};
-use crate::token::TokenIssuer;
+use crate::rate_limit::{self, Counters, Presented};
+use crate::validated_text::PersonName;
 
 /// How long a session can be refreshed at all; then the password is asked for again.
 pub const SESSION_LIFETIME: TimeDelta = TimeDelta::days(180);
@@ -94,17 +94,17 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    fn presented(&self, user: Option<&User>, ambient: &Ambient, pepper: &TokenPepper) -> Presented {
+    fn presented(&self, user: Option<&User>, env: &Env, pepper: &TokenPepper) -> Presented {
         let Some(user) = user else {
             return Presented::Nothing;
         };
         let code = self.code.as_ref();
-        if code.is_some_and(|code| code.holds(user, ambient, pepper)) {
+        if code.is_some_and(|code| code.holds(user, env, pepper)) {
             return Presented::Code(user.id);
         }
         let device = self.device.as_ref();
         device
-            .and_then(|token| token.device_of(user.id, ambient, pepper))
+            .and_then(|token| token.device_of(user.id, env, pepper))
             .map_or(Presented::Nothing, Presented::Device)
     }
 }
@@ -154,7 +154,7 @@ pub async fn prove_password(
     read: &(impl IdentityRead + ProofRequests),
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    (ambient, pepper): (&Ambient, &TokenPepper),
+    (env, pepper): (&Env, &TokenPepper),
     credentials: &Credentials,
 ) -> Result<Proven, IdentityError> {
     let Credentials {
@@ -164,22 +164,22 @@ pub async fn prove_password(
         ..
     } = credentials;
     let user = account_of(read, email).await?;
-    let presented = credentials.presented(user.as_ref(), ambient, pepper);
+    let presented = credentials.presented(user.as_ref(), env, pepper);
     let counters = Counters::for_presented(email, *client, presented);
-    let taken = match attempt::take(attempts, ambient, &counters).await? {
+    let taken = match rate_limit::take(attempts, env, &counters).await? {
         Ok(taken) => taken,
         Err(refused) => {
             let by = (!refused.by_account).then_some(*client);
             return Err(IdentityError::TooManyAttempts {
                 retry_after_seconds: refused.retry_after_seconds,
-                code_mailed: request_code(read, attempts, ambient, email, by).await?,
+                code_mailed: request_code(read, attempts, env, email, by).await?,
             });
         }
     };
-    let proved = attempt::verify(
+    let proved = rate_limit::verify(
         attempts,
         hasher,
-        ambient,
+        env,
         (&counters, taken),
         user.as_ref(),
         (password, *client),
@@ -201,7 +201,7 @@ pub async fn sign_in(
     read: &(impl IdentityRead + ProofRequests),
     attempts: &impl PasswordAttempts,
     hasher: &PasswordHasher,
-    keyed: (&Ambient, &TokenPepper),
+    keyed: (&Env, &TokenPepper),
     credentials: &Credentials,
 ) -> Result<Opening, IdentityError> {
     let Proven(user) = prove_password(read, attempts, hasher, keyed, credentials).await?;
@@ -259,7 +259,7 @@ pub async fn switch(
 /// workspace's.
 pub async fn open_session(
     tx: &mut impl IdentityTx,
-    ambient: &Ambient,
+    env: &Env,
     issuer: &TokenIssuer,
     opening: Opening,
 ) -> Result<SignedIn, IdentityError> {
@@ -275,7 +275,7 @@ pub async fn open_session(
         .membership(person.id)
         .await?
         .ok_or(IdentityError::Unauthenticated)?;
-    let tokens = begin_session(tx, ambient, issuer, person.id, epoch).await?;
+    let tokens = begin_session(tx, env, issuer, person.id, epoch).await?;
     Ok(SignedIn {
         person,
         workspace,
@@ -285,14 +285,14 @@ pub async fn open_session(
 
 pub(crate) async fn begin_session(
     tx: &mut impl IdentityTx,
-    ambient: &Ambient,
+    env: &Env,
     issuer: &TokenIssuer,
     user: UserId,
     epoch: u32,
 ) -> Result<Tokens, IdentityError> {
-    let now = ambient.now();
+    let now = env.now();
     let session = NewSession {
-        id: ambient.id(),
+        id: env.id(),
         user,
         epoch,
         created_at: now,
@@ -300,19 +300,19 @@ pub(crate) async fn begin_session(
     };
     tx.insert_session(&session).await?;
     tx.note_last_workspace(user).await?;
-    issue_pair(tx, ambient, issuer, user, session.id, session.expires_at).await
+    issue_pair(tx, env, issuer, user, session.id, session.expires_at).await
 }
 
 async fn issue_pair(
     tx: &mut impl IdentityTx,
-    ambient: &Ambient,
+    env: &Env,
     issuer: &TokenIssuer,
     user: UserId,
     session: SessionId,
     session_expires_at: chrono::DateTime<chrono::Utc>,
 ) -> Result<Tokens, IdentityError> {
-    let issued_at = ambient.now();
-    let token = RefreshToken::generate(ambient, tx.workspace());
+    let issued_at = env.now();
+    let token = RefreshToken::generate(env, tx.workspace());
     let refresh = NewRefresh {
         id: token.id(),
         session,
@@ -321,7 +321,7 @@ async fn issue_pair(
         expires_at: (issued_at + REFRESH_LIFETIME).min(session_expires_at),
     };
     tx.insert_refresh(&refresh).await?;
-    let (access, expires_in_seconds) = issuer.issue(ambient, user, tx.workspace(), session);
+    let (access, expires_in_seconds) = issuer.issue(env, user, tx.workspace(), session);
     Ok(Tokens {
         access,
         expires_in_seconds,
@@ -362,14 +362,14 @@ impl Refreshed {
 /// [`IdentityError::Unauthenticated`]: unknown, expired, revoked, or its owner no longer a member.
 pub async fn refresh(
     tx: &mut impl IdentityTx,
-    ambient: &Ambient,
+    env: &Env,
     issuer: &TokenIssuer,
     token: &RefreshToken,
 ) -> Result<Refreshed, IdentityError> {
     if tx.workspace() != token.workspace() {
         return Err(IdentityError::Unauthenticated);
     }
-    let now = ambient.now();
+    let now = env.now();
     // The secret first: whoever merely knows an id learns nothing and revokes nothing.
     let found = tx
         .refresh(token.id())
@@ -391,7 +391,7 @@ pub async fn refresh(
     }
     issue_pair(
         tx,
-        ambient,
+        env,
         issuer,
         row.user,
         row.session,
@@ -407,13 +407,12 @@ pub async fn refresh(
 /// The store fails, or the handle is another workspace's.
 pub async fn sign_out(
     tx: &mut impl IdentityTx,
-    ambient: &Ambient,
+    env: &Env,
     membership: &Membership,
 ) -> Result<(), IdentityError> {
     if tx.workspace() != membership.workspace() {
         return Err(IdentityError::Unauthenticated);
     }
-    tx.revoke_session(membership.session(), ambient.now())
-        .await?;
+    tx.revoke_session(membership.session(), env.now()).await?;
     Ok(())
 }

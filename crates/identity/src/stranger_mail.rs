@@ -7,11 +7,11 @@ use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 
-use crate::attempt::key;
 use crate::email::EmailAddress;
 use crate::ports::Attempt;
+use crate::rate_limit::key;
 
 const WINDOW: TimeDelta = TimeDelta::hours(1);
 /// To one address by one workspace: an invitation, and two more because mail gets lost.
@@ -70,7 +70,7 @@ pub enum StrangerMailError {
 /// [`StrangerMailError`].
 pub async fn admit_stranger_mail(
     tx: &mut impl StrangerMailTx,
-    ambient: &Ambient,
+    env: &Env,
     policy: MailPolicy,
     workspace: WorkspaceId,
     to: &EmailAddress,
@@ -93,7 +93,7 @@ pub async fn admit_stranger_mail(
         (key(&[b"stranger mail to", to]), PER_MAILBOX),
     ] {
         if let Attempt::RetryAfter { seconds } =
-            tx.count_mail(key, limit, WINDOW, ambient.now()).await?
+            tx.count_mail(key, limit, WINDOW, env.now()).await?
         {
             return Err(StrangerMailError::TooMany {
                 retry_after_seconds: seconds.max(1),
@@ -142,15 +142,15 @@ mod tests {
 
     /// How many of so many mails to each address are sent.
     async fn sent(tx: &mut Counted, policy: MailPolicy, workspaces: usize, to: &[&str]) -> usize {
-        let ambient = Ambient::system();
+        let env = Env::system();
         let mut sent = 0;
         for _ in 0..workspaces {
-            let workspace = ambient.id();
+            let workspace = env.id();
             for to in to {
                 let to = EmailAddress::parse(to).unwrap();
                 // A refusal is rolled back.
                 let before = tx.counters.clone();
-                match admit_stranger_mail(tx, &ambient, policy, workspace, &to).await {
+                match admit_stranger_mail(tx, &env, policy, workspace, &to).await {
                     Ok(()) => sent += 1,
                     Err(_) => tx.counters = before,
                 }

@@ -16,8 +16,8 @@
 //! holds no credential. A letter that brings somebody a link holds one, is addressed to that one person, and
 //! lies sealed until it is delivered.
 
+mod billing_emails;
 mod mailer;
-mod money;
 mod name;
 mod smtp;
 
@@ -72,7 +72,7 @@ pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Opti
     match event.kind.as_str() {
         THRESHOLD_CROSSED => threshold(event, workspace, upgrade_url),
         GRACE_REACHED | PAYMENT_ACTION_REQUIRED | DISPUTE_OPENED | CHARGE_REFUNDED => {
-            money::mail(event, workspace, upgrade_url)
+            billing_emails::mail(event, workspace, upgrade_url)
         }
         _ => None,
     }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use lettre::Message;
 use lettre::message::header::{ContentTransferEncoding, ContentType, MIME_VERSION_1_0};
 use lettre::message::{Body, Mailbox};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 
 use crate::Mail;
 
@@ -95,16 +95,16 @@ pub(crate) fn message(
     from: &Sender,
     to: &str,
     mail: &Mail,
-    ambient: &Ambient,
+    env: &Env,
 ) -> Result<Message, MailError> {
     let recipient = deliverable(to).parse().map_err(|_| MailError::Address)?;
     let domain = from.0.email.domain();
-    let id = format!("<{}@{domain}>", ambient.uuid().simple());
+    let id = format!("<{}@{domain}>", env.uuid().simple());
     Message::builder()
         .from(from.0.clone())
         .to(Mailbox::new(None, recipient))
         .subject(mail.subject.clone())
-        .date(SystemTime::from(ambient.now()))
+        .date(SystemTime::from(env.now()))
         .message_id(Some(id))
         .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN)
@@ -143,17 +143,17 @@ fn body(text: &str) -> Body {
 pub struct FileMailer {
     directory: PathBuf,
     from: Sender,
-    ambient: Ambient,
+    env: Env,
 }
 
 impl FileMailer {
     /// Mails go to `directory`, which is made with the first one.
     #[must_use]
-    pub fn new(directory: &Path, from: Sender, ambient: Ambient) -> Self {
+    pub fn new(directory: &Path, from: Sender, env: Env) -> Self {
         Self {
             directory: directory.to_owned(),
             from,
-            ambient,
+            env,
         }
     }
 }
@@ -164,9 +164,9 @@ impl Mailer for FileMailer {
             .await
             .map_err(MailError::File)?;
         for recipient in to {
-            let message = message(&self.from, recipient, mail, &self.ambient)?;
+            let message = message(&self.from, recipient, mail, &self.env)?;
             // Written aside and renamed, so that nobody reads half a mail.
-            let name = self.ambient.uuid().simple().to_string();
+            let name = self.env.uuid().simple().to_string();
             let aside = self.directory.join(format!(".{name}"));
             tokio::fs::write(&aside, message.formatted())
                 .await

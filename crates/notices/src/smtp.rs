@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lettre::transport::smtp::AsyncSmtpTransportBuilder;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use tokio::time::timeout;
 use url::Url;
 
@@ -96,29 +96,24 @@ impl fmt::Debug for SmtpUrl {
 pub struct SmtpMailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Sender,
-    ambient: Ambient,
+    env: Env,
     patience: Duration,
 }
 
 impl SmtpMailer {
     /// Mails are from whom the address says, otherwise from `sender`.
     #[must_use]
-    pub fn new(url: &SmtpUrl, sender: Sender, ambient: Ambient) -> Self {
-        Self::with_patience(url, sender, ambient, PATIENCE)
+    pub fn new(url: &SmtpUrl, sender: Sender, env: Env) -> Self {
+        Self::with_patience(url, sender, env, PATIENCE)
     }
 
     /// As [`SmtpMailer::new`], with the time chosen that one mail may take.
     #[must_use]
-    pub fn with_patience(
-        url: &SmtpUrl,
-        sender: Sender,
-        ambient: Ambient,
-        patience: Duration,
-    ) -> Self {
+    pub fn with_patience(url: &SmtpUrl, sender: Sender, env: Env, patience: Duration) -> Self {
         Self {
             transport: url.server.clone().timeout(Some(patience)).build(),
             from: url.from.clone().unwrap_or(sender),
-            ambient,
+            env,
             patience,
         }
     }
@@ -135,7 +130,7 @@ impl fmt::Debug for SmtpMailer {
 impl Mailer for SmtpMailer {
     async fn send(&self, to: &[String], mail: &Mail) -> Result<(), MailError> {
         for recipient in to {
-            let message = message(&self.from, recipient, mail, &self.ambient)?;
+            let message = message(&self.from, recipient, mail, &self.env)?;
             // The library bounds each step; a server could take all its steps slowly.
             match timeout(self.patience, self.transport.send(message)).await {
                 Ok(Ok(_)) => tracing::info!("mail handed over"),

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rawdrive_notices::{
     FileMailer, Mail, MailError, Mailer, Sender, SmtpMailer, SmtpUrl, password_reset,
 };
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -177,7 +177,7 @@ async fn contract<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
 async fn files_keep_the_contract() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("mail");
-    let mailer = FileMailer::new(&directory, sender(), Ambient::system());
+    let mailer = FileMailer::new(&directory, sender(), Env::system());
     let arrived = || {
         let entries = std::fs::read_dir(&directory).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
@@ -284,12 +284,7 @@ impl Sink {
 
     fn mailer(&self, user: &str, query: &str) -> SmtpMailer {
         let url = SmtpUrl::parse(&format!("smtp://{user}{}{query}", self.address)).expect("a URL");
-        SmtpMailer::with_patience(
-            &url,
-            sender(),
-            Ambient::system(),
-            Duration::from_millis(500),
-        )
+        SmtpMailer::with_patience(&url, sender(), Env::system(), Duration::from_millis(500))
     }
 }
 

@@ -27,7 +27,7 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Feature, PlansTx};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 
 /// The kind of the event that tells of completion.
 pub const ONBOARDING_COMPLETED: &str = "onboarding.completed";
@@ -215,23 +215,23 @@ pub trait OnboardingRead {
 /// The database's failure.
 pub async fn review(
     tx: &mut (impl OnboardingTx + PlansTx + EventsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     steps: &[Step],
 ) -> Result<(), StoreError> {
     if tx.lock_completion().await?.is_some() {
         return Ok(());
     }
     let (facts, _) = tx.onboarding().await?;
-    let standing = tx.standing().await?;
-    let now = ambient.now();
-    let list = checklist(steps, &facts, |f| standing.feature(f, now).value);
+    let entitlements = tx.entitlements().await?;
+    let now = env.now();
+    let list = checklist(steps, &facts, |f| entitlements.feature(f, now).value);
     if !list.is_complete {
         return Ok(());
     }
     tx.note_completion(now).await?;
     tx.emit(DomainEvent {
         kind: ONBOARDING_COMPLETED.to_owned(),
-        subject: standing.workspace.to_string(),
+        subject: entitlements.workspace.to_string(),
         facts: serde_json::json!({ "completed_at": now }),
     })
     .await

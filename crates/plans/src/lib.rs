@@ -13,18 +13,18 @@
 //! Invariant: unlimited is a variant. No number, and no arithmetic on one, ever means "unlimited".
 
 mod catalogue;
-mod grant;
-mod limit;
+mod entitlements;
+mod names;
+mod overrides;
 mod quota;
-mod standing;
 
 pub use catalogue::{
     Catalogue, CatalogueError, Contradiction, Interval, MetricDefinition, MetricKind, Plan, Price,
     UnknownInterval,
 };
-pub use grant::{GrantError, Override, PlansTx, Setting, override_setting, set_plan};
-pub use limit::{Feature, Limit, Metric, NameError, Slug};
-pub use quota::{Decision, Denied, Level, THRESHOLDS, decide, level, percent, reached, rearmed};
-pub use standing::{
-    Access, BeginError, Entitlement, Origin, PlanEnd, ReadOnly, Schedule, Standing,
+pub use entitlements::{
+    Access, BeginError, Entitlement, Entitlements, Origin, PlanEnd, ReadOnly, Schedule,
 };
+pub use names::{Feature, Limit, Metric, NameError, Slug};
+pub use overrides::{GrantError, Override, PlansTx, Setting, override_setting, set_plan};
+pub use quota::{Decision, Denied, Level, THRESHOLDS, decide, level, percent, reached, rearmed};

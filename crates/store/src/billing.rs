@@ -1,12 +1,12 @@
 //! Billing: the projection of the payment provider's objects in a workspace, and the two global parts beside it.
 //!
-//! Nothing here locks by itself. Every use case takes the standing first, held as one who may change it
+//! Nothing here locks by itself. Every use case takes the entitlements first, held as one who may change them
 //! ([`Release::Billing`]): two transactions of one workspace do not decide at a time.
 
 mod directory;
+mod doctor_notes;
 mod inbox;
 mod operations;
-mod remarks;
 
 use std::sync::Arc;
 
@@ -187,7 +187,7 @@ impl BillingTx for WriteTx {
             grant.map(|grant| i64::from(grant.sold.version)).into(),
             grant.and_then(|grant| grant.until).into(),
             account.review_at.into(),
-            self.ambient().now().into(),
+            self.env().now().into(),
         ];
         execute(&self.tx, OPERATION, PUT, values).await?;
         Ok(())
@@ -199,7 +199,7 @@ impl BillingTx for WriteTx {
             VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         const OURS: &str =
             "SELECT 1 AS one FROM billing_customers WHERE workspace_id = $1 AND customer = $2";
-        let (workspace, now) = (self.scope.workspace().uuid(), self.ambient().now());
+        let (workspace, now) = (self.scope.workspace().uuid(), self.env().now());
         let values = [workspace.into(), customer.as_str().into(), now.into()];
         if execute(&self.tx, OPERATION, LINK, values).await? == 1 {
             self.wakes_billing = true;
@@ -243,7 +243,7 @@ impl BillingTx for WriteTx {
             sold.map(|sold| i64::from(sold.version)).into(),
             snapshot.period_end().into(),
             to_json("subscriptions", snapshot.id.as_str(), snapshot)?.into(),
-            self.ambient().now().into(),
+            self.env().now().into(),
         ];
         execute(&self.tx, "write a subscription", PUT, values).await?;
         Ok(())
@@ -296,7 +296,7 @@ impl BillingTx for WriteTx {
                 .into(),
             invoice.status.as_str().into(),
             to_json("invoices", invoice.id.as_str(), invoice)?.into(),
-            self.ambient().now().into(),
+            self.env().now().into(),
         ];
         execute(&self.tx, "write an invoice", PUT, values).await?;
         Ok(())
@@ -322,7 +322,7 @@ impl BillingTx for WriteTx {
         let values = [
             self.scope.workspace().uuid().into(),
             key.into(),
-            self.ambient().now().into(),
+            self.env().now().into(),
         ];
         Ok(execute(&self.tx, "record an effect", RECORD, values).await? == 1)
     }

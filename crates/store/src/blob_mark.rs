@@ -28,7 +28,7 @@ impl Store {
     /// The database does not answer.
     pub async fn know_blob_mark(&self, mark: BlobMark) -> Result<BlobMark, StoreError> {
         const KNOW: &str = "INSERT INTO blob_marks (holds, mark, marked_at) VALUES ('photos', $1, $2) ON CONFLICT DO NOTHING";
-        let values = [mark.uuid().into(), self.ambient().now().into()];
+        let values = [mark.uuid().into(), self.env().now().into()];
         let on = self.writes(Reach::Installation);
         execute(&on, "keep the blob store's mark", KNOW, values).await?;
         Ok(self.blob_mark().await?.unwrap_or(mark))

@@ -123,7 +123,7 @@ impl ClientsTx for WriteTx {
         let values = [
             self.scope.workspace().uuid().into(),
             id.uuid().into(),
-            self.ambient().now().into(),
+            self.env().now().into(),
         ];
         let rows = query(&self.tx, "take a client off galleries", OFF, values).await?;
         let mut galleries = rows

@@ -19,8 +19,8 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 
+use crate::authenticated_read::Proving;
 use crate::postgres::{self, PgTx, Postgres};
-use crate::presented::Proving;
 use crate::scope::failed;
 use crate::sqlite::Sqlite;
 use crate::transaction::Transaction;
@@ -314,7 +314,7 @@ impl ConnectionTrait for Tx {
 }
 
 /// Times in whole microseconds, the finest that PostgreSQL keeps: what is compared with what was stored must
-/// have been stored as it is. [`rawdrive_tenancy_core::Ambient`] gives no finer ones, but a request or a
+/// have been stored as it is. [`rawdrive_tenancy_core::Env`] gives no finer ones, but a request or a
 /// photo may.
 fn exact(mut statement: Statement) -> Statement {
     for value in statement.values.iter_mut().flat_map(|values| &mut values.0) {

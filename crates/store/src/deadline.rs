@@ -75,7 +75,7 @@ pub fn in_background<F: Future>(work: F) -> TaskLocalFuture<Waits, F> {
 }
 
 /// Runs one operation of several waits. As part of a request it shares the request's time.
-pub(crate) async fn as_one<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn within_one_deadline<T>(work: impl Future<Output = T>) -> T {
     match WAITS.try_with(|_| ()) {
         Ok(()) => work.await,
         Err(_) => in_request(work).await,
@@ -235,9 +235,9 @@ mod tests {
     async fn a_connection_and_its_first_answer_are_one_wait() {
         let pulse = Pulse::new();
         let start = Instant::now();
-        as_one(async {
-            let lent = pulse.in_line(LIMIT, tokio::time::sleep(FROZEN / 2)).await;
-            assert!(lent.is_ok());
+        within_one_deadline(async {
+            let waited = pulse.in_line(LIMIT, tokio::time::sleep(FROZEN / 2)).await;
+            assert!(waited.is_ok());
             assert_eq!(wait(&pulse).await, (false, FROZEN / 2));
         })
         .await;

@@ -11,7 +11,7 @@ use rawdrive_gallery::{
 use rawdrive_plans::{BeginError, Metric};
 use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId, TypedId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use rawdrive_tenancy_core::{Ambient, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{QuotaKey, UsageTx};
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
@@ -150,7 +150,7 @@ impl GalleryTx for WriteTx {
             RETURNING CASE WHEN EXISTS (SELECT 1 FROM libraries o WHERE o.workspace_id = $1 AND o.id <> $2)
                 THEN 0 ELSE 1 END AS is_only";
         // Held at least shared, so that who deletes one waits for this.
-        self.load_standing().await?;
+        self.load_entitlements().await?;
         let values = [
             self.scope.workspace().uuid().into(),
             library.id.uuid().into(),
@@ -191,7 +191,7 @@ impl GalleryTx for WriteTx {
 
     async fn delete_library(&mut self, id: LibraryId) -> Result<LibraryDeletion, StoreError> {
         // Who is adding one to the workspace has seen that this is there.
-        self.own_standing().await?;
+        self.own_entitlements().await?;
         // A gallery that is being added to it holds the row; afterwards it is seen here.
         let select = libraries::Entity::scoped(&self.scope).lock(LockType::Update);
         if one_library(select, id, &self.tx).await?.is_none() {
@@ -381,7 +381,7 @@ impl GalleryTx for WriteTx {
             new.primary_color.as_str().into(),
             new.logo_photo.map(TypedId::uuid).into(),
             new.website.as_ref().map(|w| w.as_str().to_owned()).into(),
-            self.ambient().now().into(),
+            self.env().now().into(),
         ];
         execute(&self.tx, "save the branding", PUT, values).await?;
         Ok(())
@@ -623,7 +623,7 @@ impl UploadStore for Store {
     async fn open(
         &self,
         scope: &WorkspaceScope,
-        _: &Ambient,
+        _: &Env,
         opening: Opening,
     ) -> Result<Opened, BeginError> {
         const OPERATION: &str = "open an upload";
@@ -631,7 +631,7 @@ impl UploadStore for Store {
         let work = move |openings: Vec<Opening>| {
             let store = store.clone();
             async move {
-                let opened = open_together(&store, store.ambient(), &leader, &openings).await;
+                let opened = open_together(&store, store.env(), &leader, &openings).await;
                 match opened {
                     Ok(opened) => opened.into_iter().map(Ok).collect(),
                     Err(error) => {

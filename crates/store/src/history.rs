@@ -243,7 +243,7 @@ impl WriteTx {
         }
         let head = self.lock_ledger().await?;
         let (workspace, actor) = (self.scope.workspace(), self.scope.actor().to_string());
-        let (entries, head) = extend_ledger(head, workspace, &actor, self.ambient().now(), lines);
+        let (entries, head) = extend_ledger(head, workspace, &actor, self.env().now(), lines);
         for chunk in entries.chunks(ROWS) {
             let rows = chunk.iter().map(|line| ledger::ActiveModel {
                 seq: Set(amount(line.seq)),

@@ -66,13 +66,13 @@ impl Store {
     ) -> Result<Claimed, StoreError> {
         const OPERATION: &str = "claim a key";
         let tx = self.begin_in(Reach::of(scope), OPERATION).await?;
-        let now = self.0.ambient.lease_now();
+        let now = self.0.env.lease_now();
         // Twice: between the attempt to write the row and the look at it, its request may have given it back.
         for _ in 0..2 {
             let new = Claim {
                 key: key.to_owned(),
                 claimed_at: now,
-                effect_id: self.0.ambient.uuid(),
+                effect_id: self.0.env.uuid(),
             };
             if insert(scope, &new, fingerprint, &tx).await? {
                 tx.commit().await.map_err(failed(OPERATION))?;
@@ -152,7 +152,7 @@ impl WriteTx {
     /// # Errors
     /// The claim was lost to another request ([`StoreError::Taken`]), or the database failed.
     pub async fn renew_key(&mut self, claim: &Claim) -> Result<(), StoreError> {
-        let lease = lease_end(self.ambient().lease_now());
+        let lease = lease_end(self.env().lease_now());
         let renewed = own(&self.scope, claim)
             .col_expr(idempotency_keys::Column::LeasedUntil, Expr::value(lease));
         write(renewed, "renew a key", &self.tx).await

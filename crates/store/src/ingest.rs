@@ -18,7 +18,7 @@ impl IngestTx for WriteTx {
         let mut free = HashSet::with_capacity(ids.len());
         // In their order: two transactions that claim the same ids wait for each other one way round.
         let ids: Vec<_> = ids.iter().copied().collect();
-        let now = self.ambient().now();
+        let now = self.env().now();
         for chunk in ids.chunks(ROWS) {
             let sql = format!(
                 "INSERT INTO usage_event_ids (workspace_id, event_id, claimed_at) VALUES {}

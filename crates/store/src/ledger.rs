@@ -19,10 +19,10 @@ fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreEr
 impl AuditTx for WriteTx {
     async fn record(&mut self, change: Change) -> Result<(), StoreError> {
         let (seq, previous) = self.lock_audit_head().await?;
-        let payload = Payload::of(&change, self.ambient().bytes());
+        let payload = Payload::of(&change, self.env().bytes());
         let mut entry = Entry {
             seq: seq + 1,
-            at: self.ambient().now(),
+            at: self.env().now(),
             actor: self.scope.actor().to_string(),
             action: change.action.to_owned(),
             subject: change.subject,

@@ -3,9 +3,9 @@
 //! ```no_run
 //! use rawdrive_plans::Catalogue;
 //! use rawdrive_store::{Store, Url};
-//! use rawdrive_tenancy_core::Ambient;
+//! use rawdrive_tenancy_core::Env;
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Ambient::system(), &Catalogue::built_in()).await?;
+//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Env::system(), &Catalogue::built_in()).await?;
 //! store.ping().await?;
 //! # Ok(()) }
 //! ```
@@ -15,35 +15,35 @@
 
 mod analysis;
 mod api_keys;
+mod authenticated_read;
+mod batcher;
 mod billing;
 mod blob_mark;
 mod clients;
 mod connection;
+mod counter_rebuild;
 mod deadline;
 mod doctor;
+mod entitlements;
 mod entity;
 mod gallery;
 mod history;
 mod idempotency;
 mod identity;
 mod ingest;
-mod jobs;
+mod job_queue;
 mod ledger;
-mod live;
-mod mutant;
+mod live_usage;
 mod onboarding;
+mod pool;
 mod postgres;
-mod presented;
 mod proofs;
-mod rebuild;
-mod remarks;
+mod schema_checks;
 mod scope;
-mod sessions;
 mod sqlite;
-mod standing;
 mod store;
 mod team;
-mod together;
+mod test_hooks;
 mod transaction;
 mod url;
 mod usage;
@@ -52,7 +52,7 @@ mod workspace;
 #[cfg(test)]
 extern crate self as rawdrive_store;
 #[cfg(test)]
-mod second_wall;
+mod rls_tests;
 #[cfg(test)]
 #[path = "../tests/contract/subject.rs"]
 mod subject;
@@ -60,12 +60,12 @@ mod subject;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+pub use authenticated_read::{Found, Presented, Withheld};
+pub use counter_rebuild::Difference;
 pub use deadline::{InRequest, Waits, in_background, in_request};
 pub use doctor::{AuditChain, Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
-pub use presented::{Found, Presented, Withheld};
-pub use rebuild::Difference;
-pub use remarks::{Remark, Severity};
+pub use schema_checks::{SchemaIssue, Severity};
 pub use store::{OpenError, Reader, Release, Store, WriteTx};
 pub use url::{Backend, Url, UrlError};
 pub use workspace::WorkspaceRow;

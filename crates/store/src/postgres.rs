@@ -12,8 +12,8 @@ use sea_orm::sqlx::{self, ConnectOptions, Connection};
 use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value, Values};
 
 use crate::connection::Reach;
-use crate::deadline::{Pulse, as_one};
-use crate::sessions::{Driven, ReadError, Sessions, lost};
+use crate::deadline::{Pulse, within_one_deadline};
+use crate::pool::{Driven, Pool, ReadError, lost};
 use crate::transaction::Transaction;
 use crate::url::Server;
 
@@ -31,9 +31,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(40);
 /// A PostgreSQL server's connections: for statements that read, for transactions that read, for those that write. A
 /// transaction that reads outside itself never waits for a connection that another such transaction holds.
 pub(crate) struct Postgres {
-    readers: Sessions<PgConnection>,
-    reads: Sessions<PgConnection>,
-    writes: Sessions<PgConnection>,
+    readers: Pool<PgConnection>,
+    reads: Pool<PgConnection>,
+    writes: Pool<PgConnection>,
     pgbouncer: bool,
     pulse: Pulse,
 }
@@ -55,8 +55,8 @@ impl Postgres {
             watching(bounded).await?
         };
         let pulse = Pulse::new();
-        let sessions = || Sessions::new(options.clone(), server.pool_size, pulse.clone());
-        let [readers, reads, writes] = [sessions()?, sessions()?, sessions()?];
+        let pool = || Pool::new(options.clone(), server.pool_size, pulse.clone());
+        let [readers, reads, writes] = [pool()?, pool()?, pool()?];
         Ok(Self {
             readers,
             reads,
@@ -90,7 +90,7 @@ impl Postgres {
             return Ok(rows);
         }
         let statement = within(reach, statement)?;
-        as_one(async {
+        within_one_deadline(async {
             let mut stale = self.readers.count();
             loop {
                 match self.readers.read(&statement, true).await {
@@ -140,7 +140,7 @@ impl Postgres {
 
     async fn begin_in(
         &self,
-        sessions: &Sessions<PgConnection>,
+        pool: &Pool<PgConnection>,
         reach: Reach,
         mode: &str,
     ) -> Result<PgTx, DbErr> {
@@ -158,7 +158,7 @@ impl Postgres {
             // An id or a word of ours: nothing in it needs quoting.
             opening.push_str(&format!("; SET LOCAL {name} = '{value}'"));
         }
-        Transaction::begin(sessions, &opening, !self.pgbouncer, is_stale).await
+        Transaction::begin(pool, &opening, !self.pgbouncer, is_stale).await
     }
 }
 

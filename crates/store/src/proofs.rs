@@ -68,7 +68,7 @@ impl ProofRequests for Store {
         lease: TimeDelta,
     ) -> Result<Vec<ProofRequest>, StoreError> {
         const DUE: &str = "SELECT 1 AS one FROM proof_requests WHERE leased_until <= $1 LIMIT 1";
-        let now = self.0.ambient.lease_now();
+        let now = self.0.env.lease_now();
         // As with jobs: an idle runner only reads.
         if query(
             &self.reads(Reach::Installation),
@@ -109,7 +109,7 @@ impl ProofRequests for Store {
     async fn retry_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
         const RETRY: &str =
             "UPDATE proof_requests SET leased_until = $3 WHERE id = $1 AND attempts = $2";
-        let at = self.0.ambient.lease_now() + backoff(request.attempts);
+        let at = self.0.env.lease_now() + backoff(request.attempts);
         let values = [
             request.id.uuid().into(),
             i64::from(request.attempts).into(),

@@ -16,7 +16,7 @@ use sea_orm::{
     Statement, UpdateMany, Value,
 };
 
-use crate::{mutant, sessions};
+use crate::{pool, test_hooks};
 
 /// A table whose rows belong to a workspace: every statement on it begins with the workspace.
 pub(crate) trait Tenant: EntityTrait {
@@ -56,7 +56,7 @@ fn filtered<Q: QueryFilter>(
     workspace: impl ColumnTrait,
     scope: &WorkspaceScope,
 ) -> Q {
-    if mutant::has_no_filter() {
+    if test_hooks::has_no_filter() {
         return statement;
     }
     statement.filter(workspace.eq(scope.workspace().uuid()))
@@ -119,8 +119,8 @@ fn statement(
     sql: &str,
     values: impl IntoIterator<Item = Value>,
 ) -> Statement {
-    if mutant::has_no_filter() {
-        return Statement::from_sql_and_values(backend, mutant::unfiltered(sql), values);
+    if test_hooks::has_no_filter() {
+        return Statement::from_sql_and_values(backend, test_hooks::unfiltered(sql), values);
     }
     Statement::from_sql_and_values(backend, sql, values)
 }
@@ -146,7 +146,7 @@ fn is_full(error: &DbErr) -> bool {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => sessions::is_full(error),
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => pool::is_full(error),
         _ => false,
     }
 }

@@ -15,8 +15,8 @@ use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, SqlxSqliteConnector, S
 
 use tokio::sync::Mutex;
 
-use crate::deadline::{Pulse, as_one};
-use crate::sessions::{Sessions, lost};
+use crate::deadline::{Pulse, within_one_deadline};
+use crate::pool::{Pool, lost};
 use crate::transaction::Transaction;
 
 /// What is kept free for the index of the write-ahead log, and a page of the log: with it a server starts on a full disk.
@@ -29,10 +29,10 @@ const IMMEDIATE: &str = "BEGIN IMMEDIATE";
 
 pub(crate) struct Sqlite {
     /// One connection: one writer at a time is SQLite's nature, and a fair queue beats busy-polling.
-    writer: Sessions<SqliteConnection>,
-    readers: Sessions<SqliteConnection>,
+    writer: Pool<SqliteConnection>,
+    readers: Pool<SqliteConnection>,
     /// For transactions that read: one of these never waits for a connection that another holds.
-    snapshots: Sessions<SqliteConnection>,
+    snapshots: Pool<SqliteConnection>,
     /// What is to be done before anything else is written.
     recovery: Mutex<Vec<Statement>>,
     has_recovered: AtomicBool,
@@ -64,8 +64,8 @@ impl Sqlite {
             Err(error) => return Err(error),
         };
         let pulse = Pulse::new();
-        let sessions = |size| Sessions::new(options.clone(), size, pulse.clone());
-        let [writer, readers, snapshots] = [sessions(1)?, sessions(READERS)?, sessions(READERS)?];
+        let pool = |size| Pool::new(options.clone(), size, pulse.clone());
+        let [writer, readers, snapshots] = [pool(1)?, pool(READERS)?, pool(READERS)?];
         Ok(Self {
             writer,
             readers,
@@ -118,14 +118,14 @@ impl Sqlite {
 
     /// Writes: one statement, a transaction of its own.
     pub(crate) async fn write(&self, statement: &Statement) -> Result<ExecResult, DbErr> {
-        as_one(async {
+        within_one_deadline(async {
             self.recovered().await?;
-            let mut lent = self.writer.lend().await?;
-            let ran = lent.execute(statement, true).await;
+            let mut connection = self.writer.acquire().await?;
+            let ran = connection.execute(statement, true).await;
             if ran.as_ref().is_ok_and(|ran| ran.rows_affected() > 0) {
-                lent.has_written();
+                connection.has_written();
             }
-            lent.end(&ran);
+            connection.end(&ran);
             ran.map_err(|error| DbErr::Exec(RuntimeErr::SqlxError(error.into())))
         })
         .await

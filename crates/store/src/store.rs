@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
-use rawdrive_plans::{Access, BeginError, Catalogue, Contradiction, Plan, Slug, Standing};
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_plans::{Access, BeginError, Catalogue, Contradiction, Entitlements, Plan, Slug};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{LiveRow, LiveUsage};
 use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder, QuerySelect, Set};
 use tokio::sync::Notify;
 
+use crate::batcher::Batcher;
 use crate::connection::{Conn, Database, Reach, Tx};
 use crate::entity::plan_versions;
 use crate::scope::{corrupt, execute, failed, global, global_insert};
-use crate::together::Together;
 use crate::url::{Backend, Url};
 
 /// Why a store cannot be opened.
@@ -80,11 +80,11 @@ pub enum OpenError {
 pub(crate) struct Inner {
     pub(crate) database: Arc<Database>,
     backend: Backend,
-    pub(crate) ambient: Ambient,
+    pub(crate) env: Env,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     pub(crate) jobs: Notify,
-    pub(crate) openings: Together<Opening, Result<Opened, Arc<BeginError>>>,
-    /// Where usage is mirrored, if anywhere.
+    pub(crate) openings: Batcher<Opening, Result<Opened, Arc<BeginError>>>,
+    /// Where usage is cached, if anywhere.
     pub(crate) live: OnceLock<LiveUsage>,
     billing: Notify,
 }
@@ -110,7 +110,7 @@ pub enum Release {
     Identity,
     /// What has happened already is recorded.
     Metering,
-    /// Billing goes on, or the workspace could never become writable again. It may change the standing.
+    /// Billing goes on, or the workspace could never become writable again. It may change the entitlements.
     Billing,
     /// An operator or the job runner acts.
     System,
@@ -122,21 +122,17 @@ impl Store {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(
-        url: &Url,
-        ambient: Ambient,
-        catalogue: &Catalogue,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(url: &Url, env: Env, catalogue: &Catalogue) -> Result<Self, OpenError> {
         let database = Database::connect(&url.0)
             .await
             .map_err(OpenError::Database)?;
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
             backend: url.backend(),
-            ambient,
+            env,
             plans: RwLock::default(),
             jobs: Notify::new(),
-            openings: Together::default(),
+            openings: Batcher::default(),
             live: OnceLock::new(),
             billing: Notify::new(),
         }));
@@ -159,7 +155,7 @@ impl Store {
                 version: Set(i64::from(plan.version)),
                 definition: Set(plan.canonical()),
                 digest: Set(plan.digest()),
-                published_at: Set(self.0.ambient.now()),
+                published_at: Set(self.0.env.now()),
             };
             // Other servers may be publishing the same.
             let known = [plan_versions::Column::Slug, plan_versions::Column::Version];
@@ -270,8 +266,8 @@ impl Store {
         let mut tx = self
             .begin_despite_read_only(scope, Release::Freeing)
             .await?;
-        let standing = tx.load_standing().await?;
-        match standing.access(self.0.ambient.now()) {
+        let entitlements = tx.load_entitlements().await?;
+        match entitlements.access(self.0.env.now()) {
             Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),
             Access::Full | Access::Grace { .. } => Ok(tx),
         }
@@ -291,12 +287,14 @@ impl Store {
             tx,
             store: self.clone(),
             scope: *scope,
-            standing: None,
-            standing_lock: match reason {
+            entitlements: None,
+            entitlements_lock: match reason {
                 // These change it, or what hangs on it. Two that both held it shared, to change it then, would
                 // wait for each other.
-                Release::System | Release::Billing | Release::Emptying => StandingLock::Own,
-                Release::Freeing | Release::Identity | Release::Metering => StandingLock::Shared,
+                Release::System | Release::Billing | Release::Emptying => EntitlementsLock::Own,
+                Release::Freeing | Release::Identity | Release::Metering => {
+                    EntitlementsLock::Shared
+                }
             },
             wakes_jobs: false,
             changed: Vec::new(),
@@ -376,8 +374,8 @@ impl Store {
 
     /// The time, ids and randomness that this store works with.
     #[must_use]
-    pub fn ambient(&self) -> &Ambient {
-        &self.0.ambient
+    pub fn env(&self) -> &Env {
+        &self.0.env
     }
 
     /// Closes all connections; what was committed is durable.
@@ -386,9 +384,9 @@ impl Store {
     }
 }
 
-/// How a transaction holds the standing that it has read, until it ends.
+/// How a transaction holds the entitlements that it has read, until it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StandingLock {
+pub(crate) enum EntitlementsLock {
     /// As everyone does who acts under it: nobody changes it meanwhile.
     Shared,
     /// As one who may change it.
@@ -400,8 +398,8 @@ pub struct WriteTx {
     pub(crate) tx: Tx,
     pub(crate) store: Store,
     pub(crate) scope: WorkspaceScope,
-    pub(crate) standing: Option<Arc<Standing>>,
-    pub(crate) standing_lock: StandingLock,
+    pub(crate) entitlements: Option<Arc<Entitlements>>,
+    pub(crate) entitlements_lock: EntitlementsLock,
     pub(crate) wakes_jobs: bool,
     /// What the transaction has made of counters, oldest first.
     pub(crate) changed: Vec<LiveRow>,
@@ -423,8 +421,8 @@ impl WriteTx {
         &self.scope
     }
 
-    pub(crate) fn ambient(&self) -> &Ambient {
-        &self.store.0.ambient
+    pub(crate) fn env(&self) -> &Env {
+        &self.store.0.env
     }
 }
 

@@ -283,7 +283,7 @@ impl Reader {
         request: PageRequest,
     ) -> Result<Page<ListedInvitation>, StoreError> {
         let mut select = invitations::Entity::scoped(&self.scope)
-            .filter(invitations::Column::ExpiresAt.gt(self.store.ambient().now()))
+            .filter(invitations::Column::ExpiresAt.gt(self.store.env().now()))
             .order_by_asc(invitations::Column::Id)
             .limit(u64::from(request.limit) + 1);
         if let Some(id) = after(request) {
@@ -343,7 +343,7 @@ impl Store {
     ) -> Result<Vec<WorkspaceId>, StoreError> {
         const EXPIRED: &str =
             "SELECT DISTINCT workspace_id FROM invitations WHERE expires_at <= $1 LIMIT 1000";
-        let values = [self.0.ambient.now().into()];
+        let values = [self.0.env.now().into()];
         let rows = query(
             &self.reads(Reach::Worker),
             "look for expired invitations",

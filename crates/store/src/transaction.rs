@@ -12,8 +12,8 @@ use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use crate::deadline::as_one;
-use crate::sessions::{Driven, Lent, Sessions, lost};
+use crate::deadline::within_one_deadline;
+use crate::pool::{Driven, Pool, PooledConnection, lost};
 
 /// The longest that a cancelled request's transaction may take to be rolled back before its connection is closed: it may
 /// wait for a lock, and nobody needs what it waits for.
@@ -23,14 +23,16 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(1);
 /// cancelled request has it rolled back, or where that takes longer than [`UNDONE_WITHIN`] the connection closed: its
 /// locks would keep others waiting.
 struct Open<C: Driven> {
-    lent: Option<Lent<C>>,
+    connection: Option<PooledConnection<C>>,
     /// It is to be closed, not rolled back: it has failed, or is being rolled back already.
     must_close: bool,
 }
 
 impl<C: Driven> Open<C> {
-    fn lent(&mut self) -> &mut Lent<C> {
-        self.lent.as_mut().expect("a connection until its end")
+    fn connection(&mut self) -> &mut PooledConnection<C> {
+        self.connection
+            .as_mut()
+            .expect("a connection until its end")
     }
 
     fn note<T>(&mut self, answer: Result<T, Error>) -> Result<T, Error> {
@@ -42,37 +44,37 @@ impl<C: Driven> Open<C> {
 
     /// The transaction's end was answered: nothing of it is left in the connection.
     fn end(mut self) {
-        if let Some(lent) = self.lent.take() {
-            lent.end(&Ok::<_, Error>(()));
+        if let Some(connection) = self.connection.take() {
+            connection.end(&Ok::<_, Error>(()));
         }
     }
 
     /// Closes the connection, and with it whatever was begun.
     fn discard(mut self) {
-        if let Some(lent) = self.lent.take() {
-            lent.discard();
+        if let Some(connection) = self.connection.take() {
+            connection.discard();
         }
     }
 }
 
 impl<C: Driven> Drop for Open<C> {
     fn drop(&mut self) {
-        let Some(lent) = self.lent.take() else {
+        let Some(connection) = self.connection.take() else {
             return;
         };
         match Handle::try_current() {
             Ok(runtime) if !self.must_close => {
                 let mut left = Self {
-                    lent: Some(lent),
+                    connection: Some(connection),
                     must_close: true,
                 };
                 runtime.spawn(async move {
                     let undo = async {
-                        match left.lent().command("ROLLBACK").await {
+                        match left.connection().command("ROLLBACK").await {
                             // That was the answer to the statement that was cancelled; the driver has sent nothing
                             // after it. Where such an answer cannot come, the connection is closed.
                             Err(Error::Database(_)) if C::OUTLIVES_CANCELLATION => {
-                                left.lent().command("ROLLBACK").await
+                                left.connection().command("ROLLBACK").await
                             }
                             undone => undone,
                         }
@@ -84,7 +86,7 @@ impl<C: Driven> Drop for Open<C> {
                 });
             }
             // It is closed, and the transaction ends with it; as it does when the process ends.
-            _ => lent.discard(),
+            _ => connection.discard(),
         }
     }
 }
@@ -107,20 +109,20 @@ impl<C: Driven> Transaction<C> {
     /// Begins with the statements of `opening`. A connection that turns out to have been lost while idle, as
     /// `is_stale` says of the error, is passed over.
     pub(crate) async fn begin(
-        sessions: &Sessions<C>,
+        pool: &Pool<C>,
         opening: &str,
         persistent: bool,
         is_stale: impl Fn(&Error) -> bool,
     ) -> Result<Self, DbErr> {
-        as_one(async {
+        within_one_deadline(async {
             // As many may be stale as there are.
-            let mut stale = sessions.count();
+            let mut stale = pool.count();
             loop {
                 let mut open = Open {
-                    lent: Some(sessions.lend().await?),
+                    connection: Some(pool.acquire().await?),
                     must_close: false,
                 };
-                match open.lent().command(opening).await {
+                match open.connection().command(opening).await {
                     Ok(_) => {
                         return Ok(Self {
                             open: Mutex::new(open),
@@ -145,7 +147,7 @@ impl<C: Driven> Transaction<C> {
     pub(crate) async fn query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut open = self.open.lock().await;
         self.require_whole()?;
-        let read = open.lent().rows(&statement, self.persistent).await;
+        let read = open.connection().rows(&statement, self.persistent).await;
         self.noted(open.note(read))
             .map_err(|e| DbErr::Query(RuntimeErr::SqlxError(e.into())))
     }
@@ -153,7 +155,7 @@ impl<C: Driven> Transaction<C> {
     pub(crate) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let mut open = self.open.lock().await;
         self.require_whole()?;
-        let ran = open.lent().execute(&statement, self.persistent).await;
+        let ran = open.connection().execute(&statement, self.persistent).await;
         let ran = self.noted(open.note(ran)).map_err(refused)?;
         if ran.rows_affected() > 0 {
             self.has_written.store(true, Ordering::Relaxed);
@@ -165,7 +167,7 @@ impl<C: Driven> Transaction<C> {
     pub(crate) async fn command(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let mut open = self.open.lock().await;
         self.require_whole()?;
-        let ran = open.lent().command(sql).await;
+        let ran = open.connection().command(sql).await;
         self.noted(open.note(ran)).map_err(refused)
     }
 
@@ -181,7 +183,7 @@ impl<C: Driven> Transaction<C> {
         let mut open = self.open.lock().await;
         self.is_aborted.store(true, Ordering::Relaxed);
         let sql = format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}");
-        let ran = open.lent().command(&sql).await;
+        let ran = open.connection().command(&sql).await;
         self.noted(open.note(ran)).map_err(refused).map(drop)
     }
 
@@ -192,10 +194,10 @@ impl<C: Driven> Transaction<C> {
             return Err(aborted());
         }
         let mut open = self.open.into_inner();
-        match open.lent().command("COMMIT").await {
+        match open.connection().command("COMMIT").await {
             Ok(_) => {
                 if self.has_written.into_inner() {
-                    open.lent().has_written();
+                    open.connection().has_written();
                 }
                 open.end();
                 Ok(())

@@ -16,7 +16,7 @@ use crate::store::{Reader, WriteTx};
 
 // The row is made by the first take; `WHERE $6 <= $7` keeps that one within the limit as well.
 // Every statement that changes a counter notes when, for the republisher, and answers what it made of it, for the
-// mirror.
+// cache.
 const RESERVE: &str = "INSERT INTO quotas (workspace_id, metric, subject, period_start, used, reserved, fired, version, changed_at)
     SELECT $1, $2, $3, $4, 0, $5, 0, 1, $7 WHERE $5 <= $6
     ON CONFLICT (workspace_id, metric, subject, period_start) DO UPDATE
@@ -210,7 +210,7 @@ impl UsageTx for WriteTx {
         holds: &[Hold],
         expires_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let created_at = self.ambient().now();
+        let created_at = self.env().now();
         let rows = holds.iter().map(|hold| holds::ActiveModel {
             id: Set(hold.id.uuid()),
             state: Set(HoldState::Held.as_str().to_owned()),
@@ -345,7 +345,7 @@ impl UsageTx for WriteTx {
     }
 
     async fn mark_thresholds(&mut self, key: &QuotaKey, edges: &Edges) -> Result<(), StoreError> {
-        let now = self.ambient().now();
+        let now = self.env().now();
         quotas::Entity::scoped_update(&self.scope)
             .col_expr(quotas::Column::Fired, Expr::value(i64::from(edges.fired)))
             .filter(quotas::Column::Metric.eq(key.metric.as_str()))
@@ -376,7 +376,7 @@ impl UsageTx for WriteTx {
             .fire
             .iter()
             .map(|threshold| threshold_episodes::ActiveModel {
-                id: Set(self.ambient().uuid()),
+                id: Set(self.env().uuid()),
                 metric: Set(key.metric.to_string()),
                 subject: Set(key.subject.clone()),
                 period_start: Set(key.period_start),

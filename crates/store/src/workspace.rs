@@ -106,10 +106,7 @@ impl WriteTx {
                 workspaces::Column::BillingEmail,
                 Expr::value(row.billing_email.clone()),
             )
-            .col_expr(
-                workspaces::Column::UpdatedAt,
-                Expr::value(self.ambient().now()),
-            )
+            .col_expr(workspaces::Column::UpdatedAt, Expr::value(self.env().now()))
             .col_expr(
                 workspaces::Column::Version,
                 Expr::value(i64::from(row.version)),

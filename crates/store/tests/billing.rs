@@ -22,7 +22,7 @@ use rawdrive_plans::{Catalogue, Interval, PlansTx as _, Slug};
 use rawdrive_store::{Release, Store, Url};
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Actor, Commit as _, StoreError, WorkspaceScope};
-use rawdrive_testkit::{Card, MemoryGateway, Surroundings, scope};
+use rawdrive_testkit::{Card, MemoryGateway, TestEnv, scope};
 use tempfile::TempDir;
 
 const PLANS: &str = r#"
@@ -43,7 +43,7 @@ prices = [{ currency = "usd", interval = "month", amount = 1000 }]
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 
 struct House {
-    surroundings: Surroundings,
+    test_env: TestEnv,
     catalogue: Catalogue,
     store: Store,
     _folder: TempDir,
@@ -51,21 +51,21 @@ struct House {
 
 impl House {
     async fn open() -> Self {
-        let (surroundings, folder) = (Surroundings::seeded(1), tempfile::tempdir().unwrap());
+        let (test_env, folder) = (TestEnv::seeded(1), tempfile::tempdir().unwrap());
         let catalogue = Catalogue::parse(PLANS).unwrap();
         let url = Url::sqlite(folder.path().join("rawdrive.db"));
-        let store = Store::open(&url, surroundings.ambient().clone(), &catalogue).await;
+        let store = Store::open(&url, test_env.env().clone(), &catalogue).await;
         Self {
             store: store.unwrap(),
-            surroundings,
+            test_env,
             catalogue,
             _folder: folder,
         }
     }
 
     async fn workspace(&self) -> WorkspaceScope {
-        let ambient = self.surroundings.ambient();
-        let scope = scope(ambient.id());
+        let env = self.test_env.env();
+        let scope = scope(env.id());
         let mut tx = self
             .store
             .begin_despite_read_only(&scope, Release::System)
@@ -76,10 +76,10 @@ impl House {
             slug: "studio".to_owned(),
             billing_email: None,
             currency: Currency::parse("usd").unwrap(),
-            created_at: ambient.now(),
+            created_at: env.now(),
         };
         tx.insert_workspace(&workspace).await.unwrap();
-        tx.insert_standing(&self.catalogue.newest(&Slug::free()).unwrap())
+        tx.insert_entitlements(&self.catalogue.newest(&Slug::free()).unwrap())
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -93,7 +93,7 @@ impl House {
         Billing {
             store: self.store.clone(),
             gateway,
-            ambient: self.surroundings.ambient().clone(),
+            env: self.test_env.env().clone(),
             catalogue: self.catalogue.clone(),
             policy: Policy::default(),
         }
@@ -136,8 +136,8 @@ async fn events_are_forgotten_when_nobody_lists_them_any_more() {
     assert_eq!(receive(&applied, &kept).await, Receipt::New);
     assert_eq!(receive(&unknown, &ignored).await, Receipt::New);
     for (days, of_applied) in [(89, Receipt::Known), (2, Receipt::New)] {
-        house.surroundings.advance(TimeDelta::days(days));
-        house.surroundings.advance_leases(TimeDelta::days(days));
+        house.test_env.advance(TimeDelta::days(days));
+        house.test_env.advance_leases(TimeDelta::days(days));
         house.store.sweep().await.unwrap();
         assert_eq!(receive(&applied, &kept).await, of_applied, "{days}");
         // What was not applied waits for an operator, however long.
@@ -189,12 +189,12 @@ async fn who_lost_a_lease_settles_nothing() {
             .unwrap(),
         Leasing::Held
     );
-    house.surroundings.advance_leases(LEASE);
+    house.test_env.advance_leases(LEASE);
     let fast = house.lease().await.unwrap();
     assert_eq!((fast.fence, fast.attempts), (2, 2));
     assert!(!Inbox::close(&house.store, &slow).await.unwrap());
     assert!(!house.store.retry(&slow, LEASE, "late").await.unwrap());
-    assert!(!house.store.bury(&slow, "late").await.unwrap());
+    assert!(!house.store.dead_letter(&slow, "late").await.unwrap());
     assert!(!house.store.park(&slow, &cus("cus_1")).await.unwrap());
     let scope = house.workspace().await;
     let mut tx = house.store.begin_billing(&scope).await.unwrap();
@@ -235,7 +235,7 @@ async fn what_waits_is_left_alone_until_its_time() {
             .unwrap()
     );
     assert_eq!(house.lease().await, None);
-    house.surroundings.advance_leases(TimeDelta::seconds(5));
+    house.test_env.advance_leases(TimeDelta::seconds(5));
     let dirty = house.lease().await.unwrap();
     assert_eq!(dirty.attempts, 2);
     assert!(store.park(&dirty, &cus("cus_1")).await.unwrap());
@@ -249,7 +249,7 @@ async fn what_waits_is_left_alone_until_its_time() {
     assert_eq!(store.unpark(&cus("cus_2")).await.unwrap(), 0);
     assert_eq!(store.unpark(&cus("cus_1")).await.unwrap(), 1);
     let dirty = house.lease().await.unwrap();
-    assert!(store.bury(&dirty, "it is none").await.unwrap());
+    assert!(store.dead_letter(&dirty, "it is none").await.unwrap());
     assert_eq!(house.lease().await, None);
     let waiting = store.waiting(9).await.unwrap();
     let reason = "it is none".to_owned();
@@ -331,19 +331,19 @@ async fn a_customer_is_one_workspaces_for_ever() {
 }
 
 fn operation(house: &House, id: u64) -> Operation {
-    let ambient = house.surroundings.ambient();
+    let env = house.test_env.env();
     Operation {
-        id: ambient.id(),
+        id: env.id(),
         request: OperationRequest::CreateCustomer(NewCustomer {
             name: format!("Studio {id}"),
             email: None,
             metadata: Metadata::default(),
         }),
-        actor: Actor::User(ambient.id()),
+        actor: Actor::User(env.id()),
         attempt: 1,
         fence: 1,
-        created_at: ambient.now(),
-        leased_until: ambient.lease_now() + LEASE,
+        created_at: env.now(),
+        leased_until: env.lease_now() + LEASE,
         unanswered: false,
     }
 }
@@ -365,7 +365,7 @@ async fn one_operation_of_a_lane_lives_at_a_time_and_the_fence_says_whose_it_is(
     // Another workspace's is another.
     let mut tx = house.store.begin_billing(&other).await.unwrap();
     assert!(tx.begin_operation(&second).await.unwrap());
-    let until = house.surroundings.ambient().lease_now() + LEASE;
+    let until = house.test_env.env().lease_now() + LEASE;
     assert_eq!(
         tx.take_up(first.id, until).await.unwrap(),
         None,
@@ -388,7 +388,7 @@ async fn one_operation_of_a_lane_lives_at_a_time_and_the_fence_says_whose_it_is(
             .unwrap()
             .is_empty()
     );
-    house.surroundings.advance_leases(LEASE);
+    house.test_env.advance_leases(LEASE);
     assert_eq!(
         house.store.abandoned_operations(9).await.unwrap(),
         [(scope.workspace(), first.id)]
@@ -440,7 +440,7 @@ async fn what_a_dead_server_had_leased_is_free_at_once_and_lost_to_it() {
     assert!(!house.store.retry(&leased, LEASE, "late").await.unwrap());
     // What has ended, and what nobody holds, stays as it is.
     assert!(house.store.retry(&again, LEASE, "later").await.unwrap());
-    let until = house.surroundings.ambient().lease_now() + LEASE;
+    let until = house.test_env.env().lease_now() + LEASE;
     let mut tx = house.store.begin_billing(&scope).await.unwrap();
     let taken = tx.take_up(driven.id, until).await.unwrap().unwrap();
     let outcome = OperationOutcome::Customer {
@@ -506,7 +506,7 @@ fn invoice(n: i64, created: DateTime<Utc>) -> InvoiceSnapshot {
 async fn invoices_come_newest_first_page_by_page() {
     let house = House::open().await;
     let scope = house.workspace().await;
-    let now = house.surroundings.ambient().now();
+    let now = house.test_env.env().now();
     let mut tx = house.store.begin_billing(&scope).await.unwrap();
     assert!(tx.link_customer(&cus("cus_1")).await.unwrap());
     for n in [3, 1, 5, 2, 4] {
@@ -584,7 +584,7 @@ async fn a_story_told_in_any_order_by_many_workers_ends_as_the_provider_has_it()
     // One installation lives the story; others are told of it, each in another order.
     let teller = House::open().await;
     let scope = teller.workspace().await;
-    let gateway = MemoryGateway::new(teller.surroundings.ambient().clone());
+    let gateway = MemoryGateway::new(teller.test_env.env().clone());
     let billing = teller.billing(gateway.clone()).await;
     let order = Order {
         plan: "basic".parse().unwrap(),
@@ -656,7 +656,7 @@ async fn a_story_told_in_any_order_by_many_workers_ends_as_the_provider_has_it()
             .filter(|action| action.starts_with("subscription.ended"))
             .count();
         assert_eq!(ended, 1, "seed {seed}: {told:#?}");
-        let since = default_since(listener.surroundings.ambient().now());
+        let since = default_since(listener.test_env.env().now());
         let drift = reconcile(&billing, since, Heal::DryRun).await.unwrap();
         assert!(drift.is_empty(), "seed {seed}: {drift:?}");
     }

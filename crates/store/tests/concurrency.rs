@@ -24,9 +24,9 @@ use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::id::LibraryId;
 use rawdrive_tenancy_core::job::{JobsTx, Work};
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::Subject;
-use rawdrive_testkit::{Surroundings, gallery, library, photo};
+use rawdrive_testkit::{TestEnv, gallery, library, photo};
 use rawdrive_usage::{
     Charge, HOLD_SECONDS, HoldPurpose, QuotaKey, TakeError, add, expire_overdue, extend, hold,
     release, settle,
@@ -70,13 +70,13 @@ fn photos_of(gallery: &str, amount: u64) -> Charge {
 }
 
 async fn take_one(store: &Store, scope: &WorkspaceScope) -> Result<(), TakeError> {
-    let ambient = store.ambient();
+    let env = store.env();
     let begun = store.begin(scope).await;
     let mut tx = begun.unwrap_or_else(|error| panic!("the workspace takes writes: {error:?}"));
     hold(
         &mut tx,
-        ambient,
-        ambient.id(),
+        env,
+        env.id(),
         HoldPurpose::Analysis,
         vec![bytes(1)],
     )
@@ -124,26 +124,25 @@ async fn refused_takes_that_expire_holds_do_not_wait_for_each_other(engine: Engi
         for n in 0..40 {
             let mut tx = stage.begin().await;
             let charges = vec![bytes(1), photos_of(GALLERIES[n % 4], 1)];
-            let id = stage.ambient().id();
-            hold(&mut tx, stage.ambient(), id, HoldPurpose::Upload, charges)
+            let id = stage.env().id();
+            hold(&mut tx, stage.env(), id, HoldPurpose::Upload, charges)
                 .await
                 .unwrap();
             tx.commit().await.unwrap();
         }
         stage
-            .surroundings
+            .test_env
             .advance_leases(TimeDelta::seconds(HOLD_SECONDS));
         let tasks = (0..48_usize).map(|n| {
             let stage = stage.clone();
             tokio::spawn(async move {
-                let ambient = stage.ambient();
+                let env = stage.env();
                 let mut tx = stage.begin().await;
                 if n % 8 == 0 {
-                    expire_overdue(&mut tx, ambient).await?;
+                    expire_overdue(&mut tx, env).await?;
                 } else {
                     let charges = vec![photos_of(GALLERIES[n % 4], 1), bytes(1)];
-                    let taken =
-                        hold(&mut tx, ambient, ambient.id(), HoldPurpose::Upload, charges).await;
+                    let taken = hold(&mut tx, env, env.id(), HoldPurpose::Upload, charges).await;
                     match taken {
                         Ok(()) => {}
                         Err(TakeError::Exceeded(_)) => return Ok(()),
@@ -159,10 +158,10 @@ async fn refused_takes_that_expire_holds_do_not_wait_for_each_other(engine: Engi
         }
         assert_eq!(stage.store.discrepancies(&stage.scope).await, [""; 0]);
         stage
-            .surroundings
+            .test_env
             .advance_leases(TimeDelta::seconds(HOLD_SECONDS));
         let mut tx = stage.begin().await;
-        expire_overdue(&mut tx, stage.ambient()).await.unwrap();
+        expire_overdue(&mut tx, stage.env()).await.unwrap();
         tx.commit().await.unwrap();
     }
 }
@@ -174,29 +173,29 @@ async fn a_hold_that_many_end_ends_once(engine: Engine) {
         let id = stage.id();
         let mut tx = stage.begin().await;
         let charges = vec![bytes(7), photos_of("gal_1", 1)];
-        hold(&mut tx, stage.ambient(), id, HoldPurpose::Upload, charges)
+        hold(&mut tx, stage.env(), id, HoldPurpose::Upload, charges)
             .await
             .unwrap();
         tx.commit().await.unwrap();
         stage
-            .surroundings
+            .test_env
             .advance_leases(TimeDelta::seconds(HOLD_SECONDS));
         let ended = Arc::new(AtomicUsize::new(0));
         let tasks = (0..12_usize).map(|n| {
             let (stage, ended) = (stage.clone(), ended.clone());
             tokio::spawn(async move {
-                let ambient = stage.ambient();
+                let env = stage.env();
                 let mut tx = stage.begin().await;
                 let ends = match n % 4 {
                     0 => usize::from(release(&mut tx, id).await?),
-                    1 => expire_overdue(&mut tx, ambient).await?,
-                    2 => match extend(&mut tx, ambient, id, Some(bytes(1))).await {
+                    1 => expire_overdue(&mut tx, env).await?,
+                    2 => match extend(&mut tx, env, id, Some(bytes(1))).await {
                         Ok(()) | Err(TakeError::NotHeld) => 0,
                         Err(error) => return Err(error),
                     },
                     _ => {
                         let actual = used(vec![bytes(7), photos_of("gal_1", 1)], "pho");
-                        match settle(&mut tx, ambient, id, &actual).await {
+                        match settle(&mut tx, env, id, &actual).await {
                             Ok(lines) => {
                                 use rawdrive_usage::UsageTx;
                                 tx.append(&lines).await?;
@@ -226,8 +225,8 @@ async fn a_gallery_is_deleted_under_uploads(engine: Engine) {
     use rawdrive_gallery::delete_gallery_permanently;
     let stage = Arc::new(stage(engine).await);
     for _ in 0..5 {
-        let shelf = library(stage.ambient());
-        let target = gallery(stage.ambient(), shelf.id);
+        let shelf = library(stage.env());
+        let target = gallery(stage.env(), shelf.id);
         let mut tx = stage.begin().await;
         tx.insert_library(&shelf).await.unwrap();
         tx.insert_gallery(&target).await.unwrap();
@@ -235,24 +234,24 @@ async fn a_gallery_is_deleted_under_uploads(engine: Engine) {
         let tasks = (0..16_usize).map(|n| {
             let (stage, target) = (stage.clone(), target.id);
             tokio::spawn(async move {
-                let ambient = stage.ambient();
+                let env = stage.env();
                 let mut tx = stage.begin().await;
                 if n == 8 {
-                    delete_gallery_permanently(&mut tx, ambient, target).await?;
+                    delete_gallery_permanently(&mut tx, env, target).await?;
                     tx.commit().await?;
                     return Ok(());
                 }
                 if tx.gallery(target).await?.is_none() {
                     return Ok(());
                 }
-                let new = photo(ambient, target, 3);
+                let new = photo(env, target, 3);
                 let id = rawdrive_usage::Hold::id_of_upload(new.id);
                 let charges = vec![photos_of(&target.to_string(), 1), bytes(3)];
-                hold(&mut tx, ambient, id, HoldPurpose::Upload, charges.clone()).await?;
+                hold(&mut tx, env, id, HoldPurpose::Upload, charges.clone()).await?;
                 tx.commit().await?;
                 let mut tx = stage.begin().await;
                 let actual = used(charges, new.id);
-                let lines = settle(&mut tx, ambient, id, &actual).await?;
+                let lines = settle(&mut tx, env, id, &actual).await?;
                 if tx.gallery(target).await?.is_none() {
                     drop(tx);
                     let mut tx = stage.begin().await;
@@ -294,7 +293,7 @@ async fn the_chain_and_the_ledger_take_everyone_in_turn(engine: Engine) {
         let stage = stage.clone();
         tokio::spawn(async move {
             let mut tx = stage.begin().await;
-            let line = add(&mut tx, stage.ambient(), bytes(1), n.to_string())
+            let line = add(&mut tx, stage.env(), bytes(1), n.to_string())
                 .await
                 .unwrap();
             let change = Change {
@@ -359,14 +358,18 @@ async fn a_limit_that_falls_holds_from_the_next_take_on(engine: Engine) {
     }
     let refused = take_one(&stage.store.store, &stage.scope).await;
     let mut tx = stage.begin().await;
-    let standing = tx.standing().await.unwrap();
-    assert_eq!(standing.overrides.len(), 4, "each has a place of its own");
+    let entitlements = tx.entitlements().await.unwrap();
+    assert_eq!(
+        entitlements.overrides.len(),
+        4,
+        "each has a place of its own"
+    );
     let used = rawdrive_usage::UsageTx::quota(&mut tx, &bytes(0).key)
         .await
         .unwrap()
         .reserved;
-    let limit = standing
-        .limit(&Metric::storage_bytes(), stage.ambient().now())
+    let limit = entitlements
+        .limit(&Metric::storage_bytes(), stage.env().now())
         .value;
     assert_eq!(refused.is_err(), limit.bound().unwrap() <= used);
 }
@@ -454,7 +457,7 @@ async fn counters_take_everyone_in_turn(engine: Engine) {
     let stage = stage(engine).await;
     let store = &stage.store.store;
     let (one, two, untouched) = ([1; 32], [2; 32], [3; 32]);
-    let ends_at = store.ambient().now() + TimeDelta::hours(1);
+    let ends_at = store.env().now() + TimeDelta::hours(1);
     let tasks = (0..40).map(|n| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -498,8 +501,8 @@ async fn counters_take_everyone_in_turn(engine: Engine) {
 /// Of many who change what they have seen, one at a time succeeds.
 async fn a_gallery_is_changed_by_one_at_a_time(engine: Engine) {
     let stage = Arc::new(stage(engine).await);
-    let shelf = library(stage.ambient());
-    let target = gallery(stage.ambient(), shelf.id);
+    let shelf = library(stage.env());
+    let target = gallery(stage.env(), shelf.id);
     let mut tx = stage.begin().await;
     tx.insert_library(&shelf).await.unwrap();
     tx.insert_gallery(&target).await.unwrap();
@@ -538,7 +541,7 @@ async fn a_gallery_is_changed_by_one_at_a_time(engine: Engine) {
 async fn who_adds_a_library_knows_whether_it_is_the_only_one(engine: Engine) {
     let stage = Arc::new(stage(engine).await);
     let add = async |tx: &mut WriteTx| {
-        let new = library(stage.ambient());
+        let new = library(stage.env());
         (tx.insert_library(&new).await.unwrap(), new.id)
     };
     let delete = |ids: Vec<LibraryId>| {
@@ -575,7 +578,7 @@ async fn who_adds_a_library_knows_whether_it_is_the_only_one(engine: Engine) {
         let stage = stage.clone();
         async move {
             let mut tx = stage.begin().await;
-            let new = library(stage.ambient());
+            let new = library(stage.env());
             tx.insert_library(&new).await.unwrap()
         }
     });
@@ -591,8 +594,8 @@ const ALL: PageRequest = PageRequest {
 };
 
 /// A library whose name names its workspace.
-fn canary(ambient: &Ambient, scope: &WorkspaceScope) -> Library {
-    let mut canary = library(ambient);
+fn canary(env: &Env, scope: &WorkspaceScope) -> Library {
+    let mut canary = library(env);
     canary.name = scope.workspace().to_string().parse().unwrap();
     canary
 }
@@ -600,22 +603,20 @@ fn canary(ambient: &Ambient, scope: &WorkspaceScope) -> Library {
 /// 200 tasks in 50 workspaces on a pool of two, with requests that are given up at any moment: nobody ever
 /// sees a row of another workspace, and every connection is fit for the next request.
 async fn a_small_pool_serves_many_workspaces_and_mixes_none(engine: Engine) {
-    let surroundings = Surroundings::seeded(7);
+    let test_env = TestEnv::seeded(7);
     let catalogue = Catalogue::built_in();
     let database = match engine {
         Engine::Sqlite => Database::new(engine).await,
         _ => Database::with(engine, "&pool=2").await,
     };
-    let store = database
-        .open(surroundings.ambient().clone(), &catalogue)
-        .await;
+    let store = database.open(test_env.env().clone(), &catalogue).await;
     let opened = Opened::new(store.clone());
     let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
     let mut scopes = Vec::new();
     for _ in 0..50 {
         let scope = opened.workspace(&plan).await;
         let mut tx = store.begin(&scope).await.unwrap();
-        tx.insert_library(&canary(store.ambient(), &scope))
+        tx.insert_library(&canary(store.env(), &scope))
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -744,7 +745,7 @@ async fn request(store: &Store, scope: &WorkspaceScope, n: usize) {
     match n % 3 {
         0 => {
             let mut tx = store.begin(scope).await.unwrap();
-            let new = canary(store.ambient(), scope);
+            let new = canary(store.env(), scope);
             tx.insert_library(&new).await.unwrap();
             let read = tx.library(new.id).await.unwrap().unwrap();
             assert_eq!(read.name.to_string(), scope.workspace().to_string());
@@ -757,8 +758,8 @@ async fn request(store: &Store, scope: &WorkspaceScope, n: usize) {
         _ => {
             let workspace = store.read(scope).workspace().await.unwrap();
             assert_eq!(workspace.id, scope.workspace());
-            let standing = store.read(scope).standing().await.unwrap();
-            assert_eq!(standing.workspace, scope.workspace());
+            let entitlements = store.read(scope).entitlements().await.unwrap();
+            assert_eq!(entitlements.workspace, scope.workspace());
         }
     }
 }

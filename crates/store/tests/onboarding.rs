@@ -23,7 +23,7 @@ use rawdrive_plans::{Catalogue, PlansTx, Slug, set_plan};
 use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::id::{ClientId, LibraryId};
 use rawdrive_tenancy_core::job::Work;
-use rawdrive_tenancy_core::{Ambient, Commit as _, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit as _, Env, SystemReason, WorkspaceScope};
 use tokio::runtime::Runtime;
 
 #[macro_use]
@@ -76,8 +76,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
     reason = "a test opens a workspace of its own"
 )]
 async fn workspace(store: &Store) -> WorkspaceScope {
-    let ambient = store.ambient();
-    let scope = WorkspaceScope::for_system(ambient.id(), SystemReason::SignUp);
+    let env = store.env();
+    let scope = WorkspaceScope::for_system(env.id(), SystemReason::SignUp);
     let mut tx = store
         .begin_despite_read_only(&scope, Release::Identity)
         .await
@@ -87,17 +87,17 @@ async fn workspace(store: &Store) -> WorkspaceScope {
         slug: "studio".to_owned(),
         billing_email: None,
         currency: Currency::parse("usd").unwrap(),
-        created_at: ambient.now(),
+        created_at: env.now(),
     };
     tx.insert_workspace(&new).await.unwrap();
     let free = Catalogue::built_in().newest(&Slug::free()).unwrap();
-    tx.insert_standing(&free).await.unwrap();
+    tx.insert_entitlements(&free).await.unwrap();
     tx.commit().await.unwrap();
     scope
 }
 
 /// Carries a step out in an open transaction, as its route does.
-async fn act(tx: &mut WriteTx, ambient: &Ambient, step: Step, model: &mut Model) {
+async fn act(tx: &mut WriteTx, env: &Env, step: Step, model: &mut Model) {
     match step {
         Step::BillingEmail(set) => {
             let mut row = tx.workspace_row().await.unwrap();
@@ -112,7 +112,7 @@ async fn act(tx: &mut WriteTx, ambient: &Ambient, step: Step, model: &mut Model)
                 logo_photo: None,
                 website: None,
             };
-            let saved = save_branding(tx, ambient, &branding).await;
+            let saved = save_branding(tx, env, &branding).await;
             assert_eq!(saved.is_ok(), model.branding_on, "{saved:?}");
             model.facts.has_branding |= model.branding_on;
         }
@@ -124,9 +124,9 @@ async fn act(tx: &mut WriteTx, ambient: &Ambient, step: Step, model: &mut Model)
             model.branding_on = slug != Slug::free();
         }
         Step::Library(true) if model.library.is_none() => {
-            let now = ambient.now();
+            let now = env.now();
             let library = Library {
-                id: ambient.id(),
+                id: env.id(),
                 name: "First".parse().unwrap(),
                 created_at: now,
                 updated_at: now,
@@ -149,12 +149,12 @@ async fn act(tx: &mut WriteTx, ambient: &Ambient, step: Step, model: &mut Model)
                 None => {
                     let name = PersonName::parse("Mia").unwrap();
                     let email = EmailAddress::parse("mia@example.com").unwrap();
-                    let added = add_client(tx, ambient, ambient.id(), name, email).await;
+                    let added = add_client(tx, env, env.id(), name, email).await;
                     added.unwrap()
                 }
             };
             let pepper = TokenPepper::new(&[7; 32]);
-            invite_client(tx, ambient, &pepper, client.clone())
+            invite_client(tx, env, &pepper, client.clone())
                 .await
                 .unwrap();
             model.client = Some(client.id);
@@ -176,7 +176,7 @@ async fn act(tx: &mut WriteTx, ambient: &Ambient, step: Step, model: &mut Model)
             }
         }
         Step::Skip(at) => {
-            tx.skip_step(STEPS[at].id, ambient.now()).await.unwrap();
+            tx.skip_step(STEPS[at].id, env.now()).await.unwrap();
             model.facts.skipped.insert(STEPS[at].id.to_owned());
         }
         Step::Unskip(at) => {
@@ -212,10 +212,8 @@ async fn told(store: &Store) -> usize {
 
 async fn walk(engine: Engine, steps: Vec<(Step, bool)>) {
     let database = Database::new(engine).await;
-    let store = database
-        .open(Ambient::system(), &Catalogue::built_in())
-        .await;
-    let ambient = store.ambient().clone();
+    let store = database.open(Env::system(), &Catalogue::built_in()).await;
+    let env = store.env().clone();
     let scope = workspace(&store).await;
     let mut model = Model {
         facts: Facts {
@@ -228,9 +226,9 @@ async fn walk(engine: Engine, steps: Vec<(Step, bool)>) {
     for (step, commits) in steps {
         let mut next = model.clone();
         let mut tx = store.begin(&scope).await.unwrap();
-        act(&mut tx, &ambient, step, &mut next).await;
+        act(&mut tx, &env, step, &mut next).await;
         if can_complete(step) {
-            review(&mut tx, &ambient, &STEPS).await.unwrap();
+            review(&mut tx, &env, &STEPS).await.unwrap();
         }
         if commits {
             tx.commit().await.unwrap();
@@ -278,16 +276,14 @@ async fn a_list_that_is_completed_twice_is_told_once(engine: Engine) {
 
 async fn steps_completed_at_the_same_time_are_told_once(engine: Engine) {
     let database = Database::new(engine).await;
-    let store = database
-        .open(Ambient::system(), &Catalogue::built_in())
-        .await;
+    let store = database.open(Env::system(), &Catalogue::built_in()).await;
     let scope = workspace(&store).await;
     let skips = STEPS.map(|step| {
         let store = store.clone();
         tokio::spawn(async move {
             let mut tx = store.begin(&scope).await.unwrap();
-            tx.skip_step(step.id, store.ambient().now()).await.unwrap();
-            review(&mut tx, store.ambient(), &STEPS).await.unwrap();
+            tx.skip_step(step.id, store.env().now()).await.unwrap();
+            review(&mut tx, store.env(), &STEPS).await.unwrap();
             tx.commit().await.unwrap();
         })
     });

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rawdrive_migrations::GLOBAL_TABLES;
 use rawdrive_plans::Catalogue;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, Executor, Row};
 
@@ -49,7 +49,7 @@ async fn sqlite() -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
-    let store = rawdrive_store::Store::open(&url, Ambient::system(), &Catalogue::built_in()).await;
+    let store = rawdrive_store::Store::open(&url, Env::system(), &Catalogue::built_in()).await;
     store.unwrap().close().await;
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();

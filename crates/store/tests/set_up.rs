@@ -8,8 +8,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_gallery::{GalleryRead, GalleryTx};
 use rawdrive_plans::Catalogue;
-use rawdrive_store::{Backend, OpenError, Remark, Severity, Store, Url};
-use rawdrive_tenancy_core::{Ambient, Commit};
+use rawdrive_store::{Backend, OpenError, SchemaIssue, Severity, Store, Url};
+use rawdrive_tenancy_core::{Commit, Env};
 use rawdrive_testkit::contract::Subject;
 use rawdrive_testkit::library;
 use sea_orm::sqlx::{AssertSqlSafe, Executor, Row};
@@ -22,7 +22,7 @@ mod subject;
 use support::{Blank, Database, Engine, administer, app_role, owner_role, postgres_url};
 
 async fn open(url: &Url) -> Result<Store, OpenError> {
-    Store::open(url, Ambient::system(), &Catalogue::built_in()).await
+    Store::open(url, Env::system(), &Catalogue::built_in()).await
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn servers_that_start_together_migrate_once() {
     });
     for store in stores.collect::<Vec<_>>() {
         let store = store.await.unwrap().unwrap();
-        assert_eq!(store.remarks().await.unwrap(), []);
+        assert_eq!(store.schema_issues().await.unwrap(), []);
         store.close().await;
     }
 }
@@ -155,9 +155,12 @@ async fn one_role_for_everything_works_and_is_remarked_upon() {
     let owner = Url::parse(&blank.url_for(&owner_role())).unwrap();
     Store::migrate(&owner, None).await.unwrap();
     let store = open(&owner).await.unwrap();
-    let remarks = store.remarks().await.unwrap();
-    assert_eq!(remarks, [Remark::OwnsTables { role: owner_role() }]);
-    assert_eq!(remarks[0].severity(), Severity::Note);
+    let schema_issues = store.schema_issues().await.unwrap();
+    assert_eq!(
+        schema_issues,
+        [SchemaIssue::OwnsTables { role: owner_role() }]
+    );
+    assert_eq!(schema_issues[0].severity(), Severity::Note);
     store.close().await;
 }
 
@@ -166,7 +169,7 @@ async fn a_wall_that_is_missing_is_found() {
     let database = Database::new(Engine::Postgres).await;
     let store = open(&database.url).await.unwrap();
     assert_eq!(store.backend(), Backend::Postgres);
-    assert_eq!(store.remarks().await.unwrap(), []);
+    assert_eq!(store.schema_issues().await.unwrap(), []);
     let mut owner = database.connect_as_owner().await;
     for sql in [
         "ALTER TABLE photos DISABLE ROW LEVEL SECURITY",
@@ -180,8 +183,8 @@ async fn a_wall_that_is_missing_is_found() {
     ] {
         owner.execute(AssertSqlSafe(sql)).await.unwrap();
     }
-    let remarks = store.remarks().await.unwrap();
-    let found: Vec<_> = remarks.iter().map(ToString::to_string).collect();
+    let schema_issues = store.schema_issues().await.unwrap();
+    let found: Vec<_> = schema_issues.iter().map(ToString::to_string).collect();
     let lacks = |table, what| {
         format!("table `{table}` lacks {what}: rows of one workspace could reach another")
     };
@@ -206,9 +209,9 @@ async fn a_wall_that_is_missing_is_found() {
         ]
     );
     assert!(
-        remarks
+        schema_issues
             .iter()
-            .all(|remark| remark.severity() == Severity::Finding)
+            .all(|issue| issue.severity() == Severity::Finding)
     );
 }
 
@@ -227,7 +230,7 @@ async fn behind_pgbouncer_no_session_keeps_a_statement_or_a_setting() {
         tokio::spawn(async move {
             for _ in 0..10 {
                 let mut tx = store.begin(&scope).await.unwrap();
-                let shelf = library(store.ambient());
+                let shelf = library(store.env());
                 tx.insert_library(&shelf).await.unwrap();
                 tx.commit().await.unwrap();
                 let read = store.read(&scope).library(shelf.id).await.unwrap();
@@ -256,11 +259,11 @@ async fn times_come_back_as_they_are_compared(engine: Engine) {
         .newest(&"enterprise".parse().unwrap())
         .unwrap();
     let scope = opened.workspace(&plan).await;
-    let now = opened.store.ambient().now();
+    let now = opened.store.env().now();
     assert_eq!(
         now.timestamp_subsec_nanos() % 1_000,
         0,
-        "Ambient tells microseconds"
+        "Env tells microseconds"
     );
 
     let finer: DateTime<Utc> = "2026-02-28T23:59:59.123456789Z".parse().unwrap();
@@ -325,9 +328,8 @@ limits = { max_team_members = 3 }
 async fn a_published_version_is_sold_at_further_prices(engine: Engine) {
     let database = Database::new(engine).await;
     let with = |prices: &str| Catalogue::parse(&format!("{TWO_PLANS}{prices}\n")).unwrap();
-    let start = async |catalogue: &Catalogue| {
-        Store::open(&database.url, Ambient::system(), catalogue).await
-    };
+    let start =
+        async |catalogue: &Catalogue| Store::open(&database.url, Env::system(), catalogue).await;
     let dollars = r#"{ currency = "usd", interval = "month", amount = 2900 }"#;
     let euros = r#"{ currency = "eur", interval = "month", amount = 2700 }"#;
     let (none, usd, eur) = (

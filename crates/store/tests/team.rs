@@ -23,10 +23,10 @@ use rawdrive_identity::{
 };
 use rawdrive_plans::{Catalogue, Limit, Metric, PlansTx, Setting, Slug, override_setting};
 use rawdrive_store::{Release, Store, WriteTx};
-use rawdrive_tenancy_core::ambient::{ManualClock, SystemEntropy};
+use rawdrive_tenancy_core::env::{ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Actor, Ambient, Commit as _, Role, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, Commit as _, Env, Role, SystemReason, WorkspaceScope};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, add};
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
@@ -147,7 +147,7 @@ impl Model {
         self.members.get(&sponsor).map(|now| role.min(*now))
     }
 
-    fn acting(&self, ambient: &Ambient, by: By) -> Acting {
+    fn acting(&self, env: &Env, by: By) -> Acting {
         let person = by.person;
         let key = self
             .keys
@@ -161,7 +161,7 @@ impl Model {
                 person,
             },
             None => Acting {
-                actor: Actor::User(self.users.get(&person).copied().unwrap_or(ambient.id())),
+                actor: Actor::User(self.users.get(&person).copied().unwrap_or(env.id())),
                 role: self.members.get(&person).copied(),
                 person,
             },
@@ -214,15 +214,15 @@ impl House {
     async fn open(engine: Engine, model: &mut Model) -> Self {
         let database = Database::new(engine).await;
         let clock = Arc::new(ManualClock::at("2027-01-31T12:00:00Z".parse().unwrap()));
-        let ambient = Ambient::new(clock.clone(), clock.clone(), Arc::new(SystemEntropy));
+        let env = Env::new(clock.clone(), clock.clone(), Arc::new(SystemEntropy));
         let catalogue = Catalogue::built_in();
-        let store = database.open(ambient.clone(), &catalogue).await;
-        let keyring = Keyring::new(vec![SigningKey::generate(&ambient)]).unwrap();
+        let store = database.open(env.clone(), &catalogue).await;
+        let keyring = Keyring::new(vec![SigningKey::generate(&env)]).unwrap();
         #[expect(
             clippy::disallowed_methods,
             reason = "a test opens a workspace of its own"
         )]
-        let scope = WorkspaceScope::for_system(ambient.id(), SystemReason::SignUp);
+        let scope = WorkspaceScope::for_system(env.id(), SystemReason::SignUp);
         let house = Self {
             _database: database,
             store,
@@ -239,24 +239,20 @@ impl House {
             currency: Currency::parse("usd").unwrap(),
         };
         let password = Password::parse(PASSWORD).unwrap();
-        let hash: PasswordHash = house
-            .hasher
-            .hash(&password, &ambient, CLIENT)
-            .await
-            .unwrap();
+        let hash: PasswordHash = house.hasher.hash(&password, &env, CLIENT).await.unwrap();
         let mut tx = house.begin().await;
-        let signed = sign_up(&mut tx, &ambient, &house.issuer, account, hash)
+        let signed = sign_up(&mut tx, &env, &house.issuer, account, hash)
             .await
             .unwrap();
         let plan = catalogue
             .newest(&"professional".parse::<Slug>().unwrap())
             .unwrap();
-        tx.insert_standing(&plan).await.unwrap();
+        tx.insert_entitlements(&plan).await.unwrap();
         let seat = Charge {
             key: QuotaKey::level(Metric::team_members()),
             amount: 1,
         };
-        let line = add(&mut tx, &ambient, seat, signed.person.id.to_string());
+        let line = add(&mut tx, &env, seat, signed.person.id.to_string());
         let line = line.await.unwrap();
         tx.append(&[line]).await.unwrap();
         tx.commit().await.unwrap();
@@ -285,25 +281,25 @@ impl House {
             .unwrap()
     }
 
-    fn ambient(&self) -> &Ambient {
-        self.store.ambient()
+    fn env(&self) -> &Env {
+        self.store.env()
     }
 
     /// The person's id, or one that nobody has.
     fn user(&self, model: &Model, person: usize) -> UserId {
         let user = model.users.get(&person).copied();
-        user.unwrap_or_else(|| self.ambient().id())
+        user.unwrap_or_else(|| self.env().id())
     }
 
     async fn act(&self, model: &mut Model, step: Step) {
-        let ambient = self.ambient();
-        let now = ambient.now();
+        let env = self.env();
+        let now = env.now();
         match step {
             Step::Invite(person, role, by) => {
-                let acting = model.acting(ambient, by);
+                let acting = model.acting(env, by);
                 let mut tx = self.begin_as(acting.actor).await;
-                let (id, to) = (ambient.id(), email(person));
-                let made = invite(&mut tx, ambient, &self.pepper, id, to, role).await;
+                let (id, to) = (env.id(), email(person));
+                let made = invite(&mut tx, env, &self.pepper, id, to, role).await;
                 if refused(&made, acting.role, role_to_change(None, Some(role))) {
                     return;
                 }
@@ -343,10 +339,10 @@ impl House {
                 let Some(invited) = model.invited.get(&person) else {
                     return;
                 };
-                let acting = model.acting(ambient, by);
+                let acting = model.acting(env, by);
                 let mut tx = self.begin_as(acting.actor).await;
                 let id = invited.token.id();
-                let revoked = revoke_invitation(&mut tx, ambient, id).await;
+                let revoked = revoke_invitation(&mut tx, env, id).await;
                 let required = role_to_change(None, Some(invited.role));
                 if !refused(&revoked, acting.role, required) {
                     revoked.unwrap();
@@ -356,9 +352,9 @@ impl House {
             }
             Step::Remove(person, by, keys) => {
                 let user = self.user(model, person);
-                let acting = model.acting(ambient, by);
+                let acting = model.acting(env, by);
                 let mut tx = self.begin_as(acting.actor).await;
-                let removed = remove_member(&mut tx, ambient, user, keys).await;
+                let removed = remove_member(&mut tx, env, user, keys).await;
                 let Some(role) = model.members.get(&person).copied() else {
                     let nobody = acting.role.is_none();
                     assert!(matches!(removed, Err(TeamError::Unauthenticated)) == nobody);
@@ -381,7 +377,7 @@ impl House {
             Step::Leave(person) => {
                 let user = self.user(model, person);
                 let mut tx = self.begin().await;
-                let left = leave(&mut tx, ambient, user).await;
+                let left = leave(&mut tx, env, user).await;
                 if model.members.contains_key(&person) {
                     self.ended(model, person, (false, None), left, tx).await;
                 } else {
@@ -390,7 +386,7 @@ impl House {
             }
             Step::SetRole(person, role, by) => {
                 let user = self.user(model, person);
-                let acting = model.acting(ambient, by);
+                let acting = model.acting(env, by);
                 let mut tx = self.begin_as(acting.actor).await;
                 let changed = change_role(&mut tx, user, role).await;
                 let Some(from) = model.members.get(&person).copied() else {
@@ -422,7 +418,7 @@ impl House {
                     expires_at: None,
                 };
                 let mut tx = self.begin_as(Actor::User(maker)).await;
-                let made = create_api_key(&mut tx, ambient, &self.pepper, maker, new).await;
+                let made = create_api_key(&mut tx, env, &self.pepper, maker, new).await;
                 match model.members.get(&person) {
                     None => assert!(matches!(made, Err(ApiKeyError::Unauthenticated))),
                     Some(own) if role > *own => {
@@ -447,7 +443,7 @@ impl House {
                 };
                 let (id, there) = (key.token.id(), key.sponsor.take().is_some());
                 let mut tx = self.begin().await;
-                assert_eq!(revoke_api_key(&mut tx, ambient, id).await.unwrap(), there);
+                assert_eq!(revoke_api_key(&mut tx, env, id).await.unwrap(), there);
                 tx.commit().await.unwrap();
                 model
                     .invited
@@ -457,7 +453,7 @@ impl House {
                 let mut tx = self.begin().await;
                 let setting = Setting::Limit(Metric::team_members(), Limit::AtMost(limit));
                 let catalogue = Catalogue::built_in();
-                override_setting(&mut tx, ambient, &catalogue, setting, None, "a test")
+                override_setting(&mut tx, env, &catalogue, setting, None, "a test")
                     .await
                     .unwrap();
                 tx.commit().await.unwrap();
@@ -466,7 +462,7 @@ impl House {
             Step::Days(days) => self.clock.advance(TimeDelta::days(days)),
             Step::Sweep => {
                 let mut tx = self.begin().await;
-                sweep_invitations(&mut tx, ambient).await.unwrap();
+                sweep_invitations(&mut tx, env).await.unwrap();
                 tx.commit().await.unwrap();
                 model.sweep(now);
             }
@@ -474,7 +470,7 @@ impl House {
     }
 
     async fn accept(&self, model: &mut Model, person: usize) {
-        let ambient = self.ambient();
+        let env = self.env();
         let Some(invited) = model.invited.get(&person) else {
             return;
         };
@@ -487,14 +483,14 @@ impl House {
             client: CLIENT,
         };
         let (store, hasher, pepper) = (&self.store, &self.hasher, &self.pepper);
-        let proved = prove_acceptance(store, store, hasher, ambient, pepper, acceptance).await;
+        let proved = prove_acceptance(store, store, hasher, env, pepper, acceptance).await;
         let worth = model.worth(invited.role, invited.sponsor);
-        let Some(role) = worth.filter(|_| ambient.now() < invited.until) else {
+        let Some(role) = worth.filter(|_| env.now() < invited.until) else {
             assert!(matches!(proved, Err(AcceptError::NoInvitation)));
             return;
         };
         let mut tx = self.begin().await;
-        let accepted = accept(&mut tx, ambient, &self.issuer, proved.unwrap()).await;
+        let accepted = accept(&mut tx, env, &self.issuer, proved.unwrap()).await;
         if model.members.len() as u64 >= model.limit {
             let frozen = matches!(accepted, Err(AcceptError::Team(TeamError::Exceeded(_))));
             assert!(frozen, "{accepted:?}");
@@ -522,7 +518,7 @@ impl House {
         }
         let left = outcome.unwrap();
         tx.commit().await.unwrap();
-        let now = self.ambient().now();
+        let now = self.env().now();
         let open = |i: &&Invited| removed && i.sponsor == person && now < i.until;
         let open = model.invited.values().filter(open).count();
         let keys = model.keys.iter().filter(|key| key.sponsor == Some(person));
@@ -559,7 +555,7 @@ impl House {
         assert!(model.owners() >= 1);
         for key in &model.keys {
             let found = self.store.presented_key(&key.token).await.unwrap();
-            let proven = prove_api_key(self.ambient(), &self.pepper, &key.token, found);
+            let proven = prove_api_key(self.env(), &self.pepper, &key.token, found);
             let worth = key
                 .sponsor
                 .and_then(|sponsor| model.worth(key.role, sponsor));

@@ -11,7 +11,7 @@ use rawdrive_plans::{Catalogue, PlansTx, Slug};
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
-use rawdrive_tenancy_core::{Ambient, Commit, Role, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, Role, WorkspaceScope};
 use rawdrive_testkit::scope;
 use sea_orm::sqlx::postgres::PgConnection;
 use sea_orm::sqlx::{AssertSqlSafe, Executor, Row};
@@ -35,19 +35,19 @@ impl House {
     async fn new(engine: Engine) -> Self {
         let database = Database::new(engine).await;
         let catalogue = Catalogue::built_in();
-        let store = database.open(Ambient::system(), &catalogue).await;
-        let ambient = store.ambient().clone();
+        let store = database.open(Env::system(), &catalogue).await;
+        let env = store.env().clone();
         let user = |email: &str| User {
-            id: ambient.id(),
+            id: env.id(),
             email: EmailAddress::parse(email).unwrap(),
             name: PersonName::parse("Somebody").unwrap(),
             password_hash: PasswordHash::from_stored("none".to_owned()),
             session_epoch: 0,
-            created_at: ambient.now(),
+            created_at: env.now(),
             email_verified_at: None,
         };
         let (ada, bob) = (user("ada@example.com"), user("bob@example.com"));
-        let (first, second) = (scope(ambient.id()), scope(ambient.id()));
+        let (first, second) = (scope(env.id()), scope(env.id()));
         for (scope, name, people) in [
             (&first, "First", &[&ada][..]),
             (&second, "Second", &[&ada, &bob]),
@@ -59,17 +59,17 @@ impl House {
                 slug: name.to_lowercase(),
                 billing_email: None,
                 currency: Currency::parse("usd").unwrap(),
-                created_at: ambient.now(),
+                created_at: env.now(),
             };
             tx.insert_workspace(&workspace).await.unwrap();
-            tx.insert_standing(&catalogue.newest(&Slug::free()).unwrap())
+            tx.insert_entitlements(&catalogue.newest(&Slug::free()).unwrap())
                 .await
                 .unwrap();
             for user in people {
                 if tx.user(user.id).await.unwrap().is_none() {
                     tx.insert_user(user).await.unwrap();
                 }
-                tx.insert_membership(user.id, Role::Owner, ambient.now())
+                tx.insert_membership(user.id, Role::Owner, env.now())
                     .await
                     .unwrap();
             }
@@ -234,7 +234,7 @@ async fn a_person_sees_their_memberships_and_the_workspaces_names_and_changes_no
             .await,
         ["First", "Second"]
     );
-    let nobody: UserId = house.store.ambient().id();
+    let nobody: UserId = house.store.env().id();
     let mut session = Session::begin(&house, &[user(nobody)]).await;
     assert_eq!(session.seen().await, [""; 0]);
 }
@@ -370,7 +370,7 @@ async fn people_find_their_workspaces(engine: Engine) {
     };
     assert_eq!(names(house.ada).await, ["First", "Second"]);
     assert_eq!(names(house.bob).await, ["Second"]);
-    assert_eq!(names(house.store.ambient().id()).await, [""; 0]);
+    assert_eq!(names(house.store.env().id()).await, [""; 0]);
     assert!(
         house
             .store
@@ -381,7 +381,7 @@ async fn people_find_their_workspaces(engine: Engine) {
     assert!(
         !house
             .store
-            .has_workspace(house.store.ambient().id())
+            .has_workspace(house.store.env().id())
             .await
             .unwrap()
     );

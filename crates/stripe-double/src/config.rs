@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::keeping::StateError;
+use crate::persistence::StateError;
 
 /// Where the double takes its time from.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;

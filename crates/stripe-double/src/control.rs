@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::faults::{DeliveryOrder, Fault, Matching};
-use crate::handle::{FaultError, Faults};
 use crate::json::visible;
 use crate::shared::Shared;
+use crate::state::Kind;
+use crate::test_handle::{FaultError, Faults};
 use crate::webhooks::DeliveryState;
-use crate::world::Kind;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

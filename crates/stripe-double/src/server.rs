@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, StartError};
 use crate::control;
-use crate::keeping::{self, Kept};
 use crate::pages;
+use crate::persistence::{self, Kept};
 use crate::service::{self, Reply, Request};
 use crate::shared::Shared;
-use crate::world::API_VERSION;
+use crate::state::API_VERSION;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 1024 * 1024;
@@ -94,7 +94,7 @@ fn earlier(config: &Config) -> Result<Option<Kept>, StartError> {
     let Some(path) = &config.state else {
         return Ok(None);
     };
-    keeping::load(path).map_err(|source| StartError::State {
+    persistence::load(path).map_err(|source| StartError::State {
         path: path.clone(),
         source,
     })
@@ -159,7 +159,7 @@ async fn keep(shared: Arc<Shared>) {
     if !shared.keeps() {
         return;
     }
-    let mut interval = tokio::time::interval(keeping::WITHIN);
+    let mut interval = tokio::time::interval(persistence::WITHIN);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;

@@ -9,10 +9,10 @@ use crate::idempotency::{Claim, Stored};
 use crate::json::Fields as _;
 use crate::routes;
 use crate::shared::{Call, Inner, Shared};
+use crate::state::{Cause, random_text};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::form;
 use crate::wire::params::Params;
-use crate::world::{Cause, random_text};
 
 /// A request, read in full.
 #[derive(Debug, Clone)]

@@ -8,13 +8,13 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::engine::due;
+use crate::engine::scheduler;
 use crate::faults::FaultBook;
 use crate::idempotency::Keys;
 use crate::json::{Fields as _, set};
-use crate::keeping::{Keeper, Kept, configure_endpoints};
+use crate::persistence::{Keeper, Kept, configure_endpoints};
+use crate::state::{Cause, Kind, World};
 use crate::webhooks::Deliveries;
-use crate::world::{Cause, Kind, World};
 
 /// A call that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Shared {
         let now = self.now(inner);
         inner.world.cause = Cause::default();
         if inner.world.next_due(None, now).is_some() {
-            due::run(&mut inner.world, None, now);
+            scheduler::run(&mut inner.world, None, now);
         }
         inner.world.now = now;
         advance_test_clocks(&mut inner.world);
@@ -108,7 +108,7 @@ impl Shared {
     pub(crate) fn catch_up_after(&self, inner: &mut Inner) {
         let now = inner.world.now;
         if inner.world.next_due(None, now).is_some() {
-            due::run(&mut inner.world, None, now);
+            scheduler::run(&mut inner.world, None, now);
             self.take_up(inner);
         }
     }
@@ -184,7 +184,7 @@ fn advance_test_clocks(world: &mut World) {
         let target = clock["status_details"]["advancing"].time("target_frozen_time");
         let horizon = target.unwrap_or_else(|| clock.number("frozen_time"));
         if world.next_due(Some(&id), horizon).is_some() {
-            due::run(world, Some(&id), horizon);
+            scheduler::run(world, Some(&id), horizon);
         }
         if target.is_some() {
             world.now = horizon;

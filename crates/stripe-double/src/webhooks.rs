@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::faults::{DeliveryOrder, WebhookFaults, take_for};
 use crate::json::Fields as _;
-use crate::world::{Kind, World, listens};
+use crate::state::{Kind, World, listens};
 
 /// Where a delivery stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,10 @@
 //! ```
 //!
 //! Invariant: nothing in this workspace reads the wall clock, makes an id or draws a random byte except
-//! through [`Ambient`].
+//! through [`Env`].
 
-pub mod ambient;
 pub mod audit;
+pub mod env;
 pub mod error;
 pub mod event;
 pub mod id;
@@ -25,7 +25,7 @@ pub mod page;
 pub mod scope;
 pub mod text;
 
-pub use ambient::Ambient;
+pub use env::Env;
 pub use error::{Causes, StoreError};
 pub use scope::{
     Actor, KeyGrant, LinkGrant, Membership, Role, SystemReason, UnknownActor, WorkspaceScope,

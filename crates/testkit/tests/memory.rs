@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use rawdrive_plans::Catalogue;
 use rawdrive_testkit::contract::gateway::MemorySubject;
-use rawdrive_testkit::holds::{operations, play};
-use rawdrive_testkit::{MemoryStore, Surroundings, plan};
+use rawdrive_testkit::quota_model::{operations, play};
+use rawdrive_testkit::{MemoryStore, TestEnv, plan};
 
-async fn memory(surroundings: &Surroundings, _: &Catalogue) -> MemoryStore {
-    MemoryStore::new(surroundings.ambient().clone())
+async fn memory(test_env: &TestEnv, _: &Catalogue) -> MemoryStore {
+    MemoryStore::new(test_env.env().clone())
 }
 
 rawdrive_testkit::store_contract!(crate::memory);
@@ -29,8 +29,8 @@ proptest! {
     #[test]
     fn counters_and_holds_are_what_the_model_says(operations in operations(40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let surroundings = Surroundings::seeded(1);
-        let store = MemoryStore::new(surroundings.ambient().clone());
-        runtime.block_on(play(&store, &surroundings, &plan(&[]), &operations));
+        let test_env = TestEnv::seeded(1);
+        let store = MemoryStore::new(test_env.env().clone());
+        runtime.block_on(play(&store, &test_env, &plan(&[]), &operations));
     }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use rawdrive_plans::{Catalogue, Limit, Metric, MetricKind, PlansTx};
 use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 
 use crate::quota::mark;
 use crate::{LedgerLine, LineKind, Period, QuotaKey, QuotaRow, UsageTx};
@@ -206,11 +206,11 @@ impl Counter {
 /// The database's failure; nothing is recorded then, and everything can be sent again.
 pub async fn ingest(
     tx: &mut (impl IngestTx + PlansTx + EventsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     batches: &[Vec<Event>],
 ) -> Result<Vec<Recorded>, StoreError> {
-    let standing = tx.standing().await?;
-    let (now, anchor) = (ambient.now(), standing.billing_anchor);
+    let entitlements = tx.entitlements().await?;
+    let (now, anchor) = (env.now(), entitlements.billing_anchor);
     let key = |event: &Event| match event.kind {
         MetricKind::Level => QuotaKey::level(event.metric.clone()),
         MetricKind::Flow => QuotaKey::flow(
@@ -279,7 +279,7 @@ pub async fn ingest(
         if let Some(row) = row
             && (key.is_level() || key.period_start == current)
         {
-            let limit = standing.limit(&key.metric, now).value;
+            let limit = entitlements.limit(&key.metric, now).value;
             mark(tx, &key, row, limit).await?;
         }
     }

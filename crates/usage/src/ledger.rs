@@ -275,7 +275,7 @@ mod tests {
     use super::*;
     use chrono::TimeDelta;
     use rawdrive_plans::Metric;
-    use rawdrive_tenancy_core::Ambient;
+    use rawdrive_tenancy_core::Env;
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_790_000_000 + seconds, 0).unwrap()
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn time_of_recording_never_goes_back() {
-        let workspace = Ambient::system().id();
+        let workspace = Env::system().id();
         let (first, head) = extend(
             LedgerHead::default(),
             workspace,
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_line_is_in_its_hash() {
-        let workspace: WorkspaceId = Ambient::system().id();
+        let workspace: WorkspaceId = Env::system().id();
         let (entries, _) = extend(LedgerHead::default(), workspace, "key_1", at(1), &[line(1)]);
         let entry = &entries[0];
         assert_eq!(
@@ -337,6 +337,6 @@ mod tests {
                 "change {n}"
             );
         }
-        assert!(follow(LedgerHead::default(), Ambient::system().id(), entry).is_err());
+        assert!(follow(LedgerHead::default(), Env::system().id(), entry).is_err());
     }
 }

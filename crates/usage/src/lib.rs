@@ -18,31 +18,31 @@
 //!
 //! Invariant: at every admission `used + reserved ≤ limit`, and `used` equals the sum of the ledger.
 //!
-//! SQL decides and records. [`LiveUsage`] repeats what was committed to a [`UsageMirror`], from where it is read
-//! in real time; losing the mirror changes no decision, and a [`Republisher`] makes it right again.
+//! SQL decides and records. [`LiveUsage`] repeats what was committed to a [`UsageCache`], from where it is read
+//! in real time; losing the cache changes no decision, and a [`Republisher`] makes it right again.
 
-mod anchor;
-mod correct;
+mod cache_repair;
+mod corrections;
 mod history;
 mod ingest;
 mod ledger;
-mod live;
-mod mirror;
+mod live_usage;
 mod month;
 mod period;
+mod period_change;
 mod quota;
 #[cfg(feature = "redis")]
-mod redis_mirror;
-#[cfg(feature = "redis")]
 mod redis_url;
-mod republish;
+#[cfg(feature = "redis")]
+mod redis_usage_cache;
 mod rollup;
 mod statement;
+mod statement_verify;
 mod threshold;
-mod verify;
+mod usage_cache;
 
-pub use anchor::{Carried, carry, move_anchor};
-pub use correct::{CorrectError, Corrected, Correction, correct};
+pub use cache_repair::{ChangedWorkspace, LiveSource, Republisher, cache_notes};
+pub use corrections::{CorrectError, Corrected, Correction, correct};
 pub use history::{Granularity, History, MAX_POINTS, Point, Window, WindowError, history};
 pub use ingest::{
     Event, IngestTx, MAX_AHEAD, MAX_EVENTS, MAX_ID, MAX_LATE, MAX_UNITS, Recorded, Refusal, Report,
@@ -52,27 +52,27 @@ pub use ledger::{
     LedgerBreak, LedgerEntry, LedgerHead, LedgerLine, LineKind, UnknownKind,
     extend as extend_ledger, follow, line_hash,
 };
-pub use live::{Gap, LiveUsage, Reading};
-pub use mirror::{
-    LiveRow, MIRROR_DAYS, MIRROR_MAX, MIRROR_PATIENCE, MirrorCondition, MirrorError, Mirrored,
-    UsageMirror, WorkspaceRows,
-};
+pub use live_usage::{Gap, LiveUsage, Reading};
 pub use month::{Month, NoMonth};
 pub use period::Period;
+pub use period_change::{Carried, carry, move_anchor};
 pub use quota::{
     Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow, SettleError,
     TakeError, UnknownPurpose, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
     hold_all, hold_each, release, reserve, review, settle, settle_reserved, subtract,
 };
 #[cfg(feature = "redis")]
-pub use redis_mirror::RedisMirror;
-#[cfg(feature = "redis")]
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
-pub use republish::{ChangedWorkspace, LiveSource, Republisher, mirror_notes};
+#[cfg(feature = "redis")]
+pub use redis_usage_cache::RedisUsageCache;
 pub use rollup::{MonthSums, Rollups, hour_of, is_late};
 pub use statement::{
     ChainPoint, HeadDocument, LateDocument, LineDocument, LineFilter, MetricTotals, PointDocument,
     STATEMENT_FORMAT, SealTx, Statement, TotalsDocument, UsageRead, hex, statements,
 };
+pub use statement_verify::{Flaw, verify_statement, verify_succession};
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};
-pub use verify::{Flaw, verify_statement, verify_succession};
+pub use usage_cache::{
+    CACHE_DAYS, CACHE_MAX, CACHE_PATIENCE, LiveRow, UsageCache, UsageCacheCondition,
+    UsageCacheError, UsageCacheFuture, WorkspaceRows,
+};

@@ -5,11 +5,11 @@ use std::future::Future;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_plans::{Decision, Denied, Limit, Metric, PlansTx, Standing, decide};
+use rawdrive_plans::{Decision, Denied, Entitlements, Limit, Metric, PlansTx, decide};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::id::{HoldId, PhotoId, TypedId};
 use rawdrive_tenancy_core::job::{JobsTx, Work};
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 use serde_json::json;
 
 use crate::{LedgerLine, Period, THRESHOLD_CROSSED, edges};
@@ -305,20 +305,20 @@ pub trait UsageTx {
 /// [`TakeError::Exceeded`] for the first charge that does not fit.
 pub async fn hold(
     tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     id: HoldId,
     purpose: HoldPurpose,
     mut charges: Vec<Charge>,
 ) -> Result<(), TakeError> {
     charges.sort_by(|a, b| a.key.cmp(&b.key));
-    let standing = tx.standing().await?;
-    take(tx, ambient, &standing, &charges).await?;
+    let entitlements = tx.entitlements().await?;
+    take(tx, env, &entitlements, &charges).await?;
     let hold = Hold {
         id,
         purpose,
         charges,
     };
-    tx.insert_holds(&[hold], expiry(ambient)).await?;
+    tx.insert_holds(&[hold], expiry(env)).await?;
     Ok(())
 }
 
@@ -329,22 +329,22 @@ pub async fn hold(
 /// The database's failure.
 pub async fn hold_all(
     tx: &mut (impl UsageTx + PlansTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     holds: &[Hold],
 ) -> Result<bool, StoreError> {
-    let standing = tx.standing().await?;
+    let entitlements = tx.entitlements().await?;
     for (key, amount) in sums(holds) {
         let charge = Charge {
             key: key.clone(),
             amount,
         };
-        let limit = standing.limit(&key.metric, ambient.now()).value;
+        let limit = entitlements.limit(&key.metric, env.now()).value;
         if !tx.reserve(&charge, limit).await? {
             return Ok(false);
         }
     }
     if !holds.is_empty() {
-        tx.insert_holds(holds, expiry(ambient)).await?;
+        tx.insert_holds(holds, expiry(env)).await?;
     }
     Ok(true)
 }
@@ -356,15 +356,15 @@ pub async fn hold_all(
 /// The database's failure.
 pub async fn hold_each(
     tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     holds: Vec<Hold>,
 ) -> Result<Vec<Result<(), Exceeded>>, StoreError> {
-    let standing = tx.standing().await?;
-    expire_overdue(tx, ambient).await?;
+    let entitlements = tx.entitlements().await?;
+    expire_overdue(tx, env).await?;
     let mut counters = BTreeMap::new();
     for (key, _) in sums(&holds) {
         let row = tx.quota(key).await?;
-        let limit = standing.limit(&key.metric, ambient.now()).value;
+        let limit = entitlements.limit(&key.metric, env.now()).value;
         counters.insert(key.clone(), (row.used + row.reserved, limit));
     }
     let (mut outcomes, mut admitted) = (Vec::with_capacity(holds.len()), Vec::new());
@@ -391,7 +391,7 @@ pub async fn hold_each(
         outcomes.push(Ok(()));
         admitted.push(hold);
     }
-    if hold_all(tx, ambient, &admitted).await? {
+    if hold_all(tx, env, &admitted).await? {
         Ok(outcomes)
     } else {
         // A counter that was not there when it was looked at has been made since, and filled.
@@ -417,64 +417,64 @@ fn sums(holds: &[Hold]) -> BTreeMap<&QuotaKey, u64> {
 /// [`TakeError::NotHeld`] when it has expired: expiry is final. [`TakeError::Exceeded`] when `more` does not fit.
 pub async fn extend(
     tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     id: HoldId,
     more: Option<Charge>,
 ) -> Result<(), TakeError> {
     if let Some(charge) = &more {
-        let standing = tx.standing().await?;
+        let entitlements = tx.entitlements().await?;
         // The hold before the counter, in the order of those who end it.
         if tx.held(id).await?.is_none() {
             return Err(TakeError::NotHeld);
         }
-        take(tx, ambient, &standing, std::slice::from_ref(charge)).await?;
+        take(tx, env, &entitlements, std::slice::from_ref(charge)).await?;
     }
-    if tx.grow_hold(id, more.as_ref(), expiry(ambient)).await? {
+    if tx.grow_hold(id, more.as_ref(), expiry(env)).await? {
         Ok(())
     } else {
         Err(TakeError::NotHeld)
     }
 }
 
-fn expiry(ambient: &Ambient) -> DateTime<Utc> {
-    ambient.lease_now() + TimeDelta::seconds(HOLD_SECONDS)
+fn expiry(env: &Env) -> DateTime<Utc> {
+    env.lease_now() + TimeDelta::seconds(HOLD_SECONDS)
 }
 
 /// Reserves every charge, in the order of their keys, or says which is in the way.
 async fn take(
     tx: &mut (impl UsageTx + JobsTx + Send),
-    ambient: &Ambient,
-    standing: &Standing,
+    env: &Env,
+    entitlements: &Entitlements,
     charges: &[Charge],
 ) -> Result<(), TakeError> {
     tx.begin_attempt().await?;
-    let Some(mut refused) = reserve_all(tx, ambient, standing, charges).await? else {
+    let Some(mut refused) = reserve_all(tx, env, entitlements, charges).await? else {
         return Ok(());
     };
     // Only a refusal is worth the look at holds that nobody renews any more. Expiring them locks counters in
     // their order, so the attempt first lets go of its own: with some of them in hand it could wait for
     // somebody who waits for us.
     tx.undo_attempt().await?;
-    if expire_overdue(tx, ambient).await? > 0 {
-        match reserve_all(tx, ambient, standing, charges).await? {
+    if expire_overdue(tx, env).await? > 0 {
+        match reserve_all(tx, env, entitlements, charges).await? {
             None => return Ok(()),
             Some(again) => refused = again,
         }
     }
     let row = tx.quota(&refused.key).await?;
-    let limit = standing.limit(&refused.key.metric, ambient.now()).value;
+    let limit = entitlements.limit(&refused.key.metric, env.now()).value;
     Err(refusal(refused, row.used + row.reserved, limit))
 }
 
 /// The first charge that does not fit, if one does not; those before it are reserved.
 async fn reserve_all<'a>(
     tx: &mut (impl UsageTx + Send),
-    ambient: &Ambient,
-    standing: &Standing,
+    env: &Env,
+    entitlements: &Entitlements,
     charges: &'a [Charge],
 ) -> Result<Option<&'a Charge>, StoreError> {
     for charge in charges {
-        let limit = standing.limit(&charge.key.metric, ambient.now()).value;
+        let limit = entitlements.limit(&charge.key.metric, env.now()).value;
         if !tx.reserve(charge, limit).await? {
             return Ok(Some(charge));
         }
@@ -504,9 +504,9 @@ fn refusal(charge: &Charge, current: u64, limit: Limit) -> TakeError {
 /// The database's failure.
 pub async fn expire_overdue(
     tx: &mut (impl UsageTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
 ) -> Result<usize, StoreError> {
-    let overdue = tx.overdue(ambient.lease_now()).await?;
+    let overdue = tx.overdue(env.lease_now()).await?;
     for (key, amount) in sums(&overdue) {
         tx.apply(key, amount, 0, Limit::Unlimited).await?;
     }
@@ -563,11 +563,11 @@ async fn close(
 /// [`TakeError::NotHeld`] when it has expired; [`TakeError::Exceeded`] when the limit in force now does not admit it.
 pub async fn settle(
     tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     id: HoldId,
     actual: &[(Charge, String)],
 ) -> Result<Vec<LedgerLine>, SettleError> {
-    let standing = tx.standing().await?;
+    let entitlements = tx.entitlements().await?;
     let Some(hold) = tx.held(id).await? else {
         return Err(TakeError::NotHeld);
     };
@@ -594,14 +594,14 @@ pub async fn settle(
             key: key.clone(),
             amount: charge.amount.saturating_sub(held),
         };
-        let limit = standing.limit(&key.metric, ambient.now()).value;
+        let limit = entitlements.limit(&key.metric, env.now()).value;
         if beyond.amount > 0 && !tx.reserve(&beyond, limit).await? {
             let row = tx.quota(key).await?;
             let others = row.reserved.saturating_sub(held);
             return Err(refusal(charge, row.used + others, limit));
         }
         let reserved = held.max(charge.amount);
-        lines.push(grow(tx, ambient, &standing, charge, reserved, subject).await?);
+        lines.push(grow(tx, env, &entitlements, charge, reserved, subject).await?);
     }
     if !tx.close_hold(id, HoldState::Committed).await? {
         return Err(TakeError::NotHeld);
@@ -616,11 +616,11 @@ pub async fn settle(
 /// [`TakeError::Exceeded`] when it does not fit.
 pub async fn reserve(
     tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     charge: &Charge,
 ) -> Result<(), TakeError> {
-    let standing = tx.standing().await?;
-    take(tx, ambient, &standing, std::slice::from_ref(charge)).await
+    let entitlements = tx.entitlements().await?;
+    take(tx, env, &entitlements, std::slice::from_ref(charge)).await
 }
 
 /// Gives back what [`reserve`] took.
@@ -643,12 +643,12 @@ pub async fn give_back_reserved(
 /// [`TakeError::Exceeded`] when the limit fell meanwhile.
 pub async fn settle_reserved(
     tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     charge: &Charge,
     subject: &str,
 ) -> Result<LedgerLine, TakeError> {
-    let standing = tx.standing().await?;
-    grow(tx, ambient, &standing, charge, charge.amount, subject).await
+    let entitlements = tx.entitlements().await?;
+    grow(tx, env, &entitlements, charge, charge.amount, subject).await
 }
 
 /// Takes and settles at once, for what needs no hold (a seat). Returns the ledger line to append.
@@ -657,24 +657,24 @@ pub async fn settle_reserved(
 /// [`TakeError::Exceeded`] when it does not fit.
 pub async fn add(
     tx: &mut (impl UsageTx + PlansTx + EventsTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     charge: Charge,
     subject: String,
 ) -> Result<LedgerLine, TakeError> {
-    let standing = tx.standing().await?;
-    take(tx, ambient, &standing, std::slice::from_ref(&charge)).await?;
-    grow(tx, ambient, &standing, &charge, charge.amount, &subject).await
+    let entitlements = tx.entitlements().await?;
+    take(tx, env, &entitlements, std::slice::from_ref(&charge)).await?;
+    grow(tx, env, &entitlements, &charge, charge.amount, &subject).await
 }
 
 async fn grow(
     tx: &mut (impl UsageTx + EventsTx + Send),
-    ambient: &Ambient,
-    standing: &Standing,
+    env: &Env,
+    entitlements: &Entitlements,
     charge: &Charge,
     released: u64,
     subject: &str,
 ) -> Result<LedgerLine, TakeError> {
-    let limit = standing.limit(&charge.key.metric, ambient.now()).value;
+    let limit = entitlements.limit(&charge.key.metric, env.now()).value;
     let quantity = to_signed(charge.amount);
     let Some(row) = tx.apply(&charge.key, released, quantity, limit).await? else {
         let row = tx.quota(&charge.key).await?;
@@ -686,7 +686,7 @@ async fn grow(
         charge.key.clone(),
         quantity,
         subject.to_owned(),
-        ambient.now(),
+        env.now(),
     ))
 }
 
@@ -696,11 +696,11 @@ async fn grow(
 /// The database's failure.
 pub async fn subtract(
     tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     charge: Charge,
     subject: String,
 ) -> Result<LedgerLine, StoreError> {
-    let standing = tx.standing().await?;
+    let entitlements = tx.entitlements().await?;
     let quantity = -to_signed(charge.amount);
     let row = tx
         .apply(&charge.key, 0, quantity, Limit::Unlimited)
@@ -710,15 +710,10 @@ pub async fn subtract(
         tx,
         &charge.key,
         row,
-        standing.limit(&charge.key.metric, ambient.now()).value,
+        entitlements.limit(&charge.key.metric, env.now()).value,
     )
     .await?;
-    Ok(LedgerLine::usage(
-        charge.key,
-        quantity,
-        subject,
-        ambient.now(),
-    ))
+    Ok(LedgerLine::usage(charge.key, quantity, subject, env.now()))
 }
 
 /// Evaluates the thresholds of every counter again, after an entitlement changed.
@@ -727,10 +722,10 @@ pub async fn subtract(
 /// The database's failure.
 pub async fn review(
     tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
 ) -> Result<(), StoreError> {
-    let standing = tx.standing().await?;
-    let period = Period::containing(ambient.now(), standing.billing_anchor);
+    let entitlements = tx.entitlements().await?;
+    let period = Period::containing(env.now(), entitlements.billing_anchor);
     for (key, row) in tx.quotas().await? {
         // A period that is over warns nobody any more.
         if !key.is_level() && key.period_start != period.start {
@@ -740,7 +735,7 @@ pub async fn review(
             tx,
             &key,
             row,
-            standing.limit(&key.metric, ambient.now()).value,
+            entitlements.limit(&key.metric, env.now()).value,
         )
         .await?;
     }
@@ -780,11 +775,11 @@ fn to_signed(amount: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rawdrive_tenancy_core::Ambient;
+    use rawdrive_tenancy_core::Env;
 
     #[test]
     fn an_upload_that_came_to_nothing_leaves_its_blob_and_an_analysis_leaves_nothing() {
-        let photo: PhotoId = Ambient::system().id();
+        let photo: PhotoId = Env::system().id();
         let hold = |purpose| Hold {
             id: Hold::id_of_upload(photo),
             purpose,

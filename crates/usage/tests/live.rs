@@ -1,4 +1,4 @@
-//! Live usage over a mirror in memory: whatever fails, nobody is told less than what their own server has
+//! Live usage over a cache in memory: whatever fails, nobody is told less than what their own server has
 //! committed, and after one quiet round everybody is told what SQL holds.
 
 #![expect(
@@ -15,11 +15,11 @@ use proptest::prelude::*;
 use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_testkit::contract::mirror::{MemorySubject, converges, level, workspace};
-use rawdrive_testkit::mirror::{Dump, MemoryMirrorServer, Mood};
+use rawdrive_testkit::contract::usage_cache::{MemorySubject, converges, level, workspace};
+use rawdrive_testkit::usage_cache::{Dump, MemoryUsageCacheServer, Mood};
 use rawdrive_usage::{
-    ChangedWorkspace, LiveRow, LiveSource, LiveUsage, MIRROR_MAX, MIRROR_PATIENCE, QuotaKey,
-    Reading, Republisher, mirror_notes,
+    CACHE_MAX, CACHE_PATIENCE, ChangedWorkspace, LiveRow, LiveSource, LiveUsage, QuotaKey, Reading,
+    Republisher, cache_notes,
 };
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ async fn start() -> MemorySubject {
     MemorySubject::default()
 }
 
-rawdrive_testkit::mirror_contract!(crate::start);
+rawdrive_testkit::usage_cache_contract!(crate::start);
 
 /// Rows with the times at which they changed.
 type Rows = BTreeMap<(WorkspaceId, QuotaKey), (LiveRow, DateTime<Utc>)>;
@@ -141,14 +141,14 @@ fn keys() -> [QuotaKey; 2] {
     [QuotaKey::level(Metric::storage_bytes()), flow]
 }
 
-/// A process: what it has committed so far, and its view of the mirror.
+/// A process: what it has committed so far, and its view of the cache.
 struct Process {
     live: LiveUsage,
     republisher: Republisher<Sql>,
 }
 
 impl Process {
-    fn start(server: &MemoryMirrorServer, sql: &Sql) -> Self {
+    fn start(server: &MemoryUsageCacheServer, sql: &Sql) -> Self {
         let live = LiveUsage::new(Arc::new(server.client()));
         Self {
             republisher: Republisher::new(live.clone(), sql.clone()),
@@ -156,7 +156,7 @@ impl Process {
         }
     }
 
-    /// As the store reads: by the mirror, and SQL otherwise, which fills the gap.
+    /// As the store reads: by the cache, and SQL otherwise, which fills the gap.
     async fn read(&self, sql: &Sql, workspace: WorkspaceId) -> Option<Vec<LiveRow>> {
         match self.live.read(workspace, &keys()).await {
             Reading::Rows(rows) => Some(rows),
@@ -224,9 +224,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
-/// What a history proves: how often a reader was told something by the mirror.
+/// What a history proves: how often a reader was told something by the cache.
 async fn play(steps: &[Step]) -> usize {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut processes = [Process::start(&server, &sql), Process::start(&server, &sql)];
     let mut own: BTreeMap<(usize, WorkspaceId, QuotaKey), u64> = BTreeMap::new();
     let (mut saved, mut used, mut told) = (Dump::default(), 0, 0);
@@ -335,15 +335,15 @@ proptest! {
         versions in prop::collection::vec((any::<bool>(), 1..20_u64), 0..30)
     ) {
         runtime().block_on(async {
-            let mirror: Arc<dyn rawdrive_usage::UsageMirror> = Arc::new(MemoryMirrorServer::default().client());
-            mirror.connect().await.unwrap();
-            converges(&mirror, workspace(1), &versions).await;
+            let cache: Arc<dyn rawdrive_usage::UsageCache> = Arc::new(MemoryUsageCacheServer::default().client());
+            cache.connect().await.unwrap();
+            converges(&cache, workspace(1), &versions).await;
         });
     }
 }
 
 #[test]
-fn a_quiet_history_is_told_by_the_mirror() {
+fn a_quiet_history_is_told_by_the_cache() {
     let mut steps = vec![Step::Round { process: 0 }, Step::Round { process: 1 }];
     for n in 0..10 {
         let process = n % 2;
@@ -362,8 +362,8 @@ fn a_quiet_history_is_told_by_the_mirror() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mirror_that_hangs_is_waited_for_once() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+async fn a_cache_that_hangs_is_waited_for_once() {
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     process.republisher.step().await;
     assert!(process.live.is_live());
@@ -375,7 +375,7 @@ async fn a_mirror_that_hangs_is_waited_for_once() {
         .await;
     let waited = began.elapsed();
     assert!(
-        (MIRROR_PATIENCE..2 * MIRROR_PATIENCE).contains(&waited),
+        (CACHE_PATIENCE..2 * CACHE_PATIENCE).contains(&waited),
         "{waited:?}"
     );
     let began = Instant::now();
@@ -404,7 +404,7 @@ async fn a_mirror_that_hangs_is_waited_for_once() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_the_queue_holds_is_left_to_the_republisher() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     process.republisher.step().await;
     let galleries = (0..5_000).map(|n| QuotaKey::level_of(Metric::photos(), format!("gal_{n}")));
@@ -432,7 +432,7 @@ async fn more_than_the_queue_holds_is_left_to_the_republisher() {
 
 #[tokio::test]
 async fn what_does_not_fit_is_read_from_sql() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     let key = keys()[0].clone();
     let row = sql.commit(workspace(1), key.clone(), 1);
@@ -440,7 +440,7 @@ async fn what_does_not_fit_is_read_from_sql() {
     process.live.publish(workspace(1), vec![row]).await;
     let ask = async |process: &Process| process.live.read(workspace(1), &keys()[..1]).await;
     assert!(matches!(ask(&process).await, Reading::Rows(_)));
-    let row = sql.commit(workspace(1), key.clone(), MIRROR_MAX + 1);
+    let row = sql.commit(workspace(1), key.clone(), CACHE_MAX + 1);
     process.live.publish(workspace(1), vec![row]).await;
     assert!(matches!(ask(&process).await, Reading::Missing(_)));
     assert_eq!(process.read(&sql, workspace(1)).await, None);
@@ -454,7 +454,7 @@ async fn what_does_not_fit_is_read_from_sql() {
 
 #[tokio::test]
 async fn what_sql_never_held_is_corrected() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     let key = keys()[0].clone();
     let row = sql.commit(workspace(1), key.clone(), 10);
@@ -486,8 +486,8 @@ async fn what_sql_never_held_is_corrected() {
 }
 
 #[tokio::test]
-async fn an_emptied_mirror_is_filled_without_a_reader() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+async fn an_emptied_cache_is_filled_without_a_reader() {
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     let of_gallery = QuotaKey::level_of(Metric::photos(), "gal_1");
     for of in 1..=WORKSPACES {
@@ -510,30 +510,30 @@ async fn an_emptied_mirror_is_filled_without_a_reader() {
 
 #[tokio::test]
 async fn an_operator_is_told_what_is_absent_or_lags() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     for of in 1..=WORKSPACES {
         sql.commit(workspace(of), keys()[0].clone(), 5);
     }
     let client = server.client();
-    let notes = mirror_notes(&client, &sql).await.unwrap();
+    let notes = cache_notes(&client, &sql).await.unwrap();
     assert!(
         notes.len() == 1 && notes[0].contains("of 3 workspaces"),
         "{notes:?}"
     );
     process.republisher.step().await;
     assert_eq!(
-        mirror_notes(&client, &sql).await.unwrap(),
+        cache_notes(&client, &sql).await.unwrap(),
         Vec::<String>::new()
     );
     sql.commit(workspace(2), keys()[0].clone(), 6);
-    let notes = mirror_notes(&client, &sql).await.unwrap();
+    let notes = cache_notes(&client, &sql).await.unwrap();
     assert!(
         notes.len() == 1 && notes[0].contains("of 1 workspaces"),
         "{notes:?}"
     );
     server.set_mood(Mood::Away);
-    let notes = mirror_notes(&client, &sql).await.unwrap();
+    let notes = cache_notes(&client, &sql).await.unwrap();
     assert!(
         notes.len() == 1 && notes[0].contains("failed to reach"),
         "{notes:?}"
@@ -542,7 +542,7 @@ async fn an_operator_is_told_what_is_absent_or_lags() {
 
 #[tokio::test]
 async fn an_operator_is_not_told_of_what_is_on_its_way() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     for of in 1..=WORKSPACES {
         sql.commit(workspace(of), keys()[0].clone(), 5);
@@ -556,7 +556,7 @@ async fn an_operator_is_not_told_of_what_is_on_its_way() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             process.republisher.step().await;
         };
-        let (notes, ()) = tokio::join!(mirror_notes(&client, &sql), publishes);
+        let (notes, ()) = tokio::join!(cache_notes(&client, &sql), publishes);
         assert_eq!(notes.unwrap(), Vec::<String>::new());
     }
 }
@@ -617,7 +617,7 @@ impl LiveSource for Busy {
 
 #[tokio::test]
 async fn a_process_that_has_just_started_tells_nothing_before_the_mirror_is_full() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let live = LiveUsage::new(Arc::new(server.client()));
     let slow = Duration::from_millis(600);
     let meanwhile = Mutex::new(None);
@@ -640,7 +640,7 @@ async fn a_process_that_has_just_started_tells_nothing_before_the_mirror_is_full
 
 #[tokio::test]
 async fn what_is_lost_during_a_round_is_the_next_ones() {
-    let (server, sql) = (MemoryMirrorServer::default(), Sql::new());
+    let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let live = LiveUsage::new(Arc::new(server.client()));
     let (slow, meanwhile) = (Duration::ZERO, Mutex::new(Some(live.clone())));
     let mut republisher = Republisher::new(

@@ -13,7 +13,7 @@ use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::audit::Hash;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::{
     Flaw, HeadDocument, LedgerEntry, LedgerHead, LedgerLine, LineDocument, LineFilter, LineKind,
     Month, MonthSums, QuotaKey, Rollups, Statement, UsageRead, extend_ledger, statements,
@@ -21,7 +21,7 @@ use rawdrive_usage::{
 };
 
 fn workspace() -> WorkspaceId {
-    Ambient::system().id()
+    Env::system().id()
 }
 
 fn at(text: &str) -> DateTime<Utc> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_billing::{BillingTx, NewGrant, Policy, grant_plan};
 use rawdrive_plans::{Catalogue, GrantError, Override, Plan, PlansTx, Setting, override_setting};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::WorkspaceId;
@@ -47,7 +47,7 @@ pub(crate) enum AdminError {
 /// A name that the catalogue does not have, a date that is past, or the database's failure.
 pub(crate) async fn apply(
     tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
-    ambient: &Ambient,
+    env: &Env,
     catalogue: &Catalogue,
     policy: Policy,
     command: &Admin,
@@ -64,7 +64,7 @@ pub(crate) async fn apply(
                 until: *until,
                 reason: common.reason.clone(),
             };
-            grant_plan(tx, catalogue, policy, ambient, &new).await?;
+            grant_plan(tx, catalogue, policy, env, &new).await?;
             let granted = catalogue
                 .newest(plan)
                 .ok_or_else(|| GrantError::unknown_plan(catalogue, plan))?;
@@ -80,8 +80,7 @@ pub(crate) async fn apply(
             ..
         } => {
             let setting = target.setting().cloned().ok_or(AdminError::Nothing)?;
-            let new =
-                override_setting(tx, ambient, catalogue, setting, *until, &common.reason).await?;
+            let new = override_setting(tx, env, catalogue, setting, *until, &common.reason).await?;
             Ok(Applied::Override(new))
         }
     }

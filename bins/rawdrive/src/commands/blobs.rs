@@ -144,7 +144,7 @@ pub(crate) async fn claim(store: &Store, blobs: &Blobs) -> Result<(), BlobsError
         return Err(BlobsError::Elsewhere { place, sample });
     }
     // First on disk: a server that is killed in between finds its own mark when it is started again.
-    let mark = BlobMark::from_uuid(store.ambient().uuid());
+    let mark = BlobMark::from_uuid(store.env().uuid());
     let mark = blobs.mark_once(mark).await?;
     if store.know_blob_mark(mark).await? == mark {
         return Ok(());
@@ -181,7 +181,7 @@ pub(crate) async fn adopt(
     let mark = match store.blob_mark().await? {
         Some(mark) => mark,
         None => {
-            let mark = BlobMark::from_uuid(store.ambient().uuid());
+            let mark = BlobMark::from_uuid(store.env().uuid());
             store.know_blob_mark(mark).await?
         }
     };

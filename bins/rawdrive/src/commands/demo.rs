@@ -138,7 +138,7 @@ async fn attend(once: bool, out: impl Write + Send + 'static, dir: &Path) -> Res
     let server = Server::start(dir)?;
     let guide = Guide {
         child: Arc::clone(&server.child),
-        surroundings: server.surroundings.clone(),
+        demo_env: server.demo_env.clone(),
         dir: dir.to_owned(),
         once,
     };
@@ -166,13 +166,13 @@ async fn attend(once: bool, out: impl Write + Send + 'static, dir: &Path) -> Res
 
 /// How this executable is started beside the demo: nothing of the reader's own installation reaches it.
 #[derive(Debug, Clone)]
-struct Surroundings {
+struct DemoEnv {
     executable: PathBuf,
     dir: PathBuf,
     address: SocketAddr,
 }
 
-impl Surroundings {
+impl DemoEnv {
     fn of(dir: &Path) -> io::Result<Self> {
         // The port is free now; nobody else has a reason to take it before the child does.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -208,7 +208,7 @@ impl Surroundings {
 /// The server, for as long as this value lives.
 struct Server {
     child: Arc<Mutex<Child>>,
-    surroundings: Surroundings,
+    demo_env: DemoEnv,
 }
 
 impl Server {
@@ -219,8 +219,8 @@ impl Server {
             std::fs::write(photos.join(photo.filename), photo.bytes).map_err(DemoError::Prepare)?;
         }
         let log = File::create(dir.join("server.log")).map_err(DemoError::Prepare)?;
-        let surroundings = Surroundings::of(dir).map_err(DemoError::Prepare)?;
-        let child = surroundings
+        let demo_env = DemoEnv::of(dir).map_err(DemoError::Prepare)?;
+        let child = demo_env
             .command()
             .arg("serve")
             .stdout(Stdio::null())
@@ -231,7 +231,7 @@ impl Server {
             .map_err(DemoError::Start)?;
         Ok(Self {
             child: Arc::new(Mutex::new(child)),
-            surroundings,
+            demo_env,
         })
     }
 
@@ -261,14 +261,14 @@ fn still_up(child: &Mutex<Child>) -> Result<(), DemoError> {
 /// Who leads the tour, on a thread that may block.
 struct Guide {
     child: Arc<Mutex<Child>>,
-    surroundings: Surroundings,
+    demo_env: DemoEnv,
     dir: PathBuf,
     once: bool,
 }
 
 impl Guide {
     fn lead(&self, mut out: impl Write) -> Result<(), DemoError> {
-        let mut http = Http::new(format!("http://{}", self.surroundings.address));
+        let mut http = Http::new(format!("http://{}", self.demo_env.address));
         let base = http.base().to_owned();
         writeln!(
             out,
@@ -277,8 +277,8 @@ impl Guide {
         )?;
         out.flush()?;
         self.wait_until_ready(&mut http)?;
-        let data_dir = self.surroundings.data_dir().display().to_string();
-        let executable = self.surroundings.executable.display().to_string();
+        let data_dir = self.demo_env.data_dir().display().to_string();
+        let executable = self.demo_env.executable.display().to_string();
         Tour {
             out: &mut out,
             wire: &mut http,
@@ -324,6 +324,6 @@ impl Guide {
     }
 
     fn admin(&self, arguments: &[&str]) -> io::Result<Output> {
-        self.surroundings.command().args(arguments).output()
+        self.demo_env.command().args(arguments).output()
     }
 }

@@ -10,7 +10,7 @@ use rawdrive_identity::{Keyring, MasterKey};
 use rawdrive_store::{Finding, Severity, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
-use rawdrive_usage::{UsageMirror, mirror_notes};
+use rawdrive_usage::{UsageCache, cache_notes};
 use serde_json::json;
 
 use super::blobs::{Belonging, BlobsError, belonging};
@@ -41,7 +41,7 @@ pub(crate) enum DoctorError {
 }
 
 /// Checks every workspace in one snapshot of the database, then its bytes beside it. What compares two stores is looked
-/// at again before it is told. Of the mirror there are notes alone: nothing that it holds or lacks is a record.
+/// at again before it is told. Of the cache there are notes alone: nothing that it holds or lacks is a record.
 ///
 /// # Errors
 /// The database or the photos' store does not answer.
@@ -49,15 +49,15 @@ pub(crate) async fn examine(
     store: &Store,
     master: &MasterKey,
     blobs: &Blobs,
-    mirror: Option<&impl UsageMirror>,
+    cache: Option<&impl UsageCache>,
 ) -> Result<Report, DoctorError> {
     let mut report = Report::default();
-    for remark in store.remarks().await? {
-        match remark.severity() {
-            Severity::Note => report.notes.push(remark.to_string()),
+    for issue in store.schema_issues().await? {
+        match issue.severity() {
+            Severity::Note => report.notes.push(issue.to_string()),
             Severity::Finding => report.findings.push(Finding {
                 invariant: "the_database_keeps_its_walls",
-                detail: remark.to_string(),
+                detail: issue.to_string(),
             }),
         }
     }
@@ -70,8 +70,8 @@ pub(crate) async fn examine(
             detail: error.to_string(),
         });
     }
-    if let Some(mirror) = mirror {
-        report.notes.extend(mirror_notes(mirror, store).await?);
+    if let Some(cache) = cache {
+        report.notes.extend(cache_notes(cache, store).await?);
     }
     let snapshot = store.snapshot().await?;
     report.findings.extend(snapshot.integrity().await?);
@@ -95,7 +95,7 @@ pub(crate) async fn examine(
     for workspace in &workspaces {
         let scope = doctor_scope(*workspace);
         report.findings.extend(snapshot.check(&scope).await?);
-        let billing = snapshot.billing_notes(&scope, store.ambient()).await?;
+        let billing = snapshot.billing_notes(&scope, store.env()).await?;
         report.notes.extend(billing);
         report.live_operations += snapshot.live_operations(&scope).await?;
         if comparable {

@@ -14,8 +14,8 @@ use serde_json::json;
 /// The database fails, or the present keys were sealed under another secret key: a new one sealed under this
 /// one would keep the servers from ever opening them together.
 pub(crate) async fn rotate(store: &Store, master: &MasterKey) -> Result<SealedKey, KeyError> {
-    load_keyring(store, store.ambient(), master).await?;
-    rotate_keys(store, store.ambient(), master).await
+    load_keyring(store, store.env(), master).await?;
+    rotate_keys(store, store.env(), master).await
 }
 
 /// Says what was made, and what is to be expected of it.

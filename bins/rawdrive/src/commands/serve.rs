@@ -8,8 +8,8 @@ use std::time::Duration;
 use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
-use rawdrive_http_api::edge::Edge;
 use rawdrive_http_api::server::{Limits, Server};
+use rawdrive_http_api::web::Edge;
 use rawdrive_http_api::{
     App, BillingDesk, Downloads, IngestQueue, KeyUses, Settings, TrustedProxies, configure,
     record_key_uses,
@@ -21,7 +21,7 @@ use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
 use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Store, in_background};
 use rawdrive_tenancy_core::page::CursorCodec;
-use rawdrive_tenancy_core::{Ambient, Causes, StoreError};
+use rawdrive_tenancy_core::{Causes, Env, StoreError};
 use rawdrive_usage::{LiveUsage, Republisher};
 use tokio::task::JoinHandle;
 
@@ -93,8 +93,8 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             }
             None => None,
         };
-        for remark in store.remarks().await.map_err(OpenError::Store)? {
-            tracing::warn!("{remark}");
+        for issue in store.schema_issues().await.map_err(OpenError::Store)? {
+            tracing::warn!("{issue}");
         }
         // Of a file this is the only server; of PostgreSQL others may be at work.
         if only_server.is_some() && only_of_database.is_some() {
@@ -116,7 +116,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
                 Err(error) => return Err(OpenError::Store(error).into()),
             }
         }
-        let republisher = mirror(&installation, &store);
+        let republisher = cache(&installation, &store);
         let listener = listen(installation.config.listen)?;
         let bound = listener.local_addr().map_err(ServeError::Serve)?;
         let public_url = installation.config.public_url(bound);
@@ -159,8 +159,8 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             collecting.double.as_ref(),
         );
         let proxies = installation.config.trusted_proxies.clone();
-        let ambient = installation.ambient.clone();
-        let ended = serve(listener, ambient, proxies, configure(app)).await;
+        let env = installation.env.clone();
+        let ended = serve(listener, env, proxies, configure(app)).await;
         jobs.abort();
         if let Some(republishes) = republishes {
             republishes.abort();
@@ -174,26 +174,26 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
     })
 }
 
-/// Has usage mirrored where a Redis is configured. Whether it answers is found out beside the requests: it decides
+/// Has usage cached where a Redis is configured. Whether it answers is found out beside the requests: it decides
 /// nothing, and nobody waits for it. A task of its own: a job may wait for a mail server.
-fn mirror(installation: &Installation, store: &Store) -> Option<Republisher<Store>> {
-    let live = LiveUsage::new(Arc::new(installation.mirror()?));
-    store.mirror_to(live.clone());
+fn cache(installation: &Installation, store: &Store) -> Option<Republisher<Store>> {
+    let live = LiveUsage::new(Arc::new(installation.cache()?));
+    store.cache_usage_in(live.clone());
     Some(Republisher::new(live, store.clone()))
 }
 
 /// Starts the job runner, with the mail server that is configured, otherwise with files.
 fn run_jobs(installation: &Installation, app: &Data<App>) -> JoinHandle<()> {
-    let ambient = installation.ambient.clone();
+    let env = installation.env.clone();
     let sender = Sender::no_reply(&app.settings.public_url);
     match &installation.config.smtp_url {
         Some(url) => {
-            let mailer = SmtpMailer::new(url, sender, ambient);
+            let mailer = SmtpMailer::new(url, sender, env);
             tokio::spawn(in_background(runner(app, mailer).run()))
         }
         None => {
             let directory = installation.data_dir.path().join(MAILS);
-            let mailer = FileMailer::new(&directory, sender, ambient);
+            let mailer = FileMailer::new(&directory, sender, env);
             tokio::spawn(in_background(runner(app, mailer).run()))
         }
     }
@@ -259,7 +259,7 @@ async fn app(
     public_url: &str,
 ) -> Result<Data<App>, ServeError> {
     let master = installation.master_key()?;
-    let keyring = load_keyring(&store, &installation.ambient, &master).await?;
+    let keyring = load_keyring(&store, &installation.env, &master).await?;
     let currency =
         Currency::parse(&installation.config.currency).map_err(|_| OpenError::Currency)?;
     Ok(Data::new(App {
@@ -301,7 +301,7 @@ fn analyzer(installation: &Installation) -> Result<Arc<dyn Analyzer>, ServeError
 async fn reload_keys(app: Data<App>, master: MasterKey) {
     loop {
         tokio::time::sleep(RELOAD_KEYS).await;
-        match load_keyring(&app.store, app.ambient(), &master).await {
+        match load_keyring(&app.store, app.env(), &master).await {
             Ok(keyring) => app.issuer.replace_keys(keyring),
             Err(error) => tracing::warn!(
                 error = %Causes(&error),
@@ -322,20 +322,20 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 
 async fn serve(
     listener: TcpListener,
-    ambient: Ambient,
+    env: Env,
     proxies: TrustedProxies,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let mut stop = Stop::listen().map_err(ServeError::Serve)?;
     let limits = Limits::for_descriptors(raise_limit());
     tracing::info!(connections = limits.connections, "connections at a time");
-    let edge = Edge::new(ambient.clone());
+    let edge = Edge::new(env.clone());
     let application = move || {
         actix_web::App::new()
             .configure(configure.clone())
             .wrap(edge.clone())
     };
-    let server = Server::new(ambient, application)
+    let server = Server::new(env, application)
         .limits(limits)
         .trusted_proxies(proxies)
         .listen(listener)

@@ -62,7 +62,7 @@ pub(crate) async fn run<G: PaymentGateway>(
             }
         }
         Stripe::Reconcile { since, common } => {
-            let since = since.unwrap_or_else(|| default_since(billing.ambient.now()));
+            let since = since.unwrap_or_else(|| default_since(billing.env.now()));
             let heal = if common.dry_run {
                 Heal::DryRun
             } else {

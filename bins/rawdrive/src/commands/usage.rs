@@ -61,7 +61,7 @@ pub(crate) async fn rebuild(
             .await?;
         let differences = tx.rebuild_usage().await?;
         if !dry_run && !differences.is_empty() {
-            rawdrive_usage::review(&mut tx, store.ambient()).await?;
+            rawdrive_usage::review(&mut tx, store.env()).await?;
             tx.commit().await?;
         }
         found.extend(differences.into_iter().map(|d| (*workspace, d)));

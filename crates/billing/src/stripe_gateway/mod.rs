@@ -1,24 +1,24 @@
 //! The payment gateway that is Stripe.
 //!
-//! Parameters are the typed builders of Stripe's bindings (decision 0001); what they build is sent by `wire`, which
-//! owns idempotency keys, tries and time; answers are read by `answers`, which looks at what is used and at nothing
+//! Parameters are the typed builders of Stripe's bindings (decision 0001); what they build is sent by `http_client`, which
+//! owns idempotency keys, tries and time; answers are read by `responses`, which looks at what is used and at nothing
 //! else. A call that takes several of Stripe's is made so that the same call again ends in the same state: each
 //! part has a key that follows from the port's and from what is sent.
 
-mod answers;
+mod http_client;
 mod payments;
 mod preview;
+mod responses;
 mod schedules;
 mod selling;
 mod subscriptions;
-mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use secrecy::{ExposeSecret as _, SecretString};
 use stripe_client_core::StripeRequest as _;
 use stripe_core::charge::RetrieveCharge;
@@ -30,8 +30,8 @@ use stripe_core::event::ListEvent;
 use stripe_payment::payment_method::AttachPaymentMethod;
 use stripe_types::RangeQueryTs;
 
-use self::answers::{Charge, Customer, Dispute, Events, Expandable, Named, Page};
-use self::wire::{Deadline, Failure, Wire, segment};
+use self::http_client::{Deadline, Failure, HttpClient, segment};
+use self::responses::{Charge, Customer, Dispute, Events, Expandable, Named, Page};
 use crate::event::ProviderEvent;
 use crate::gateway::{
     CALL_SECONDS, CancelWhen, ChangePrice, ChargePreview, CustomerQuery, EventQuery, GatewayError,
@@ -41,7 +41,7 @@ use crate::ids::{
     ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, PaymentMethodId,
     SubscriptionId,
 };
-use crate::snapshot::{
+use crate::provider_objects::{
     ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot, InvoiceSnapshot, Metadata,
     PriceSnapshot, SubscriptionSnapshot,
 };
@@ -128,14 +128,14 @@ pub enum StripeSetupError {
 
 /// Stripe.
 pub struct StripeGateway {
-    wire: Wire,
+    http: HttpClient,
     livemode: bool,
 }
 
 impl fmt::Debug for StripeGateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StripeGateway")
-            .field("url", &self.wire.base())
+            .field("url", &self.http.base())
             .field("livemode", &self.livemode)
             .finish_non_exhaustive()
     }
@@ -146,10 +146,10 @@ impl StripeGateway {
     ///
     /// # Errors
     /// Key or address cannot be used.
-    pub fn new(settings: &StripeSettings, ambient: Ambient) -> Result<Self, StripeSetupError> {
+    pub fn new(settings: &StripeSettings, env: Env) -> Result<Self, StripeSetupError> {
         Ok(Self {
             livemode: settings.livemode()?,
-            wire: Wire::new(settings, ambient)?,
+            http: HttpClient::new(settings, env)?,
         })
     }
 
@@ -164,11 +164,11 @@ impl StripeGateway {
     ) -> Result<Customer, Failure> {
         let attach =
             AttachPaymentMethod::new(segment(method.as_str())?).customer(customer.as_str());
-        let attached: Named = self.wire.post_part(within, attach.build(), key).await?;
+        let attached: Named = self.http.post_part(within, attach.build(), key).await?;
         let mut settings = UpdateCustomerInvoiceSettings::new();
         settings.default_payment_method = Some(attached.id);
         let update = UpdateCustomer::new(segment(customer.as_str())?).invoice_settings(settings);
-        self.wire.post_part(within, update.build(), key).await
+        self.http.post_part(within, update.build(), key).await
     }
 }
 
@@ -178,7 +178,7 @@ impl PaymentGateway for StripeGateway {
     }
 
     fn answers(&self) -> Option<bool> {
-        Some(self.wire.answers())
+        Some(self.http.answers())
     }
 
     async fn create_customer(
@@ -192,8 +192,8 @@ impl PaymentGateway for StripeGateway {
         if let Some(email) = &new.email {
             create = create.email(email);
         }
-        let within = self.wire.deadline();
-        let customer: Customer = self.wire.post(within, create.build(), key).await?;
+        let within = self.http.deadline();
+        let customer: Customer = self.http.post(within, create.build(), key).await?;
         Ok(customer.into())
     }
 
@@ -201,9 +201,9 @@ impl PaymentGateway for StripeGateway {
         let Ok(id) = segment(id.as_str()) else {
             return Ok(None);
         };
-        let within = self.wire.deadline();
+        let within = self.http.deadline();
         let retrieve = RetrieveCustomer::new(id).build();
-        let found = self.wire.find::<Customer>(within, retrieve).await?;
+        let found = self.http.find::<Customer>(within, retrieve).await?;
         Ok(found.map(CustomerSnapshot::from))
     }
 
@@ -218,8 +218,8 @@ impl PaymentGateway for StripeGateway {
         if let Some(after) = &query.after {
             list = list.starting_after(after);
         }
-        let within = self.wire.deadline();
-        let page: Page<Customer> = self.wire.get(within, list.build()).await?;
+        let within = self.http.deadline();
+        let page: Page<Customer> = self.http.get(within, list.build()).await?;
         page.listed(
             |customer: &CustomerSnapshot| customer.id.to_string(),
             |customer| Ok(customer.into()),
@@ -232,7 +232,7 @@ impl PaymentGateway for StripeGateway {
         method: &PaymentMethodId,
         key: &IdempotencyKey,
     ) -> Result<Outcome<CustomerSnapshot>, GatewayError> {
-        let within = self.wire.deadline();
+        let within = self.http.deadline();
         match self.attach(within, customer, method, key).await {
             Ok(customer) => Ok(Outcome::Done(customer.into())),
             Err(failure) => refused(failure),
@@ -244,7 +244,7 @@ impl PaymentGateway for StripeGateway {
         new: &Subscribe,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        self.begin_subscription(self.wire.deadline(), new, key)
+        self.begin_subscription(self.http.deadline(), new, key)
             .await
     }
 
@@ -252,14 +252,14 @@ impl PaymentGateway for StripeGateway {
         &self,
         id: &SubscriptionId,
     ) -> Result<Option<SubscriptionSnapshot>, GatewayError> {
-        self.find_subscription(self.wire.deadline(), id).await
+        self.find_subscription(self.http.deadline(), id).await
     }
 
     async fn subscriptions_of(
         &self,
         customer: &CustomerId,
     ) -> Result<Vec<SubscriptionSnapshot>, GatewayError> {
-        self.list_subscriptions(self.wire.deadline(), customer)
+        self.list_subscriptions(self.http.deadline(), customer)
             .await
     }
 
@@ -268,12 +268,13 @@ impl PaymentGateway for StripeGateway {
         change: &ChangePrice,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        self.change_subscription(self.wire.deadline(), change, key)
+        self.change_subscription(self.http.deadline(), change, key)
             .await
     }
 
     async fn preview(&self, request: &PreviewRequest) -> Result<ChargePreview, GatewayError> {
-        self.preview_change(self.wire.brisk(), request).await
+        self.preview_change(self.http.short_deadline(), request)
+            .await
     }
 
     async fn cancel(
@@ -283,7 +284,7 @@ impl PaymentGateway for StripeGateway {
         metadata: &Metadata,
         key: &IdempotencyKey,
     ) -> Result<SubscriptionSnapshot, GatewayError> {
-        self.end_subscription(self.wire.deadline(), id, when, metadata, key)
+        self.end_subscription(self.http.deadline(), id, when, metadata, key)
             .await
     }
 
@@ -292,7 +293,7 @@ impl PaymentGateway for StripeGateway {
         id: &SubscriptionId,
         key: &IdempotencyKey,
     ) -> Result<SubscriptionSnapshot, GatewayError> {
-        self.withdraw_payment(self.wire.deadline(), id, key).await
+        self.withdraw_payment(self.http.deadline(), id, key).await
     }
 
     async fn resume(
@@ -301,12 +302,12 @@ impl PaymentGateway for StripeGateway {
         metadata: &Metadata,
         key: &IdempotencyKey,
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
-        self.resume_subscription(self.wire.deadline(), id, metadata, key)
+        self.resume_subscription(self.http.deadline(), id, metadata, key)
             .await
     }
 
     async fn invoice(&self, id: &InvoiceId) -> Result<Option<InvoiceSnapshot>, GatewayError> {
-        self.find_invoice(self.wire.deadline(), id).await
+        self.find_invoice(self.http.deadline(), id).await
     }
 
     async fn invoices_of(
@@ -314,12 +315,12 @@ impl PaymentGateway for StripeGateway {
         customer: &CustomerId,
         after: Option<String>,
     ) -> Result<Listed<InvoiceSnapshot>, GatewayError> {
-        self.list_invoices(self.wire.deadline(), customer, after)
+        self.list_invoices(self.http.deadline(), customer, after)
             .await
     }
 
     async fn waits_for(&self, invoice: &InvoiceId) -> Result<Option<Outcome<()>>, GatewayError> {
-        self.unpaid_invoice_waits_for(self.wire.deadline(), invoice)
+        self.unpaid_invoice_waits_for(self.http.deadline(), invoice)
             .await
     }
 
@@ -328,18 +329,18 @@ impl PaymentGateway for StripeGateway {
         new: &NewCheckout,
         key: &IdempotencyKey,
     ) -> Result<CheckoutSnapshot, GatewayError> {
-        self.open_checkout(self.wire.deadline(), new, key).await
+        self.open_checkout(self.http.deadline(), new, key).await
     }
 
     async fn checkout_session(
         &self,
         id: &CheckoutId,
     ) -> Result<Option<CheckoutSnapshot>, GatewayError> {
-        self.find_checkout(self.wire.deadline(), id).await
+        self.find_checkout(self.http.deadline(), id).await
     }
 
     async fn expire_checkout(&self, id: &CheckoutId) -> Result<CheckoutSnapshot, GatewayError> {
-        self.close_checkout(self.wire.deadline(), id).await
+        self.close_checkout(self.http.deadline(), id).await
     }
 
     async fn portal(
@@ -347,7 +348,7 @@ impl PaymentGateway for StripeGateway {
         customer: &CustomerId,
         return_url: &str,
     ) -> Result<String, GatewayError> {
-        self.open_portal(self.wire.brisk(), customer, return_url)
+        self.open_portal(self.http.short_deadline(), customer, return_url)
             .await
     }
 
@@ -355,9 +356,9 @@ impl PaymentGateway for StripeGateway {
         let Ok(id) = segment(id.as_str()) else {
             return Ok(None);
         };
-        let within = self.wire.deadline();
+        let within = self.http.deadline();
         let retrieve = RetrieveCharge::new(id).build();
-        let found = self.wire.find::<Charge>(within, retrieve).await?;
+        let found = self.http.find::<Charge>(within, retrieve).await?;
         Ok(found.map(ChargeSnapshot::from))
     }
 
@@ -365,14 +366,14 @@ impl PaymentGateway for StripeGateway {
         let Ok(id) = segment(id.as_str()) else {
             return Ok(None);
         };
-        let within = self.wire.deadline();
+        let within = self.http.deadline();
         let retrieve = RetrieveDispute::new(id).expand(["charge".to_owned()]);
-        let Some(mut dispute) = self.wire.find::<Dispute>(within, retrieve.build()).await? else {
+        let Some(mut dispute) = self.http.find::<Dispute>(within, retrieve.build()).await? else {
             return Ok(None);
         };
         if let Some(Expandable::Id(charge)) = &dispute.charge {
             let retrieve = RetrieveCharge::new(segment(charge)?).build();
-            let charge = self.wire.find(within, retrieve).await?;
+            let charge = self.http.find(within, retrieve).await?;
             dispute.charge = charge.map(Expandable::Object).or(dispute.charge);
         }
         Ok(Some(dispute.snapshot()))
@@ -389,8 +390,8 @@ impl PaymentGateway for StripeGateway {
         if let Some(after) = &query.after {
             list = list.starting_after(after);
         }
-        let within = self.wire.deadline();
-        let page: Events = self.wire.get(within, list.build()).await?;
+        let within = self.http.deadline();
+        let page: Events = self.http.get(within, list.build()).await?;
         let last: Option<Named> = match page.data.last() {
             Some(raw) if page.has_more => serde_json::from_str(raw.get()).ok(),
             _ => None,
@@ -410,7 +411,7 @@ impl PaymentGateway for StripeGateway {
     }
 
     async fn price(&self, lookup_key: &str) -> Result<Option<PriceSnapshot>, GatewayError> {
-        self.find_price(self.wire.deadline(), lookup_key).await
+        self.find_price(self.http.deadline(), lookup_key).await
     }
 
     async fn create_price(
@@ -418,7 +419,7 @@ impl PaymentGateway for StripeGateway {
         new: &NewPrice,
         key: &IdempotencyKey,
     ) -> Result<PriceSnapshot, GatewayError> {
-        self.make_price(self.wire.deadline(), new, key).await
+        self.make_price(self.http.deadline(), new, key).await
     }
 }
 

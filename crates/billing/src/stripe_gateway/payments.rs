@@ -9,14 +9,14 @@ use stripe_client_core::{RequestBuilder, StripeRequest as _};
 use stripe_core::charge::ListCharge;
 use stripe_core::payment_intent::RetrievePaymentIntent;
 
-use super::answers::{
+use super::http_client::{Deadline, Failure, segment};
+use super::responses::{
     Charge, Confirmable, Expandable, Intent, Invoice, InvoicePayment, Named, Page, generic_decline,
 };
-use super::wire::{Deadline, Failure, segment};
 use super::{PAGE, StripeGateway};
 use crate::gateway::{ClientSecret, Decline, GatewayError, Listed, Outcome};
 use crate::ids::{CustomerId, IdempotencyKey, InvoiceId};
-use crate::snapshot::{Attempt, InvoiceSnapshot, InvoiceStatus};
+use crate::provider_objects::{Attempt, InvoiceSnapshot, InvoiceStatus};
 
 /// How many payments of one invoice are looked at, newest first. An invoice has one unless somebody split it.
 const MAX_INTENTS: usize = 10;
@@ -57,7 +57,7 @@ impl StripeGateway {
             return Ok(None);
         };
         let retrieve = RetrieveInvoice::new(id).build();
-        self.wire.find(within, retrieve).await
+        self.http.find(within, retrieve).await
     }
 
     pub(super) async fn list_invoices(
@@ -70,7 +70,7 @@ impl StripeGateway {
         if let Some(after) = after {
             list = list.starting_after(after);
         }
-        let page: Page<Invoice> = self.wire.get(within, list.build()).await?;
+        let page: Page<Invoice> = self.http.get(within, list.build()).await?;
         page.listed(
             |invoice: &InvoiceSnapshot| invoice.id.to_string(),
             |invoice| Ok(invoice.snapshot(Vec::new())),
@@ -135,7 +135,7 @@ impl StripeGateway {
         within: Deadline,
         request: RequestBuilder,
     ) -> Result<Option<T>, GatewayError> {
-        match self.wire.find(within, request).await {
+        match self.http.find(within, request).await {
             Err(GatewayError::Rejected { code, .. }) => {
                 tracing::debug!(code, "Stripe does not tell of an invoice's payments");
                 Ok(None)
@@ -240,7 +240,7 @@ impl StripeGateway {
         key: &IdempotencyKey,
     ) -> Result<(), GatewayError> {
         let void = VoidInvoiceInvoice::new(segment(invoice.as_str())?).build();
-        match self.wire.post_part::<Named>(within, void, key).await {
+        match self.http.post_part::<Named>(within, void, key).await {
             Ok(_) | Err(Failure::Gateway(GatewayError::Rejected { .. })) => Ok(()),
             Err(failure) => Err(failure.into()),
         }

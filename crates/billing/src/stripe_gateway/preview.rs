@@ -7,12 +7,12 @@ use stripe_billing::invoice::{
 };
 use stripe_client_core::{RequestBuilder, StripeRequest as _};
 
-use super::answers::Preview;
-use super::wire::Deadline;
+use super::http_client::Deadline;
+use super::responses::Preview;
 use super::{StripeGateway, rejected, seconds};
 use crate::gateway::{ChangeTiming, ChargePreview, GatewayError, PreviewRequest};
 use crate::money::Money;
-use crate::snapshot::{SubscriptionSnapshot, SubscriptionStatus};
+use crate::provider_objects::{SubscriptionSnapshot, SubscriptionStatus};
 
 impl StripeGateway {
     pub(super) async fn preview_change(
@@ -47,7 +47,7 @@ impl StripeGateway {
         preview: RequestBuilder,
     ) -> Result<Preview, GatewayError> {
         // It makes nothing: no key, and always counted anew.
-        Ok(self.wire.send(within, preview).await?)
+        Ok(self.http.send(within, preview).await?)
     }
 
     /// What is charged at once, if anything, and what then comes regularly.

@@ -14,12 +14,12 @@ use stripe_shared::SubscriptionScheduleEndBehavior;
 
 use rawdrive_plans::Interval;
 
-use super::answers::{Expandable, Named, Phase, Schedule, Subscription};
-use super::wire::{Deadline, Failure, segment};
+use super::http_client::{Deadline, Failure, segment};
+use super::responses::{Expandable, Named, Phase, Schedule, Subscription};
 use super::{StripeGateway, rejected, seconds};
 use crate::gateway::GatewayError;
 use crate::ids::{IdempotencyKey, PriceId};
-use crate::snapshot::{SubscriptionSnapshot, SubscriptionStatus};
+use crate::provider_objects::{SubscriptionSnapshot, SubscriptionStatus};
 
 impl StripeGateway {
     /// A subscription with its schedule, where the answer holds its id alone.
@@ -30,7 +30,7 @@ impl StripeGateway {
     ) -> Result<Subscription, GatewayError> {
         if let Some(Expandable::Id(id)) = &subscription.schedule {
             let retrieve = RetrieveSubscriptionSchedule::new(segment(id)?).build();
-            let schedule = self.wire.find(within, retrieve).await?;
+            let schedule = self.http.find(within, retrieve).await?;
             subscription.schedule = schedule.map(Expandable::Object);
         }
         Ok(subscription)
@@ -44,7 +44,7 @@ impl StripeGateway {
         key: &IdempotencyKey,
     ) -> Result<(), GatewayError> {
         let release = ReleaseSubscriptionSchedule::new(segment(&schedule.id)?).build();
-        match self.wire.post_part::<Named>(within, release, key).await {
+        match self.http.post_part::<Named>(within, release, key).await {
             // It ended by itself meanwhile.
             Ok(_) | Err(Failure::Gateway(GatewayError::Rejected { .. })) => Ok(()),
             Err(failure) => Err(failure.into()),
@@ -74,7 +74,7 @@ impl StripeGateway {
                 let create = CreateSubscriptionSchedule::new()
                     .from_subscription(subscription.id.as_str())
                     .build();
-                self.wire.post_part(within, create, key).await?
+                self.http.post_part(within, create, key).await?
             }
         };
         let current = schedule.phase();
@@ -109,7 +109,7 @@ impl StripeGateway {
             .end_behavior(SubscriptionScheduleEndBehavior::Release)
             .proration_behavior(UpdateSubscriptionScheduleProrationBehavior::None)
             .build();
-        self.wire.post_part::<Named>(within, update, key).await?;
+        self.http.post_part::<Named>(within, update, key).await?;
         Ok(())
     }
 }

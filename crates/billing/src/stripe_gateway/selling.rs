@@ -18,12 +18,12 @@ use stripe_types::Currency;
 
 use rawdrive_plans::Interval;
 
-use super::answers::{Checkout, Named, Page, Portal, Price};
-use super::wire::{Deadline, Failure, segment};
+use super::http_client::{Deadline, Failure, segment};
+use super::responses::{Checkout, Named, Page, Portal, Price};
 use super::{StripeGateway, rejected, texts};
 use crate::gateway::{GatewayError, NewCheckout, NewPrice};
 use crate::ids::{CheckoutId, CustomerId, IdempotencyKey, PriceId};
-use crate::snapshot::{CheckoutSnapshot, PriceSnapshot};
+use crate::provider_objects::{CheckoutSnapshot, PriceSnapshot};
 
 /// What Stripe says of an id that is taken.
 const TAKEN: &str = "resource_already_exists";
@@ -56,7 +56,7 @@ impl StripeGateway {
             .success_url(&new.success_url)
             .cancel_url(&new.cancel_url)
             .metadata(texts(&new.metadata));
-        let checkout: Checkout = self.wire.post(within, create.build(), key).await?;
+        let checkout: Checkout = self.http.post(within, create.build(), key).await?;
         Ok(checkout.into())
     }
 
@@ -69,7 +69,7 @@ impl StripeGateway {
             return Ok(None);
         };
         let retrieve = RetrieveCheckoutSession::new(id).build();
-        let found = self.wire.find::<Checkout>(within, retrieve).await?;
+        let found = self.http.find::<Checkout>(within, retrieve).await?;
         Ok(found.map(CheckoutSnapshot::from))
     }
 
@@ -80,7 +80,7 @@ impl StripeGateway {
     ) -> Result<CheckoutSnapshot, GatewayError> {
         let expire = ExpireCheckoutSession::new(segment(id.as_str())?).build();
         // It closes what is open, and refuses what is not: no key is needed for that to happen once.
-        match self.wire.send::<Checkout>(within, expire).await {
+        match self.http.send::<Checkout>(within, expire).await {
             Ok(expired) => Ok(expired.into()),
             Err(Failure::Gateway(error @ GatewayError::Rejected { .. })) => {
                 let now = self.find_checkout(within, id).await?;
@@ -104,7 +104,7 @@ impl StripeGateway {
         let create = CreateBillingPortalSession::new()
             .customer(customer.as_str())
             .return_url(return_url);
-        let portal: Portal = self.wire.send(within, create.build()).await?;
+        let portal: Portal = self.http.send(within, create.build()).await?;
         Ok(portal.url)
     }
 
@@ -117,7 +117,7 @@ impl StripeGateway {
             .lookup_keys([lookup_key.to_owned()])
             .active(true)
             .limit(1);
-        let page: Page<Price> = self.wire.get(within, list.build()).await?;
+        let page: Page<Price> = self.http.get(within, list.build()).await?;
         Ok(page.data.into_iter().next().map(PriceSnapshot::from))
     }
 
@@ -130,7 +130,7 @@ impl StripeGateway {
             return Ok(None);
         };
         let retrieve = RetrievePrice::new(id).build();
-        let found = self.wire.find::<Price>(within, retrieve).await?;
+        let found = self.http.find::<Price>(within, retrieve).await?;
         Ok(found.map(PriceSnapshot::from))
     }
 
@@ -153,7 +153,7 @@ impl StripeGateway {
             .recurring(CreatePriceRecurring::new(interval))
             .lookup_key(&new.lookup_key)
             .metadata(texts(&new.metadata));
-        let price: Price = self.wire.post(within, create.build(), key).await?;
+        let price: Price = self.http.post(within, create.build(), key).await?;
         Ok(price.into())
     }
 
@@ -164,14 +164,14 @@ impl StripeGateway {
         key: &IdempotencyKey,
     ) -> Result<(), GatewayError> {
         let retrieve = RetrieveProduct::new(segment(new.product.as_str())?).build();
-        if self.wire.find::<Named>(within, retrieve).await?.is_some() {
+        if self.http.find::<Named>(within, retrieve).await?.is_some() {
             return Ok(());
         }
         let create = CreateProduct::new(&new.product_name)
             .id(new.product.as_str())
             .metadata(texts(&new.metadata))
             .build();
-        match self.wire.post_part::<Named>(within, create, key).await {
+        match self.http.post_part::<Named>(within, create, key).await {
             Ok(_) => Ok(()),
             // Somebody else made it in between.
             Err(Failure::Gateway(GatewayError::Rejected { code, .. })) if code == TAKEN => Ok(()),

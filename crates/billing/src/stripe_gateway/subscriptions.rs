@@ -13,15 +13,15 @@ use stripe_client_core::StripeRequest as _;
 
 use chrono::{DateTime, Utc};
 
-use super::answers::{Expandable, Named, Page, Schedule, Subscription};
+use super::http_client::{Deadline, Failure, segment, undo_key};
 use super::payments::Wait;
-use super::wire::{Deadline, Failure, segment, undo_key};
+use super::responses::{Expandable, Named, Page, Schedule, Subscription};
 use super::{PAGE, StripeGateway, refused, rejected, seconds, texts};
 use crate::gateway::{
     CancelWhen, ChangePrice, ChangeTiming, GatewayError, NOTHING_TO_PAY_WITH, Outcome, Subscribe,
 };
 use crate::ids::{CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
-use crate::snapshot::{InvoiceStatus, Metadata, SubscriptionSnapshot, SubscriptionStatus};
+use crate::provider_objects::{InvoiceStatus, Metadata, SubscriptionSnapshot, SubscriptionStatus};
 
 /// How many pages of a customer's subscriptions are read. The newest come first; one that lives is among them
 /// unless somebody subscribed a thousand times.
@@ -54,7 +54,7 @@ impl StripeGateway {
             return Ok(None);
         };
         let retrieve = RetrieveSubscription::new(id).expand(["schedule".to_owned()]);
-        let Some(found) = self.wire.find(within, retrieve.build()).await? else {
+        let Some(found) = self.http.find(within, retrieve.build()).await? else {
             return Ok(None);
         };
         let subscription = self.with_schedule(within, found).await?;
@@ -116,7 +116,7 @@ impl StripeGateway {
             if let Some(last) = all.last() {
                 list = list.starting_after(last.id.as_str());
             }
-            let page: Page<Subscription> = self.wire.get(within, list.build()).await?;
+            let page: Page<Subscription> = self.http.get(within, list.build()).await?;
             let has_more = page.has_more && !page.data.is_empty();
             for subscription in page.data {
                 all.push(self.complete(within, subscription).await?);
@@ -156,7 +156,7 @@ impl StripeGateway {
                 .trial_period_days(u32::from(days))
                 .trial_settings(CreateSubscriptionTrialSettings::new(end));
         }
-        let made: Subscription = match self.wire.post(within, create.build(), key).await {
+        let made: Subscription = match self.http.post(within, create.build(), key).await {
             Ok(made) => made,
             Err(failure) => return refused(failure),
         };
@@ -255,7 +255,7 @@ impl StripeGateway {
             .payment_behavior(UpdateSubscriptionPaymentBehavior::PendingIfIncomplete)
             .cancel_at_period_end(false)
             .build();
-        let outcome = match self.wire.post::<Subscription>(within, update, key).await {
+        let outcome = match self.http.post::<Subscription>(within, update, key).await {
             Ok(answer) => self.paid_or_pending(within, answer, key).await?,
             Err(failure) => refused(failure)?,
         };
@@ -361,7 +361,7 @@ impl StripeGateway {
         }
         let update = update.build();
         let marked = self
-            .wire
+            .http
             .post_part::<Subscription>(within, update, key)
             .await?;
         self.complete(within, marked).await
@@ -407,7 +407,7 @@ impl StripeGateway {
         // Nothing was paid for, or what was is over: there is no end to wait for.
         let is_over = snapshot
             .period_end()
-            .is_some_and(|end| end <= self.wire.now());
+            .is_some_and(|end| end <= self.http.now());
         let at_once =
             when == CancelWhen::Now || snapshot.status == SubscriptionStatus::Incomplete || is_over;
         if at_once {
@@ -419,7 +419,7 @@ impl StripeGateway {
                     .prorate(false)
                     .build();
                 // A key has no effect on a DELETE: it ends what has ended once.
-                let ended = self.wire.send::<Subscription>(within, cancel).await?;
+                let ended = self.http.send::<Subscription>(within, cancel).await?;
                 return self.complete(within, ended).await;
             }
             if now.status.is_final() || when == CancelWhen::Now {
@@ -512,7 +512,7 @@ impl StripeGateway {
         let resume = ResumeSubscription::new(segment(id.as_str())?)
             .payment_behavior(ResumeSubscriptionPaymentBehavior::ResumeOnPaymentSuccess)
             .build();
-        match self.wire.post::<Named>(within, resume, key).await {
+        match self.http.post::<Named>(within, resume, key).await {
             // A refusal of the card; the subscription's invoice says more.
             Ok(_) | Err(Failure::Card(_)) => {}
             Err(Failure::Gateway(GatewayError::Rejected { code, message })) => {

@@ -5,14 +5,14 @@ use rawdrive_billing::{
     BillingDirectory as _, BillingTx as _, Inbox as _, ProviderEvent, WaitingFor, replay,
 };
 use rawdrive_tenancy_core::{Commit as _, SystemReason, WorkspaceScope};
-use rawdrive_testkit::{Card, MemoryGateway, Renewals, Surroundings};
+use rawdrive_testkit::{Card, MemoryGateway, Renewals, TestEnv};
 
 use crate::studio::{Outcome, PLANS, Studio, order};
 
 /// Another installation's workspace that the customer is linked to, beside the same provider.
 async fn beside(studio: &Studio) -> Studio {
-    let (surroundings, gateway) = (studio.surroundings.clone(), studio.gateway().clone());
-    let other = Studio::beside(surroundings, gateway, PLANS).await;
+    let (test_env, gateway) = (studio.test_env.clone(), studio.gateway().clone());
+    let other = Studio::beside(test_env, gateway, PLANS).await;
     for price in studio.billing.store.sold_prices().await.unwrap() {
         other.billing.store.put_price(&price).await.unwrap();
     }
@@ -90,9 +90,9 @@ async fn six_events_of_one_story_in_every_order_twice_each_by_one_to_eight_worke
         studio.work(n % 8 + 1).await;
         let (outcome, audited) = (studio.outcome(), studio.audited());
         assert!(
-            outcome.standing.starts_with("professional 1"),
+            outcome.entitlements.starts_with("professional 1"),
             "{}",
-            outcome.standing
+            outcome.entitlements
         );
         let by_subject: Vec<_> = audited
             .iter()
@@ -207,9 +207,9 @@ fn happen(studio: &Studio, dice: &mut Dice) {
 /// Twelve events of a life, delivered late, twice, out of order or not at all; then a reconcile.
 async fn trace(number: u64) {
     let mut dice = Dice(number);
-    let surroundings = Surroundings::seeded(number);
-    let gateway = MemoryGateway::new(surroundings.ambient().clone());
-    let studio = Studio::beside(surroundings, gateway, PLANS).await;
+    let test_env = TestEnv::seeded(number);
+    let gateway = MemoryGateway::new(test_env.env().clone());
+    let studio = Studio::beside(test_env, gateway, PLANS).await;
     studio.subscribe("professional", Card::Good).await.unwrap();
     if dice.roll(2) == 0 {
         studio.gateway().set_renewals(Renewals::LeaveUnpaid);
@@ -267,8 +267,16 @@ async fn trace(number: u64) {
     let more: Vec<_> = more.filter(|key| !key.contains(":refunded:")).collect();
     assert!(more.is_empty(), "trace {number} has had {more:?} beside");
     assert_eq!(
-        (outcome.standing, outcome.invoices, outcome.subscriptions),
-        (expected.standing, expected.invoices, expected.subscriptions),
+        (
+            outcome.entitlements,
+            outcome.invoices,
+            outcome.subscriptions
+        ),
+        (
+            expected.entitlements,
+            expected.invoices,
+            expected.subscriptions
+        ),
         "trace {number}"
     );
     for ((action, subject), count) in studio.audited() {
@@ -317,8 +325,8 @@ async fn random_traces_with_drops_followed_by_a_reconcile_4() {
 #[tokio::test]
 async fn what_comes_before_its_customer_is_linked_waits_and_is_applied_then() {
     let studio = story().await;
-    let (surroundings, gateway) = (studio.surroundings.clone(), studio.gateway().clone());
-    let other = Studio::beside(surroundings, gateway, PLANS).await;
+    let (test_env, gateway) = (studio.test_env.clone(), studio.gateway().clone());
+    let other = Studio::beside(test_env, gateway, PLANS).await;
     for price in studio.billing.store.sold_prices().await.unwrap() {
         other.billing.store.put_price(&price).await.unwrap();
     }
@@ -359,7 +367,7 @@ async fn metadata_that_names_another_workspace_changes_nothing_there() {
     studio.reconcile().await;
     let rows = studio.billing.store.rows(&victim);
     assert_eq!(
-        (rows.standing.plan.slug.as_str(), rows.audit.len()),
+        (rows.entitlements.plan.slug.as_str(), rows.audit.len()),
         ("free", 0)
     );
     assert_eq!(studio.plan(), "professional 1");
@@ -386,7 +394,7 @@ async fn an_object_of_the_other_mode_and_one_that_is_not_there_wait_for_an_opera
             .unwrap()
             .is_some()
         {}
-        studio.surroundings.advance_leases(TimeDelta::minutes(1));
+        studio.test_env.advance_leases(TimeDelta::minutes(1));
     }
     assert_eq!(studio.outcome(), before);
     let waiting = studio.billing.store.waiting(10).await.unwrap();
@@ -414,7 +422,7 @@ async fn an_object_of_the_other_mode_and_one_that_is_not_there_wait_for_an_opera
         .gateway()
         .edit_subscription(&made.snapshot.id, |s| s.livemode = false);
     assert_eq!(replay(&studio.billing).await.unwrap(), 2);
-    studio.surroundings.advance_leases(TimeDelta::minutes(1));
+    studio.test_env.advance_leases(TimeDelta::minutes(1));
     while rawdrive_billing::project_next(&studio.billing)
         .await
         .unwrap()
@@ -486,11 +494,11 @@ async fn while_the_provider_is_down_everything_waits_and_converges_after() {
     other.deliver_all().await;
     assert_eq!(other.plan(), "free 1");
     for _ in 0..30 {
-        other.surroundings.advance_leases(TimeDelta::seconds(20));
+        other.test_env.advance_leases(TimeDelta::seconds(20));
         other.work(2).await;
     }
     studio.gateway().set_down(false);
-    other.surroundings.advance_leases(TimeDelta::seconds(20));
+    other.test_env.advance_leases(TimeDelta::seconds(20));
     other.work(2).await;
     assert_eq!(other.plan(), "professional 1");
     assert_eq!(other.billing.store.waiting(1).await.unwrap(), []);
@@ -514,7 +522,7 @@ async fn a_worker_whose_lease_ran_out_writes_nothing() {
         .await
         .unwrap()
         .unwrap();
-    other.surroundings.advance_leases(TimeDelta::seconds(61));
+    other.test_env.advance_leases(TimeDelta::seconds(61));
     other.work(1).await;
     let before = other.outcome();
     let mut tx = other
@@ -536,7 +544,14 @@ async fn a_worker_whose_lease_ran_out_writes_nothing() {
             .await
             .unwrap()
     );
-    assert!(!other.billing.store.bury(&stale, "late").await.unwrap());
+    assert!(
+        !other
+            .billing
+            .store
+            .dead_letter(&stale, "late")
+            .await
+            .unwrap()
+    );
     assert_eq!(other.outcome(), before);
     assert_eq!(other.plan(), "professional 1");
 }
@@ -546,7 +561,7 @@ async fn a_worker_whose_lease_ran_out_writes_nothing() {
     reason = "a scope of a workspace that was never made"
 )]
 fn nowhere(studio: &Studio) -> WorkspaceScope {
-    WorkspaceScope::for_system(studio.billing.ambient.id(), SystemReason::Job)
+    WorkspaceScope::for_system(studio.billing.env.id(), SystemReason::Job)
 }
 
 #[tokio::test]
@@ -565,7 +580,7 @@ async fn a_customer_without_its_workspace_is_reported_and_a_dry_run_writes_nothi
             .await
             .unwrap();
     }
-    let since = default_since(studio.billing.ambient.now());
+    let since = default_since(studio.billing.env.now());
     let dry = reconcile(&studio.billing, since, Heal::DryRun)
         .await
         .unwrap();

@@ -20,12 +20,12 @@ async fn failed() -> (Studio, DateTime<Utc>) {
     let customer = made.snapshot.customer.clone();
     studio.gateway().set_card(&customer, Card::Declined);
     let renewal = made.snapshot.period_end().unwrap();
-    studio.pass(renewal - studio.billing.ambient.now());
+    studio.pass(renewal - studio.billing.env.now());
     (studio, renewal)
 }
 
 fn move_to(studio: &Studio, at: DateTime<Utc>) {
-    let by = at - studio.billing.ambient.now();
+    let by = at - studio.billing.env.now();
     studio.pass(by);
 }
 
@@ -365,7 +365,7 @@ async fn a_trial_that_is_over_is_retired_through_lost_answers_and_not_once_it_is
         }
         for _ in 0..4 {
             recover_operations(&studio.billing).await.unwrap();
-            studio.surroundings.advance_leases(TimeDelta::minutes(1));
+            studio.test_env.advance_leases(TimeDelta::minutes(1));
             studio.work(1).await;
         }
         let now = studio.gateway().books().subscriptions;
@@ -415,7 +415,7 @@ async fn a_workspace_that_cannot_be_reviewed_keeps_no_other_from_it() {
     let studio = Studio::open().await;
     let store = &studio.billing.store;
     let free = studio.billing.catalogue.newest(&Slug::free()).unwrap();
-    let now = studio.billing.ambient.now();
+    let now = studio.billing.env.now();
     let broken = store.workspace(&free).await.unwrap();
     for (scope, version) in [(broken, 99), (studio.scope, 1)] {
         let grant = Grant {
@@ -433,5 +433,5 @@ async fn a_workspace_that_cannot_be_reviewed_keeps_no_other_from_it() {
     }
     assert_eq!(review_due(&studio.billing).await.unwrap(), 1);
     assert_eq!(studio.plan(), "professional 1");
-    assert_eq!(store.rows(&broken).standing.plan.slug, Slug::free());
+    assert_eq!(store.rows(&broken).entitlements.plan.slug, Slug::free());
 }

@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is the test's failure")]
 
-mod anchor;
 mod convergence;
 mod grace;
 mod operations;
-mod sell;
+mod period_change;
 mod studio;
+mod subscriptions;

@@ -12,7 +12,7 @@ use crate::studio::{Studio, order, preview_key};
 /// What is left when everybody has tried as long as they do: recovered, asked again, every event delivered.
 async fn settle(studio: &Studio) {
     for _ in 0..40 {
-        studio.surroundings.advance_leases(TimeDelta::seconds(60));
+        studio.test_env.advance_leases(TimeDelta::seconds(60));
         recover_operations(&studio.billing).await.unwrap();
     }
     studio.deliver_all().await;
@@ -132,7 +132,7 @@ async fn who_dies_between_call_and_answer_is_succeeded_by_who_asks_the_same_agai
         let waits = matches!(early, Err(BillingError::Unavailable { retry_after }) if !retry_after.is_zero());
         assert!(waits, "{plan}: {early:?}");
     }
-    studio.surroundings.advance_leases(TimeDelta::seconds(3));
+    studio.test_env.advance_leases(TimeDelta::seconds(3));
     let joined = studio.subscribe("professional", Card::Good).await.unwrap();
     assert_eq!(joined.snapshot.status.as_str(), "active");
     assert_eq!(counts(&studio), (1, 1, 1));
@@ -143,7 +143,7 @@ async fn a_key_that_replays_a_failure_for_ever_is_overcome() {
     let studio = Studio::open().await;
     studio.gateway().fail([(1, GatewayFault::Failed)]);
     let _ = studio.subscribe("professional", Card::Good).await;
-    studio.surroundings.advance_leases(TimeDelta::seconds(3));
+    studio.test_env.advance_leases(TimeDelta::seconds(3));
     assert_eq!(recover_operations(&studio.billing).await.unwrap(), 1);
     let rows = studio.billing.store.rows(&studio.scope);
     let mut attempts: Vec<_> = rows
@@ -208,7 +208,7 @@ async fn changes_and_ends_survive_a_lost_answer() {
     ] {
         let studio = Studio::open().await;
         studio.subscribe("basic", Card::Good).await.unwrap();
-        studio.surroundings.advance(TimeDelta::days(10));
+        studio.test_env.advance(TimeDelta::days(10));
         studio.gateway().fail([(0, fault)]);
         let _ = change_plan(
             &studio.billing,

@@ -11,7 +11,7 @@ use rawdrive_billing::{
 use rawdrive_billing::{BillingDirectory as _, Inbox as _};
 use rawdrive_plans::{Access, Catalogue, Interval, Slug};
 use rawdrive_tenancy_core::WorkspaceScope;
-use rawdrive_testkit::{Card, Faults, MemoryGateway, MemoryStore, Surroundings};
+use rawdrive_testkit::{Card, Faults, MemoryGateway, MemoryStore, TestEnv};
 
 pub(crate) const PLANS: &str = r#"
 [[plan]]
@@ -45,7 +45,7 @@ prices = [{ currency = "usd", interval = "month", amount = 500 }]
 "#;
 
 pub(crate) struct Studio {
-    pub(crate) surroundings: Surroundings,
+    pub(crate) test_env: TestEnv,
     pub(crate) billing: Billing<MemoryStore, MemoryGateway>,
     pub(crate) scope: WorkspaceScope,
 }
@@ -63,19 +63,15 @@ pub(crate) fn preview_key() -> PreviewKey {
 
 impl Studio {
     pub(crate) async fn open() -> Self {
-        let surroundings = Surroundings::seeded(1);
-        let gateway = MemoryGateway::new(surroundings.ambient().clone());
-        Self::beside(surroundings, gateway, PLANS).await
+        let test_env = TestEnv::seeded(1);
+        let gateway = MemoryGateway::new(test_env.env().clone());
+        Self::beside(test_env, gateway, PLANS).await
     }
 
     /// A workspace of another installation beside the same provider.
-    pub(crate) async fn beside(
-        surroundings: Surroundings,
-        gateway: MemoryGateway,
-        plans: &str,
-    ) -> Self {
+    pub(crate) async fn beside(test_env: TestEnv, gateway: MemoryGateway, plans: &str) -> Self {
         let catalogue = Catalogue::parse(plans).unwrap();
-        let store = MemoryStore::new(surroundings.ambient().clone());
+        let store = MemoryStore::new(test_env.env().clone());
         store.publish(&catalogue).await;
         for price in gateway.sell(&catalogue) {
             store.put_price(&price).await.unwrap();
@@ -85,12 +81,12 @@ impl Studio {
         let billing = Billing {
             store,
             gateway,
-            ambient: surroundings.ambient().clone(),
+            env: test_env.env().clone(),
             catalogue,
             policy: Policy::default(),
         };
         Self {
-            surroundings,
+            test_env,
             billing,
             scope,
         }
@@ -105,7 +101,7 @@ impl Studio {
         Billing {
             store: self.billing.store.failing(faults),
             gateway: self.billing.gateway.clone(),
-            ambient: self.billing.ambient.clone(),
+            env: self.billing.env.clone(),
             catalogue: self.billing.catalogue.clone(),
             policy: self.billing.policy,
         }
@@ -122,7 +118,7 @@ impl Studio {
 
     /// Time passes, and the provider does what is due.
     pub(crate) fn pass(&self, by: TimeDelta) {
-        self.surroundings.advance(by);
+        self.test_env.advance(by);
         self.gateway().pass();
     }
 
@@ -147,7 +143,7 @@ impl Studio {
     pub(crate) async fn work(&self, workers: usize) {
         let worker = async || {
             while let Some(step) = project_next(&self.billing).await.unwrap() {
-                assert_ne!(step, Step::Buried);
+                assert_ne!(step, Step::DeadLetter);
             }
         };
         join_all((0..workers).map(|_| worker())).await;
@@ -156,36 +152,36 @@ impl Studio {
 
     /// What reconciliation finds; heals it, and does the work that follows.
     pub(crate) async fn reconcile(&self) -> Vec<String> {
-        let since = default_since(self.billing.ambient.now()) - TimeDelta::days(400);
+        let since = default_since(self.billing.env.now()) - TimeDelta::days(400);
         let drift = reconcile(&self.billing, since, Heal::Yes).await.unwrap();
         self.work(1).await;
         drift.iter().map(ToString::to_string).collect()
     }
 
     pub(crate) fn access(&self) -> Access {
-        let standing = &self.billing.store.rows(&self.scope).standing;
-        standing.access(self.billing.ambient.now())
+        let entitlements = &self.billing.store.rows(&self.scope).entitlements;
+        entitlements.access(self.billing.env.now())
     }
 
     /// The plan in force.
     pub(crate) fn plan(&self) -> String {
-        let standing = &self.billing.store.rows(&self.scope).standing;
-        let plan = standing.plan_at(self.billing.ambient.now());
+        let entitlements = &self.billing.store.rows(&self.scope).entitlements;
+        let plan = entitlements.plan_at(self.billing.env.now());
         format!("{} {}", plan.slug, plan.version)
     }
 
     /// What has become of everything: what must be the same, however it was come to.
     pub(crate) fn outcome(&self) -> Outcome {
         let rows = self.billing.store.rows(&self.scope);
-        let standing = &rows.standing;
+        let entitlements = &rows.entitlements;
         Outcome {
             subscriptions: rows.billing.subscriptions.values().cloned().collect(),
             invoices: rows.billing.invoices.values().cloned().collect(),
-            standing: format!(
+            entitlements: format!(
                 "{} {} {:?}",
-                standing.plan.slug,
-                standing.plan.version,
-                standing.schedule()
+                entitlements.plan.slug,
+                entitlements.plan.version,
+                entitlements.schedule()
             ),
             effects: rows
                 .billing
@@ -213,6 +209,6 @@ impl Studio {
 pub(crate) struct Outcome {
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) invoices: Vec<InvoiceSnapshot>,
-    pub(crate) standing: String,
+    pub(crate) entitlements: String,
     pub(crate) effects: BTreeSet<String>,
 }

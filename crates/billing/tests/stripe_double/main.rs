@@ -19,9 +19,9 @@ use rawdrive_billing::{
 };
 use rawdrive_plans::Interval;
 use rawdrive_stripe_double::{Config, Fault, Matching, StripeDouble};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use rawdrive_testkit::contract::gateway::GatewaySubject;
-use rawdrive_testkit::{Card, Surroundings};
+use rawdrive_testkit::{Card, TestEnv};
 use secrecy::SecretString;
 
 const KEY: &str = "sk_test_double";
@@ -34,14 +34,14 @@ fn start() -> (StripeDouble, StripeSettings) {
 }
 
 fn gateway(settings: &StripeSettings) -> StripeGateway {
-    StripeGateway::new(settings, Surroundings::seeded(7).ambient().clone()).unwrap()
+    StripeGateway::new(settings, TestEnv::seeded(7).env().clone()).unwrap()
 }
 
 /// The double as a subject of the gateways' contract.
 struct Subject {
     double: StripeDouble,
     gateway: StripeGateway,
-    ambient: Ambient,
+    env: Env,
     prices: [PriceId; 2],
 }
 
@@ -58,7 +58,7 @@ impl Subject {
         Self {
             double,
             gateway,
-            ambient: Ambient::system(),
+            env: Env::system(),
             prices: [basic.unwrap().id, pro.unwrap().id],
         }
     }
@@ -69,8 +69,8 @@ impl GatewaySubject for Subject {
     fn gateway(&self) -> &StripeGateway {
         &self.gateway
     }
-    fn ambient(&self) -> &Ambient {
-        &self.ambient
+    fn env(&self) -> &Env {
+        &self.env
     }
     fn prices(&self) -> [PriceId; 2] {
         self.prices.clone()

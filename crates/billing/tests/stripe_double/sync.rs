@@ -5,7 +5,7 @@ use rawdrive_billing::{
 };
 use rawdrive_plans::Catalogue;
 use rawdrive_stripe_double::{Fault, Matching, StripeDouble};
-use rawdrive_testkit::{MemoryStore, Surroundings};
+use rawdrive_testkit::{MemoryStore, TestEnv};
 
 use crate::{gateway, start};
 
@@ -33,7 +33,7 @@ impl Scene {
         Self {
             double,
             gateway: gateway(&settings),
-            store: MemoryStore::new(Surroundings::seeded(7).ambient().clone()),
+            store: MemoryStore::new(TestEnv::seeded(7).env().clone()),
         }
     }
 
@@ -162,7 +162,7 @@ async fn a_failure_that_stripe_keeps_is_stepped_over_and_a_lost_answer_makes_no_
 async fn a_stripe_that_refuses_the_key_is_an_error() {
     let (_double, mut settings) = start();
     settings.secret_key = "sk_test_other".to_owned().into();
-    let store = MemoryStore::new(Surroundings::seeded(7).ambient().clone());
+    let store = MemoryStore::new(TestEnv::seeded(7).env().clone());
     let failed = sync_plans(&catalogue(2_900, ""), &gateway(&settings), &store, false).await;
     assert!(
         matches!(failed, Err(SyncPlansError::Gateway(_))),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 use rawdrive_plans::{BeginError, Metric, PlansTx as _, ReadOnly};
 use rawdrive_tenancy_core::id::{GalleryId, HoldId, PhotoId};
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{
     Charge, Exceeded, HoldPurpose, Period, QuotaKey, TakeError, UsageTx, hold, release, settle,
 };
@@ -14,7 +14,7 @@ use super::{
     Analysis, AnalyzeError, Analyzer, NEAR_DUPLICATE_DISTANCE, PerceptualHash, PixelFormat,
     Subject, Unfit, fitness,
 };
-use crate::companion::{RENEW_EVERY, renew, renewing};
+use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo, UploadStore};
 
 /// The most near duplicates that are told, nearest first.
@@ -100,14 +100,14 @@ pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
     read: &(impl AnalysisRead + Sync),
     blobs: &Blobs,
     analyzer: &dyn Analyzer,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     photo: PhotoId,
     companion: impl Companion<S::Tx, Analyzed>,
 ) -> Result<Analyzed, AnalysisError> {
-    let unit = reserve(store, ambient, scope, photo).await?;
+    let unit = reserve(store, env, scope, photo).await?;
     let attempt = async {
-        let renew = || renew(store, ambient, scope, unit.hold, &companion);
+        let renew = || renew(store, env, scope, unit.hold, &companion);
         let subject = Subject {
             format: unit.format,
             size_bytes: unit.photo.size_bytes,
@@ -119,7 +119,7 @@ pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
             photo,
             findings,
             analyzer: analyzer.name().to_owned(),
-            analyzed_at: ambient.now(),
+            analyzed_at: env.now(),
         };
         let hash = analysis.findings.measured.perceptual_hash;
         // Before the transaction: comparing with a large gallery would keep the next writer waiting.
@@ -128,7 +128,7 @@ pub async fn analyze<S: UploadStore<Tx: AnalysisTx>>(
             analysis,
             near_duplicates,
         };
-        keep(store, ambient, scope, &unit, &analyzed, companion).await?;
+        keep(store, env, scope, &unit, &analyzed, companion).await?;
         Ok(analyzed)
     };
     let outcome = attempt.await;
@@ -151,7 +151,7 @@ struct Unit {
 /// The first transaction: the photo is there and fit, and the limit admits one more analysis.
 async fn reserve<S: UploadStore<Tx: AnalysisTx>>(
     store: &S,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     photo: PhotoId,
 ) -> Result<Unit, AnalysisError> {
@@ -161,11 +161,11 @@ async fn reserve<S: UploadStore<Tx: AnalysisTx>>(
         return Err(AnalysisError::NoPhoto);
     }
     let format = fitness(&photo)?;
-    let anchor = tx.standing().await?.billing_anchor;
+    let anchor = tx.entitlements().await?.billing_anchor;
     // It counts in the period in which it began, whenever it ends.
-    let period = Period::containing(ambient.now(), anchor);
+    let period = Period::containing(env.now(), anchor);
     let unit = Unit {
-        hold: ambient.id(),
+        hold: env.id(),
         charge: Charge {
             key: QuotaKey::flow(Metric::ai_analysis(), period),
             amount: 1,
@@ -174,7 +174,7 @@ async fn reserve<S: UploadStore<Tx: AnalysisTx>>(
         format,
     };
     let charges = vec![unit.charge.clone()];
-    hold(&mut tx, ambient, unit.hold, HoldPurpose::Analysis, charges).await?;
+    hold(&mut tx, env, unit.hold, HoldPurpose::Analysis, charges).await?;
     tx.commit().await?;
     Ok(unit)
 }
@@ -187,7 +187,7 @@ async fn shown(tx: &mut impl GalleryTx, gallery: GalleryId) -> Result<bool, Stor
 /// The last transaction: the unit, the result, the ledger line and whatever must stand with them.
 async fn keep<S: UploadStore<Tx: AnalysisTx>>(
     store: &S,
-    ambient: &Ambient,
+    env: &Env,
     scope: &WorkspaceScope,
     unit: &Unit,
     analyzed: &Analyzed,
@@ -195,7 +195,7 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
 ) -> Result<(), AnalysisError> {
     let mut tx = store.begin(scope).await?;
     let actual = [(unit.charge.clone(), unit.photo.id.to_string())];
-    let lines = settle(&mut tx, ambient, unit.hold, &actual).await?;
+    let lines = settle(&mut tx, env, unit.hold, &actual).await?;
     // The photo or its gallery may have been deleted meanwhile.
     if !shown(&mut tx, unit.photo.gallery).await? {
         return Err(AnalysisError::NoPhoto);
@@ -282,8 +282,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_nearest_are_found_in_a_gallery_of_any_size() {
-        let ambient = Ambient::system();
-        let mut ids: Vec<PhotoId> = (0..2 * HASHES_AT_ONCE + 7).map(|_| ambient.id()).collect();
+        let env = Env::system();
+        let mut ids: Vec<PhotoId> = (0..2 * HASHES_AT_ONCE + 7).map(|_| env.id()).collect();
         ids.sort();
         let far = |id: &PhotoId| (*id, PerceptualHash::from_bits(u64::MAX));
         let mut hashes = Hashes(ids.iter().map(far).collect());
@@ -300,7 +300,7 @@ mod tests {
         ] {
             hashes.0[at].1 = PerceptualHash::from_bits(bits);
         }
-        let gallery = ambient.id();
+        let gallery = env.id();
         let found = near_duplicates(&hashes, gallery, ids[1], own)
             .await
             .unwrap();

@@ -40,7 +40,7 @@ async fn perform(acts: &[Act]) {
     let mut galleries = vec![studio.gallery.id];
     let mut tx = studio.begin().await;
     for _ in 0..2 {
-        let more = gallery(studio.ambient(), studio.gallery.library);
+        let more = gallery(studio.env(), studio.gallery.library);
         tx.insert_gallery(&more).await.unwrap();
         galleries.push(more.id);
     }
@@ -66,7 +66,7 @@ async fn perform(acts: &[Act]) {
                 let existed = studio.rows().photos.contains_key(&id);
                 let mut tx = studio.begin().await;
                 assert_eq!(
-                    delete_photo(&mut tx, studio.ambient(), id).await.unwrap(),
+                    delete_photo(&mut tx, studio.env(), id).await.unwrap(),
                     existed
                 );
                 tx.commit().await.unwrap();

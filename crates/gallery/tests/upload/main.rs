@@ -8,6 +8,6 @@
 mod deletion;
 mod faults;
 mod objects;
-mod opening;
 mod patience;
 mod studio;
+mod upload_admission;

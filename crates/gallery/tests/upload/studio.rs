@@ -15,8 +15,8 @@ use rawdrive_gallery::{
 use rawdrive_plans::{Limit, Metric, Override, PlansTx, Setting};
 use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
 use rawdrive_tenancy_core::job::Work;
-use rawdrive_tenancy_core::{Ambient, Commit, WorkspaceScope};
-use rawdrive_testkit::{Faults, MemoryStore, MemoryTx, Rows, Surroundings, gallery, library, plan};
+use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
+use rawdrive_testkit::{Faults, MemoryStore, MemoryTx, Rows, TestEnv, gallery, library, plan};
 use rawdrive_usage::{QuotaKey, expire_overdue};
 
 use crate::objects::FailingObjects;
@@ -45,7 +45,7 @@ pub(crate) enum Step {
 
 #[derive(Clone)]
 pub(crate) struct Studio {
-    pub(crate) surroundings: Surroundings,
+    pub(crate) test_env: TestEnv,
     /// Never fails.
     pub(crate) store: MemoryStore,
     objects: Arc<InMemory>,
@@ -55,19 +55,19 @@ pub(crate) struct Studio {
 
 impl Studio {
     pub(crate) async fn open() -> Self {
-        let surroundings = Surroundings::seeded(1);
-        let ambient = surroundings.ambient();
-        let store = MemoryStore::new(ambient.clone());
+        let test_env = TestEnv::seeded(1);
+        let env = test_env.env();
+        let store = MemoryStore::new(env.clone());
         let limits = [(Metric::storage_bytes(), Limit::AtMost(MAX_BYTES))];
         let scope = store.workspace(&plan(&limits)).await.unwrap();
-        let shelf = library(ambient);
-        let gallery = gallery(ambient, shelf.id);
+        let shelf = library(env);
+        let gallery = gallery(env, shelf.id);
         let mut tx = store.begin_despite_read_only(&scope).await;
         tx.insert_library(&shelf).await.unwrap();
         tx.insert_gallery(&gallery).await.unwrap();
         tx.commit().await.unwrap();
         Self {
-            surroundings,
+            test_env,
             store,
             objects: Arc::default(),
             scope,
@@ -75,8 +75,8 @@ impl Studio {
         }
     }
 
-    pub(crate) fn ambient(&self) -> &Ambient {
-        self.surroundings.ambient()
+    pub(crate) fn env(&self) -> &Env {
+        self.test_env.env()
     }
 
     pub(crate) fn rows(&self) -> Arc<Rows> {
@@ -106,7 +106,7 @@ impl Studio {
     ) -> Result<Photo, UploadError> {
         let size = content(steps).len() as u64;
         let incoming = Incoming {
-            id: self.ambient().id(),
+            id: self.env().id(),
             gallery,
             filename: "a.tif".parse().unwrap(),
             media: MediaType::Tiff,
@@ -121,7 +121,7 @@ impl Studio {
         receive(
             &store,
             &self.blobs(faults),
-            self.ambient(),
+            self.env(),
             &self.scope,
             incoming,
             self.body(steps),
@@ -160,7 +160,7 @@ impl Studio {
             Step::Stall(times) => {
                 for _ in 0..*times {
                     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-                    self.surroundings.advance_leases(TimeDelta::seconds(10));
+                    self.test_env.advance_leases(TimeDelta::seconds(10));
                 }
             }
             Step::DeleteGallery { permanent } => {
@@ -170,7 +170,7 @@ impl Studio {
                 let mut tx = self.begin().await;
                 let setting = Setting::Limit(Metric::storage_bytes(), Limit::AtMost(*limit));
                 let new = Override {
-                    id: self.ambient().id(),
+                    id: self.env().id(),
                     setting,
                     reason: "test".to_owned(),
                     until: None,
@@ -186,11 +186,11 @@ impl Studio {
     pub(crate) async fn delete_gallery(&self, id: GalleryId, permanent: bool) -> bool {
         let mut tx = self.begin().await;
         let existed = if permanent {
-            delete_gallery_permanently(&mut tx, self.ambient(), id)
+            delete_gallery_permanently(&mut tx, self.env(), id)
                 .await
                 .unwrap()
         } else if let Some(mut gallery) = tx.gallery(id).await.unwrap() {
-            gallery.deleted_at = Some(self.ambient().now());
+            gallery.deleted_at = Some(self.env().now());
             gallery.version += 1;
             tx.update_gallery(&gallery).await.unwrap();
             true
@@ -202,9 +202,9 @@ impl Studio {
     }
 
     async fn expire(&self) {
-        self.surroundings.advance_leases(TimeDelta::seconds(60));
+        self.test_env.advance_leases(TimeDelta::seconds(60));
         let mut tx = self.begin().await;
-        expire_overdue(&mut tx, self.ambient()).await.unwrap();
+        expire_overdue(&mut tx, self.env()).await.unwrap();
         tx.commit().await.unwrap();
     }
 

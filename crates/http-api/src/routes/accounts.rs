@@ -20,7 +20,7 @@ use super::workspace::WorkspaceView;
 use crate::app::App;
 use crate::auth::{Leaving, Personal};
 use crate::client_address::client_address;
-use crate::edge::{Body, Nullable, Problem, Validator};
+use crate::web::{Body, Nullable, Problem, Validator};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -164,12 +164,12 @@ pub(crate) async fn signed_in(
     signed: &SignedIn,
 ) -> Result<SignedInView, Problem> {
     let row = tx.workspace_row().await?;
-    let standing = tx.standing().await?;
+    let entitlements = tx.entitlements().await?;
     Ok(SignedInView {
         user: UserView::from(&signed.person),
-        workspace: WorkspaceView::of(app, &row, &standing),
+        workspace: WorkspaceView::of(app, &row, &entitlements),
         tokens: TokensView::from(&signed.tokens),
-        device_token: DeviceToken::issue(app.ambient(), &app.pepper, signed.person.id)
+        device_token: DeviceToken::issue(app.env(), &app.pepper, signed.person.id)
             .text()
             .expose_secret()
             .to_owned(),
@@ -205,20 +205,20 @@ pub(crate) async fn sign_up(
     };
     v.finish()?;
     let currency = currency.unwrap_or(app.settings.currency);
-    let ambient = app.ambient();
+    let env = app.env();
     let (attempts, client) = (app.attempts(), client_address(&request));
     let prepared = prepare_sign_up(
         &app.store,
         &attempts,
         &app.hasher,
-        ambient,
+        env,
         (&email, &password),
         client,
     )
     .await;
     attempts.announce(&request);
     let hash = prepared?;
-    let scope = system_scope(ambient.id(), SystemReason::SignUp);
+    let scope = system_scope(env.id(), SystemReason::SignUp);
     let mut tx = app
         .store
         .begin_despite_read_only(&scope, Release::Identity)
@@ -229,18 +229,17 @@ pub(crate) async fn sign_up(
         workspace_name,
         currency,
     };
-    let signed = rawdrive_identity::sign_up(&mut tx, ambient, &app.issuer, account, hash).await?;
+    let signed = rawdrive_identity::sign_up(&mut tx, env, &app.issuer, account, hash).await?;
     let free = app
         .catalogue
         .newest(&Slug::free())
         .ok_or_else(|| Problem::internal("the catalogue has no free plan"))?;
-    tx.insert_standing(&free).await?;
+    tx.insert_entitlements(&free).await?;
     let seat = Charge {
         key: QuotaKey::level(Metric::team_members()),
         amount: 1,
     };
-    let line = match rawdrive_usage::add(&mut tx, ambient, seat, signed.person.id.to_string()).await
-    {
+    let line = match rawdrive_usage::add(&mut tx, env, seat, signed.person.id.to_string()).await {
         Ok(line) => line,
         Err(TakeError::Store(error)) => return Err(error.into()),
         Err(error) => return Err(Problem::internal(error)),
@@ -248,13 +247,13 @@ pub(crate) async fn sign_up(
     tx.append(&[line]).await?;
     app.review_onboarding(&mut tx).await?;
     if app.settings.mail_leaves {
-        let verification = ProofRequest::for_verification(ambient, &signed.person.email);
+        let verification = ProofRequest::for_verification(env, &signed.person.email);
         tx.insert_proof_request(&verification).await?;
     }
     let view = signed_in(&app, &mut tx, &signed).await?;
     tx.commit().await?;
     // The account stands, also where this does not: it only makes guessing at the account harder for others.
-    if let Err(error) = meet_network(&attempts, ambient, &signed.person.email, client).await {
+    if let Err(error) = meet_network(&attempts, env, &signed.person.email, client).await {
         tracing::warn!(error = %Causes(&error), "a new account does not know its network");
     }
     Ok(HttpResponse::Created().json(view))
@@ -302,7 +301,7 @@ pub(crate) async fn sign_in(
         &app.store,
         &attempts,
         &app.hasher,
-        (app.ambient(), &app.pepper),
+        (app.env(), &app.pepper),
         &credentials,
     )
     .await;
@@ -318,7 +317,7 @@ async fn open(app: &App, opening: Opening, reason: SystemReason) -> Result<Signe
         .store
         .begin_despite_read_only(&scope, Release::Identity)
         .await?;
-    let signed = open_session(&mut tx, app.ambient(), &app.issuer, opening).await?;
+    let signed = open_session(&mut tx, app.env(), &app.issuer, opening).await?;
     let view = signed_in(app, &mut tx, &signed).await?;
     tx.commit().await?;
     Ok(view)
@@ -339,7 +338,7 @@ pub(crate) async fn refresh_session(
         .store
         .begin_despite_read_only(&scope, Release::Identity)
         .await?;
-    let refreshed = rawdrive_identity::refresh(&mut tx, app.ambient(), &app.issuer, &token).await?;
+    let refreshed = rawdrive_identity::refresh(&mut tx, app.env(), &app.issuer, &token).await?;
     // Also a revocation must stand.
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(TokensView::from(&refreshed.tokens()?)))
@@ -372,7 +371,7 @@ pub(crate) async fn sign_out(
         .store
         .begin_despite_read_only(&scoped.scope, Release::Identity)
         .await?;
-    rawdrive_identity::sign_out(&mut tx, app.ambient(), scoped.membership()).await?;
+    rawdrive_identity::sign_out(&mut tx, app.env(), scoped.membership()).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -383,10 +382,10 @@ async fn me_view(app: &App, scoped: &Personal<Leaving>) -> Result<MeView, Proble
         .await?
         .ok_or_else(Problem::unauthenticated)?;
     let workspaces = app.store.workspaces_of(user.id).await?;
-    let (row, standing) = (reader.workspace().await?, reader.standing().await?);
+    let (row, entitlements) = (reader.workspace().await?, reader.entitlements().await?);
     Ok(MeView {
         user: UserView::from(&Person::from(user)),
-        workspace: WorkspaceView::of(app, &row, &standing),
+        workspace: WorkspaceView::of(app, &row, &entitlements),
         role: scoped.membership().role().as_str(),
         workspaces: workspaces.iter().map(BelongingView::from).collect(),
     })
@@ -434,7 +433,7 @@ pub(crate) async fn update_me(
         &app.store,
         &attempts,
         &app.hasher,
-        app.ambient(),
+        app.env(),
         (scoped.membership(), client_address(&request)),
         AccountUpdate { name, password },
     )
@@ -454,5 +453,5 @@ pub(crate) async fn update_me(
 #[utoipa::path(tag = "identity", responses((status = 200, description = "A JSON Web Key Set (RFC 7517)")))]
 #[get("/.well-known/jwks.json")]
 pub(crate) async fn jwks(app: web::Data<App>) -> HttpResponse {
-    HttpResponse::Ok().json(app.issuer.jwks(app.ambient()))
+    HttpResponse::Ok().json(app.issuer.jwks(app.env()))
 }

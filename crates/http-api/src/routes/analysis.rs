@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
-use crate::edge::{Body, Problem, body_digest, path_id};
-use crate::mutation::{Answer, KeyOutcome, claim, nothing, replay, settle_refusal};
+use crate::idempotent_write::{Answer, KeyOutcome, claim, nothing, replay, settle_refusal};
+use crate::web::{Body, Problem, body_digest, path_id};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ExposureView {
@@ -159,7 +159,7 @@ pub(crate) async fn analyze_photo(
     }
 }
 
-/// In a task of its own: a client that goes away drops this handler, and not what it holds.
+/// In a task of its own: a cancelled request drops this handler, and not what it holds.
 async fn run(
     app: &web::Data<App>,
     scoped: &Scoped<Member>,
@@ -180,7 +180,7 @@ async fn run(
             &store.read(&scope),
             blobs,
             analyzer.as_ref(),
-            store.ambient(),
+            store.env(),
             &scope,
             photo,
             KeepAnswer(claim),

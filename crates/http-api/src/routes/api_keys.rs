@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Admin, Personal, Scoped, insufficient};
-use crate::edge::{
+use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::web::{
     Body, Code, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, path_id,
 };
-use crate::mutation::{Answer, Begin, mutate, no_body};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -128,7 +128,7 @@ pub(crate) async fn create_api_key(
         return Err(above_own(role));
     }
     let name = v.check("name", ApiKeyName::parse(&input.name));
-    let now = app.ambient().now();
+    let now = app.env().now();
     let expires_at = v.check_some("expires_at", input.expires_at.value(), |text| {
         expiry(&text, now)
     });
@@ -143,7 +143,7 @@ pub(crate) async fn create_api_key(
         .store
         .begin_despite_read_only(&personal.scope, Release::Identity)
         .await?;
-    let (key, secret) = create(&mut tx, app.ambient(), &app.pepper, maker.user(), new)
+    let (key, secret) = create(&mut tx, app.env(), &app.pepper, maker.user(), new)
         .await
         .map_err(refusal)?;
     tx.commit().await?;
@@ -188,7 +188,7 @@ pub(crate) async fn revoke_api_key(
         Begin::Despite(Release::Identity),
         no_body,
         async |tx, _, ()| {
-            if revoke(tx, app.ambient(), path_id(&id)?).await? {
+            if revoke(tx, app.env(), path_id(&id)?).await? {
                 Ok(Answer::no_content())
             } else {
                 Err(Problem::not_found())

@@ -6,10 +6,10 @@ use std::str::FromStr as _;
 use actix_web::{HttpRequest, HttpResponse, get, patch, post, web};
 use rawdrive_billing::{
     Account, BillingDirectory, BillingError, BillingRead, Broken, CancelWhen, Effective,
-    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceBook, Subscription, SubscriptionStatus,
-    current,
+    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceCatalog, Subscription,
+    SubscriptionStatus, current,
 };
-use rawdrive_plans::{Interval, Slug, Standing};
+use rawdrive_plans::{Entitlements, Interval, Slug};
 use rawdrive_store::WorkspaceRow;
 use rawdrive_tenancy_core::WorkspaceScope;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,10 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
-use crate::edge::{
+use crate::idempotent_write::{Answer, mutate_outside};
+use crate::web::{
     Body, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, parse_json,
 };
-use crate::mutation::{Answer, mutate_outside};
 
 /// The longest address that a payer is sent back to, in bytes.
 const URL_BYTES: usize = 2_000;
@@ -88,13 +88,13 @@ impl SubscriptionView {
     fn of(
         app: &App,
         workspace: &WorkspaceRow,
-        standing: &Standing,
+        entitlements: &Entitlements,
         account: &Account,
         subscriptions: &[Subscription],
-        book: &PriceBook,
+        book: &PriceCatalog,
     ) -> Self {
-        let now = app.ambient().now();
-        let plan = standing.plan_at(now);
+        let now = app.env().now();
+        let plan = entitlements.plan_at(now);
         let snapshot = shown(subscriptions).map(|subscription| &subscription.snapshot);
         let item = snapshot.and_then(|snapshot| snapshot.item());
         let is_over = snapshot.is_some_and(|snapshot| snapshot.status.is_final());
@@ -110,7 +110,7 @@ impl SubscriptionView {
             currency: workspace.currency.clone(),
             current_period_end: item.filter(|_| !is_over).map(|item| time(item.period_end)),
             cancel_at_period_end: snapshot.is_some_and(|snapshot| snapshot.cancel_at_period_end),
-            grace_until: standing.grace_until.map(time),
+            grace_until: entitlements.grace_until.map(time),
             trial_end: snapshot.and_then(|snapshot| snapshot.trial_end).map(time),
             scheduled: scheduled.map(|change| {
                 let follows = book.sold_by(&change.price);
@@ -133,13 +133,13 @@ impl SubscriptionView {
 async fn view(app: &App, scope: &WorkspaceScope) -> Result<SubscriptionView, Problem> {
     let reader = app.store.read(scope);
     let (account, subscriptions) = reader.billing().await?;
-    let (workspace, standing) = (reader.workspace().await?, reader.standing().await?);
+    let (workspace, entitlements) = (reader.workspace().await?, reader.entitlements().await?);
     let noted = app.store.sold_prices().await?;
-    let book = PriceBook::new(noted, &app.catalogue);
+    let book = PriceCatalog::new(noted, &app.catalogue);
     Ok(SubscriptionView::of(
         app,
         &workspace,
-        &standing,
+        &entitlements,
         &account,
         &subscriptions,
         &book,
@@ -459,7 +459,7 @@ pub(crate) async fn resume_subscription(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let read = crate::mutation::nothing;
+    let read = crate::idempotent_write::nothing;
     mutate_outside(
         &app,
         &scoped.scope,

@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
-use crate::edge::etag::etag_header;
-use crate::edge::{
+use crate::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
+use crate::web::etag::etag_header;
+use crate::web::{
     Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, SHARED_PATH,
     Validator, etag_of, parse_json, path_id,
 };
-use crate::mutation::{Answer, Begin, mutate, no_body, nothing};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -120,7 +120,7 @@ pub(crate) async fn create_client(
         read,
         async |tx, id, (name, email)| {
             let id = ClientId::from_uuid(id);
-            let client = rawdrive_gallery::add_client(tx, app.ambient(), id, name, email).await?;
+            let client = rawdrive_gallery::add_client(tx, app.env(), id, name, email).await?;
             Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
         },
     )
@@ -177,7 +177,7 @@ pub(crate) async fn update_client(
             let client = known(tx, &id).await?;
             condition.check(&tag(&client))?;
             let client =
-                rawdrive_gallery::update_client(tx, app.ambient(), client, name, email).await?;
+                rawdrive_gallery::update_client(tx, app.env(), client, name, email).await?;
             Ok(Answer::ok(&ClientView::from(&client))?.tagged(tag(&client)))
         },
     )
@@ -237,7 +237,7 @@ pub(crate) async fn invite_client(
                 None => tx.workspace_row().await?.name,
             };
             let (client, token) =
-                rawdrive_gallery::invite_client(tx, app.ambient(), &app.pepper, client).await?;
+                rawdrive_gallery::invite_client(tx, app.env(), &app.pepper, client).await?;
             let link = format!(
                 "{}{SHARED_PATH}?token={}",
                 app.settings.public_url,

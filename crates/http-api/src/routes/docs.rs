@@ -12,7 +12,7 @@ use bytes::Bytes;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::{Config, serve};
 
-use crate::edge::Problem;
+use crate::web::Problem;
 
 /// Swagger UI brings its scripts along, asks this server alone, draws some icons from its own style sheet, and styles
 /// elements one by one.

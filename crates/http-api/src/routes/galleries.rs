@@ -17,12 +17,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, time};
 use crate::auth::{Member, Reading, Scoped};
-use crate::edge::etag::etag_header;
-use crate::edge::{
+use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::web::etag::etag_header;
+use crate::web::{
     Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
     etag_of, parse_json, parse_query, path_id,
 };
-use crate::mutation::{Answer, Begin, mutate, no_body};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -111,9 +111,9 @@ fn tag(gallery: &Gallery) -> EntityTag {
 async fn view(app: &App, tx: &mut WriteTx, gallery: &Gallery) -> Result<GalleryView, Problem> {
     let clients = ClientsTx::clients_of(tx, gallery.id).await?;
     let limit = tx
-        .standing()
+        .entitlements()
         .await?
-        .limit(&Metric::photos(), app.ambient().now())
+        .limit(&Metric::photos(), app.env().now())
         .value;
     let row = tx
         .quota(&QuotaKey::level_of(Metric::photos(), gallery.id))
@@ -170,8 +170,8 @@ pub(crate) async fn list_galleries(
 
 /// How many photos a gallery of the reader's workspace may hold.
 async fn photo_limit(app: &App, reader: &Reader) -> Result<Limit, Problem> {
-    let standing = reader.standing().await?;
-    Ok(standing.limit(&Metric::photos(), app.ambient().now()).value)
+    let entitlements = reader.entitlements().await?;
+    Ok(entitlements.limit(&Metric::photos(), app.env().now()).value)
 }
 
 /// Makes a gallery.
@@ -211,7 +211,7 @@ pub(crate) async fn create_gallery(
             let library = path_id(&library)?;
             let clients = client_ids(&clients)?;
             tx.library(library).await?.ok_or_else(Problem::not_found)?;
-            let now = app.ambient().now();
+            let now = app.env().now();
             let gallery = Gallery {
                 id: GalleryId::from_uuid(id),
                 library,
@@ -332,7 +332,7 @@ async fn living(tx: &mut WriteTx, id: &str) -> Result<Gallery, Problem> {
 
 async fn save(app: &App, tx: &mut WriteTx, gallery: Gallery) -> Result<Gallery, StoreError> {
     let gallery = Gallery {
-        updated_at: app.ambient().now(),
+        updated_at: app.env().now(),
         version: gallery.version + 1,
         ..gallery
     };
@@ -375,7 +375,7 @@ pub(crate) async fn delete_gallery(
                     .await?
                     .ok_or_else(Problem::not_found)?;
                 condition.check(&tag(&gallery))?;
-                if !delete_gallery_permanently(tx, app.ambient(), gallery.id).await? {
+                if !delete_gallery_permanently(tx, app.env(), gallery.id).await? {
                     return Err(Problem::not_found());
                 }
             } else {
@@ -385,7 +385,7 @@ pub(crate) async fn delete_gallery(
                     &app,
                     tx,
                     Gallery {
-                        deleted_at: Some(app.ambient().now()),
+                        deleted_at: Some(app.env().now()),
                         ..gallery
                     },
                 )

@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Reading, Scoped};
-use crate::edge::etag::etag_header;
-use crate::edge::{
+use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::web::etag::etag_header;
+use crate::web::{
     Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
     etag_of, not_modified, parse_json, path_id,
 };
-use crate::mutation::{Answer, Begin, mutate, no_body};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +98,7 @@ pub(crate) async fn create_library(
         Begin::Writable,
         read,
         async |tx, id, name| {
-            let now = app.ambient().now();
+            let now = app.env().now();
             let library = Library {
                 id: LibraryId::from_uuid(id),
                 name,
@@ -175,7 +175,7 @@ pub(crate) async fn update_library(
             if let Some(name) = name.filter(|name| *name != library.name) {
                 library = Library {
                     name,
-                    updated_at: app.ambient().now(),
+                    updated_at: app.env().now(),
                     version: library.version + 1,
                     ..library
                 };
@@ -208,7 +208,7 @@ pub(crate) async fn delete_library(
         no_body,
         async |tx, _, ()| {
             let id = path_id(&id)?;
-            tx.standing().await?;
+            tx.entitlements().await?;
             let library = tx.library(id).await?.ok_or_else(Problem::not_found)?;
             condition.check(&tag(&library))?;
             match tx.delete_library(id).await? {

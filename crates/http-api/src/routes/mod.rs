@@ -6,13 +6,13 @@ pub(crate) mod api_keys;
 pub(crate) mod billing;
 pub(crate) mod clients;
 mod docs;
+pub(crate) mod email_tokens;
 pub(crate) mod galleries;
+pub(crate) mod health;
 pub(crate) mod libraries;
 pub(crate) mod onboarding;
-pub(crate) mod operation;
 pub(crate) mod photos;
 pub(crate) mod plans;
-pub(crate) mod proofs;
 pub(crate) mod shared;
 pub(crate) mod team;
 pub(crate) mod usage;
@@ -24,8 +24,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::app::App;
-use crate::edge::{
-    AllowedMethods, ProblemBody, extractor_errors, problem_pages, proof_pages, shared_page,
+use crate::web::{
+    AllowedMethods, ProblemBody, email_token_pages, extractor_errors, problem_pages, shared_page,
 };
 
 macro_rules! routes {
@@ -51,8 +51,8 @@ macro_rules! routes {
 routes! {
     accounts::sign_up, accounts::sign_in, accounts::refresh_session, accounts::switch_workspace, accounts::sign_out,
     accounts::show_me, accounts::update_me, accounts::jwks,
-    proofs::request_password_reset, proofs::complete_password_reset,
-    proofs::request_email_verification, proofs::complete_email_verification,
+    email_tokens::request_password_reset, email_tokens::complete_password_reset,
+    email_tokens::request_email_verification, email_tokens::complete_email_verification,
     api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key,
     workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
@@ -74,7 +74,7 @@ routes! {
     billing::show_subscription, billing::create_subscription, billing::preview_subscription,
     billing::change_subscription, billing::cancel_subscription, billing::resume_subscription,
     billing::open_checkout, billing::open_portal, billing::list_invoices, webhooks::stripe_webhook,
-    operation::livez, operation::readyz,
+    health::livez, health::readyz,
 }
 
 struct BearerToken;
@@ -97,7 +97,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// Mounts everything into an actix application: `App::new().configure(configure(app))`. Wrap the application
-/// in [`Edge`](crate::edge::Edge), which adds request ids, logs and draining.
+/// in [`Edge`](crate::web::Edge), which adds request ids, logs and draining.
 pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
     let document = document();
     let allowed = AllowedMethods::of(&document);
@@ -113,7 +113,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             .configure(register)
             .configure(problem_pages(upgrade))
             .configure(shared_page)
-            .configure(proof_pages)
+            .configure(email_token_pages)
             .configure(docs.clone())
             .default_service(allowed.default_service());
     }

@@ -3,15 +3,15 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use rawdrive_onboarding::{Facts, Item, OnboardingRead, OnboardingTx, Status, checklist};
-use rawdrive_plans::{PlansTx, Standing};
+use rawdrive_plans::{Entitlements, PlansTx};
 use rawdrive_store::{Release, WriteTx};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
-use crate::edge::{Body, Problem};
-use crate::mutation::{Answer, Begin, mutate, no_body, nothing};
+use crate::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
+use crate::web::{Body, Problem};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StepView {
@@ -47,10 +47,10 @@ impl OnboardingView {
         app: &App,
         facts: &Facts,
         completed_at: Option<DateTime<Utc>>,
-        standing: &Standing,
+        entitlements: &Entitlements,
     ) -> Self {
-        let now = app.ambient().now();
-        let list = checklist(&app.steps, facts, |f| standing.feature(f, now).value);
+        let now = app.env().now();
+        let list = checklist(&app.steps, facts, |f| entitlements.feature(f, now).value);
         let completed = list.steps.iter().filter(|s| s.status == Status::Completed);
         Self {
             completed: completed.map(|s| s.id).collect(),
@@ -71,8 +71,13 @@ pub(crate) async fn show_onboarding(
 ) -> Result<HttpResponse, Problem> {
     let reader = app.store.read(&scoped.scope);
     let (facts, completed_at) = reader.onboarding().await?;
-    let standing = reader.standing().await?;
-    Ok(HttpResponse::Ok().json(OnboardingView::of(&app, &facts, completed_at, &standing)))
+    let entitlements = reader.entitlements().await?;
+    Ok(HttpResponse::Ok().json(OnboardingView::of(
+        &app,
+        &facts,
+        completed_at,
+        &entitlements,
+    )))
 }
 
 /// Says that a step need not be done, for the whole workspace: an admin's word, as branding and billing address
@@ -94,7 +99,7 @@ pub(crate) async fn skip_step(
         Begin::Writable,
         nothing,
         async |tx, _, ()| {
-            tx.skip_step(known(&app, &id)?, app.ambient().now()).await?;
+            tx.skip_step(known(&app, &id)?, app.env().now()).await?;
             app.review_onboarding(tx).await?;
             view(&app, tx).await
         },
@@ -136,6 +141,11 @@ fn known(app: &App, id: &str) -> Result<&'static str, Problem> {
 
 async fn view(app: &App, tx: &mut WriteTx) -> Result<Answer, Problem> {
     let (facts, completed_at) = tx.onboarding().await?;
-    let standing = tx.standing().await?;
-    Answer::ok(&OnboardingView::of(app, &facts, completed_at, &standing))
+    let entitlements = tx.entitlements().await?;
+    Answer::ok(&OnboardingView::of(
+        app,
+        &facts,
+        completed_at,
+        &entitlements,
+    ))
 }

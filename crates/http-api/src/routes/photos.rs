@@ -24,16 +24,16 @@ use super::workspace::hex;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Reading, Scoped};
 use crate::downloads::{Counted, Download};
-use crate::edge::etag::etag_header;
-use crate::edge::{
+use crate::file_name::{FormDisposition, Shown, content_disposition};
+use crate::form::{Form, FormError};
+use crate::idempotent_write::{
+    Answer, Begin, KeyOutcome, claim, mutate, no_body, replay, reused, settle_refusal,
+};
+use crate::web::etag::etag_header;
+use crate::web::{
     Body, Code, EntityTag, ListView, NoFilters, Nullable, Pace, PacedBody, PageParams, PageQuery,
     Problem, Validator, Wanted, body_digest, content_etag, not_modified, parse_json, parse_query,
     path_id, wanted,
-};
-use crate::file_name::{FormDisposition, Shown, content_disposition};
-use crate::form::{Form, FormError};
-use crate::mutation::{
-    Answer, Begin, KeyOutcome, claim, mutate, no_body, replay, reused, settle_refusal,
 };
 
 /// Chunks between the connection and the upload's own task: the client waits when the disk does.
@@ -293,7 +293,7 @@ pub(crate) async fn upload(
             None => default_name(media)?,
         };
         let incoming = Incoming {
-            id: app.ambient().id(),
+            id: app.env().id(),
             gallery: path_id(&id)?,
             filename,
             media,
@@ -358,7 +358,7 @@ fn form_problem(error: &FormError) -> Problem {
     }
 }
 
-/// Runs the upload in a task of its own and feeds it: a client that goes away drops this handler, and the
+/// Runs the upload in a task of its own and feeds it: a cancelled request drops this handler, and the
 /// task, hearing no end, gives everything back.
 async fn pipe(
     app: &web::Data<App>,
@@ -389,7 +389,7 @@ async fn pipe(
         receive(
             store,
             blobs,
-            store.ambient(),
+            store.env(),
             &scope,
             incoming,
             Box::pin(body),
@@ -523,7 +523,7 @@ pub(crate) async fn delete_photo(
         no_body,
         async |tx, _, ()| {
             let id: PhotoId = path_id(&id)?;
-            if rawdrive_gallery::delete_photo(tx, app.ambient(), id).await? {
+            if rawdrive_gallery::delete_photo(tx, app.env(), id).await? {
                 Ok(Answer::no_content())
             } else {
                 Err(Problem::not_found())
@@ -694,7 +694,7 @@ pub(crate) async fn save_branding(
         Begin::Writable,
         read,
         async |tx, _, branding| {
-            let saved = rawdrive_gallery::save_branding(tx, app.ambient(), &branding).await;
+            let saved = rawdrive_gallery::save_branding(tx, app.env(), &branding).await;
             saved.map_err(|error| app.branding_problem(error))?;
             app.review_onboarding(tx).await?;
             Answer::created(&BrandingView::from(Some(&branding)))

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
-use crate::edge::{Body, Nullable, Problem};
+use crate::web::{Body, Nullable, Problem};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceView {
@@ -159,14 +159,17 @@ pub(crate) async fn show_entitlements(
     scoped: Scoped<Member>,
 ) -> Result<HttpResponse, Problem> {
     let reader = app.store.read(&scoped.scope);
-    let (standing, rows) = (reader.standing().await?, reader.workspace_quotas().await?);
-    let now = app.ambient().now();
+    let (entitlements, rows) = (
+        reader.entitlements().await?,
+        reader.workspace_quotas().await?,
+    );
+    let now = app.env().now();
     let limits = app.catalogue.metrics().map(|(metric, definition)| {
-        let limit = standing.limit(metric, now);
+        let limit = entitlements.limit(metric, now);
         let row = (!metric.per_subject()).then(|| {
             find(
                 &rows,
-                &key(metric, definition.kind, now, standing.billing_anchor),
+                &key(metric, definition.kind, now, entitlements.billing_anchor),
             )
         });
         LimitView {
@@ -186,7 +189,7 @@ pub(crate) async fn show_entitlements(
         }
     });
     let features = app.catalogue.features().map(|feature| {
-        let entitlement = standing.feature(feature, now);
+        let entitlement = entitlements.feature(feature, now);
         FeatureView {
             feature: feature.to_string(),
             value: entitlement.value,
@@ -195,8 +198,8 @@ pub(crate) async fn show_entitlements(
         }
     });
     Ok(HttpResponse::Ok().json(EntitlementsView {
-        plan: standing.plan_at(now).slug.to_string(),
-        plan_version: standing.plan_at(now).version,
+        plan: entitlements.plan_at(now).slug.to_string(),
+        plan_version: entitlements.plan_at(now).version,
         limits: limits.collect(),
         features: features.collect(),
     }))
@@ -242,7 +245,7 @@ pub(crate) async fn check_entitlement(
 ) -> Result<HttpResponse, Problem> {
     let input: Check = body.json().await?;
     let reader = app.store.read(&scoped.scope);
-    let now = app.ambient().now();
+    let now = app.env().now();
     let asked = (
         input.feature.value(),
         input.metric.value(),
@@ -257,14 +260,14 @@ pub(crate) async fn check_entitlement(
                 .filter(|f| app.catalogue.has_feature(f));
             let feature = known
                 .ok_or_else(|| Problem::invalid_field("feature", "is no feature of any plan"))?;
-            let standing = reader.standing().await?;
-            if let Access::ReadOnly(read_only) = standing.access(now) {
+            let entitlements = reader.entitlements().await?;
+            if let Access::ReadOnly(read_only) = entitlements.access(now) {
                 return Ok(closed(&app, &read_only, "feature", feature.as_str()));
             }
             Ok(HttpResponse::Ok().json(json!({
-                "allowed": standing.feature(&feature, now).value,
+                "allowed": entitlements.feature(&feature, now).value,
                 "feature": feature,
-                "plan": standing.plan_at(now).slug,
+                "plan": entitlements.plan_at(now).slug,
                 "upgrade_url": app.upgrade_url(),
             })))
         }
@@ -276,10 +279,10 @@ pub(crate) async fn check_entitlement(
             let metric = known.ok_or_else(|| {
                 Problem::invalid_field("metric", "is no metric of this installation")
             })?;
-            let standing = reader.standing().await?;
+            let entitlements = reader.entitlements().await?;
             let key = match (metric.per_subject(), subject) {
                 (true, Some(subject)) => {
-                    let gallery: GalleryId = crate::edge::path_id(&subject)?;
+                    let gallery: GalleryId = crate::web::path_id(&subject)?;
                     reader
                         .gallery(gallery)
                         .await?
@@ -303,14 +306,14 @@ pub(crate) async fn check_entitlement(
                         .catalogue
                         .metric(&metric)
                         .map_or(MetricKind::Level, |m| m.kind);
-                    key(&metric, kind, now, standing.billing_anchor)
+                    key(&metric, kind, now, entitlements.billing_anchor)
                 }
             };
-            if let Access::ReadOnly(read_only) = standing.access(now) {
+            if let Access::ReadOnly(read_only) = entitlements.access(now) {
                 return Ok(closed(&app, &read_only, "metric", metric.as_str()));
             }
             let row = reader.quota(&key).await?;
-            let limit = standing.limit(&metric, now).value;
+            let limit = entitlements.limit(&metric, now).value;
             let current = row.used + row.reserved;
             let allowed = decide(current, amount, limit) == Decision::Allow;
             let denied = Denied {
@@ -318,7 +321,7 @@ pub(crate) async fn check_entitlement(
                 requested: amount,
                 limit: limit.bound().unwrap_or_default(),
             };
-            let mut members = app.quota_members(&standing, &Exceeded { metric, denied });
+            let mut members = app.quota_members(&entitlements, &Exceeded { metric, denied });
             members["allowed"] = json!(allowed);
             members["limit"] = json!(limit.bound());
             Ok(HttpResponse::Ok().json(members))
@@ -388,20 +391,20 @@ pub(crate) async fn show_usage(
     scoped: Scoped<Member>,
 ) -> Result<HttpResponse, Problem> {
     let reader = app.store.read(&scoped.scope);
-    let standing = reader.standing().await?;
-    let now = app.ambient().now();
-    let period = Period::containing(now, standing.billing_anchor);
+    let entitlements = reader.entitlements().await?;
+    let now = app.env().now();
+    let period = Period::containing(now, entitlements.billing_anchor);
     let keys: Vec<_> = app
         .catalogue
         .metrics()
         .filter(|(metric, _)| !metric.per_subject())
-        .map(|(metric, definition)| key(metric, definition.kind, now, standing.billing_anchor))
+        .map(|(metric, definition)| key(metric, definition.kind, now, entitlements.billing_anchor))
         .collect();
     let rows = reader.live_quotas(&keys).await?;
     let metrics = rows.iter().map(|row| {
         let metric = &row.key.metric;
-        let limit = standing.limit(metric, now).value;
-        let resets_at = app.resets_at(metric, standing.billing_anchor);
+        let limit = entitlements.limit(metric, now).value;
+        let resets_at = app.resets_at(metric, entitlements.billing_anchor);
         MetricView::of(metric, row.used, row.reserved, limit, resets_at)
     });
     Ok(HttpResponse::Ok().json(UsageView {

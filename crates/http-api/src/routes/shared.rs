@@ -1,4 +1,4 @@
-//! What a client's link shows, without an account. Reads alone: they hold whatever the workspace's standing is.
+//! What a client's link shows, without an account. Reads alone: they hold whatever the workspace's entitlements are.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use rawdrive_gallery::{Branding, Download, GalleryOverview, GalleryRead, SharedRead};
@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use super::photos::{PhotoView, content};
 use crate::app::{App, time};
-use crate::edge::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
 use crate::file_name::Shown;
 use crate::shared::Shared;
+use crate::web::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SharedWorkspaceView {

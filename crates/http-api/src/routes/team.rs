@@ -17,11 +17,11 @@ use super::accounts::{SignedInView, signed_in, system_scope};
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Owner, Personal, Scoped, session_if_any};
 use crate::client_address::client_address;
-use crate::edge::{
+use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::web::{
     Body, Code, INVITATION_PATH, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
     Validator, parse_json, parse_query, path_id,
 };
-use crate::mutation::{Answer, Begin, mutate, no_body};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MemberView {
@@ -266,7 +266,7 @@ pub(crate) async fn remove_member(
     let begin = Begin::Despite(Release::Freeing);
     let verb = async |tx: &mut WriteTx, _, ()| {
         let user = path_id::<UserId>(&id)?;
-        match rawdrive_identity::remove_member(tx, app.ambient(), user, keys).await {
+        match rawdrive_identity::remove_member(tx, app.env(), user, keys).await {
             Ok(left) => left_behind(&left),
             Err(error) => Err(app.team_problem(tx, error).await),
         }
@@ -293,7 +293,7 @@ pub(crate) async fn leave_workspace(
     };
     let begin = Begin::Despite(Release::Identity);
     let user = personal.membership().user();
-    let verb = async |tx: &mut WriteTx, _, ()| match leave(tx, app.ambient(), user).await {
+    let verb = async |tx: &mut WriteTx, _, ()| match leave(tx, app.env(), user).await {
         Ok(left) => left_behind(&left),
         Err(error) => Err(app.team_problem(tx, error).await),
     };
@@ -374,7 +374,7 @@ pub(crate) async fn create_invitation(
     };
     let verb = async |tx: &mut WriteTx, id, (email, role)| {
         let id = InvitationId::from_uuid(id);
-        let invited = invite(tx, app.ambient(), &app.pepper, id, email, role).await;
+        let invited = invite(tx, app.env(), &app.pepper, id, email, role).await;
         let (invitation, token) = match invited {
             Ok(invited) => invited,
             Err(error) => return Err(app.team_problem(tx, error).await),
@@ -416,7 +416,7 @@ pub(crate) async fn revoke_invitation(
     let begin = Begin::Despite(Release::Freeing);
     let verb = async |tx: &mut WriteTx, _, ()| {
         let id = path_id::<InvitationId>(&id)?;
-        match rawdrive_identity::revoke_invitation(tx, app.ambient(), id).await {
+        match rawdrive_identity::revoke_invitation(tx, app.env(), id).await {
             Ok(()) => Ok(Answer::no_content()),
             Err(error) => Err(app.team_problem(tx, error).await),
         }
@@ -455,7 +455,7 @@ pub(crate) async fn accept_invitation(
         &app.store,
         &attempts,
         &app.hasher,
-        app.ambient(),
+        app.env(),
         &app.pepper,
         acceptance,
     )
@@ -477,7 +477,7 @@ pub(crate) async fn accept_invitation(
         .begin(&scope)
         .await
         .map_err(|e| app.begin_problem(e))?;
-    let accepted = rawdrive_identity::accept(&mut tx, app.ambient(), &app.issuer, accepting).await;
+    let accepted = rawdrive_identity::accept(&mut tx, app.env(), &app.issuer, accepting).await;
     let signed = match accepted {
         Ok(signed) => signed,
         Err(error) => return Err(accept_problem(&app, Some(&mut tx), error).await),

@@ -19,12 +19,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, time};
 use crate::auth::{Member, Program, Scoped};
-use crate::edge::{
+use crate::idempotent_write::{KeyOutcome, claim, replay, settle_refusal};
+use crate::ingest_queue::{Batch, IngestQueue, ReceiptView};
+use crate::routes::workspace::hex;
+use crate::web::{
     Body, ListView, Nullable, PageParams, PageQuery, Problem, body_digest, parse_json, parse_query,
 };
-use crate::ingest_queue::{Batch, IngestQueue, ReceiptView};
-use crate::mutation::{KeyOutcome, claim, replay, settle_refusal};
-use crate::routes::workspace::hex;
 
 const NDJSON: &str = "application/x-ndjson";
 /// Lines of a statement that are read and sent at once.
@@ -153,7 +153,7 @@ pub(crate) async fn show_usage_history(
 ) -> Result<HttpResponse, Problem> {
     let query: HistoryQuery = parse_query(request.query_string())?;
     let (metric, kind) = known_metric(&app, &query.metric)?;
-    let window = window(&query, app.ambient().now())?;
+    let window = window(&query, app.env().now())?;
     let reader = app.store.read(&scoped.scope);
     let opening = match kind {
         MetricKind::Level => reader.total_before(&metric, window.from).await?,
@@ -341,7 +341,7 @@ pub(crate) async fn report_usage_events(
     };
     let recorded = async {
         let (mut events, mut refused) = (Vec::new(), Vec::new());
-        let now = app.ambient().now();
+        let now = app.env().now();
         for report in read_events(&bytes)? {
             let id = report.id.clone();
             match check(report, &app.catalogue, now) {
@@ -478,7 +478,7 @@ pub(crate) struct StatementView {
 /// Every statement, oldest first, with each month that is over sealed.
 async fn all_statements(app: &App, scope: &WorkspaceScope) -> Result<Vec<Statement>, StoreError> {
     let reader = app.store.read(scope);
-    let now = app.ambient().now();
+    let now = app.env().now();
     let begun = Month::containing(now).start();
     // Somebody may be appending to the month before right now, or have a clock that is behind: from the seal
     // on, nobody does.
@@ -501,7 +501,7 @@ pub(crate) async fn list_statements(
     scoped: Scoped<Member>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (page, crate::edge::NoFilters {}) = PageQuery::read(
+    let (page, crate::web::NoFilters {}) = PageQuery::read(
         request.query_string(),
         &app.cursors,
         scoped.scope.workspace(),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::edge::{Body, Problem};
+use crate::web::{Body, Problem};
 
 /// The largest event that is taken; the provider's are far smaller.
 const EVENT_LIMIT_BYTES: u64 = 1024 * 1024;

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, get, patch, web};
 use rawdrive_identity::{EmailAddress, WorkspaceName};
-use rawdrive_plans::{Access, PlansTx, Standing};
+use rawdrive_plans::{Access, Entitlements, PlansTx};
 use rawdrive_store::WorkspaceRow;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry};
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
-use crate::edge::{
+use crate::idempotent_write::{Answer, Begin, mutate};
+use crate::web::{
     Body, EntityTag, IfMatch, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
     Validator, etag_of, parse_json,
 };
-use crate::mutation::{Answer, Begin, mutate};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WorkspaceView {
@@ -37,9 +37,9 @@ pub(crate) struct WorkspaceView {
 }
 
 impl WorkspaceView {
-    pub(crate) fn of(app: &App, row: &WorkspaceRow, standing: &Standing) -> Self {
-        let now = app.ambient().now();
-        let (access, plan) = (standing.access(now), standing.plan_at(now));
+    pub(crate) fn of(app: &App, row: &WorkspaceRow, entitlements: &Entitlements) -> Self {
+        let now = app.env().now();
+        let (access, plan) = (entitlements.access(now), entitlements.plan_at(now));
         Self {
             id: row.id.to_string(),
             name: row.name.clone(),
@@ -83,11 +83,11 @@ pub(crate) async fn show_workspace(
     scoped: Scoped<Member>,
 ) -> Result<HttpResponse, Problem> {
     let reader = app.store.read(&scoped.scope);
-    let (row, standing) = (reader.workspace().await?, reader.standing().await?);
+    let (row, entitlements) = (reader.workspace().await?, reader.entitlements().await?);
     let tag = tag(&row);
     Ok(HttpResponse::Ok()
-        .insert_header(crate::edge::etag::etag_header(&tag))
-        .json(WorkspaceView::of(&app, &row, &standing)))
+        .insert_header(crate::web::etag::etag_header(&tag))
+        .json(WorkspaceView::of(&app, &row, &entitlements)))
 }
 
 /// Changes the workspace's name or billing address.
@@ -127,8 +127,8 @@ pub(crate) async fn update_workspace(
             tx.record(Change { action: "workspace.updated", subject: row.id.to_string(), before, after }).await?;
             app.review_onboarding(tx).await?;
         }
-        let standing = tx.standing().await?;
-        Ok(Answer::ok(&WorkspaceView::of(&app, &row, &standing))?.tagged(tag(&row)))
+        let entitlements = tx.entitlements().await?;
+        Ok(Answer::ok(&WorkspaceView::of(&app, &row, &entitlements))?.tagged(tag(&row)))
     })
     .await
 }

@@ -19,16 +19,16 @@ use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures_util::Stream;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Encoder;
 
+use super::framed_stream::{FramedStream, Incoming};
 use super::limits::Limits;
 use super::seats::Seat;
-use super::wire::{Incoming, Wire};
-use crate::edge::{Code, Problem, RequestId, seal};
+use crate::web::{Code, Problem, RequestId, seal};
 
 /// How much of an answer is gathered before it is sent.
 const SEND_BYTES: usize = 64 * 1024;
@@ -41,7 +41,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) struct Shared {
     pub(super) config: ServiceConfig,
     pub(super) limits: Rc<Limits>,
-    pub(super) ambient: Ambient,
+    pub(super) env: Env,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn serve<S, B>(
     B: MessageBody + 'static,
 {
     let evicted = seat.evicted();
-    let wire = Wire::new(
+    let wire = FramedStream::new(
         stream,
         shared.config.clone(),
         shared.stop.clone(),
@@ -83,7 +83,7 @@ pub(super) async fn serve<S, B>(
 
 /// Tells a client for whom there is no room.
 pub(super) async fn refuse(stream: TcpStream, seat: Seat, shared: &Shared) {
-    let wire = Wire::new(
+    let wire = FramedStream::new(
         stream,
         shared.config.clone(),
         shared.stop.clone(),
@@ -100,7 +100,7 @@ pub(super) async fn refuse(stream: TcpStream, seat: Seat, shared: &Shared) {
 }
 
 struct Connection<'a, S, B> {
-    wire: Rc<RefCell<Wire>>,
+    wire: Rc<RefCell<FramedStream>>,
     peer: SocketAddr,
     service: &'a S,
     shared: &'a Shared,
@@ -297,7 +297,7 @@ where
 
 /// The body of one request, read from the socket as it is polled.
 struct RequestBody {
-    wire: Weak<RefCell<Wire>>,
+    wire: Weak<RefCell<FramedStream>>,
     turn: u64,
 }
 
@@ -330,8 +330,12 @@ fn malformed(error: &ParseError) -> Problem {
 }
 
 /// Answers a request that could not be read, and closes.
-async fn close_with(wire: &RefCell<Wire>, problem: &Problem, shared: &Shared) -> io::Result<()> {
-    let id = RequestId::fresh(&shared.ambient);
+async fn close_with(
+    wire: &RefCell<FramedStream>,
+    problem: &Problem,
+    shared: &Shared,
+) -> io::Result<()> {
+    let id = RequestId::fresh(&shared.env);
     let mut response: Response<BoxBody> = problem.response().into();
     seal(response.headers_mut(), &id);
     response
@@ -359,12 +363,12 @@ async fn close_with(wire: &RefCell<Wire>, problem: &Problem, shared: &Shared) ->
     linger(wire).await
 }
 
-async fn flush(wire: &RefCell<Wire>) -> io::Result<()> {
+async fn flush(wire: &RefCell<FramedStream>) -> io::Result<()> {
     poll_fn(|cx| wire.borrow_mut().poll_flush(cx)).await
 }
 
 /// Closes, and takes for a while what the client still sends.
-async fn linger(wire: &RefCell<Wire>) -> io::Result<()> {
+async fn linger(wire: &RefCell<FramedStream>) -> io::Result<()> {
     flush(wire).await?;
     poll_fn(|cx| wire.borrow_mut().poll_shutdown(cx)).await?;
     let (read_all, no_more) = {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::edge::Pace;
+use crate::web::Pace;
 
 /// Descriptors that connections leave to everything else: the database, logs, uploads under way.
 const RESERVED_DESCRIPTORS: u64 = 128;

@@ -3,12 +3,12 @@
 //! ```no_run
 //! use actix_web::{App, HttpResponse, web};
 //! use rawdrive_http_api::server::Server;
-//! use rawdrive_tenancy_core::Ambient;
+//! use rawdrive_tenancy_core::Env;
 //!
 //! # async fn run() -> std::io::Result<()> {
 //! let app = || App::new().route("/", web::get().to(HttpResponse::NoContent));
 //! let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
-//! Server::new(Ambient::system(), app).listen(listener)?.await
+//! Server::new(Env::system(), app).listen(listener)?.await
 //! # }
 //! ```
 //!
@@ -24,9 +24,9 @@
 //! else needs.
 
 mod connection;
+mod framed_stream;
 mod limits;
 mod seats;
-mod wire;
 
 use std::io;
 use std::net::TcpListener;
@@ -40,7 +40,7 @@ use actix_http::{KeepAlive, Request, Response, ServiceConfig};
 use actix_server::ServerHandle;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service};
 use actix_web::dev::AppConfig;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -59,7 +59,7 @@ const UNSENT_BYTES: u32 = 64 * 1024;
 #[derive(Debug)]
 pub struct Server<F> {
     factory: F,
-    ambient: Ambient,
+    env: Env,
     limits: Limits,
     workers: Option<usize>,
     proxies: TrustedProxies,
@@ -67,12 +67,12 @@ pub struct Server<F> {
 
 impl<F> Server<F> {
     /// A server of the application that `factory` makes, once for each worker. Ids of requests that cannot be read come
-    /// from `ambient`.
+    /// from `env`.
     #[must_use]
-    pub fn new(ambient: Ambient, factory: F) -> Self {
+    pub fn new(env: Env, factory: F) -> Self {
         Self {
             factory,
-            ambient,
+            env,
             limits: Limits::default(),
             workers: None,
             proxies: TrustedProxies::default(),
@@ -116,7 +116,7 @@ impl<F> Server<F> {
     {
         let Self {
             factory,
-            ambient,
+            env,
             limits,
             workers,
             proxies,
@@ -140,7 +140,7 @@ impl<F> Server<F> {
             .listen("http", listener, move || {
                 let application = factory().into_factory();
                 let worker = Worker {
-                    ambient: ambient.clone(),
+                    env: env.clone(),
                     limits: limits.clone(),
                     stopping: stopping.clone(),
                     seats: Arc::clone(&seats),
@@ -176,7 +176,7 @@ impl<F> Server<F> {
 
 #[derive(Clone)]
 struct Worker {
-    ambient: Ambient,
+    env: Env,
     limits: Limits,
     stopping: watch::Receiver<bool>,
     seats: Arc<Seats>,
@@ -198,7 +198,7 @@ impl Worker {
             shared: connection::Shared {
                 config,
                 limits: Rc::new(self.limits),
-                ambient: self.ambient,
+                env: self.env,
                 stop: self.stopping,
             },
             seats: self.seats,

@@ -8,11 +8,11 @@ use actix_web::body::{BodyStream, SizedStream};
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use tokio::time::sleep;
 
 use super::*;
-use crate::edge::{Body, Edge, Pace, Problem};
+use crate::web::{Body, Edge, Pace, Problem};
 
 /// So long a test waits for what ought to happen, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,9 +74,9 @@ fn serve(limits: Limits) -> Served {
             .service(web::resource("/forever").to(forever))
             .service(web::resource("/slowly/{n}").to(slowly))
             .service(web::resource("/{n}").to(hello))
-            .wrap(Edge::new(Ambient::system()))
+            .wrap(Edge::new(Env::system()))
     };
-    let running = Server::new(Ambient::system(), application)
+    let running = Server::new(Env::system(), application)
         .limits(limits)
         .workers(1)
         .listen(listener)

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use proptest::prelude::*;
 use rawdrive_identity::{AccessClaims, Keyring, RefreshToken, SigningKey, TokenError, TokenIssuer};
-use rawdrive_tenancy_core::ambient::{Ambient, Entropy, ManualClock};
+use rawdrive_tenancy_core::env::{Entropy, Env, ManualClock};
 use secrecy::ExposeSecret;
 
 use crate::memory::{ISSUER, start};
@@ -24,7 +24,7 @@ impl Entropy for Known {
 
 struct Forge {
     clock: Arc<ManualClock>,
-    ambient: Ambient,
+    env: Env,
     issuer: TokenIssuer,
     kid: String,
     key: Ed25519KeyPair,
@@ -33,14 +33,14 @@ struct Forge {
 impl Forge {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::at(start()));
-        let ambient = Ambient::new(clock.clone(), clock.clone(), Arc::new(Known));
-        let key = SigningKey::generate(&ambient);
+        let env = Env::new(clock.clone(), clock.clone(), Arc::new(Known));
+        let key = SigningKey::generate(&env);
         let kid = key.kid().to_owned();
         let issuer = TokenIssuer::new(Keyring::new(vec![key]).expect("a key"), ISSUER.into());
         let key = Ed25519KeyPair::from_seed_unchecked(&[SEED; 32]).expect("a seed");
         Self {
             clock,
-            ambient,
+            env,
             issuer,
             kid,
             key,
@@ -48,7 +48,7 @@ impl Forge {
     }
 
     fn verify(&self, token: &str) -> Result<AccessClaims, TokenError> {
-        self.issuer.verify(&self.ambient, token)
+        self.issuer.verify(&self.env, token)
     }
 
     fn header(&self) -> String {
@@ -550,8 +550,8 @@ fn texts_that_are_no_token_are_refused() {
         &forge.claims_with("\"jti\":\"1\"", "\"jti\":\"2\""),
     );
     let other_signature = other.rsplit('.').next().unwrap();
-    let workspace = forge.ambient.id();
-    let refresh = RefreshToken::generate(&forge.ambient, workspace).text();
+    let workspace = forge.env.id();
+    let refresh = RefreshToken::generate(&forge.env, workspace).text();
     let long = forge.sign(
         &forge.header(),
         &forge.claims_with("\"jti\":\"1\"", &format!("\"jti\":\"{:02000}\"", 0)),
@@ -613,8 +613,8 @@ fn texts_that_are_no_token_are_refused() {
 #[test]
 fn an_issued_token_holds_for_fifteen_minutes_also_when_remembered() {
     let forge = Forge::new();
-    let (user, workspace, session) = (forge.ambient.id(), forge.ambient.id(), forge.ambient.id());
-    let (token, seconds) = forge.issuer.issue(&forge.ambient, user, workspace, session);
+    let (user, workspace, session) = (forge.env.id(), forge.env.id(), forge.env.id());
+    let (token, seconds) = forge.issuer.issue(&forge.env, user, workspace, session);
     let token = token.expose_secret();
     let expires_at = start() + TimeDelta::seconds(900);
     assert_eq!(
@@ -645,7 +645,7 @@ fn a_remembered_token_ends_with_its_key() {
     let forge = Forge::new();
     let token = forge.sign(&forge.header(), &forge.claims());
     assert!(forge.verify(&token).is_ok());
-    let other = Ambient::system();
+    let other = Env::system();
     forge
         .issuer
         .replace_keys(Keyring::new(vec![SigningKey::generate(&other)]).unwrap());

@@ -47,13 +47,13 @@ async fn an_address_is_taken_in_any_case_and_nothing_is_left_behind() {
     world.sign_up("Ana@Example.com").await;
     let hash = world
         .hasher
-        .hash(&new_password(PASSWORD), &world.ambient, CLIENT)
+        .hash(&new_password(PASSWORD), &world.env, CLIENT)
         .await
         .unwrap();
-    let mut tx = world.store.begin(world.ambient.id());
+    let mut tx = world.store.begin(world.env.id());
     let again = sign_up(
         &mut tx,
-        &world.ambient,
+        &world.env,
         &world.issuer,
         new_account("aNA@example.COM"),
         hash,
@@ -81,7 +81,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
     let world = World::new().await;
     let World {
         store,
-        ambient,
+        env,
         hasher,
         issuer,
         ..
@@ -91,7 +91,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        (ambient, &pepper()),
+        (env, &pepper()),
         &credentials("ana@example.com", PASSWORD),
     )
     .await
@@ -101,15 +101,13 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        (ambient, &pepper()),
+        (env, &pepper()),
         &credentials("ana@example.com", PASSWORD),
     )
     .await
     .unwrap();
     let mut tx = store.begin(opening.workspace());
-    let there = open_session(&mut tx, ambient, issuer, opening)
-        .await
-        .unwrap();
+    let there = open_session(&mut tx, env, issuer, opening).await.unwrap();
     tx.commit();
 
     let membership = world.authenticate(&here).await.unwrap().membership;
@@ -117,7 +115,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        ambient,
+        env,
         (&membership, CLIENT),
         change(PASSWORD, "battery staple"),
     )
@@ -130,14 +128,14 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
     assert!(world.authenticate(&here).await.is_some());
     assert!(world.authenticate(&there).await.is_none());
     let mut tx = store.begin(late.workspace());
-    let late = open_session(&mut tx, ambient, issuer, late).await.unwrap();
+    let late = open_session(&mut tx, env, issuer, late).await.unwrap();
     tx.commit();
     assert!(world.authenticate(&late).await.is_none(), "dead at birth");
 
     for (signed_in, holds) in [(&here, true), (&there, false), (&late, false)] {
         let token = RefreshToken::parse(signed_in.tokens.refresh.expose_secret()).unwrap();
         let mut tx = store.begin(token.workspace());
-        let refreshed = refresh(&mut tx, ambient, issuer, &token)
+        let refreshed = refresh(&mut tx, env, issuer, &token)
             .await
             .and_then(|r| r.tokens());
         assert_eq!(refreshed.is_ok(), holds);
@@ -146,27 +144,23 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
         store,
         store,
         hasher,
-        (ambient, &pepper()),
+        (env, &pepper()),
         &credentials("ana@example.com", PASSWORD),
     )
     .await;
     assert!(matches!(old, Err(IdentityError::WrongCredentials)));
     let new = credentials("ana@example.com", "battery staple");
-    let opening = sign_in(store, store, hasher, (ambient, &pepper()), &new)
+    let opening = sign_in(store, store, hasher, (env, &pepper()), &new)
         .await
         .unwrap();
     let mut tx = store.begin(opening.workspace());
-    let after = open_session(&mut tx, ambient, issuer, opening)
-        .await
-        .unwrap();
+    let after = open_session(&mut tx, env, issuer, opening).await.unwrap();
     tx.commit();
     let authenticated = world.authenticate(&after).await.unwrap();
-    let second = store.join(after.person.id, "Second", ambient.now()).await;
+    let second = store.join(after.person.id, "Second", env.now()).await;
     let opening = switch(store, &authenticated, second).await.unwrap();
     let mut tx = store.begin(second);
-    let switched = open_session(&mut tx, ambient, issuer, opening)
-        .await
-        .unwrap();
+    let switched = open_session(&mut tx, env, issuer, opening).await.unwrap();
     tx.commit();
     assert!(
         world.authenticate(&switched).await.is_some(),
@@ -178,10 +172,7 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
 async fn a_password_changes_only_for_whoever_knows_the_present_one() {
     let world = World::new().await;
     let World {
-        store,
-        ambient,
-        hasher,
-        ..
+        store, env, hasher, ..
     } = &world;
     let ana = world.sign_up("ana@example.com").await;
     let membership = world.authenticate(&ana).await.unwrap().membership;
@@ -190,7 +181,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
         store,
         store,
         hasher,
-        ambient,
+        env,
         (&membership, CLIENT),
         change(PASSWORD, "battery staple"),
     )
@@ -199,7 +190,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
         store,
         store,
         hasher,
-        ambient,
+        env,
         (&membership, CLIENT),
         change(PASSWORD, "staple battery"),
     )
@@ -218,7 +209,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
             store,
             store,
             hasher,
-            ambient,
+            env,
             (&membership, CLIENT),
             change("guess", "battery staple"),
         )
@@ -226,7 +217,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
         assert!(matches!(wrong, Err(IdentityError::WrongCurrentPassword)));
     }
     let right = change("battery staple", "correct horse");
-    let shut = prove_update(store, store, hasher, ambient, (&membership, CLIENT), right).await;
+    let shut = prove_update(store, store, hasher, env, (&membership, CLIENT), right).await;
     assert!(matches!(shut, Err(IdentityError::TooManyAttempts { .. })));
 }
 
@@ -234,10 +225,7 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
 async fn a_name_changes_without_a_password_and_ends_nothing() {
     let world = World::new().await;
     let World {
-        store,
-        ambient,
-        hasher,
-        ..
+        store, env, hasher, ..
     } = &world;
     let ana = world.sign_up("ana@example.com").await;
     let membership = world.authenticate(&ana).await.unwrap().membership;
@@ -245,15 +233,15 @@ async fn a_name_changes_without_a_password_and_ends_nothing() {
         name: Some(PersonName::parse(" Anna ").unwrap()),
         password: None,
     };
-    let proven = prove_update(store, store, hasher, ambient, (&membership, CLIENT), update)
+    let proven = prove_update(store, store, hasher, env, (&membership, CLIENT), update)
         .await
         .unwrap();
-    let mut elsewhere = store.begin(ambient.id());
+    let mut elsewhere = store.begin(env.id());
     let nothing = prove_update(
         store,
         store,
         hasher,
-        ambient,
+        env,
         (&membership, CLIENT),
         AccountUpdate::default(),
     )

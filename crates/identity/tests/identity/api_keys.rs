@@ -108,8 +108,8 @@ impl World {
         own: Role,
         new: NewApiKey,
     ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
-        let (mut tx, maker) = (self.store.begin(workspace), self.ambient.id());
-        tx.insert_membership(maker, own, self.ambient.now()).await?;
+        let (mut tx, maker) = (self.store.begin(workspace), self.env.id());
+        tx.insert_membership(maker, own, self.env.now()).await?;
         self.make_key_of(maker, tx, new).await
     }
 
@@ -119,7 +119,7 @@ impl World {
         mut tx: Tx,
         new: NewApiKey,
     ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
-        let (row, secret) = create_api_key(&mut tx, &self.ambient, &pepper(), maker, new).await?;
+        let (row, secret) = create_api_key(&mut tx, &self.env, &pepper(), maker, new).await?;
         tx.commit();
         Ok((
             row,
@@ -129,7 +129,7 @@ impl World {
 
     async fn prove_key(&self, token: &ApiKeyToken) -> Result<ProvenKey, IdentityError> {
         let found = self.store.presented_key(token).await?;
-        prove_api_key(&self.ambient, &pepper(), token, found)
+        prove_api_key(&self.env, &pepper(), token, found)
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_key_proves_its_workspace_and_its_role_until_it_ends() {
     let world = World::new().await;
     let ana = world.sign_up("ana@example.com").await;
     let here = ana.workspace.workspace;
-    let end = world.ambient.now() + TimeDelta::hours(1);
+    let end = world.env.now() + TimeDelta::hours(1);
     let new = wanted(Role::Admin, Some(end));
     let (row, token) = world.make_key(here, Role::Owner, new).await.unwrap();
     let proven = world.prove_key(&token).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_secret_holds_for_its_own_row_and_pepper_alone() {
     }
     let other = TokenPepper::new(&[8; 32]);
     let found = world.store.presented_key(&anas).await.unwrap();
-    assert!(prove_api_key(&world.ambient, &other, &anas, found).is_err());
+    assert!(prove_api_key(&world.env, &other, &anas, found).is_err());
 }
 
 #[tokio::test]
@@ -246,9 +246,7 @@ async fn a_revoked_key_is_gone_and_only_in_its_own_workspace() {
     let revoke = async |workspace| {
         let mut tx = world.store.begin(workspace);
         assert_eq!(tx.workspace(), workspace);
-        let done = revoke_api_key(&mut tx, &world.ambient, row.id)
-            .await
-            .unwrap();
+        let done = revoke_api_key(&mut tx, &world.env, row.id).await.unwrap();
         tx.commit();
         done
     };
@@ -269,7 +267,7 @@ async fn who_is_no_member_makes_no_key() {
     let world = World::new().await;
     let here = world.sign_up("ana@example.com").await.workspace.workspace;
     let tx = world.store.begin(here);
-    let stranger = world.ambient.id();
+    let stranger = world.env.id();
     let refused = world.make_key_of(stranger, tx, wanted(Role::Member, None));
     let refused = refused.await;
     assert!(
@@ -300,7 +298,7 @@ proptest! {
             };
             let maker = row.sponsor.expect("its maker answers for it");
             for now in [Some(own)].into_iter().chain(life) {
-                world.store.set_membership(here, maker, now, world.ambient.now());
+                world.store.set_membership(here, maker, now, world.env.now());
                 let proven = world.prove_key(&token).await.ok();
                 let found = proven.map(|proven| proven.grant.role());
                 assert_eq!(found, worth(asked, now));

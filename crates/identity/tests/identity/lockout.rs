@@ -141,7 +141,7 @@ async fn a_network_that_tries_many_accounts_is_refused_and_nobody_else() {
 async fn behind_one_address_for_everybody_a_device_and_a_code_get_in() {
     let world = World::new().await;
     let ana = world.sign_up(ANA).await;
-    let device = DeviceToken::issue(&world.ambient, &pepper(), ana.person.id);
+    let device = DeviceToken::issue(&world.env, &pepper(), ana.person.id);
     // Strangers spray and guess; who is known there is not kept out by the spraying.
     for n in 0..150 {
         world.guess(HOME, &format!("n{n}@example.com")).await;
@@ -217,7 +217,7 @@ async fn behind_one_address_for_everybody_a_device_and_a_code_get_in() {
     let late = world.attempt(&world.with_code(HOME, PASSWORD, &code)).await;
     assert!(matches!(late, Outcome::Wait { .. }), "{late:?}");
     let eve = world.sign_up("eve@example.com").await;
-    let eves = DeviceToken::issue(&world.ambient, &pepper(), eve.person.id);
+    let eves = DeviceToken::issue(&world.env, &pepper(), eve.person.id);
     let forged = eves.text().expose_secret().replacen(
         &eve.person.id.to_string()[4..],
         &ana.person.id.to_string()[4..],
@@ -353,7 +353,7 @@ proptest! {
                         for n in from..from + networks {
                             for _ in 0..times {
                                 if world.guess(&stranger(n), ANA).await == Outcome::Wrong {
-                                    guesses.push(world.ambient.now());
+                                    guesses.push(world.env.now());
                                 }
                             }
                         }

@@ -3,10 +3,10 @@
 mod access_tokens;
 mod accounts;
 mod api_keys;
-mod keys;
+mod email_tokens;
 mod lockout;
+mod members;
 mod memory;
 mod passwords;
-mod proofs;
 mod sessions;
-mod team;
+mod signing_keys;

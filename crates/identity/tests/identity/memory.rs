@@ -12,8 +12,8 @@ use rawdrive_identity::{
     ProofRequest, ProofRow, SealedKey, SignedIn, TokenIssuer, TokenPepper, WorkspaceName,
     load_keyring, meet_network, sign_up,
 };
-use rawdrive_tenancy_core::ambient::{Ambient, ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::env::{Env, ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::id::{
     ApiKeyId, ProofId, RefreshId, SessionId, TypedId, UserId, WorkspaceId,
 };
@@ -104,7 +104,7 @@ impl Memory {
 
     /// Makes a user a member of one more workspace.
     pub(crate) async fn join(&self, user: UserId, name: &str, at: DateTime<Utc>) -> WorkspaceId {
-        let id = WorkspaceId::from_uuid(Ambient::system().uuid());
+        let id = WorkspaceId::from_uuid(Env::system().uuid());
         let mut tx = self.begin(id);
         let name = WorkspaceName::parse(name).expect("a name");
         let currency = Currency::parse("usd").expect("a currency");
@@ -465,7 +465,7 @@ impl SigningKeys for Memory {
 pub(crate) struct World {
     pub(crate) store: Memory,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) ambient: Ambient,
+    pub(crate) env: Env,
     pub(crate) hasher: PasswordHasher,
     pub(crate) issuer: TokenIssuer,
 }
@@ -473,40 +473,33 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let clock = Arc::new(ManualClock::at(start()));
-        let ambient = Ambient::new(clock.clone(), clock.clone(), Arc::new(SystemEntropy));
+        let env = Env::new(clock.clone(), clock.clone(), Arc::new(SystemEntropy));
         let store = Memory::default();
-        let keyring: Keyring = load_keyring(&store, &ambient, &master())
+        let keyring: Keyring = load_keyring(&store, &env, &master())
             .await
             .expect("a keyring");
         let hasher = PasswordHasher::new(HashCost::LEAST, 2, WAITING).expect("a cost");
         Self {
             store,
             clock,
-            ambient,
+            env,
             hasher,
             issuer: TokenIssuer::new(keyring, ISSUER.into()),
         }
     }
 
     pub(crate) async fn sign_up(&self, email: &str) -> SignedIn {
-        let workspace: WorkspaceId = self.ambient.id();
+        let workspace: WorkspaceId = self.env.id();
         let hash = self
             .hasher
-            .hash(&new_password(PASSWORD), &self.ambient, CLIENT)
+            .hash(&new_password(PASSWORD), &self.env, CLIENT)
             .await
             .expect("a hash");
         let mut tx = self.store.begin(workspace);
-        let done = sign_up(
-            &mut tx,
-            &self.ambient,
-            &self.issuer,
-            new_account(email),
-            hash,
-        )
-        .await;
+        let done = sign_up(&mut tx, &self.env, &self.issuer, new_account(email), hash).await;
         let done = done.expect("signed up");
         tx.commit();
-        meet_network(&self.store, &self.ambient, &done.person.email, CLIENT)
+        meet_network(&self.store, &self.env, &done.person.email, CLIENT)
             .await
             .expect("noted");
         done
@@ -516,7 +509,7 @@ impl World {
     pub(crate) async fn authenticate(&self, signed_in: &SignedIn) -> Option<Authenticated> {
         let claims = self
             .issuer
-            .verify(&self.ambient, signed_in.tokens.access.expose_secret())
+            .verify(&self.env, signed_in.tokens.access.expose_secret())
             .ok()?;
         self.store.authenticate(&claims).await.expect("an answer")
     }

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use rawdrive_identity::{HashCost, HashWaiting, PasswordError, PasswordHash, PasswordHasher};
-use rawdrive_tenancy_core::{Ambient, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 
 use crate::memory::{CLIENT, WAITING, claimed, new_password};
 
@@ -26,13 +26,13 @@ fn slow_hasher(at_once: usize, per_network: usize, in_total: usize) -> PasswordH
 
 #[tokio::test]
 async fn a_hash_verifies_its_own_password_alone_and_says_its_cost() {
-    let ambient = Ambient::system();
+    let env = Env::system();
     let hash = hasher()
-        .hash(&new_password("correct horse"), &ambient, CLIENT)
+        .hash(&new_password("correct horse"), &env, CLIENT)
         .await
         .unwrap();
     let twin = hasher()
-        .hash(&new_password("correct horse"), &ambient, CLIENT)
+        .hash(&new_password("correct horse"), &env, CLIENT)
         .await
         .unwrap();
     assert!(
@@ -42,7 +42,7 @@ async fn a_hash_verifies_its_own_password_alone_and_says_its_cost() {
     );
     assert_ne!(hash, twin, "salted");
     assert_eq!(format!("{hash:?}"), "PasswordHash(…)");
-    let user = ambient.id();
+    let user = env.id();
     assert!(
         hasher()
             .verify(user, &hash, &claimed("correct horse"), CLIENT)
@@ -74,7 +74,7 @@ async fn a_hash_verifies_its_own_password_alone_and_says_its_cost() {
 
 #[tokio::test]
 async fn a_stored_text_that_is_no_hash_is_named_and_never_a_wrong_password() {
-    let user = Ambient::system().id();
+    let user = Env::system().id();
     for text in [
         "",
         "correct horse",
@@ -111,7 +111,7 @@ const REFERENCE: [&str; 3] = [
 
 #[tokio::test]
 async fn what_the_reference_implementation_hashed_verifies() {
-    let user = Ambient::system().id();
+    let user = Env::system().id();
     for text in REFERENCE {
         let stored = PasswordHash::from_stored(text.into());
         let verify = async |password| {
@@ -128,11 +128,11 @@ async fn what_the_reference_implementation_hashed_verifies() {
 
 #[tokio::test]
 async fn more_of_one_network_than_may_wait_are_told_to_come_back() {
-    let ambient = Ambient::system();
+    let env = Env::system();
     let hasher = slow_hasher(2, 3, 64);
     let password = new_password("correct horse");
     let mut running: Vec<_> = (0..9)
-        .map(|_| Box::pin(hasher.hash(&password, &ambient, CLIENT)))
+        .map(|_| Box::pin(hasher.hash(&password, &env, CLIENT)))
         .collect();
     let answers = futures_join(&mut running).await;
     let busy = answers
@@ -141,22 +141,22 @@ async fn more_of_one_network_than_may_wait_are_told_to_come_back() {
         .count();
     assert_eq!((answers.len(), busy), (9, 4));
     assert!(
-        hasher.hash(&password, &ambient, CLIENT).await.is_ok(),
+        hasher.hash(&password, &env, CLIENT).await.is_ok(),
         "the places come back"
     );
 }
 
 #[tokio::test]
 async fn whoever_crowds_keeps_nobody_else_waiting() {
-    let ambient = Ambient::system();
+    let env = Env::system();
     let hasher = slow_hasher(2, 64, 64);
     let password = new_password("correct horse");
     let address = |n: u8| IpAddr::from([198, 51, 100, n]);
     // Eighty of one client: 2 run, 64 wait, 14 are refused; and they fill the queue.
     let mut all: Vec<_> = (0..80)
-        .map(|_| Box::pin(hasher.hash(&password, &ambient, CLIENT)))
+        .map(|_| Box::pin(hasher.hash(&password, &env, CLIENT)))
         .collect();
-    all.extend((1..=30).map(|n| Box::pin(hasher.hash(&password, &ambient, address(n)))));
+    all.extend((1..=30).map(|n| Box::pin(hasher.hash(&password, &env, address(n)))));
     let mut order = Vec::new();
     let answers = in_order(&mut all, &mut order).await;
     let (crowd, others) = answers.split_at(80);
@@ -177,11 +177,11 @@ async fn whoever_crowds_keeps_nobody_else_waiting() {
 
 #[tokio::test]
 async fn the_waiting_request_that_is_dropped_gives_its_place_back() {
-    let ambient = Ambient::system();
+    let env = Env::system();
     let hasher = slow_hasher(1, 1, 1);
     let password = new_password("correct horse");
-    let mut first = Box::pin(hasher.hash(&password, &ambient, CLIENT));
-    let mut second = Box::pin(hasher.hash(&password, &ambient, CLIENT));
+    let mut first = Box::pin(hasher.hash(&password, &env, CLIENT));
+    let mut second = Box::pin(hasher.hash(&password, &env, CLIENT));
     std::future::poll_fn(|context| {
         assert!(first.as_mut().poll(context).is_pending());
         assert!(second.as_mut().poll(context).is_pending());
@@ -189,21 +189,21 @@ async fn the_waiting_request_that_is_dropped_gives_its_place_back() {
     })
     .await;
     assert!(matches!(
-        hasher.hash(&password, &ambient, CLIENT).await,
+        hasher.hash(&password, &env, CLIENT).await,
         Err(PasswordError::Busy)
     ));
     drop(second);
-    let (first, third) = tokio::join!(first, hasher.hash(&password, &ambient, CLIENT));
+    let (first, third) = tokio::join!(first, hasher.hash(&password, &env, CLIENT));
     assert!(first.is_ok() && third.is_ok());
     // And one that is dropped while it runs gives its buffer back.
-    let mut dropped = Box::pin(hasher.hash(&password, &ambient, CLIENT));
+    let mut dropped = Box::pin(hasher.hash(&password, &env, CLIENT));
     std::future::poll_fn(|context| {
         assert!(dropped.as_mut().poll(context).is_pending());
         std::task::Poll::Ready(())
     })
     .await;
     drop(dropped);
-    assert!(hasher.hash(&password, &ambient, CLIENT).await.is_ok());
+    assert!(hasher.hash(&password, &env, CLIENT).await.is_ok());
 }
 
 /// Polls all at once: each is admitted or refused in its first poll.

@@ -32,7 +32,7 @@ impl World {
             &self.store,
             &self.store,
             &self.hasher,
-            (&self.ambient, &pepper()),
+            (&self.env, &pepper()),
             credentials,
         )
         .await
@@ -40,7 +40,7 @@ impl World {
 
     async fn open(&self, opening: Opening) -> Result<SignedIn, IdentityError> {
         let mut tx = self.store.begin(opening.workspace());
-        let signed_in = open_session(&mut tx, &self.ambient, &self.issuer, opening).await?;
+        let signed_in = open_session(&mut tx, &self.env, &self.issuer, opening).await?;
         tx.commit();
         Ok(signed_in)
     }
@@ -48,7 +48,7 @@ impl World {
     async fn refresh(&self, tokens: &Tokens) -> Result<Tokens, IdentityError> {
         let token = RefreshToken::parse(tokens.refresh.expose_secret()).expect("a refresh token");
         let mut tx = self.store.begin(token.workspace());
-        let refreshed = refresh(&mut tx, &self.ambient, &self.issuer, &token).await?;
+        let refreshed = refresh(&mut tx, &self.env, &self.issuer, &token).await?;
         tx.commit();
         refreshed.tokens()
     }
@@ -56,7 +56,7 @@ impl World {
     async fn holds(&self, tokens: &Tokens) -> bool {
         let claims = self
             .issuer
-            .verify(&self.ambient, tokens.access.expose_secret())
+            .verify(&self.env, tokens.access.expose_secret())
             .expect("a valid token");
         use rawdrive_identity::ports::IdentityRead;
         self.store
@@ -154,7 +154,7 @@ async fn signing_in_opens_the_last_used_workspace_otherwise_the_oldest() {
     let world = World::new().await;
     let ana = world.sign_up("ana@example.com").await;
     let own = ana.workspace.workspace;
-    let now = world.ambient.now();
+    let now = world.env.now();
     let second = world
         .store
         .join(ana.person.id, "Second", now + TimeDelta::seconds(2))
@@ -229,7 +229,7 @@ async fn nobody_switches_to_a_workspace_of_others() {
     let ana = world.sign_up("ana@example.com").await;
     let eve = world.sign_up("eve@example.com").await;
     let authenticated = world.authenticate(&eve).await.unwrap();
-    for target in [ana.workspace.workspace, world.ambient.id()] {
+    for target in [ana.workspace.workspace, world.env.id()] {
         let refused = switch(&world.store, &authenticated, target).await;
         assert!(matches!(refused, Err(IdentityError::NoSuchWorkspace)));
     }
@@ -238,7 +238,7 @@ async fn nobody_switches_to_a_workspace_of_others() {
         .await
         .unwrap();
     let mut foreign = world.store.begin(ana.workspace.workspace);
-    let refused = open_session(&mut foreign, &world.ambient, &world.issuer, opening).await;
+    let refused = open_session(&mut foreign, &world.env, &world.issuer, opening).await;
     assert!(
         matches!(refused, Err(IdentityError::Unauthenticated)),
         "the handle is another workspace's"
@@ -280,7 +280,7 @@ async fn of_two_exchanges_at_once_the_loser_revokes() {
     let token = RefreshToken::parse(ana.tokens.refresh.expose_secret()).unwrap();
     let mut tx = world.store.begin(token.workspace());
     tx.refresh_was_taken = true;
-    let lost = refresh(&mut tx, &world.ambient, &world.issuer, &token)
+    let lost = refresh(&mut tx, &world.env, &world.issuer, &token)
         .await
         .unwrap();
     assert!(matches!(lost, Refreshed::Revoked));
@@ -297,15 +297,15 @@ async fn who_knows_an_id_but_not_its_secret_revokes_nothing() {
     let guess = format!("{}{}", &text[..text.len() - 43], "0".repeat(43));
     let token = RefreshToken::parse(&guess).unwrap();
     let mut tx = world.store.begin(token.workspace());
-    let refused = refresh(&mut tx, &world.ambient, &world.issuer, &token).await;
+    let refused = refresh(&mut tx, &world.env, &world.issuer, &token).await;
     assert!(matches!(refused, Err(IdentityError::Unauthenticated)));
     tx.commit();
     assert!(world.holds(&next).await);
 
     // A right token in another workspace's handle finds nothing either.
     let token = RefreshToken::parse(next.refresh.expose_secret()).unwrap();
-    let mut foreign = world.store.begin(world.ambient.id());
-    let refused = refresh(&mut foreign, &world.ambient, &world.issuer, &token).await;
+    let mut foreign = world.store.begin(world.env.id());
+    let refused = refresh(&mut foreign, &world.env, &world.issuer, &token).await;
     assert!(matches!(refused, Err(IdentityError::Unauthenticated)));
 }
 
@@ -340,16 +340,14 @@ async fn signing_out_ends_the_session_at_once() {
     let world = World::new().await;
     let ana = world.sign_up("ana@example.com").await;
     let membership = world.authenticate(&ana).await.unwrap().membership;
-    let mut elsewhere = world.store.begin(world.ambient.id());
+    let mut elsewhere = world.store.begin(world.env.id());
     assert!(
-        sign_out(&mut elsewhere, &world.ambient, &membership)
+        sign_out(&mut elsewhere, &world.env, &membership)
             .await
             .is_err()
     );
     let mut tx = world.store.begin(membership.workspace());
-    sign_out(&mut tx, &world.ambient, &membership)
-        .await
-        .unwrap();
+    sign_out(&mut tx, &world.env, &membership).await.unwrap();
     tx.commit();
     assert!(world.authenticate(&ana).await.is_none());
     assert!(matches!(

@@ -93,7 +93,7 @@ impl BillingDirectory for Store {
         const DUE: &str = "SELECT workspace_id FROM billing_accounts
             WHERE review_at IS NOT NULL AND review_at <= $1 AND workspace_id > $2 ORDER BY workspace_id LIMIT $3";
         let values = [
-            self.0.ambient.now().into(),
+            self.0.env.now().into(),
             after.map_or_else(Uuid::nil, TypedId::uuid).into(),
             i64::from(limit).into(),
         ];
@@ -107,7 +107,7 @@ impl BillingDirectory for Store {
     ) -> Result<Vec<(WorkspaceId, OperationId)>, StoreError> {
         const ABANDONED: &str = "SELECT workspace_id, id FROM billing_operations
             WHERE outcome IS NULL AND leased_until <= $1 ORDER BY leased_until LIMIT $2";
-        let values = [self.0.ambient.lease_now().into(), i64::from(limit).into()];
+        let values = [self.0.env.lease_now().into(), i64::from(limit).into()];
         let on = &self.directory_reads();
         let rows = query(on, "look for abandoned operations", ABANDONED, values).await?;
         let operation = |row: &QueryResult| {
@@ -148,7 +148,7 @@ impl BillingDirectory for Store {
             i64::from(price.sold.version).into(),
             price.currency.as_str().into(),
             price.interval.as_str().into(),
-            self.0.ambient.lease_now().into(),
+            self.0.env.lease_now().into(),
         ];
         execute(&self.inbox_writes(), "note a price", PUT, values).await?;
         Ok(())

@@ -138,7 +138,7 @@ impl Inbox for Store {
             Disposition::Touches(object) => ("touches", Some(object)),
             Disposition::Ignored(why) => (why.as_str(), None),
         };
-        let at = self.0.ambient.lease_now();
+        let at = self.0.env.lease_now();
         let values = [
             envelope.id.as_str().into(),
             envelope.kind.as_str().into(),
@@ -177,7 +177,7 @@ impl Inbox for Store {
         object: &ObjectRef,
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
-        let at = self.0.ambient.lease_now();
+        let at = self.0.env.lease_now();
         touch(&self.inbox_writes(), at, object, customer).await?;
         self.wake_billing();
         Ok(())
@@ -185,7 +185,7 @@ impl Inbox for Store {
 
     async fn lease_next(&self, lease: TimeDelta) -> Result<Option<Dirty>, StoreError> {
         const OPERATION: &str = "lease an object";
-        let real = self.0.ambient.lease_now();
+        let real = self.0.env.lease_now();
         // An idle worker only reads: a write would wait in the writers' queue for nothing.
         let any = format!("SELECT 1 AS one FROM billing_objects WHERE {DUE} LIMIT 1");
         let due = query(&self.inbox_reads(), OPERATION, &any, [real.into()]).await?;
@@ -216,7 +216,7 @@ impl Inbox for Store {
             RETURNING kind, id, customer, version, fence, attempts";
         const DIRTY: &str = "SELECT 1 AS one FROM billing_objects
             WHERE kind = $1 AND id = $2 AND version > settled_version";
-        let real = self.0.ambient.lease_now();
+        let real = self.0.env.lease_now();
         let name = [object.kind.as_str().into(), object.id.as_str().into()];
         let times = [real.into(), (real + lease).into()];
         let values = name.clone().into_iter().chain(times);
@@ -242,13 +242,13 @@ impl Inbox for Store {
         after: TimeDelta,
         failure: &str,
     ) -> Result<bool, StoreError> {
-        let at = self.0.ambient.lease_now() + after;
+        let at = self.0.env.lease_now() + after;
         let set = "retry_at = $5, reason = $6, waiting = NULL";
         let rest = [at.into(), failure.into()];
         self.give_back("retry an object", dirty, set, rest).await
     }
 
-    async fn bury(&self, dirty: &Dirty, reason: &str) -> Result<bool, StoreError> {
+    async fn dead_letter(&self, dirty: &Dirty, reason: &str) -> Result<bool, StoreError> {
         let set = "waiting = 'operator', reason = $5";
         self.give_back("give an object up", dirty, set, [reason.into()])
             .await
@@ -315,7 +315,7 @@ impl Inbox for Store {
         if execute(&tx, OPERATION, TOUCHES, values).await? == 0 {
             return Ok(());
         }
-        touch(&tx, self.0.ambient.lease_now(), object, customer).await?;
+        touch(&tx, self.0.env.lease_now(), object, customer).await?;
         tx.commit().await.map_err(failed(OPERATION))?;
         self.wake_billing();
         Ok(())
@@ -332,7 +332,7 @@ impl InboxTx for WriteTx {
         object: &ObjectRef,
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
-        touch(&self.tx, self.ambient().lease_now(), object, customer).await?;
+        touch(&self.tx, self.env().lease_now(), object, customer).await?;
         self.wakes_billing = true;
         Ok(())
     }

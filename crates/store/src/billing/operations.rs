@@ -102,7 +102,7 @@ impl OperationsTx for WriteTx {
         let values = [
             self.scope.workspace().uuid().into(),
             id.uuid().into(),
-            self.ambient().lease_now().into(),
+            self.env().lease_now().into(),
             leased_until.into(),
         ];
         let rows = query(&self.tx, "take an operation up", TAKE, values).await?;
@@ -136,7 +136,7 @@ impl OperationsTx for WriteTx {
     ) -> Result<bool, StoreError> {
         let outcome = serde_json::to_string(outcome)
             .map_err(|e| corrupt(TABLE, "outcome", operation.id, e))?;
-        let now = self.ambient().now();
+        let now = self.env().now();
         let set = "outcome = $4, ended_at = $5";
         let rest = [outcome.into(), now.into()];
         self.change_operation("end an operation", operation, set, rest)

@@ -19,7 +19,7 @@ async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out(en
     let gallery = fill(&stage, photos).await;
 
     let mut tx = stage.begin().await;
-    let deleted = delete_gallery_permanently(&mut tx, stage.ambient(), gallery).await;
+    let deleted = delete_gallery_permanently(&mut tx, stage.env(), gallery).await;
     assert!(deleted.unwrap());
     tx.commit().await.unwrap();
 
@@ -58,26 +58,20 @@ fn keys(gallery: GalleryId) -> [QuotaKey; 2] {
 
 /// A gallery with rows of that many photos of one byte each, counted as uploads count them.
 async fn fill(stage: &Stage<Opened>, photos: usize) -> GalleryId {
-    let ambient = stage.ambient();
-    let library = library(ambient);
-    let gallery = gallery(ambient, library.id);
+    let env = stage.env();
+    let library = library(env);
+    let gallery = gallery(env, library.id);
     let mut tx = stage.begin().await;
     let mut lines = Vec::new();
     for key in keys(gallery.id) {
         let amount = photos as u64;
-        let line = add(
-            &mut tx,
-            ambient,
-            Charge { key, amount },
-            gallery.id.to_string(),
-        )
-        .await;
+        let line = add(&mut tx, env, Charge { key, amount }, gallery.id.to_string()).await;
         lines.push(line.unwrap());
     }
     tx.insert_library(&library).await.unwrap();
     tx.insert_gallery(&gallery).await.unwrap();
     for _ in 0..photos {
-        let photo = photo(ambient, gallery.id, 1);
+        let photo = photo(env, gallery.id, 1);
         tx.insert_photo(&photo).await.unwrap();
     }
     tx.append(&lines).await.unwrap();

@@ -36,9 +36,7 @@ async fn complete(stage: &Stage<Opened>, claim: &Claim) -> Result<(), StoreError
 
 /// Lets real time pass: that of leases.
 fn pass(stage: &Stage<Opened>, seconds: i64) {
-    stage
-        .surroundings
-        .advance_leases(TimeDelta::seconds(seconds));
+    stage.test_env.advance_leases(TimeDelta::seconds(seconds));
 }
 
 fn answer() -> Replay {

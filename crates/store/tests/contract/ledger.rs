@@ -7,7 +7,7 @@ use rawdrive_plans::{Limit, Metric};
 use rawdrive_store::{Finding, Store, Url};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_testkit::contract::Stage;
-use rawdrive_testkit::{Surroundings, scope};
+use rawdrive_testkit::{TestEnv, scope};
 use rawdrive_usage::{LedgerLine, QuotaKey, UsageRead, UsageTx};
 use sea_orm::SqlxSqliteConnector;
 use sea_orm::sqlx::Executor as _;
@@ -23,11 +23,11 @@ async fn filled() -> Stage<Opened> {
         let mut tx = stage.begin().await;
         tx.lock(&key).await.unwrap();
         tx.apply(&key, 0, n, Limit::Unlimited).await.unwrap();
-        let now = stage.ambient().now();
+        let now = stage.env().now();
         let line = LedgerLine::usage(key.clone(), n, "pho".to_owned(), now);
         tx.append(&[line]).await.unwrap();
         tx.commit().await.unwrap();
-        stage.surroundings.advance(TimeDelta::days(20));
+        stage.test_env.advance(TimeDelta::days(20));
     }
     stage
 }
@@ -197,9 +197,9 @@ async fn old_lines_are_chained_and_summed_by_the_migration() {
     }
     connection.close().await.unwrap();
 
-    let surroundings = Surroundings::seeded(1);
-    let ambient = surroundings.ambient().clone();
-    let store = Store::open(&Url::sqlite(&path), ambient, &Catalogue::built_in()).await;
+    let test_env = TestEnv::seeded(1);
+    let env = test_env.env().clone();
+    let store = Store::open(&Url::sqlite(&path), env, &Catalogue::built_in()).await;
     let store = store.unwrap();
     let scope = scope("ws_01890000000070008000000000000001".parse().unwrap());
     let snapshot = store.snapshot().await.unwrap();

@@ -10,12 +10,12 @@
 #[macro_use]
 mod support;
 
+mod authenticated_read;
 mod deletion;
-mod holds;
 mod idempotency;
 mod ledger;
-mod live;
-mod presented;
+mod live_usage;
+mod quota_model;
 mod subject;
 
 /// A backend keeps the contract when it is listed here.

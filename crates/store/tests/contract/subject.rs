@@ -16,16 +16,16 @@ use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_tenancy_core::{Ambient, Commit, Role, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, Role, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
-use rawdrive_testkit::{Surroundings, scope};
+use rawdrive_testkit::{TestEnv, scope};
 use rawdrive_usage::{LedgerEntry, LineFilter, UsageRead};
 
 use crate::support::{Database, Engine};
 
 /// Somebody with this role in the transaction's workspace.
-pub(crate) async fn member(tx: &mut WriteTx, ambient: &Ambient, role: Role) -> UserId {
-    let (id, now) = (ambient.id::<UserId>(), ambient.now());
+pub(crate) async fn member(tx: &mut WriteTx, env: &Env, role: Role) -> UserId {
+    let (id, now) = (env.id::<UserId>(), env.now());
     let user = User {
         id,
         email: EmailAddress::parse(&format!("{id}@example.com")).expect("an address"),
@@ -68,36 +68,30 @@ impl Opened {
 }
 
 /// Opens a store on a fresh database.
-pub(crate) async fn open(
-    engine: Engine,
-    surroundings: &Surroundings,
-    catalogue: &Catalogue,
-) -> Opened {
+pub(crate) async fn open(engine: Engine, test_env: &TestEnv, catalogue: &Catalogue) -> Opened {
     let database = Database::new(engine).await;
-    let store = database
-        .open(surroundings.ambient().clone(), catalogue)
-        .await;
+    let store = database.open(test_env.env().clone(), catalogue).await;
     Opened {
         store,
         database: Some(database),
     }
 }
 
-pub(crate) async fn sqlite(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
-    open(Engine::Sqlite, surroundings, catalogue).await
+pub(crate) async fn sqlite(test_env: &TestEnv, catalogue: &Catalogue) -> Opened {
+    open(Engine::Sqlite, test_env, catalogue).await
 }
 
-pub(crate) async fn postgres(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
-    open(Engine::Postgres, surroundings, catalogue).await
+pub(crate) async fn postgres(test_env: &TestEnv, catalogue: &Catalogue) -> Opened {
+    open(Engine::Postgres, test_env, catalogue).await
 }
 
-pub(crate) async fn pgbouncer(surroundings: &Surroundings, catalogue: &Catalogue) -> Opened {
-    open(Engine::PgBouncer, surroundings, catalogue).await
+pub(crate) async fn pgbouncer(test_env: &TestEnv, catalogue: &Catalogue) -> Opened {
+    open(Engine::PgBouncer, test_env, catalogue).await
 }
 
 /// A stage on a fresh database.
 pub(crate) async fn stage(engine: Engine) -> Stage<Opened> {
-    Stage::set(async |surroundings, catalogue| open(engine, surroundings, catalogue).await).await
+    Stage::set(async |test_env, catalogue| open(engine, test_env, catalogue).await).await
 }
 
 impl UploadStore for Opened {
@@ -114,10 +108,10 @@ impl UploadStore for Opened {
     async fn open(
         &self,
         scope: &WorkspaceScope,
-        ambient: &Ambient,
+        env: &Env,
         opening: Opening,
     ) -> Result<gallery::Opened, BeginError> {
-        self.store.open(scope, ambient, opening).await
+        self.store.open(scope, env, opening).await
     }
 }
 
@@ -129,8 +123,8 @@ impl Subject for Opened {
     }
 
     async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
-        let ambient = self.store.ambient();
-        let scope = scope(ambient.id());
+        let env = self.store.env();
+        let scope = scope(env.id());
         let begun = self.store.begin_despite_read_only(&scope, Release::System);
         let mut tx = begun.await.unwrap();
         let workspace = NewWorkspace {
@@ -138,10 +132,10 @@ impl Subject for Opened {
             slug: "studio".to_owned(),
             billing_email: None,
             currency: Currency::parse("usd").unwrap(),
-            created_at: ambient.now(),
+            created_at: env.now(),
         };
         tx.insert_workspace(&workspace).await.unwrap();
-        tx.insert_standing(plan).await.unwrap();
+        tx.insert_entitlements(plan).await.unwrap();
         tx.commit().await.unwrap();
         scope
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rawdrive_plans::Catalogue;
 use rawdrive_store::{Store, Url};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
@@ -102,8 +102,8 @@ impl Database {
     }
 
     /// Opens a store on it.
-    pub async fn open(&self, ambient: Ambient, catalogue: &Catalogue) -> Store {
-        let store = Store::open(&self.url, ambient, catalogue).await;
+    pub async fn open(&self, env: Env, catalogue: &Catalogue) -> Store {
+        let store = Store::open(&self.url, env, catalogue).await;
         store.unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 

@@ -10,8 +10,8 @@ use crate::calendar::{Cadence, HOUR, date_words};
 use crate::json::{Fields as _, set, visible};
 use crate::money;
 use crate::objects;
+use crate::state::{World, random_text};
 use crate::wire::error::ApiError;
-use crate::world::{World, random_text};
 
 /// What is to become of one item.
 #[derive(Debug, Clone, Default)]

@@ -8,8 +8,8 @@ use super::paying::{self, Attempt, Outcome};
 use super::subscribing::no_method;
 use crate::calendar::{Cadence, HOUR};
 use crate::json::{Fields as _, set, visible};
+use crate::state::World;
 use crate::wire::error::ApiError;
-use crate::world::World;
 
 /// How long a draft of a renewal waits before it is final.
 const DRAFT_TIME: i64 = HOUR;

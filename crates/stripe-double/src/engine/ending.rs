@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::changing::period;
 use super::invoicing::merge;
 use crate::json::Fields as _;
-use crate::world::World;
+use crate::state::World;
 
 /// Lets a subscription end with its period, or not.
 pub(crate) fn set_cancel_at_period_end(world: &mut World, id: &str, at_end: bool) {

@@ -6,8 +6,8 @@ use super::outcomes;
 use crate::json::{Fields as _, set};
 use crate::money;
 use crate::objects::{self, InvoiceDraft, InvoiceLine};
+use crate::state::{Kind, World};
 use crate::wire::error::ApiError;
-use crate::world::{Kind, World};
 
 /// What an invoice is to bill.
 pub(crate) struct Bill<'a> {
@@ -150,7 +150,7 @@ pub(crate) fn bill(world: &mut World, bill: Bill<'_>) -> String {
         }
     }
     for new in &bill.lines {
-        let line_id = format!("il_1{}", crate::world::random_text(23));
+        let line_id = format!("il_1{}", crate::state::random_text(23));
         if let Some((item, of)) = &new.item {
             note_billed(world, of, item, new, &id, &line_id);
         }
@@ -256,7 +256,7 @@ fn take_up(world: &mut World, item_id: &str, invoice: &str) -> Value {
             parent[details]["invoice_item"] = json!(item_id);
         }
     }
-    let line_id = format!("il_1{}", crate::world::random_text(23));
+    let line_id = format!("il_1{}", crate::state::random_text(23));
     let details = &item["_parent"]["subscription_item_details"];
     if let (Some(subscription), Some(subscription_item)) = (
         details.link("subscription"),

@@ -6,7 +6,7 @@ use super::invoicing::{merge, subscription_of};
 use super::{changing, cycling};
 use crate::config::FinalAction;
 use crate::json::{Fields as _, set};
-use crate::world::World;
+use crate::state::World;
 
 /// The subscription of an invoice, if it has one.
 fn subscription(world: &World, invoice: &str) -> Option<Value> {

@@ -8,8 +8,8 @@ use crate::calendar::DAY;
 use crate::cards::{self, Decline, Verdict};
 use crate::json::{Fields as _, set, visible};
 use crate::objects::{self, NewCharge};
+use crate::state::{Kind, World};
 use crate::wire::error::ApiError;
-use crate::world::{Kind, World};
 
 /// How an invoice is to be paid.
 #[derive(Debug, Clone, Default)]

@@ -7,8 +7,8 @@ use super::invoicing::{self, Bill, merge, period_line, settle_balance};
 use super::scheduling;
 use crate::calendar::HOUR;
 use crate::json::{Fields as _, set};
+use crate::state::{World, random_text};
 use crate::wire::error::ApiError;
-use crate::world::{World, random_text};
 
 /// The invoice that a subscription's next period brings, on a copy of the world.
 pub(crate) fn upcoming(mut copy: World, id: &str) -> Result<Value, ApiError> {

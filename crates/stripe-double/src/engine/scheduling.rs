@@ -6,7 +6,7 @@ use super::changing::{self, Change, ItemChange, Proration};
 use super::cycling;
 use super::invoicing::merge;
 use crate::json::{Fields as _, set, visible};
-use crate::world::{Kind, World};
+use crate::state::{Kind, World};
 
 /// The phase that holds at a point in time.
 pub(crate) fn phase_at(schedule: &Value, at: i64) -> Option<Value> {

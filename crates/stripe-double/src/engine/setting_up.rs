@@ -6,8 +6,8 @@ use super::invoicing::merge;
 use crate::cards::{self, Verdict};
 use crate::json::{Fields as _, set, visible};
 use crate::objects;
+use crate::state::{Kind, World};
 use crate::wire::error::ApiError;
-use crate::world::{Kind, World};
 
 /// A subscription that takes no payment now asks for a payment method to be set up, unless it has one that
 /// needs nothing, or nobody is there.

@@ -9,8 +9,8 @@ use crate::calendar::Cadence;
 use crate::json::{Fields as _, set};
 use crate::money;
 use crate::objects;
+use crate::state::{Kind, World, random_text};
 use crate::wire::error::ApiError;
-use crate::world::{Kind, World, random_text};
 
 /// `payment_behavior`: what a payment that does not succeed at once means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

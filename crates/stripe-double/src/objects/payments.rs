@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cards::Decline;
 use crate::json::Fields as _;
-use crate::world::random_text;
+use crate::state::random_text;
 
 /// An intent to pay, without a payment method yet.
 pub(crate) fn payment_intent(

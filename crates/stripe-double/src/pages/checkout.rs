@@ -2,9 +2,9 @@
 
 use crate::json::Fields as _;
 use crate::routes::{self, complete_checkout, price_words};
+use crate::state::{Kind, World};
 use crate::wire::error::ApiError;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 use super::{CARD_FIELD, Page, card_number, error_line, escape, frame};
 

@@ -12,10 +12,10 @@ use actix_web::http::header;
 
 use crate::json::Fields as _;
 use crate::shared::Shared;
+use crate::state::{Cause, World};
 use crate::wire::error::ApiError;
 use crate::wire::form;
 use crate::wire::params::Params;
-use crate::world::{Cause, World};
 
 /// What a page answers.
 enum Page {

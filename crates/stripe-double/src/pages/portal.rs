@@ -9,9 +9,9 @@ use crate::engine::{changing, cycling, setting_up};
 use crate::json::{Fields as _, set, visible};
 use crate::money;
 use crate::routes::payment_method_from_number;
+use crate::state::{Kind, World};
 use crate::wire::error::ApiError;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 use super::{CARD_FIELD, Page, card_number, error_line, escape, frame};
 

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::engine::paying;
 use crate::json::Fields as _;
+use crate::state::{Kind, World};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 use super::{Page, error_line, frame};
 

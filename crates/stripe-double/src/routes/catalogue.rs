@@ -6,9 +6,9 @@ use super::{list_of, list_params, retrieve, same, set_texts};
 use crate::calendar::Cadence;
 use crate::json::{Fields as _, set};
 use crate::objects::plan;
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 const PRODUCT_FIELDS: [&str; 12] = [
     "active",

@@ -3,9 +3,9 @@
 use super::{list_of, list_params, retrieve, same};
 use crate::json::{Fields as _, set};
 use crate::objects;
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn charges(
     world: &mut World,

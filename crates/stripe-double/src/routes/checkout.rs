@@ -12,10 +12,10 @@ use crate::engine::subscribing::{self, NewSubscription, PaymentBehavior};
 use crate::engine::{cycling, setting_up};
 use crate::json::{Fields as _, set};
 use crate::money;
+use crate::state::{Kind, World, random_text};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{Kind, World, random_text};
 
 pub(super) fn route(
     world: &mut World,

@@ -6,10 +6,10 @@ use super::{list_of, retrieve};
 use crate::calendar::DAY;
 use crate::engine::cycling;
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn route(
     world: &mut World,

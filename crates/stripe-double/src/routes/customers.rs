@@ -6,9 +6,9 @@ use super::{list_of, list_params, same, set_texts};
 use crate::cards;
 use crate::engine::{cycling, invoicing, setting_up, subscribing};
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World, random_text};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World, random_text};
 
 const FIELDS: [&str; 14] = [
     "address",

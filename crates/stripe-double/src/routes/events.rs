@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::{list_params, retrieve};
 use crate::calendar::DAY;
 use crate::json::{Fields as _, set};
+use crate::state::{API_VERSION, Kind, World, random_text};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{API_VERSION, Kind, World, random_text};
 
 /// How long events can be read.
 const KEPT: i64 = 30 * DAY;

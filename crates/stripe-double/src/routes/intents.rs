@@ -8,9 +8,9 @@ use crate::engine::paying::{self, Attempt, Outcome};
 use crate::engine::setting_up;
 use crate::json::{Fields as _, set};
 use crate::objects;
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 /// What a confirmation may say; where the holder returns to is shown, the rest changes nothing here.
 const CONFIRM: [&str; 8] = [

@@ -6,9 +6,9 @@ use super::{list_of, list_params, retrieve, same};
 use crate::engine::invoicing::{self, NewLine};
 use crate::engine::subscribing::check_currency;
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn route(
     world: &mut World,

@@ -6,10 +6,10 @@ use super::{list_of, list_params, payment_methods, retrieve, same};
 use crate::engine::invoicing::{self, Bill};
 use crate::engine::paying::{self, Attempt, Outcome};
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn route(
     world: &mut World,

@@ -20,11 +20,11 @@ mod subscriptions;
 use serde_json::Value;
 
 use crate::json::{Fields as _, visible};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::expand::expand;
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(crate) use checkout::price_words;
 pub(crate) use checkout::{Completion, complete as complete_checkout};

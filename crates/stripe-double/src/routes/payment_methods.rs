@@ -6,9 +6,9 @@ use super::{list_of, list_params, retrieve, set_texts};
 use crate::cards;
 use crate::engine::setting_up;
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn route(
     world: &mut World,

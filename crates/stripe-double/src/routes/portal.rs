@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{list_of, list_params, retrieve};
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn sessions(
     world: &mut World,

@@ -9,9 +9,9 @@ use crate::engine::ending::set_cancel_at_period_end;
 use crate::engine::invoicing::{intent_of, merge};
 use crate::engine::{cycling, previewing, subscribing};
 use crate::json::{Fields as _, set};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 const DETAILS: [&str; 8] = [
     "billing_cycle_anchor",

@@ -8,9 +8,9 @@ use crate::calendar::Cadence;
 use crate::engine::{changing, cycling, scheduling};
 use crate::json::{Fields as _, set};
 use crate::objects::plan;
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn route(
     world: &mut World,

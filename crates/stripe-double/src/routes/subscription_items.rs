@@ -7,10 +7,10 @@ use super::subscription_params::usable_price;
 use crate::engine::changing::{self, Change, Collection, ItemChange, Proration};
 use crate::engine::subscribing::PaymentBehavior;
 use crate::json::Fields as _;
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 const CHANGE: [&str; 7] = [
     "metadata",

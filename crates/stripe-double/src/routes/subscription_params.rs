@@ -6,9 +6,9 @@ use crate::calendar::DAY;
 use crate::engine::changing::ItemChange;
 use crate::engine::subscribing::{NewSubscription, PaymentBehavior};
 use crate::json::Fields as _;
+use crate::state::{Kind, World};
 use crate::wire::error::ApiError;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 /// What a creation knows.
 pub(super) const CREATE: [&str; 20] = [

@@ -9,10 +9,10 @@ use crate::engine::ending::{set_cancel_at_period_end, uncancelable};
 use crate::engine::subscribing::{self, PaymentBehavior};
 use crate::engine::{cycling, invoicing};
 use crate::json::{Fields as _, set, visible};
+use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::list;
 use crate::wire::params::Params;
-use crate::world::{Kind, World};
 
 pub(super) fn route(
     world: &mut World,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use crate::json::{Fields as _, embedded_list, visible};
-use crate::world::{Kind, World};
+use crate::state::{Kind, World};
 
 /// How many levels Stripe expands.
 const MAX_DEPTH: usize = 4;

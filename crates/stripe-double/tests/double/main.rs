@@ -4,10 +4,10 @@
 mod client;
 mod hosted;
 mod idempotency;
-mod keeping;
 mod lives;
 mod others;
 mod payments;
+mod persistence;
 mod prorations;
 mod shapes;
 mod support;

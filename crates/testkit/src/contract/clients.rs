@@ -22,9 +22,9 @@ fn is_taken<T>(outcome: &Result<T, StoreError>) -> bool {
 
 /// Two galleries in a library.
 async fn galleries<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> [Gallery; 2] {
-    let library = library(stage.ambient());
+    let library = library(stage.env());
     tx.insert_library(&library).await.unwrap();
-    let both = [(); 2].map(|()| gallery(stage.ambient(), library.id));
+    let both = [(); 2].map(|()| gallery(stage.env(), library.id));
     for gallery in &both {
         tx.insert_gallery(gallery).await.unwrap();
     }
@@ -35,8 +35,8 @@ async fn galleries<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> [Gallery; 2]
 pub async fn a_client_is_read_as_written_and_an_address_is_taken_once<S: Subject>(
     stage: &Stage<S>,
 ) {
-    let first = client(stage.ambient(), "ada@example.com");
-    let second = client(stage.ambient(), "bob@example.com");
+    let first = client(stage.env(), "ada@example.com");
+    let second = client(stage.env(), "bob@example.com");
     let mut tx = stage.begin().await;
     tx.insert_client(&first).await.unwrap();
     tx.insert_client(&second).await.unwrap();
@@ -52,7 +52,7 @@ pub async fn a_client_is_read_as_written_and_an_address_is_taken_once<S: Subject
     assert_eq!(tx.client(stage.id()).await.unwrap(), None);
     tx.commit().await.unwrap();
 
-    let same_address = client(stage.ambient(), "ADA.L@example.com");
+    let same_address = client(stage.env(), "ADA.L@example.com");
     let outcome = stage.begin().await.insert_client(&same_address).await;
     assert!(is_taken(&outcome), "{outcome:?}");
     let moved = Client {
@@ -68,7 +68,7 @@ pub async fn a_client_is_read_as_written_and_an_address_is_taken_once<S: Subject
 
 /// A client has at most one link, the newest; it is revoked once.
 pub async fn a_link_is_replaced_and_revoked_once<S: Subject>(stage: &Stage<S>) {
-    let invited = client(stage.ambient(), "ada@example.com");
+    let invited = client(stage.env(), "ada@example.com");
     let mut tx = stage.begin().await;
     tx.insert_client(&invited).await.unwrap();
     for days in [0, 1] {
@@ -89,8 +89,8 @@ pub async fn a_link_is_replaced_and_revoked_once<S: Subject>(stage: &Stage<S>) {
 
 /// Their galleries are told, and grow by a version; other clients stay where they are.
 pub async fn a_deleted_client_is_taken_off_its_galleries<S: Subject>(stage: &Stage<S>) {
-    let leaving = client(stage.ambient(), "ada@example.com");
-    let staying = client(stage.ambient(), "bob@example.com");
+    let leaving = client(stage.env(), "ada@example.com");
+    let staying = client(stage.env(), "bob@example.com");
     let mut tx = stage.begin().await;
     let [one, two] = galleries(stage, &mut tx).await;
     for client in [&leaving, &staying] {
@@ -120,7 +120,7 @@ pub async fn a_deleted_client_is_taken_off_its_galleries<S: Subject>(stage: &Sta
 
 /// Nobody unknown, and nobody of another workspace.
 pub async fn none_but_the_workspaces_clients_see_a_gallery<S: Subject>(stage: &Stage<S>) {
-    let foreign = client(stage.ambient(), "ada@example.com");
+    let foreign = client(stage.env(), "ada@example.com");
     let mut tx = begin(&stage.store, &stage.other).await;
     tx.insert_client(&foreign).await.unwrap();
     tx.commit().await.unwrap();

@@ -24,8 +24,8 @@ pub(crate) fn is_dangling<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) -
 
 /// A gallery in its library, committed.
 async fn furnished<S: Subject>(stage: &Stage<S>) -> Gallery {
-    let library = library(stage.ambient());
-    let gallery = gallery(stage.ambient(), library.id);
+    let library = library(stage.env());
+    let gallery = gallery(stage.env(), library.id);
     let mut tx = stage.begin().await;
     tx.insert_library(&library).await.unwrap();
     tx.insert_gallery(&gallery).await.unwrap();
@@ -47,7 +47,7 @@ pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
             gallery,
             bytes,
         };
-        stage.store.open(&stage.scope, stage.ambient(), opening)
+        stage.store.open(&stage.scope, stage.env(), opening)
     };
     let nowhere = stage.id();
     let outcomes = join_all((0..40).map(|n| {
@@ -92,7 +92,7 @@ pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(sta
     assert_eq!(tx.library(changed.id).await.unwrap(), Some(changed.clone()));
     let outcome = tx.delete_library(changed.id).await.unwrap();
     assert_eq!(outcome, LibraryDeletion::NotEmpty);
-    gallery.deleted_at = Some(stage.ambient().now());
+    gallery.deleted_at = Some(stage.env().now());
     gallery.version += 1;
     tx.update_gallery(&gallery).await.unwrap();
     let outcome = tx.delete_library(changed.id).await.unwrap();
@@ -103,7 +103,7 @@ pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(sta
     let outcome = tx.delete_library(changed.id).await.unwrap();
     assert_eq!(outcome, LibraryDeletion::Missing);
     for (nth, is_only) in [(1, true), (2, false)] {
-        let another = library(stage.ambient());
+        let another = library(stage.env());
         let told = tx.insert_library(&another).await.unwrap();
         assert_eq!(told, is_only, "library {nth}");
     }
@@ -113,7 +113,7 @@ pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(sta
 /// A gallery is what was written last, deleted or not.
 pub async fn a_gallery_is_read_as_written<S: Subject>(stage: &Stage<S>) {
     let before = furnished(stage).await;
-    let shelf = library(stage.ambient());
+    let shelf = library(stage.env());
     let changed = Gallery {
         library: shelf.id,
         name: "Autumn".parse().unwrap(),
@@ -157,10 +157,10 @@ pub async fn a_gallery_is_written_over_by_a_later_version_alone<S: Subject>(stag
 
 /// No gallery without its library, no photo without its gallery.
 pub async fn nothing_stands_in_what_is_not_there<S: Subject>(stage: &Stage<S>) {
-    let nowhere = gallery(stage.ambient(), stage.id());
+    let nowhere = gallery(stage.env(), stage.id());
     let outcome = stage.begin().await.insert_gallery(&nowhere).await;
     assert!(is_dangling(&outcome), "{outcome:?}");
-    let lost = photo(stage.ambient(), stage.id(), 1);
+    let lost = photo(stage.env(), stage.id(), 1);
     let outcome = stage.begin().await.insert_photo(&lost).await;
     assert!(is_dangling(&outcome), "{outcome:?}");
 }
@@ -168,8 +168,8 @@ pub async fn nothing_stands_in_what_is_not_there<S: Subject>(stage: &Stage<S>) {
 /// A gallery's row stays while photos stand in it; they are taken together, and no other gallery's.
 pub async fn a_gallery_goes_after_its_photos<S: Subject>(stage: &Stage<S>) {
     let (one, two) = (furnished(stage).await, furnished(stage).await);
-    let photos = [3, 4, 5].map(|size| photo(stage.ambient(), one.id, size));
-    let elsewhere = photo(stage.ambient(), two.id, 6);
+    let photos = [3, 4, 5].map(|size| photo(stage.env(), one.id, size));
+    let elsewhere = photo(stage.env(), two.id, 6);
     let mut tx = stage.begin().await;
     for photo in photos.iter().chain([&elsewhere]) {
         tx.insert_photo(photo).await.unwrap();
@@ -199,9 +199,9 @@ pub async fn a_photo_goes_with_its_use_as_a_logo<S: Subject>(stage: &Stage<S>) {
         orientation: Orientation::of_exif(6),
         taken_at: Some(gallery.created_at - TimeDelta::days(3)),
         sha256: [9; 32],
-        ..photo(stage.ambient(), gallery.id, 7)
+        ..photo(stage.env(), gallery.id, 7)
     };
-    let plain = photo(stage.ambient(), gallery.id, 8);
+    let plain = photo(stage.env(), gallery.id, 8);
     let mut tx = stage.begin().await;
     for photo in [&full, &plain] {
         tx.insert_photo(photo).await.unwrap();

@@ -15,10 +15,10 @@ use rawdrive_billing::{
     PriceId, Subscribe, SubscriptionId, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::{Catalogue, Interval};
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::id::{OperationId, WorkspaceId};
 
-use crate::{Card, GatewayFault, MemoryGateway, Surroundings};
+use crate::{Card, GatewayFault, MemoryGateway, TestEnv};
 
 /// A gateway that can be put to the contract: beside the port, what a test must choose.
 pub trait GatewaySubject: Send + Sync {
@@ -27,7 +27,7 @@ pub trait GatewaySubject: Send + Sync {
     /// It.
     fn gateway(&self) -> &Self::Gateway;
     /// Time and ids, as the gateway lives by.
-    fn ambient(&self) -> &Ambient;
+    fn env(&self) -> &Env;
     /// Two prices in one currency by the month: one of 1000 minor units, and one of 2900.
     fn prices(&self) -> [PriceId; 2];
     /// A means of paying that behaves so.
@@ -44,7 +44,7 @@ pub trait GatewaySubject: Send + Sync {
 #[derive(Debug)]
 pub struct MemorySubject {
     gateway: MemoryGateway,
-    surroundings: Surroundings,
+    test_env: TestEnv,
     prices: [PriceId; 2],
 }
 
@@ -56,13 +56,13 @@ impl MemorySubject {
     #[must_use]
     pub fn new() -> Self {
         const PLANS: &str = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n[[plan]]\nslug = \"a\"\nversion = 1\nname = \"A\"\nprices = [{ currency = \"usd\", interval = \"month\", amount = 1000 }]\n[[plan]]\nslug = \"b\"\nversion = 1\nname = \"B\"\nprices = [{ currency = \"usd\", interval = \"month\", amount = 2900 }]\n";
-        let surroundings = Surroundings::seeded(1);
-        let gateway = MemoryGateway::new(surroundings.ambient().clone());
+        let test_env = TestEnv::seeded(1);
+        let gateway = MemoryGateway::new(test_env.env().clone());
         let sold = gateway.sell(&Catalogue::parse(PLANS).unwrap());
         let prices = [sold[0].price.clone(), sold[1].price.clone()];
         Self {
             gateway,
-            surroundings,
+            test_env,
             prices,
         }
     }
@@ -79,8 +79,8 @@ impl GatewaySubject for MemorySubject {
     fn gateway(&self) -> &MemoryGateway {
         &self.gateway
     }
-    fn ambient(&self) -> &Ambient {
-        self.surroundings.ambient()
+    fn env(&self) -> &Env {
+        self.test_env.env()
     }
     fn prices(&self) -> [PriceId; 2] {
         self.prices.clone()
@@ -92,7 +92,7 @@ impl GatewaySubject for MemorySubject {
         self.gateway.fail([(0, GatewayFault::AnswerLost)]);
     }
     async fn pass(&self, by: TimeDelta) {
-        self.surroundings.advance(by);
+        self.test_env.advance(by);
         self.gateway.pass();
     }
     async fn heal(&self) {
@@ -101,11 +101,11 @@ impl GatewaySubject for MemorySubject {
 }
 
 fn key(s: &impl GatewaySubject) -> IdempotencyKey {
-    s.ambient().uuid().to_string().parse().unwrap()
+    s.env().uuid().to_string().parse().unwrap()
 }
 
 fn metadata(s: &impl GatewaySubject) -> Metadata {
-    let (workspace, operation): (WorkspaceId, OperationId) = (s.ambient().id(), s.ambient().id());
+    let (workspace, operation): (WorkspaceId, OperationId) = (s.env().id(), s.env().id());
     Metadata::of(workspace, Some(operation))
 }
 
@@ -168,7 +168,7 @@ pub async fn a_customer_is_made_once_for_a_key<S: GatewaySubject>(s: &S) {
 
 /// A customer is found by what was left on it, whichever page it is on.
 pub async fn customers_are_found_by_their_metadata_in_the_list<S: GatewaySubject>(s: &S) {
-    let from = s.ambient().now() - chrono::TimeDelta::hours(1);
+    let from = s.env().now() - chrono::TimeDelta::hours(1);
     let mut made = Vec::new();
     for _ in 0..7 {
         made.push(customer(s).await);
@@ -492,7 +492,7 @@ fn change(s: &impl GatewaySubject, of: &SubscriptionSnapshot, timing: ChangeTimi
 /// What a preview shows is what is charged at once.
 pub async fn a_change_costs_what_its_preview_says<S: GatewaySubject>(s: &S) {
     let made = subscribed(s).await;
-    let now = s.ambient().now().timestamp();
+    let now = s.env().now().timestamp();
     let timing = ChangeTiming::Now {
         proration_date: chrono::DateTime::from_timestamp(now, 0).unwrap(),
     };
@@ -635,7 +635,7 @@ pub async fn a_checkout_is_opened_and_closed<S: GatewaySubject>(s: &S) {
 
 /// Every change has made an event, which is listed and reads as one that is delivered.
 pub async fn events_are_listed<S: GatewaySubject>(s: &S) {
-    let from = s.ambient().now() - chrono::TimeDelta::hours(1);
+    let from = s.env().now() - chrono::TimeDelta::hours(1);
     let made = subscribed(s).await;
     let mut query = EventQuery {
         created_from: from,
@@ -665,7 +665,7 @@ pub async fn events_are_listed<S: GatewaySubject>(s: &S) {
 
 /// A price is made once, with its product, and found by its name.
 pub async fn a_price_is_made_and_found_by_its_name<S: GatewaySubject>(s: &S) {
-    let name = format!("rawdrive_test_{}", s.ambient().uuid().simple());
+    let name = format!("rawdrive_test_{}", s.env().uuid().simple());
     let new = NewPrice {
         product: format!("prod_{name}").parse().unwrap(),
         product_name: "Test".to_owned(),

@@ -39,10 +39,10 @@ async fn append<S: Subject>(stage: &Stage<S>, quantity: i64, occurred_at: DateTi
 
 /// Each line follows the one before it, to the head; the sums are those of the lines.
 pub async fn lines_are_chained_and_summed<S: Subject>(stage: &Stage<S>) {
-    let start = stage.ambient().now();
+    let start = stage.env().now();
     for n in 1..=7 {
         append(stage, n, start - TimeDelta::hours(n)).await;
-        stage.surroundings.advance(TimeDelta::days(9));
+        stage.test_env.advance(TimeDelta::days(9));
     }
     let lines = stage.store.ledger(&stage.scope).await;
     let mut at = LedgerHead::default();
@@ -70,7 +70,7 @@ pub async fn lines_are_chained_and_summed<S: Subject>(stage: &Stage<S>) {
 
 /// A history goes by the time of happening, whenever it was recorded.
 pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S>) {
-    let hour = hour_of(stage.ambient().now());
+    let hour = hour_of(stage.env().now());
     let at = |minutes| hour + TimeDelta::minutes(minutes);
     for (quantity, minutes) in [(5, 0), (7, 59), (-4, 60), (11, -1), (2, 180)] {
         append(stage, quantity, at(minutes)).await;
@@ -99,8 +99,8 @@ pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S
 pub async fn a_sealed_month_takes_no_line_any_more<S: Subject>(stage: &Stage<S>) {
     let read = stage.store.read_usage(&stage.scope);
     let workspace = stage.scope.workspace();
-    append(stage, 5, stage.ambient().now()).await;
-    let month = Month::containing(stage.ambient().now());
+    append(stage, 5, stage.env().now()).await;
+    let month = Month::containing(stage.env().now());
     // The month is not over here: a server whose clock is ahead has sealed it.
     let mut tx = stage.begin().await;
     tx.seal_ledger(month.end()).await.unwrap();
@@ -112,7 +112,7 @@ pub async fn a_sealed_month_takes_no_line_any_more<S: Subject>(stage: &Stage<S>)
         (before.len(), before[0].closed, before[1].closed),
         (2, true, false)
     );
-    append(stage, 7, stage.ambient().now()).await;
+    append(stage, 7, stage.env().now()).await;
     let after = statements(&read, workspace, ahead).await.unwrap();
     assert_eq!(after[0], before[0]);
     assert_eq!(after[1].previous, Some(before[0].digest));
@@ -127,7 +127,7 @@ pub async fn a_sealed_month_takes_no_line_any_more<S: Subject>(stage: &Stage<S>)
 
 /// By metric, by kind, by when they happened; newest first, page by page.
 pub async fn lines_are_found_by_what_they_are<S: Subject>(stage: &Stage<S>) {
-    let start = stage.ambient().now();
+    let start = stage.env().now();
     for n in 0..6 {
         append(stage, n + 1, start + TimeDelta::minutes(n)).await;
     }
@@ -176,7 +176,7 @@ fn event(id: &str, quantity: i64, occurred_at: DateTime<Utc>) -> Event {
 async fn report<S: Subject>(stage: &Stage<S>, events: &[Event]) -> Recorded {
     let mut tx = stage.begin().await;
     let batches = [events.to_vec()];
-    let recorded = ingest(&mut tx, stage.ambient(), &batches).await.unwrap();
+    let recorded = ingest(&mut tx, stage.env(), &batches).await.unwrap();
     tx.append(&recorded[0].lines).await.unwrap();
     tx.commit().await.unwrap();
     recorded.into_iter().next().unwrap()
@@ -184,14 +184,14 @@ async fn report<S: Subject>(stage: &Stage<S>, events: &[Event]) -> Recorded {
 
 /// In one batch and across batches; in another workspace the id is another.
 pub async fn an_event_counts_once_for_ever<S: Subject>(stage: &Stage<S>) {
-    let now = stage.ambient().now();
+    let now = stage.env().now();
     let first = report(
         stage,
         &[event("a", 1, now), event("b", 2, now), event("a", 99, now)],
     )
     .await;
     assert_eq!((first.accepted, first.duplicates), (2, 1));
-    stage.surroundings.advance(TimeDelta::days(400));
+    stage.test_env.advance(TimeDelta::days(400));
     let second = report(stage, &[event("b", 2, now), event("c", 4, now)]).await;
     assert_eq!((second.accepted, second.duplicates), (1, 1));
     let lines = stage.store.ledger(&stage.scope).await;
@@ -202,13 +202,13 @@ pub async fn an_event_counts_once_for_ever<S: Subject>(stage: &Stage<S>) {
     assert_eq!(counted, [("a", 1), ("b", 2), ("c", 4)]);
     let mut tx = begin(&stage.store, &stage.other).await;
     let batches = [vec![event("a", 1, now)]];
-    let there = ingest(&mut tx, stage.ambient(), &batches).await.unwrap();
+    let there = ingest(&mut tx, stage.env(), &batches).await.unwrap();
     assert_eq!(there[0].accepted, 1);
     drop(tx);
     // What was rolled back never was.
     let mut tx = stage.begin().await;
     let batches = [vec![event("d", 1, now)]];
-    let dropped = ingest(&mut tx, stage.ambient(), &batches).await.unwrap();
+    let dropped = ingest(&mut tx, stage.env(), &batches).await.unwrap();
     assert_eq!(dropped[0].accepted, 1);
     drop(tx);
     assert_eq!(report(stage, &[event("d", 1, now)]).await.accepted, 1);
@@ -217,7 +217,7 @@ pub async fn an_event_counts_once_for_ever<S: Subject>(stage: &Stage<S>) {
 
 /// A level does not fall below zero; the event that would make it may come again.
 pub async fn what_is_given_back_may_come_again<S: Subject>(stage: &Stage<S>) {
-    let now = stage.ambient().now();
+    let now = stage.env().now();
     let level = |id: &str, quantity| Event {
         metric: "devices".parse().unwrap(),
         kind: MetricKind::Level,
@@ -238,7 +238,7 @@ pub async fn what_is_given_back_may_come_again<S: Subject>(stage: &Stage<S>) {
 
 /// What happened happened, and counts when it happened.
 pub async fn events_count_beyond_a_limit_and_in_their_own_period<S: Subject>(stage: &Stage<S>) {
-    let now = stage.ambient().now();
+    let now = stage.env().now();
     stage.limit(calls(), Limit::AtMost(10)).await;
     let long_ago = now - TimeDelta::days(30);
     let (current, earlier) = (
@@ -268,7 +268,7 @@ pub async fn events_count_beyond_a_limit_and_in_their_own_period<S: Subject>(sta
 
 /// It changes the count, says why in the audit chain, and warns as usage does.
 pub async fn a_correction_is_a_line_and_an_entry<S: Subject>(stage: &Stage<S>) {
-    append(stage, 50, stage.ambient().now()).await;
+    append(stage, 50, stage.env().now()).await;
     stage
         .limit(Metric::storage_bytes(), Limit::AtMost(100))
         .await;
@@ -281,20 +281,20 @@ pub async fn a_correction_is_a_line_and_an_entry<S: Subject>(stage: &Stage<S>) {
     };
     let catalogue = Catalogue::built_in();
     let mut tx = stage.begin().await;
-    let made = correct(&mut tx, stage.ambient(), &catalogue, &correction(35)).await;
+    let made = correct(&mut tx, stage.env(), &catalogue, &correction(35)).await;
     let made = made.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((made.before, made.after), (50, 85));
     let mut tx = stage.begin().await;
     assert_eq!(tx.quota(&made.key).await.unwrap().fired, 0b001);
-    let below = correct(&mut tx, stage.ambient(), &catalogue, &correction(-86)).await;
+    let below = correct(&mut tx, stage.env(), &catalogue, &correction(-86)).await;
     assert!(matches!(
         below,
         Err(CorrectError::OutOfRange { used: 85, .. })
     ));
     drop(tx);
     let mut tx = stage.begin().await;
-    correct(&mut tx, stage.ambient(), &catalogue, &correction(-85))
+    correct(&mut tx, stage.env(), &catalogue, &correction(-85))
         .await
         .unwrap();
     tx.commit().await.unwrap();
@@ -315,7 +315,7 @@ pub async fn a_correction_is_a_line_and_an_entry<S: Subject>(stage: &Stage<S>) {
 }
 
 async fn analyses<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>) -> (u64, u64, u8) {
-    let period = Period::containing(stage.ambient().now(), anchor);
+    let period = Period::containing(stage.env().now(), anchor);
     let mut tx = stage.begin().await;
     let key = QuotaKey::flow(Metric::ai_analysis(), period);
     let row = tx.quota(&key).await.unwrap();
@@ -323,7 +323,7 @@ async fn analyses<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>) -
 }
 
 async fn take<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, amount: u64) -> HoldId {
-    let period = Period::containing(stage.ambient().now(), anchor);
+    let period = Period::containing(stage.env().now(), anchor);
     let charge = Charge {
         key: QuotaKey::flow(Metric::ai_analysis(), period),
         amount,
@@ -332,7 +332,7 @@ async fn take<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, amoun
     let mut tx = stage.begin().await;
     hold(
         &mut tx,
-        stage.ambient(),
+        stage.env(),
         id,
         HoldPurpose::Analysis,
         vec![charge],
@@ -344,13 +344,13 @@ async fn take<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, amoun
 }
 
 async fn finish<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, id: HoldId, n: u64) {
-    let period = Period::containing(stage.ambient().now(), anchor);
+    let period = Period::containing(stage.env().now(), anchor);
     let charge = Charge {
         key: QuotaKey::flow(Metric::ai_analysis(), period),
         amount: n,
     };
     let mut tx = stage.begin().await;
-    let lines = settle(&mut tx, stage.ambient(), id, &[(charge, "pho".to_owned())]).await;
+    let lines = settle(&mut tx, stage.env(), id, &[(charge, "pho".to_owned())]).await;
     tx.append(&lines.unwrap()).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -361,8 +361,8 @@ async fn shift<S: Subject>(
     new: Option<DateTime<Utc>>,
 ) {
     let mut tx = stage.begin().await;
-    tx.standing().await.unwrap();
-    let lines = move_anchor(&mut tx, stage.ambient(), old, new).await;
+    tx.entitlements().await.unwrap();
+    let lines = move_anchor(&mut tx, stage.env(), old, new).await;
     tx.append(&lines.unwrap()).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -374,7 +374,7 @@ pub async fn an_anchor_that_moves_grants_nothing_anew<S: Subject>(stage: &Stage<
     finish(stage, None, id, 9).await;
     assert_eq!(analyses(stage, None).await, (9, 0, 0b011));
     let jobs = stage.store.due_jobs(&stage.scope).await.len();
-    let now = stage.ambient().now();
+    let now = stage.env().now();
     let mut anchor = None;
     for days in [0, 1, 11, 29, 3, 0] {
         let next = Some(now - TimeDelta::days(days));
@@ -395,7 +395,7 @@ pub async fn an_anchor_that_moves_grants_nothing_anew<S: Subject>(stage: &Stage<
 pub async fn what_is_held_moves_with_the_anchor<S: Subject>(stage: &Stage<S>) {
     stage.limit(Metric::ai_analysis(), Limit::AtMost(10)).await;
     let id = take(stage, None, 4).await;
-    let anchor = Some(stage.ambient().now());
+    let anchor = Some(stage.env().now());
     shift(stage, None, anchor).await;
     assert_eq!(analyses(stage, None).await, (0, 0, 0));
     assert_eq!(analyses(stage, anchor).await, (0, 4, 0));

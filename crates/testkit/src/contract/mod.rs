@@ -2,10 +2,10 @@
 //!
 //! ```
 //! use rawdrive_plans::Catalogue;
-//! use rawdrive_testkit::{MemoryStore, Surroundings};
+//! use rawdrive_testkit::{MemoryStore, TestEnv};
 //!
-//! async fn memory(surroundings: &Surroundings, _: &Catalogue) -> MemoryStore {
-//!     MemoryStore::new(surroundings.ambient().clone())
+//! async fn memory(test_env: &TestEnv, _: &Catalogue) -> MemoryStore {
+//!     MemoryStore::new(test_env.env().clone())
 //! }
 //!
 //! rawdrive_testkit::store_contract!(crate::memory);
@@ -16,10 +16,10 @@ pub mod clients;
 pub mod gallery;
 pub mod gateway;
 pub mod history;
-pub mod mirror;
 pub mod quota;
 pub mod records;
 pub mod transactions;
+pub mod usage_cache;
 
 use std::future::Future;
 
@@ -28,10 +28,10 @@ use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting}
 use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::job::Work;
-use rawdrive_tenancy_core::{Ambient, Commit, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
 use rawdrive_usage::{Charge, IngestTx, LedgerEntry, QuotaKey, SealTx, UsageRead};
 
-use crate::{MemoryStore, MemoryUsage, Surroundings};
+use crate::{MemoryStore, MemoryUsage, TestEnv};
 
 /// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
 /// panic where the database fails.
@@ -68,7 +68,7 @@ impl Subject for MemoryStore {
     }
 
     async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Work> {
-        let now = self.ambient().now();
+        let now = self.env().now();
         let rows = self.rows(scope);
         let due = rows
             .jobs
@@ -101,7 +101,7 @@ pub struct Stage<S> {
     /// The store.
     pub store: S,
     /// What it was opened with.
-    pub surroundings: Surroundings,
+    pub test_env: TestEnv,
     /// The workspace in which things happen.
     pub scope: WorkspaceScope,
     /// A workspace to which nothing of that may be seen.
@@ -110,10 +110,10 @@ pub struct Stage<S> {
 
 impl<S: Subject> Stage<S> {
     /// Opens a store and makes its workspaces.
-    pub async fn set(make: impl AsyncFnOnce(&Surroundings, &Catalogue) -> S) -> Self {
-        let surroundings = Surroundings::seeded(1);
+    pub async fn set(make: impl AsyncFnOnce(&TestEnv, &Catalogue) -> S) -> Self {
+        let test_env = TestEnv::seeded(1);
         let catalogue = Catalogue::built_in();
-        let store = make(&surroundings, &catalogue).await;
+        let store = make(&test_env, &catalogue).await;
         let unlimited: Vec<_> = catalogue
             .current()
             .filter(|plan| plan.limits().all(|(_, limit)| limit == Limit::Unlimited))
@@ -125,14 +125,14 @@ impl<S: Subject> Stage<S> {
             scope: store.workspace(plan).await,
             other: store.workspace(plan).await,
             store,
-            surroundings,
+            test_env,
         }
     }
 
     /// Time, ids and bytes.
     #[must_use]
-    pub fn ambient(&self) -> &Ambient {
-        self.surroundings.ambient()
+    pub fn env(&self) -> &Env {
+        self.test_env.env()
     }
 
     /// Begins a write in the first workspace.
@@ -144,7 +144,7 @@ impl<S: Subject> Stage<S> {
     pub async fn limit(&self, metric: Metric, limit: Limit) {
         let mut tx = self.begin().await;
         let new = Override {
-            id: self.ambient().id(),
+            id: self.env().id(),
             setting: Setting::Limit(metric, limit),
             reason: "test".to_owned(),
             until: None,
@@ -156,7 +156,7 @@ impl<S: Subject> Stage<S> {
     /// A fresh id.
     #[must_use]
     pub fn id<I: TypedId>(&self) -> I {
-        self.ambient().id()
+        self.env().id()
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn bytes(amount: u64) -> Charge {
     }
 }
 
-/// Makes a test of each promise, for the store that a function makes: an `async fn(&Surroundings,
+/// Makes a test of each promise, for the store that a function makes: an `async fn(&TestEnv,
 /// &Catalogue) -> S` that is named by a path from the crate's root.
 #[macro_export]
 macro_rules! store_contract {

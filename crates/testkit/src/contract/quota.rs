@@ -40,7 +40,7 @@ async fn held<S: Subject>(stage: &Stage<S>, amount: u64) -> Result<HoldId, TakeE
     let id = stage.id();
     let mut tx = stage.begin().await;
     let purpose = HoldPurpose::Upload;
-    hold(&mut tx, stage.ambient(), id, purpose, vec![bytes(amount)]).await?;
+    hold(&mut tx, stage.env(), id, purpose, vec![bytes(amount)]).await?;
     tx.commit().await?;
     Ok(id)
 }
@@ -52,7 +52,7 @@ async fn settled<S: Subject>(
     actual: &[(Charge, String)],
 ) -> Result<(), TakeError> {
     let mut tx = stage.begin().await;
-    let lines = settle(&mut tx, stage.ambient(), id, actual).await?;
+    let lines = settle(&mut tx, stage.env(), id, actual).await?;
     tx.append(&lines).await?;
     tx.commit().await?;
     Ok(())
@@ -109,16 +109,16 @@ pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage:
         };
         amounts.iter().map(hold).collect()
     };
-    let ambient = stage.ambient();
+    let env = stage.env();
     let mut tx = stage.begin().await;
-    assert!(hold_all(&mut tx, ambient, &holds(&[30, 40])).await.unwrap());
+    assert!(hold_all(&mut tx, env, &holds(&[30, 40])).await.unwrap());
     tx.commit().await.unwrap();
     let mut tx = stage.begin().await;
     let several = holds(&[40, 30, 1, 0]);
-    assert!(!hold_all(&mut tx, ambient, &several).await.unwrap());
+    assert!(!hold_all(&mut tx, env, &several).await.unwrap());
     drop(tx);
     let mut tx = stage.begin().await;
-    let outcomes = hold_each(&mut tx, ambient, several.clone()).await.unwrap();
+    let outcomes = hold_each(&mut tx, env, several.clone()).await.unwrap();
     tx.commit().await.unwrap();
     let refused = |requested, current| {
         let exceeded = Exceeded {
@@ -187,7 +187,7 @@ pub async fn what_takes_below_zero_is_an_error<S: Subject>(stage: &Stage<S>) {
 
 /// `held →` another state happens once; afterwards the hold is neither found nor grown nor ended.
 pub async fn a_hold_ends_once<S: Subject>(stage: &Stage<S>) {
-    let later = stage.ambient().lease_now() + TimeDelta::seconds(60);
+    let later = stage.env().lease_now() + TimeDelta::seconds(60);
     for state in [
         HoldState::Committed,
         HoldState::Released,
@@ -230,7 +230,7 @@ pub async fn a_hold_grows_by_what_it_did_not_hold_as_well<S: Subject>(stage: &St
     let id = held(stage, 5).await.unwrap();
     let more = photos_of("gal_1", 2);
     let mut tx = stage.begin().await;
-    extend(&mut tx, stage.ambient(), id, Some(more.clone()))
+    extend(&mut tx, stage.env(), id, Some(more.clone()))
         .await
         .unwrap();
     let now_held = tx.held(id).await.unwrap().unwrap();
@@ -248,26 +248,26 @@ pub async fn a_hold_grows_by_what_it_did_not_hold_as_well<S: Subject>(stage: &St
 pub async fn expiry_is_final<S: Subject>(stage: &Stage<S>) {
     let id = held(stage, 10).await.unwrap();
     stage
-        .surroundings
+        .test_env
         .advance_leases(TimeDelta::seconds(HOLD_SECONDS - 1));
     let mut tx = stage.begin().await;
-    assert_eq!(expire_overdue(&mut tx, stage.ambient()).await.unwrap(), 0);
-    extend(&mut tx, stage.ambient(), id, None).await.unwrap();
+    assert_eq!(expire_overdue(&mut tx, stage.env()).await.unwrap(), 0);
+    extend(&mut tx, stage.env(), id, None).await.unwrap();
     tx.commit().await.unwrap();
     stage
-        .surroundings
+        .test_env
         .advance_leases(TimeDelta::seconds(HOLD_SECONDS - 1));
     let mut tx = stage.begin().await;
     assert_eq!(
-        expire_overdue(&mut tx, stage.ambient()).await.unwrap(),
+        expire_overdue(&mut tx, stage.env()).await.unwrap(),
         0,
         "it was renewed"
     );
     drop(tx);
 
-    stage.surroundings.advance_leases(TimeDelta::seconds(1));
+    stage.test_env.advance_leases(TimeDelta::seconds(1));
     let mut tx = stage.begin().await;
-    assert_eq!(expire_overdue(&mut tx, stage.ambient()).await.unwrap(), 1);
+    assert_eq!(expire_overdue(&mut tx, stage.env()).await.unwrap(), 1);
     tx.commit().await.unwrap();
     assert_eq!(row(stage).await, counted(0, 0));
     let jobs = stage.store.due_jobs(&stage.scope).await;
@@ -279,7 +279,7 @@ pub async fn expiry_is_final<S: Subject>(stage: &Stage<S>) {
     );
 
     let mut tx = stage.begin().await;
-    assert!(is_ended(&extend(&mut tx, stage.ambient(), id, None).await));
+    assert!(is_ended(&extend(&mut tx, stage.env(), id, None).await));
     assert!(!release(&mut tx, id).await.unwrap());
     drop(tx);
     assert!(is_ended(
@@ -295,7 +295,7 @@ pub async fn overdue_holds_make_room_for_others<S: Subject>(stage: &Stage<S>) {
     held(stage, 10).await.unwrap();
     assert!(is_exceeded(&held(stage, 10).await));
     stage
-        .surroundings
+        .test_env
         .advance_leases(TimeDelta::seconds(HOLD_SECONDS));
     held(stage, 10).await.unwrap();
     assert_eq!(row(stage).await, counted(0, 10));
@@ -312,7 +312,7 @@ pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) 
     let charges = vec![bytes(3), photos.clone()];
     let refused = hold(
         &mut tx,
-        stage.ambient(),
+        stage.env(),
         stage.id(),
         HoldPurpose::Analysis,
         charges,
@@ -348,12 +348,10 @@ pub async fn an_episode_fires_once_and_again_after_a_real_fall<S: Subject>(stage
         let subject = "pho".to_owned();
         let line = if delta > 0 {
             let charge = bytes(delta.unsigned_abs());
-            add(&mut tx, stage.ambient(), charge, subject)
-                .await
-                .unwrap()
+            add(&mut tx, stage.env(), charge, subject).await.unwrap()
         } else {
             let charge = bytes(delta.unsigned_abs());
-            subtract(&mut tx, stage.ambient(), charge, subject)
+            subtract(&mut tx, stage.env(), charge, subject)
                 .await
                 .unwrap()
         };

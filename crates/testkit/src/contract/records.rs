@@ -20,7 +20,7 @@ use super::{Stage, Subject, begin, bytes};
 pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>) {
     let lines = |quantities: &[i64]| -> Vec<_> {
         let line = |quantity: &i64| {
-            let now = stage.ambient().now();
+            let now = stage.env().now();
             LedgerLine::usage(bytes(0).key, *quantity, "pho".to_owned(), now)
         };
         quantities.iter().map(line).collect()
@@ -36,7 +36,7 @@ pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>
         if stands {
             tx.commit().await.unwrap();
         }
-        stage.surroundings.advance(TimeDelta::seconds(1));
+        stage.test_env.advance(TimeDelta::seconds(1));
     }
     let mut tx = begin(&stage.store, &stage.other).await;
     tx.append(&lines(&[9])).await.unwrap();
@@ -67,7 +67,7 @@ pub async fn jobs_become_due<S: Subject>(stage: &Stage<S>) {
     let at_once = Work::DeleteBlob { photo: stage.id() };
     let mut tx = stage.begin().await;
     tx.enqueue(at_once.clone(), None).await.unwrap();
-    let tomorrow = stage.ambient().now() + TimeDelta::days(1);
+    let tomorrow = stage.env().now() + TimeDelta::days(1);
     tx.enqueue(Work::ReviewThresholds, Some(tomorrow))
         .await
         .unwrap();
@@ -77,10 +77,10 @@ pub async fn jobs_become_due<S: Subject>(stage: &Stage<S>) {
         std::slice::from_ref(&at_once)
     );
     stage
-        .surroundings
+        .test_env
         .advance(TimeDelta::days(1) - TimeDelta::seconds(1));
     assert_eq!(stage.store.due_jobs(&stage.scope).await.len(), 1);
-    stage.surroundings.advance(TimeDelta::seconds(1));
+    stage.test_env.advance(TimeDelta::seconds(1));
     let due = stage.store.due_jobs(&stage.scope).await;
     assert!(due.contains(&at_once) && due.contains(&Work::ReviewThresholds));
 }
@@ -136,15 +136,15 @@ pub async fn a_later_override_stands_above<S: Subject>(stage: &Stage<S>) {
     let metric = Metric::storage_bytes;
     for bound in [7, 5] {
         stage.limit(metric(), Limit::AtMost(bound)).await;
-        stage.surroundings.advance(TimeDelta::seconds(1));
+        stage.test_env.advance(TimeDelta::seconds(1));
     }
     let mut tx = stage.begin().await;
-    let now = stage.ambient().now();
-    let standing = tx.standing().await.unwrap();
-    assert_eq!(standing.limit(&metric(), now).value, Limit::AtMost(5));
-    assert_eq!(standing.workspace, stage.scope.workspace());
+    let now = stage.env().now();
+    let entitlements = tx.entitlements().await.unwrap();
+    assert_eq!(entitlements.limit(&metric(), now).value, Limit::AtMost(5));
+    assert_eq!(entitlements.workspace, stage.scope.workspace());
     drop(tx);
     let mut tx = begin(&stage.store, &stage.other).await;
-    let standing = tx.standing().await.unwrap();
-    assert_eq!(standing.limit(&metric(), now).value, Limit::Unlimited);
+    let entitlements = tx.entitlements().await.unwrap();
+    assert_eq!(entitlements.limit(&metric(), now).value, Limit::Unlimited);
 }

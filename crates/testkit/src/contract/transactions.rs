@@ -37,33 +37,27 @@ fn brand() -> Branding {
 
 /// One row of everything, not yet committed.
 async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
-    let ambient = stage.ambient();
-    let library = library(ambient);
-    let gallery = gallery(ambient, library.id);
-    let photo = photo(ambient, gallery.id, 5);
+    let env = stage.env();
+    let library = library(env);
+    let gallery = gallery(env, library.id);
+    let photo = photo(env, gallery.id, 5);
     let written = Written {
         library: library.id,
         gallery: gallery.id,
         photo: photo.id,
-        hold: ambient.id(),
+        hold: env.id(),
     };
-    hold(
-        tx,
-        ambient,
-        written.hold,
-        HoldPurpose::Upload,
-        vec![bytes(3)],
-    )
-    .await
-    .unwrap();
-    let line = add(tx, ambient, bytes(5), photo.id.to_string()).await;
+    hold(tx, env, written.hold, HoldPurpose::Upload, vec![bytes(3)])
+        .await
+        .unwrap();
+    let line = add(tx, env, bytes(5), photo.id.to_string()).await;
     tx.insert_library(&library).await.unwrap();
     tx.insert_gallery(&gallery).await.unwrap();
     tx.insert_photo(&photo).await.unwrap();
     tx.put_branding(&brand()).await.unwrap();
     tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
     tx.add_override(&Override {
-        id: ambient.id(),
+        id: env.id(),
         setting: Setting::Limit(Metric::storage_bytes(), Limit::AtMost(100)),
         reason: "test".to_owned(),
         until: None,
@@ -87,15 +81,15 @@ async fn sees_nothing<S: Subject>(stage: &Stage<S>, mut tx: S::Tx, written: &Wri
     assert_eq!(tx.quota(&key).await.unwrap(), QuotaRow::default());
     assert_eq!(tx.quotas().await.unwrap(), []);
     assert_eq!(tx.held(written.hold).await.unwrap(), None);
-    let much_later = stage.ambient().lease_now() + TimeDelta::days(1);
+    let much_later = stage.env().lease_now() + TimeDelta::days(1);
     assert_eq!(tx.overdue(much_later).await.unwrap(), []);
     assert_eq!(tx.library(written.library).await.unwrap(), None);
     assert_eq!(tx.gallery(written.gallery).await.unwrap(), None);
     assert_eq!(tx.photo(written.photo).await.unwrap(), None);
     assert_eq!(tx.take_photos_of(written.gallery).await.unwrap(), []);
     assert_eq!(tx.branding().await.unwrap(), None);
-    let standing = tx.standing().await.unwrap();
-    assert!(standing.overrides.is_empty());
+    let entitlements = tx.entitlements().await.unwrap();
+    assert!(entitlements.overrides.is_empty());
 }
 
 async fn recorded_nothing<S: Subject>(
@@ -142,14 +136,14 @@ pub async fn workspaces_do_not_see_each_others_rows<S: Subject>(stage: &Stage<S>
 
 /// A name taken in one workspace says nothing in another.
 pub async fn one_id_may_stand_in_two_workspaces<S: Subject>(stage: &Stage<S>) {
-    let shelf = library(stage.ambient());
+    let shelf = library(stage.env());
     let id: HoldId = stage.id();
     for scope in [&stage.scope, &stage.other] {
         let mut tx = begin(&stage.store, scope).await;
         tx.insert_library(&shelf).await.unwrap();
         hold(
             &mut tx,
-            stage.ambient(),
+            stage.env(),
             id,
             HoldPurpose::Upload,
             vec![bytes(1)],
@@ -176,7 +170,7 @@ pub async fn an_unseen_row_is_not_written<S: Subject>(stage: &Stage<S>) {
         .await
         .unwrap()
         .unwrap();
-    let later = stage.ambient().lease_now() + TimeDelta::days(1);
+    let later = stage.env().lease_now() + TimeDelta::days(1);
 
     let mut tx = begin(&stage.store, &stage.other).await;
     let mut renamed = mine.clone();
@@ -194,7 +188,7 @@ pub async fn an_unseen_row_is_not_written<S: Subject>(stage: &Stage<S>) {
     let applied = tx.apply(&bytes_of_all, 0, -1, Limit::Unlimited).await;
     assert_eq!(applied.unwrap(), None);
     tx.commit().await.unwrap();
-    let abroad = gallery(stage.ambient(), written.library);
+    let abroad = gallery(stage.env(), written.library);
     let mut tx = begin(&stage.store, &stage.other).await;
     let outcome = tx.insert_gallery(&abroad).await;
     assert!(is_dangling(&outcome), "{outcome:?}");
@@ -205,5 +199,5 @@ pub async fn an_unseen_row_is_not_written<S: Subject>(stage: &Stage<S>) {
     assert!(tx.photo(written.photo).await.unwrap().is_some());
     let row = tx.quota(&bytes(0).key).await.unwrap();
     assert_eq!((row.used, row.reserved), (5, 3));
-    assert_eq!(tx.overdue(stage.ambient().lease_now()).await.unwrap(), []);
+    assert_eq!(tx.overdue(stage.env().lease_now()).await.unwrap(), []);
 }

@@ -15,7 +15,7 @@ use rawdrive_billing::{
     SubscriptionId, SubscriptionSnapshot,
 };
 use rawdrive_plans::Catalogue;
-use rawdrive_tenancy_core::Ambient;
+use rawdrive_tenancy_core::Env;
 
 use self::model::Model;
 
@@ -71,22 +71,22 @@ pub enum Renewals {
 #[derive(Debug, Clone)]
 pub struct MemoryGateway {
     model: Arc<Mutex<Model>>,
-    ambient: Ambient,
+    env: Env,
 }
 
 impl MemoryGateway {
     /// An empty provider that lives by the same clock.
     #[must_use]
-    pub fn new(ambient: Ambient) -> Self {
+    pub fn new(env: Env) -> Self {
         Self {
             model: Arc::default(),
-            ambient,
+            env,
         }
     }
 
     fn model(&self) -> MutexGuard<'_, Model> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        model.now = self.ambient.now();
+        model.now = self.env.now();
         model
     }
 

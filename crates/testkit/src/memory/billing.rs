@@ -232,7 +232,7 @@ impl Inbox for MemoryStore {
     }
 
     async fn lease_next(&self, lease: TimeDelta) -> Result<Option<Dirty>, StoreError> {
-        let real = self.ambient.lease_now();
+        let real = self.env.lease_now();
         self.statement("lease an object", |global| {
             let due = |row: &ObjectRow| {
                 row.version > row.settled
@@ -252,7 +252,7 @@ impl Inbox for MemoryStore {
         object: &ObjectRef,
         lease: TimeDelta,
     ) -> Result<Leasing, StoreError> {
-        let real = self.ambient.lease_now();
+        let real = self.env.lease_now();
         self.statement("lease an object", |global| {
             match global.objects.get_mut(object) {
                 Some(row) if row.is_leased(real) => Leasing::Held,
@@ -271,7 +271,7 @@ impl Inbox for MemoryStore {
     }
 
     async fn retry(&self, dirty: &Dirty, after: TimeDelta, _: &str) -> Result<bool, StoreError> {
-        let at = self.ambient.lease_now() + after;
+        let at = self.env.lease_now() + after;
         self.statement("retry an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
@@ -282,7 +282,7 @@ impl Inbox for MemoryStore {
         .await
     }
 
-    async fn bury(&self, dirty: &Dirty, reason: &str) -> Result<bool, StoreError> {
+    async fn dead_letter(&self, dirty: &Dirty, reason: &str) -> Result<bool, StoreError> {
         let waiting = WaitingFor::Operator {
             reason: reason.to_owned(),
         };
@@ -404,7 +404,7 @@ impl BillingDirectory for MemoryStore {
         after: Option<WorkspaceId>,
         limit: u32,
     ) -> Result<Vec<WorkspaceId>, StoreError> {
-        let now = self.ambient.now();
+        let now = self.env.now();
         self.look("look for reviews", |state| {
             let due =
                 |rows: &super::Rows| rows.billing.account.review_at.is_some_and(|at| at <= now);
@@ -419,7 +419,7 @@ impl BillingDirectory for MemoryStore {
         &self,
         limit: u32,
     ) -> Result<Vec<(WorkspaceId, OperationId)>, StoreError> {
-        let real = self.ambient.lease_now();
+        let real = self.env.lease_now();
         self.look("look for operations", |state| {
             let all = state.workspaces.iter().flat_map(|(workspace, rows)| {
                 let operations = rows.billing.operations.values();
@@ -618,7 +618,7 @@ impl OperationsTx for MemoryTx {
         id: OperationId,
         leased_until: DateTime<Utc>,
     ) -> Result<Option<Operation>, StoreError> {
-        let real = self.store.ambient.lease_now();
+        let real = self.store.env.lease_now();
         let operations = &mut self.write("take up an operation")?.billing.operations;
         let Some((operation, None)) = operations.get_mut(&id) else {
             return Ok(None);

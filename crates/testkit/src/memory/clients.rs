@@ -42,7 +42,7 @@ impl ClientsTx for MemoryTx {
     }
 
     async fn delete_client(&mut self, id: ClientId) -> Result<Vec<GalleryId>, StoreError> {
-        let now = self.store.ambient().now();
+        let now = self.store.env().now();
         let rows = self.write("delete a client")?;
         let seen = rows.seen_by.iter().filter(|(_, client)| *client == id);
         let galleries: Vec<_> = seen.map(|(gallery, _)| *gallery).collect();

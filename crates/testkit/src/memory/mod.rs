@@ -14,18 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::{Branding, Client, Gallery, Library, Photo, UploadStore};
-use rawdrive_plans::{Access, BeginError, Plan, PlansTx, ReadOnly, Standing};
+use rawdrive_plans::{Access, BeginError, Entitlements, Plan, PlansTx, ReadOnly};
 use rawdrive_tenancy_core::audit::Entry;
 use rawdrive_tenancy_core::id::{ClientId, GalleryId, HoldId, LibraryId, PhotoId, WorkspaceId};
 use rawdrive_tenancy_core::job::Work;
-use rawdrive_tenancy_core::{Ambient, Commit, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Hold, HoldState, LedgerEntry, LedgerHead, QuotaKey, QuotaRow, Rollups};
 use tokio::sync::OwnedMutexGuard;
 
 use self::billing::Global;
 pub use self::billing::{BillingRows, ObjectRow};
-use crate::build::scope;
 use crate::fault::{Fault, Faults, unavailable};
+use crate::fixtures::scope;
 
 /// A hold and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct HoldRow {
 #[derive(Debug, Clone)]
 pub struct Rows {
     /// Plan, overrides and access.
-    pub standing: Standing,
+    pub entitlements: Entitlements,
     /// The counters that were ever taken from.
     pub quotas: BTreeMap<QuotaKey, QuotaRow>,
     /// Holds, ended ones too.
@@ -119,7 +119,7 @@ struct State {
 /// A store in memory. Cheap to clone; all clones are the one store.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
-    ambient: Ambient,
+    env: Env,
     /// Who holds it writes: one at a time, in the order of asking.
     turn: Arc<tokio::sync::Mutex<()>>,
     committed: Arc<Mutex<State>>,
@@ -129,9 +129,9 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store.
     #[must_use]
-    pub fn new(ambient: Ambient) -> Self {
+    pub fn new(env: Env) -> Self {
         Self {
-            ambient,
+            env,
             turn: Arc::default(),
             committed: Arc::default(),
             faults: Faults::default(),
@@ -153,9 +153,9 @@ impl MemoryStore {
     /// # Errors
     /// As the faults say.
     pub async fn workspace(&self, plan: &Plan) -> Result<WorkspaceScope, StoreError> {
-        let scope = scope(self.ambient.id());
+        let scope = scope(self.env.id());
         let mut tx = self.begin_despite_read_only(&scope).await;
-        tx.insert_standing(plan).await?;
+        tx.insert_entitlements(plan).await?;
         tx.commit().await?;
         Ok(scope)
     }
@@ -186,14 +186,14 @@ impl MemoryStore {
     pub async fn set_read_only(&self, scope: &WorkspaceScope, read_only: Option<ReadOnly>) {
         let _turn = self.turn.lock().await;
         if let Some(rows) = self.state().workspaces.get_mut(&scope.workspace()) {
-            Arc::make_mut(rows).standing.read_only = read_only;
+            Arc::make_mut(rows).entitlements.read_only = read_only;
         }
     }
 
-    /// The surroundings that the store works in.
+    /// The clock, ids and randomness that the store works with.
     #[must_use]
-    pub fn ambient(&self) -> &Ambient {
-        &self.ambient
+    pub fn env(&self) -> &Env {
+        &self.env
     }
 
     /// What is committed of a workspace's usage, for reading.
@@ -225,7 +225,7 @@ impl UploadStore for MemoryStore {
     async fn begin(&self, scope: &WorkspaceScope) -> Result<MemoryTx, BeginError> {
         self.call("begin")?;
         let tx = self.begin_despite_read_only(scope).await;
-        match tx.rows("begin")?.standing.access(self.ambient.now()) {
+        match tx.rows("begin")?.entitlements.access(self.env.now()) {
             Access::ReadOnly(read_only) => Err(BeginError::ReadOnly(read_only)),
             Access::Full | Access::Grace { .. } => Ok(tx),
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{Override, Plan, PlansTx, Schedule, Standing};
+use rawdrive_plans::{Entitlements, Override, Plan, PlansTx, Schedule};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, chain_hash};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
@@ -14,16 +14,18 @@ use rawdrive_usage::{LedgerHead, Rollups};
 use super::{BillingRows, MemoryTx, Rows};
 
 impl PlansTx for MemoryTx {
-    async fn standing(&mut self) -> Result<Arc<Standing>, StoreError> {
-        Ok(Arc::new(self.read("read the standing")?.standing.clone()))
+    async fn entitlements(&mut self) -> Result<Arc<Entitlements>, StoreError> {
+        Ok(Arc::new(
+            self.read("read the standing")?.entitlements.clone(),
+        ))
     }
 
-    async fn insert_standing(&mut self, plan: &Plan) -> Result<(), StoreError> {
+    async fn insert_entitlements(&mut self, plan: &Plan) -> Result<(), StoreError> {
         const OPERATION: &str = "insert the standing";
         self.store.call(OPERATION)?;
         let workspace = self.scope.workspace();
         let rows = Rows {
-            standing: Standing {
+            entitlements: Entitlements {
                 workspace,
                 plan: Arc::new(plan.clone()),
                 overrides: Vec::new(),
@@ -59,25 +61,25 @@ impl PlansTx for MemoryTx {
     }
 
     async fn move_to_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
-        self.write("move to a plan")?.standing.plan = Arc::new(plan.clone());
+        self.write("move to a plan")?.entitlements.plan = Arc::new(plan.clone());
         Ok(())
     }
 
     async fn schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
-        let standing = &mut self.write("schedule access")?.standing;
-        *standing = Standing {
+        let entitlements = &mut self.write("schedule access")?.entitlements;
+        *entitlements = Entitlements {
             billing_anchor: schedule.billing_anchor,
             grace_until: schedule.grace_until,
             read_only: schedule.read_only.clone(),
             ends: schedule.ends.clone(),
-            ..standing.clone()
+            ..entitlements.clone()
         };
         Ok(())
     }
 
     async fn add_override(&mut self, new: &Override) -> Result<(), StoreError> {
         let rows = self.write("add an override")?;
-        rows.standing.overrides.push(new.clone());
+        rows.entitlements.overrides.push(new.clone());
         Ok(())
     }
 }
@@ -97,8 +99,8 @@ impl EventsTx for MemoryTx {
 
 impl AuditTx for MemoryTx {
     async fn record(&mut self, change: Change) -> Result<(), StoreError> {
-        let payload = Payload::of(&change, self.store.ambient.bytes());
-        let (at, actor) = (self.store.ambient.now(), self.scope.actor().to_string());
+        let payload = Payload::of(&change, self.store.env.bytes());
+        let (at, actor) = (self.store.env.now(), self.scope.actor().to_string());
         let chain = &mut self.write("append to the audit chain")?.audit;
         let previous = chain.last().map_or(GENESIS, |entry| entry.hash);
         let mut entry = Entry {

@@ -157,7 +157,7 @@ impl UsageTx for MemoryTx {
 
     async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
         let (workspace, actor) = (self.scope.workspace(), self.scope.actor().to_string());
-        let now = self.store.ambient.now();
+        let now = self.store.env.now();
         let rows = self.write("append to the ledger")?;
         let (entries, head) = extend_ledger(rows.ledger_head, workspace, &actor, now, lines);
         rows.rollups.merge(&Rollups::of(&entries));

@@ -1,4 +1,4 @@
-//! The mirror in a real Redis: a server for each test, that is killed, frozen and given old dumps.
+//! The cache in a real Redis: a server for each test, that is killed, frozen and given old dumps.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,26 +12,27 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use proptest::prelude::*;
-use rawdrive_testkit::contract::mirror::{converges, level, workspace};
+use rawdrive_testkit::contract::usage_cache::{converges, level, workspace};
 use rawdrive_usage::{
-    LiveRow, LiveUsage, MIRROR_PATIENCE, Reading, RedisMirror, RedisUrl, UsageMirror, WorkspaceRows,
+    CACHE_PATIENCE, LiveRow, LiveUsage, Reading, RedisUrl, RedisUsageCache, UsageCache,
+    WorkspaceRows,
 };
 use server::{RedisServer, start};
 
-rawdrive_testkit::mirror_contract!(crate::start);
+rawdrive_testkit::usage_cache_contract!(crate::start);
 
-async fn connected(server: &RedisServer) -> RedisMirror {
-    let mirror = server.mirror();
-    mirror.connect().await.unwrap();
-    mirror
+async fn connected(server: &RedisServer) -> RedisUsageCache {
+    let cache = server.cache();
+    cache.connect().await.unwrap();
+    cache
 }
 
 #[tokio::test]
 async fn a_period_lasts_for_35_days_from_its_last_publication() {
     let server = start().await;
-    let mirror = connected(&server).await;
+    let cache = connected(&server).await;
     let rows = [(workspace(1), vec![level(1, 10, 2)])];
-    mirror.publish(&rows).await.unwrap();
+    cache.publish(&rows).await.unwrap();
     let key = format!("usage:{{{}}}:1970-01-01T00:00:00Z", workspace(1));
     let ttl = |answer: String| answer.trim().parse::<u32>().unwrap();
     assert_eq!(server.cli(&["KEYS", "*"]), format!("{key}\n"));
@@ -39,17 +40,17 @@ async fn a_period_lasts_for_35_days_from_its_last_publication() {
     assert!((3_023_990..=3_024_000).contains(&ttl(server.cli(&["TTL", &key]))));
     // What is not newer keeps the counter alive all the same.
     server.cli(&["EXPIRE", &key, "60"]);
-    mirror.publish(&rows).await.unwrap();
+    cache.publish(&rows).await.unwrap();
     assert!(ttl(server.cli(&["TTL", &key])) > 3_000_000);
 }
 
 #[tokio::test]
 async fn somebody_elses_value_under_a_key_of_ours_gives_way() {
     let server = start().await;
-    let mirror = connected(&server).await;
+    let cache = connected(&server).await;
     let key = format!("usage:{{{}}}:1970-01-01T00:00:00Z", workspace(1));
     server.cli(&["SET", &key, "1"]);
-    mirror
+    cache
         .publish(&[(workspace(1), vec![level(1, 10, 2)])])
         .await
         .unwrap();
@@ -57,11 +58,11 @@ async fn somebody_elses_value_under_a_key_of_ours_gives_way() {
     // Nor is a text that is no counter.
     for text in ["", "x", "9", "9 1", "9007199254740993 1 1", "-9 1 1"] {
         server.cli(&["HSET", &key, "storage_bytes", text]);
-        mirror
+        cache
             .fill(workspace(1), &[], &[level(2, 20, 0)])
             .await
             .unwrap();
-        let held = mirror
+        let held = cache
             .read(workspace(1), &[level(1, 1, 0).key])
             .await
             .unwrap();
@@ -73,18 +74,18 @@ async fn somebody_elses_value_under_a_key_of_ours_gives_way() {
 #[tokio::test]
 async fn an_operator_is_told_of_the_servers_condition() {
     let server = start().await;
-    let mirror = connected(&server).await;
-    let condition = mirror.inspect().await.unwrap();
+    let cache = connected(&server).await;
+    let condition = cache.inspect().await.unwrap();
     assert_eq!(condition.eviction.as_deref(), Some("noeviction"));
     assert_eq!(condition.persistent, Some(false));
     server.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     server.cli(&["CONFIG", "SET", "save", "60 1"]);
-    let condition = mirror.inspect().await.unwrap();
+    let condition = cache.inspect().await.unwrap();
     assert_eq!(condition.eviction.as_deref(), Some("allkeys-lru"));
     assert_eq!(condition.persistent, Some(true));
     server.cli(&["CONFIG", "SET", "save", ""]);
     server.cli(&["CONFIG", "SET", "appendonly", "yes"]);
-    assert_eq!(mirror.inspect().await.unwrap().persistent, Some(true));
+    assert_eq!(cache.inspect().await.unwrap().persistent, Some(true));
 }
 
 #[tokio::test]
@@ -93,7 +94,7 @@ async fn a_password_is_sent_and_a_wrong_one_is_an_error_that_does_not_repeat_it(
     server.cli(&["CONFIG", "SET", "requirepass", "s3cret"]);
     let with = |password: &str| {
         let url = format!("{}?pass={password}", server.url());
-        RedisMirror::new(RedisUrl::parse(&url).unwrap())
+        RedisUsageCache::new(RedisUrl::parse(&url).unwrap())
     };
     with("s3cret").connect().await.unwrap();
     let error = with("wr0ng").connect().await.unwrap_err();
@@ -102,33 +103,33 @@ async fn a_password_is_sent_and_a_wrong_one_is_an_error_that_does_not_repeat_it(
 }
 
 #[tokio::test]
-async fn a_cluster_is_mirrored_to_as_one_server_is() {
+async fn a_cluster_is_written_to_as_one_server_is() {
     let server = RedisServer::cluster();
     let url = RedisUrl::parse(&format!("redis+cluster://127.0.0.1:{}", server.port())).unwrap();
-    let mirror = RedisMirror::new(url);
-    mirror.connect().await.unwrap();
+    let cache = RedisUsageCache::new(url);
+    cache.connect().await.unwrap();
     // Workspaces of different slots, and two keys of each in one script.
     let rows: Vec<WorkspaceRows> = (1..50)
         .map(|n| (workspace(n), vec![level(1, 10, 2)]))
         .collect();
-    mirror.publish(&rows).await.unwrap();
+    cache.publish(&rows).await.unwrap();
     let other = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000);
     for n in 1..50 {
         let key = level(1, 1, 0).key;
         assert_eq!(
-            mirror
+            cache
                 .read(workspace(n), std::slice::from_ref(&key))
                 .await
                 .unwrap(),
             None
         );
         let periods = [DateTime::UNIX_EPOCH, other];
-        mirror.fill(workspace(n), &periods, &[]).await.unwrap();
+        cache.fill(workspace(n), &periods, &[]).await.unwrap();
         let of_other = rawdrive_usage::QuotaKey {
             period_start: other,
             ..key.clone()
         };
-        let held = mirror
+        let held = cache
             .read(workspace(n), &[of_other.clone(), key])
             .await
             .unwrap();
@@ -137,15 +138,15 @@ async fn a_cluster_is_mirrored_to_as_one_server_is() {
             Some(vec![LiveRow::untouched(of_other), level(1, 10, 2)])
         );
     }
-    mirror.cover(other).await.unwrap();
-    assert_eq!(mirror.covered().await.unwrap(), Some(other));
-    assert!(mirror.inspect().await.unwrap().eviction.is_some());
-    mirror
+    cache.cover(other).await.unwrap();
+    assert_eq!(cache.covered().await.unwrap(), Some(other));
+    assert!(cache.inspect().await.unwrap().eviction.is_some());
+    cache
         .forget(workspace(1), &[DateTime::UNIX_EPOCH, other])
         .await
         .unwrap();
     assert_eq!(
-        mirror
+        cache
             .read(workspace(1), &[level(1, 1, 0).key])
             .await
             .unwrap(),
@@ -158,15 +159,15 @@ async fn sentinels_lead_to_the_server_that_they_name() {
     let server = RedisServer::on_port();
     let sentinel = RedisServer::sentinel(server.port());
     let url = format!("redis+sentinel://127.0.0.1:{}/mymaster/3", sentinel.port());
-    let mirror = RedisMirror::new(RedisUrl::parse(&url).unwrap());
-    mirror.connect().await.unwrap();
-    mirror
+    let cache = RedisUsageCache::new(RedisUrl::parse(&url).unwrap());
+    cache.connect().await.unwrap();
+    cache
         .publish(&[(workspace(1), vec![level(1, 10, 2)])])
         .await
         .unwrap();
     assert_eq!(server.cli(&["-n", "3", "DBSIZE"]), "1\n");
     let unknown = format!("redis+sentinel://127.0.0.1:{}/another", sentinel.port());
-    let unknown = RedisMirror::new(RedisUrl::parse(&unknown).unwrap());
+    let unknown = RedisUsageCache::new(RedisUrl::parse(&unknown).unwrap());
     assert!(unknown.connect().await.is_err());
 }
 
@@ -181,12 +182,9 @@ async fn a_frozen_server_is_waited_for_once() {
     let began = Instant::now();
     live.publish(workspace(1), vec![level(2, 2, 0)]).await;
     let first = began.elapsed();
-    assert!(
-        first < MIRROR_PATIENCE + Duration::from_secs(2),
-        "{first:?}"
-    );
+    assert!(first < CACHE_PATIENCE + Duration::from_secs(2), "{first:?}");
     // The writer gives up as the publisher does: which of the two is first, nobody says.
-    while live.answers() && began.elapsed() < 20 * MIRROR_PATIENCE {
+    while live.answers() && began.elapsed() < 20 * CACHE_PATIENCE {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!live.answers());
@@ -200,7 +198,7 @@ async fn a_frozen_server_is_waited_for_once() {
     }
     let others = began.elapsed();
     // Were it waited for, each would take its patience.
-    assert!(others < 10 * MIRROR_PATIENCE, "{others:?}");
+    assert!(others < 10 * CACHE_PATIENCE, "{others:?}");
     // Nor does connecting to it take for ever.
     let began = Instant::now();
     republisher.step().await;
@@ -242,12 +240,12 @@ async fn commits_that_come_at_once_share_few_round_trips() {
         (1..1_000).contains(&spent),
         "{spent} scripts for 2,000 commits"
     );
-    let mirror = connected(&server).await;
-    mirror
+    let cache = connected(&server).await;
+    cache
         .fill(workspace(1), &[DateTime::UNIX_EPOCH], &[])
         .await
         .unwrap();
-    let held = mirror
+    let held = cache
         .read(workspace(1), &[level(1, 1, 0).key])
         .await
         .unwrap();
@@ -263,14 +261,14 @@ fn publications_converge_to_the_newest_in_any_order() {
         .build()
         .unwrap();
     let server = runtime.block_on(start());
-    let mirror: Arc<dyn UsageMirror> = Arc::new(runtime.block_on(connected(&server)));
+    let cache: Arc<dyn UsageCache> = Arc::new(runtime.block_on(connected(&server)));
     let versions = prop::collection::vec((any::<bool>(), 1..20_u64), 0..30);
     let config = ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::with_cases(200)
     };
     proptest!(config, |(versions in versions)| {
-        runtime.block_on(converges(&mirror, workspace(9), &versions));
+        runtime.block_on(converges(&cache, workspace(9), &versions));
     });
 }
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_testkit::contract::mirror::MirrorSubject;
+use rawdrive_testkit::contract::usage_cache::UsageCacheSubject;
 use rawdrive_usage::{
-    ChangedWorkspace, LiveRow, LiveSource, LiveUsage, RedisMirror, RedisUrl, Republisher,
-    UsageMirror,
+    ChangedWorkspace, LiveRow, LiveSource, LiveUsage, RedisUrl, RedisUsageCache, Republisher,
+    UsageCache,
 };
 use tempfile::TempDir;
 
@@ -115,13 +115,13 @@ impl RedisServer {
         format!("redis+unix://{}", self.socket().display())
     }
 
-    pub(crate) fn mirror(&self) -> RedisMirror {
-        RedisMirror::new(RedisUrl::parse(&self.url()).unwrap())
+    pub(crate) fn cache(&self) -> RedisUsageCache {
+        RedisUsageCache::new(RedisUrl::parse(&self.url()).unwrap())
     }
 
     /// Live usage of a server without workspaces.
     pub(crate) fn live(&self) -> (LiveUsage, Republisher<Nothing>) {
-        let live = LiveUsage::new(Arc::new(self.mirror()));
+        let live = LiveUsage::new(Arc::new(self.cache()));
         let republisher = Republisher::new(live.clone(), Nothing);
         (live, republisher)
     }
@@ -162,9 +162,9 @@ impl Drop for RedisServer {
     }
 }
 
-impl MirrorSubject for RedisServer {
-    fn client(&self) -> Arc<dyn UsageMirror> {
-        Arc::new(self.mirror())
+impl UsageCacheSubject for RedisServer {
+    fn client(&self) -> Arc<dyn UsageCache> {
+        Arc::new(self.cache())
     }
 
     async fn empty(&self) {

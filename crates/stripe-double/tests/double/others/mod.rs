@@ -1,6 +1,6 @@
 //! The double against two other mocks of Stripe, as a second opinion: `localstripe` (from PyPI) and
 //! `stripe-stateful-mock` (from npm). Whatever they serve of what the double serves is asked of both, at one frozen
-//! time, and what the product's gateway reads of the answers (`answers` and `wire` in its `stripe_gateway`) is
+//! time, and what the product's gateway reads of the answers (`responses` and `http_client` in its `stripe_gateway`) is
 //! compared: each [`Call`] is a row that says which fields agree.
 //!
 //! Where they do not agree, a [`Difference`] says what either answers and why the double is right by Stripe's

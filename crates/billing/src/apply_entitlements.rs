@@ -1,0 +1,310 @@
+//! Writing down what follows: the entitlements, and what is told of it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rawdrive_plans::{Catalogue, Entitlements, Plan, PlanEnd, PlansTx, Schedule, Slug};
+use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
+use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::{Env, StoreError};
+use rawdrive_usage::{LedgerLine, UsageTx, move_anchor};
+use serde_json::{Value, json};
+
+use crate::entitlement_policy::{Basis, Grace, GraceStage, basis, grace, read_only};
+use crate::ports::{Account, BillingTx, Sold, Subscription};
+
+/// A stage of a grace was reached; facts `stage`, `until`, `invoice`.
+pub const GRACE_REACHED: &str = "billing.grace_reached";
+/// The plan in force is another.
+pub const PLAN_CHANGED: &str = "plan.changed";
+/// The access schedule is another: grace, read-only, full.
+pub const ACCESS_CHANGED: &str = "access.changed";
+
+/// What an installation has decided about money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// For how many days a failed payment is forgiven, where the plan does not say.
+    pub grace_days: u16,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { grace_days: 14 }
+    }
+}
+
+/// One entry in the audit chain, and one event of the same name.
+pub(crate) struct AuditedEvent {
+    pub(crate) action: &'static str,
+    pub(crate) subject: String,
+    pub(crate) before: Value,
+    pub(crate) after: Value,
+}
+
+/// Records a change and tells of it.
+pub(crate) async fn tell(
+    tx: &mut (impl AuditTx + EventsTx + Send),
+    audited: AuditedEvent,
+) -> Result<(), StoreError> {
+    let event = DomainEvent {
+        kind: audited.action.to_owned(),
+        subject: audited.subject.clone(),
+        facts: audited.after.clone(),
+    };
+    tx.record(Change {
+        action: audited.action,
+        subject: audited.subject,
+        before: audited.before,
+        after: audited.after,
+    })
+    .await?;
+    tx.emit(event).await
+}
+
+/// Records and tells what follows from a fact of the provider, the first time that the fact is met.
+pub(crate) async fn tell_once(
+    tx: &mut (impl BillingTx + AuditTx + EventsTx + Send),
+    key: &str,
+    audited: AuditedEvent,
+) -> Result<(), StoreError> {
+    if tx.record_effect(key).await? {
+        tell(tx, audited).await?;
+    }
+    Ok(())
+}
+
+/// Computes the entitlements anew from everything that is projected, writes what differs, and tells of it; also what the
+/// passing of time alone calls for. A pure function of the rows and of the time, so that it may run at any time. Where
+/// the billing day moves, what was used in the period that it cuts short moves with it: call it where nothing but
+/// rows of billing's own follows, for the ledger's head is locked last.
+///
+/// # Errors
+/// The database's, or a row that names a plan version that was never published; nothing is changed then.
+pub async fn apply_entitlements(
+    tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
+    catalogue: &Catalogue,
+    policy: Policy,
+    env: &Env,
+) -> Result<(), StoreError> {
+    settle_because(tx, catalogue, policy, env, None).await?;
+    Ok(())
+}
+
+/// As [`apply_entitlements`], for a reason that is kept with a change of the plan. Whether there was one.
+pub(crate) async fn settle_because(
+    tx: &mut (impl BillingTx + PlansTx + UsageTx + AuditTx + EventsTx + JobsTx + Send),
+    catalogue: &Catalogue,
+    policy: Policy,
+    env: &Env,
+    reason: Option<&str>,
+) -> Result<bool, StoreError> {
+    let now = env.now();
+    let entitlements = tx.entitlements().await?;
+    let account = tx.account().await?;
+    let subscriptions = tx.subscriptions().await?;
+    let owed = tx.owed_invoices().await?;
+
+    let basis = basis(account.grant.as_ref(), &subscriptions, now);
+    let (mut plan, mut schedule, mut forgiven) = (None, Schedule::default(), None);
+    schedule.billing_anchor = anchor(&subscriptions).or(entitlements.billing_anchor);
+    match basis {
+        Basis::Untouched => {
+            note_review(tx, account, None).await?;
+            return Ok(false);
+        }
+        Basis::Nothing => {}
+        Basis::Grant(granted) => {
+            plan = Some(published(tx, &granted.sold).await?);
+            if let Some(until) = granted.until {
+                let then =
+                    crate::entitlement_policy::ruling(&subscriptions).and_then(|s| s.sold.as_ref());
+                let then = match then {
+                    Some(sold) => published(tx, sold).await?,
+                    None => free(catalogue, &entitlements),
+                };
+                schedule.ends = Some(PlanEnd { at: until, then });
+            }
+        }
+        Basis::Subscription(subscription) => {
+            if let Some(sold) = &subscription.sold {
+                let sold = published(tx, sold).await?;
+                let days = sold.grace_days.unwrap_or(policy.grace_days);
+                forgiven = grace(subscription, &owed, days);
+                plan = Some(sold);
+            }
+            schedule.billing_anchor = Some(subscription.snapshot.billing_cycle_anchor);
+            schedule.grace_until = forgiven.as_ref().map(|grace| grace.until);
+            schedule.read_only = read_only(subscription, forgiven.as_ref());
+        }
+    }
+    let plan = plan.unwrap_or_else(|| free(catalogue, &entitlements));
+    let carried = carry_over(tx, env, &entitlements, &schedule).await?;
+    let changed = write(tx, &entitlements, &plan, &schedule, reason).await?;
+    if let Some(grace) = &forgiven {
+        tell_grace(tx, grace, now).await?;
+    }
+    let next = [
+        forgiven
+            .as_ref()
+            .and_then(|grace| GraceStage::next(grace, now)),
+        schedule.ends.map(|end| end.at),
+    ];
+    note_review(tx, account, next.into_iter().flatten().min()).await?;
+    tx.append(&carried).await?;
+    Ok(changed)
+}
+
+/// A billing day that moves grants nothing anew. Before the new plan is written: thresholds are told by the limit
+/// under which the units were used.
+async fn carry_over(
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    env: &Env,
+    entitlements: &Entitlements,
+    schedule: &Schedule,
+) -> Result<Vec<LedgerLine>, StoreError> {
+    let (old, new) = (entitlements.billing_anchor, schedule.billing_anchor);
+    if old == new {
+        return Ok(Vec::new());
+    }
+    move_anchor(tx, env, old, new).await
+}
+
+/// The day of the month outlives the subscription that it came from: another one would begin a period anew, and grant
+/// it again.
+fn anchor(subscriptions: &[Subscription]) -> Option<DateTime<Utc>> {
+    let lived = subscriptions.iter().filter(|s| s.snapshot.status.is_live());
+    let latest = lived.max_by_key(|s| (s.snapshot.created, &s.snapshot.id));
+    latest.map(|s| s.snapshot.billing_cycle_anchor)
+}
+
+/// Nobody is moved to a newer version of the free plan who is on it already.
+fn free(catalogue: &Catalogue, entitlements: &Entitlements) -> Arc<Plan> {
+    if entitlements.plan.slug == Slug::free() {
+        return entitlements.plan.clone();
+    }
+    let newest = catalogue.newest(&Slug::free());
+    newest.unwrap_or_else(|| entitlements.plan.clone())
+}
+
+async fn published(tx: &mut (impl BillingTx + Send), sold: &Sold) -> Result<Arc<Plan>, StoreError> {
+    let found = tx.published(sold).await?;
+    found.ok_or_else(|| StoreError::Corrupt {
+        table: "subscriptions",
+        column: "plan_version",
+        row: sold.plan.to_string(),
+        reason: format!("no version {} was published", sold.version),
+    })
+}
+
+async fn note_review(
+    tx: &mut (impl BillingTx + Send),
+    mut account: Account,
+    review_at: Option<DateTime<Utc>>,
+) -> Result<(), StoreError> {
+    if account.review_at == review_at {
+        return Ok(());
+    }
+    account.review_at = review_at;
+    tx.put_account(&account).await
+}
+
+async fn write(
+    tx: &mut (impl PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    entitlements: &Entitlements,
+    plan: &Plan,
+    schedule: &Schedule,
+    reason: Option<&str>,
+) -> Result<bool, StoreError> {
+    let before = entitlements.schedule();
+    let moves = (&plan.slug, plan.version) != (&entitlements.plan.slug, entitlements.plan.version);
+    if moves {
+        tx.move_to_plan(plan).await?;
+    }
+    if before != *schedule {
+        tx.schedule(schedule).await?;
+    }
+    let subject = entitlements.workspace.to_string();
+    let changed = moves || before.ends != schedule.ends;
+    if changed {
+        let before = plan_facts(&entitlements.plan, before.ends.as_ref());
+        let mut after = plan_facts(plan, schedule.ends.as_ref());
+        if let Some(reason) = reason {
+            after["reason"] = json!(reason);
+        }
+        tell(
+            tx,
+            AuditedEvent {
+                action: PLAN_CHANGED,
+                subject: subject.clone(),
+                before,
+                after,
+            },
+        )
+        .await?;
+        // Limits are others now, and may become others again when the plan ends by itself.
+        tx.enqueue(Work::ReviewThresholds, None).await?;
+        if let Some(end) = &schedule.ends {
+            tx.enqueue(Work::ReviewThresholds, Some(end.at)).await?;
+        }
+    }
+    if (before.grace_until, &before.read_only) != (schedule.grace_until, &schedule.read_only) {
+        let (before, after) = (access_facts(&before), access_facts(schedule));
+        let audited = AuditedEvent {
+            action: ACCESS_CHANGED,
+            subject,
+            before,
+            after,
+        };
+        tell(tx, audited).await?;
+    }
+    Ok(changed)
+}
+
+fn plan_facts(plan: &Plan, ends: Option<&PlanEnd>) -> Value {
+    let mut facts = json!({ "plan": plan.slug, "version": plan.version });
+    if let Some(end) = ends {
+        facts["until"] = json!(end.at);
+        facts["then"] = json!(end.then.slug);
+    }
+    facts
+}
+
+fn access_facts(schedule: &Schedule) -> Value {
+    json!({
+        "grace_until": schedule.grace_until,
+        "read_only_from": schedule.read_only.as_ref().map(|read_only| read_only.since),
+        "reason": schedule.read_only.as_ref().map(|read_only| &read_only.reason),
+    })
+}
+
+/// Tells the stage that was reached, once, and no earlier one after it: who was not told of the beginning in time is
+/// not told of it at the end.
+async fn tell_grace(
+    tx: &mut (impl BillingTx + EventsTx + Send),
+    grace: &Grace,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let Some(reached) = GraceStage::reached(grace, now) else {
+        return Ok(());
+    };
+    let mut is_new = false;
+    for stage in GraceStage::ALL
+        .into_iter()
+        .filter(|stage| *stage <= reached)
+    {
+        let key = format!("grace:{}:{}", grace.invoice, stage.as_str());
+        is_new = tx.record_effect(&key).await?;
+    }
+    if is_new {
+        let facts =
+            json!({ "stage": reached.as_str(), "until": grace.until, "invoice": grace.invoice });
+        tx.emit(DomainEvent {
+            kind: GRACE_REACHED.to_owned(),
+            subject: grace.invoice.to_string(),
+            facts,
+        })
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Deleting and branding.
+
+use std::collections::BTreeSet;
+
+use rawdrive_plans::{Feature, Metric, PlansTx, Slug};
+use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::event::EventsTx;
+use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
+use rawdrive_tenancy_core::job::{BLOBS_PER_JOB, JobsTx, Work};
+use rawdrive_tenancy_core::{Env, StoreError};
+use rawdrive_usage::{Charge, QuotaKey, UsageTx, subtract};
+
+use crate::{Branding, ClientsTx, GalleryTx, set_clients};
+
+/// What one photo charges: a unit of its gallery, and its bytes.
+pub(crate) fn charges(gallery: GalleryId, size_bytes: u64) -> [Charge; 2] {
+    [
+        Charge {
+            key: QuotaKey::level_of(Metric::photos(), gallery),
+            amount: 1,
+        },
+        Charge {
+            key: QuotaKey::level(Metric::storage_bytes()),
+            amount: size_bytes,
+        },
+    ]
+}
+
+/// Deletes a photo: row, ledger lines and the durable intent to delete its blob. False when there is none.
+///
+/// # Errors
+/// The database's failure.
+pub async fn delete_photo(
+    tx: &mut (impl GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx + Send),
+    env: &Env,
+    id: PhotoId,
+) -> Result<bool, StoreError> {
+    // The entitlements before counters: whoever reviews them all holds them meanwhile.
+    tx.entitlements().await?;
+    let Some(photo) = tx.photo(id).await? else {
+        return Ok(false);
+    };
+    let charges = charges(photo.gallery, photo.size_bytes);
+    // Whoever else deletes it holds its counter. Once that is ours they have finished, and it may be gone.
+    tx.quota(&charges[0].key).await?;
+    if tx.photo(id).await?.is_none() {
+        return Ok(false);
+    }
+    let mut lines = Vec::with_capacity(2);
+    for charge in charges {
+        lines.push(subtract(tx, env, charge, id.to_string()).await?);
+    }
+    if !tx.delete_photo(id).await? {
+        return Ok(false);
+    }
+    tx.enqueue(Work::DeleteBlob { photo: id }, None).await?;
+    tx.append(&lines).await?;
+    Ok(true)
+}
+
+/// Deletes a gallery with everything in it, soft-deleted or not, and frees what it took. False when there
+/// is none.
+///
+/// # Errors
+/// The database's failure.
+pub async fn delete_gallery_permanently(
+    tx: &mut (impl GalleryTx + ClientsTx + UsageTx + PlansTx + AuditTx + EventsTx + JobsTx + Send),
+    env: &Env,
+    id: GalleryId,
+) -> Result<bool, StoreError> {
+    tx.entitlements().await?;
+    let photos = tx.take_photos_of(id).await?;
+    let mut lines = Vec::with_capacity(2);
+    if !photos.is_empty() {
+        let [mut count, bytes] = charges(id, photos.iter().map(|(_, size)| size).sum());
+        count.amount = photos.len() as u64;
+        for charge in [count, bytes] {
+            lines.push(subtract(tx, env, charge, id.to_string()).await?);
+        }
+    }
+    for some in photos.chunks(BLOBS_PER_JOB) {
+        let photos = some.iter().map(|(photo, _)| *photo).collect();
+        tx.enqueue(Work::DeleteBlobs { photos }, None).await?;
+    }
+    set_clients(tx, id, &BTreeSet::new()).await?;
+    if !tx.delete_gallery(id).await? {
+        return Ok(false);
+    }
+    if !lines.is_empty() {
+        tx.append(&lines).await?;
+    }
+    Ok(true)
+}
+
+/// Why branding is not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum BrandingError {
+    /// The plan does not include it.
+    #[error("the plan {plan} does not include {feature}")]
+    NotAvailable {
+        /// The feature.
+        feature: Feature,
+        /// The plan in force.
+        plan: Slug,
+    },
+    /// The logo is no photo of this workspace.
+    #[error("must be a photo of this workspace")]
+    UnknownLogo,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Saves the branding, audited as `branding.changed`.
+///
+/// # Errors
+/// The plan does not include it, the logo is unknown, or the database failed.
+pub async fn save_branding(
+    tx: &mut (impl GalleryTx + PlansTx + AuditTx + Send),
+    env: &Env,
+    branding: &Branding,
+) -> Result<(), BrandingError> {
+    let entitlements = tx.entitlements().await?;
+    if let Some(logo) = branding.logo_photo
+        && tx.photo(logo).await?.is_none()
+    {
+        return Err(BrandingError::UnknownLogo);
+    }
+    let feature = Feature::custom_branding();
+    if !entitlements.feature(&feature, env.now()).value {
+        return Err(BrandingError::NotAvailable {
+            feature,
+            plan: entitlements.plan_at(env.now()).slug.clone(),
+        });
+    }
+    let before = tx.branding().await?;
+    tx.put_branding(branding).await?;
+    let json = |b: Option<&Branding>| serde_json::to_value(b).unwrap_or_default();
+    tx.record(Change {
+        action: "branding.changed",
+        subject: entitlements.workspace.to_string(),
+        before: json(before.as_ref()),
+        after: json(Some(branding)),
+    })
+    .await?;
+    Ok(())
+}

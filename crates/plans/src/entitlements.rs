@@ -1,0 +1,211 @@
+//! What a workspace is entitled to at a given time.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rawdrive_tenancy_core::id::WorkspaceId;
+
+use crate::{Feature, Limit, Metric, Override, Plan, Setting};
+
+/// Why a workspace takes no writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOnly {
+    /// A stable word, such as `payment_failed`.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// The access schedule at a given time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Everything the plan allows.
+    Full,
+    /// Everything still, until then.
+    Grace {
+        /// When the grace ends.
+        until: DateTime<Utc>,
+    },
+    /// Reads, downloads, deletes and billing.
+    ReadOnly(ReadOnly),
+}
+
+impl Access {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Grace { .. } => "grace",
+            Self::ReadOnly(_) => "read_only",
+        }
+    }
+}
+
+/// Where an entitlement's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The plan version in force.
+    Plan,
+    /// An operator's override above the plan.
+    Override,
+}
+
+impl Origin {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Override => "override",
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entitlement<T> {
+    /// The limit or the switch.
+    pub value: T,
+    /// Plan or override.
+    pub origin: Origin,
+    /// When an override ends by itself.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What a workspace is entitled to: a pure function of `now` over stored facts. Evaluated by everyone,
+/// written by plan changes and billing alone.
+#[derive(Debug, Clone)]
+pub struct Entitlements {
+    /// Whose entitlements they are.
+    pub workspace: WorkspaceId,
+    /// The plan version the workspace is on; it stays until the workspace is moved, or until it ends by itself:
+    /// [`Entitlements::plan_at`] says which is in force.
+    pub plan: Arc<Plan>,
+    /// Overrides in the order they were made, ended ones included.
+    pub overrides: Vec<Override>,
+    /// The day and time of the billing period, if there is a subscription.
+    pub billing_anchor: Option<DateTime<Utc>>,
+    /// Until when a failed payment is forgiven.
+    pub grace_until: Option<DateTime<Utc>>,
+    /// From when the workspace takes no writes, and why.
+    pub read_only: Option<ReadOnly>,
+    /// When the plan ends by itself, and what follows it; nothing for one that stays.
+    pub ends: Option<PlanEnd>,
+}
+
+/// The end of a plan that was granted for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanEnd {
+    /// The first instant at which the plan is not in force any more.
+    pub at: DateTime<Utc>,
+    /// What is in force from then on.
+    pub then: Arc<Plan>,
+}
+
+/// What billing writes into entitlements beside the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// The day and time of the billing period.
+    pub billing_anchor: Option<DateTime<Utc>>,
+    /// Until when a failed payment is forgiven.
+    pub grace_until: Option<DateTime<Utc>>,
+    /// From when the workspace takes no writes, and why; the time may lie ahead.
+    pub read_only: Option<ReadOnly>,
+    /// When the plan ends by itself, and what follows it.
+    pub ends: Option<PlanEnd>,
+}
+
+impl Entitlements {
+    /// What billing has written beside the plan.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            billing_anchor: self.billing_anchor,
+            grace_until: self.grace_until,
+            read_only: self.read_only.clone(),
+            ends: self.ends.clone(),
+        }
+    }
+
+    /// The plan version in force at `now`.
+    #[must_use]
+    pub fn plan_at(&self, now: DateTime<Utc>) -> &Arc<Plan> {
+        match &self.ends {
+            Some(end) if end.at <= now => &end.then,
+            _ => &self.plan,
+        }
+    }
+
+    /// The access schedule at `now`.
+    #[must_use]
+    pub fn access(&self, now: DateTime<Utc>) -> Access {
+        if let Some(read_only) = &self.read_only
+            && read_only.since <= now
+        {
+            return Access::ReadOnly(read_only.clone());
+        }
+        match self.grace_until {
+            Some(until) if now < until => Access::Grace { until },
+            _ => Access::Full,
+        }
+    }
+
+    /// The limit of a metric at `now`. A metric that the plan does not name is unlimited there.
+    #[must_use]
+    pub fn limit(&self, metric: &Metric, now: DateTime<Utc>) -> Entitlement<Limit> {
+        let found = self.override_of(now, |setting| match setting {
+            Setting::Limit(name, limit) if name == metric => Some(*limit),
+            _ => None,
+        });
+        found.unwrap_or_else(|| Entitlement {
+            value: self.plan_at(now).limit(metric),
+            origin: Origin::Plan,
+            until: None,
+        })
+    }
+
+    /// Whether a feature is on at `now`. A feature that the plan does not name is off.
+    #[must_use]
+    pub fn feature(&self, feature: &Feature, now: DateTime<Utc>) -> Entitlement<bool> {
+        let found = self.override_of(now, |setting| match setting {
+            Setting::Feature(name, on) if name == feature => Some(*on),
+            _ => None,
+        });
+        found.unwrap_or_else(|| Entitlement {
+            value: self.plan_at(now).feature(feature),
+            origin: Origin::Plan,
+            until: None,
+        })
+    }
+
+    /// The newest override in force wins.
+    fn override_of<T>(
+        &self,
+        now: DateTime<Utc>,
+        pick: impl Fn(&Setting) -> Option<T>,
+    ) -> Option<Entitlement<T>> {
+        self.overrides
+            .iter()
+            .rev()
+            .filter(|o| o.until.is_none_or(|until| now < until))
+            .find_map(|o| {
+                pick(&o.setting).map(|value| Entitlement {
+                    value,
+                    origin: Origin::Override,
+                    until: o.until,
+                })
+            })
+    }
+}
+
+/// Why a write transaction does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The workspace takes no writes now.
+    #[error("the workspace is read-only")]
+    ReadOnly(ReadOnly),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] rawdrive_tenancy_core::StoreError),
+}
