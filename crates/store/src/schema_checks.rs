@@ -17,7 +17,7 @@ use crate::url::{Backend, Target, Url};
 /// The oldest PostgreSQL that will do: it is the oldest that is still maintained.
 const OLDEST: u32 = 14;
 
-/// How much a remark matters.
+/// How much an issue matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Good to know.
