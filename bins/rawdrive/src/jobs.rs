@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::future::try_join_all;
-use rawdrive_gallery::{BlobError, Blobs};
+use rawdrive_gallery::{BlobError, Blobs, DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_http_api::web::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 use rawdrive_identity::{
     ProofPurpose, ProofRequest, ProofRequests, Sealer, TokenPepper, Unsealable, answer_request,
 };
 use rawdrive_notices::{
-    Letter, MailError, Mailer, email_verification, mail_for, password_reset, sign_in_code,
+    Letter, MailError, Mailer, SendMail, email_verification, mail_for, password_reset, sign_in_code,
 };
 use rawdrive_onboarding::STEPS;
+use rawdrive_plans::ReviewThresholds;
 use rawdrive_store::{Release, Store, WriteTx};
+use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::job::{LeasedJob, Work};
+use rawdrive_tenancy_core::job::{JobKind as _, LeasedJob};
 use rawdrive_tenancy_core::{Causes, Commit as _, StoreError, SystemReason, WorkspaceScope};
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -44,6 +46,10 @@ enum JobError {
     Sealed(#[from] Unsealable),
     #[error("failed to read a sealed letter")]
     NoLetter,
+    #[error("failed to read a job's payload")]
+    Payload(#[from] serde_json::Error),
+    #[error("no handler is known for jobs of the kind {0}")]
+    UnknownKind(String),
 }
 
 /// Carries out jobs until it is dropped. Several servers may run one each.
@@ -211,15 +217,27 @@ impl<M: Mailer> Runner<M> {
 
     async fn carry_out(&self, job: &LeasedJob) -> Result<(), JobError> {
         let scope = job_scope(job.workspace);
-        match &job.work {
-            Work::DeleteBlob { photo } => self.blobs.delete(&scope, *photo).await?,
-            Work::DeleteBlobs { photos } => self.blobs.delete_all(&scope, photos).await?,
-            Work::SendMail { sealed } => {
-                let letter = self.mails.open(&job.workspace.to_string(), sealed)?;
+        let work = &job.job;
+        match work.kind() {
+            DeleteBlob::NAME => {
+                let DeleteBlob { photo } = work.payload()?;
+                self.blobs.delete(&scope, photo).await?;
+            }
+            UploadEnded::NAME => {
+                let ended: UploadEnded = work.payload()?;
+                self.blobs.delete(&scope, ended.photo()).await?;
+            }
+            DeleteBlobs::NAME => {
+                let DeleteBlobs { photos } = work.payload()?;
+                self.blobs.delete_all(&scope, &photos).await?;
+            }
+            SendMail::NAME => {
+                let SendMail { sealed } = work.payload()?;
+                let letter = self.mails.open(&job.workspace.to_string(), &sealed)?;
                 let letter = Letter::parse(&letter).ok_or(JobError::NoLetter)?;
                 self.post(&letter).await?;
             }
-            Work::ReviewThresholds => {
+            ReviewThresholds::NAME => {
                 let mut tx = self
                     .store
                     .begin_despite_read_only(&scope, Release::System)
@@ -229,14 +247,16 @@ impl<M: Mailer> Runner<M> {
                 rawdrive_onboarding::review(&mut tx, self.store.env(), &STEPS).await?;
                 tx.commit().await?;
             }
-            Work::DeliverEvent { event } => {
+            DeliverEvent::NAME => {
+                let DeliverEvent { event } = work.payload()?;
                 let reader = self.store.read(&scope);
                 let name = reader.workspace().await?.name;
-                if let Some(mail) = mail_for(event, &name, &self.upgrade_url) {
+                if let Some(mail) = mail_for(&event, &name, &self.upgrade_url) {
                     let to = reader.owners().await?;
                     self.post(&Letter { to, mail }).await?;
                 }
             }
+            kind => return Err(JobError::UnknownKind(kind.to_owned())),
         }
         Ok(())
     }
@@ -247,7 +267,7 @@ impl<M: Mailer> Runner<M> {
     reason = "a leased job names the workspace whose scope it enters"
 )]
 fn job_scope(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::Job)
+    WorkspaceScope::for_system(workspace, SystemReason::JOB)
 }
 
 #[cfg(test)]

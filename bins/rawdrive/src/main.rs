@@ -281,7 +281,7 @@ async fn known(store: &rawdrive_store::Store, workspace: WorkspaceId) -> Result<
     reason = "an operator names the workspace at the command line"
 )]
 fn operator(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::Operator)
+    WorkspaceScope::for_system(workspace, SystemReason::OPERATOR)
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

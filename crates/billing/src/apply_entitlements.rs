@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{Catalogue, Entitlements, Plan, PlanEnd, PlansTx, Schedule, Slug};
+use rawdrive_plans::{
+    Catalogue, Entitlements, Plan, PlanEnd, PlansTx, ReviewThresholds, Schedule, Slug,
+};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
-use rawdrive_usage::{LedgerLine, UsageTx, move_anchor};
+use rawdrive_usage::{UsageTx, move_anchor};
 use serde_json::{Value, json};
 
 use crate::entitlement_policy::{Basis, Grace, GraceStage, basis, grace, read_only};
@@ -43,10 +45,7 @@ pub(crate) struct AuditedEvent {
 }
 
 /// Records a change and tells of it.
-pub(crate) async fn tell(
-    tx: &mut (impl AuditTx + EventsTx + Send),
-    audited: AuditedEvent,
-) -> Result<(), StoreError> {
+pub(crate) fn tell(tx: &mut (impl AuditTx + EventsTx), audited: AuditedEvent) {
     let event = DomainEvent {
         kind: audited.action.to_owned(),
         subject: audited.subject.clone(),
@@ -57,9 +56,8 @@ pub(crate) async fn tell(
         subject: audited.subject,
         before: audited.before,
         after: audited.after,
-    })
-    .await?;
-    tx.emit(event).await
+    });
+    tx.emit(event);
 }
 
 /// Records and tells what follows from a fact of the provider, the first time that the fact is met.
@@ -69,7 +67,7 @@ pub(crate) async fn tell_once(
     audited: AuditedEvent,
 ) -> Result<(), StoreError> {
     if tx.record_effect(key).await? {
-        tell(tx, audited).await?;
+        tell(tx, audited);
     }
     Ok(())
 }
@@ -77,7 +75,7 @@ pub(crate) async fn tell_once(
 /// Computes the entitlements anew from everything that is projected, writes what differs, and tells of it; also what the
 /// passing of time alone calls for. A pure function of the rows and of the time, so that it may run at any time. Where
 /// the billing day moves, what was used in the period that it cuts short moves with it: call it where nothing but
-/// rows of billing's own follows, for the ledger's head is locked last.
+/// rows of billing's own follows.
 ///
 /// # Errors
 /// The database's, or a row that names a plan version that was never published; nothing is changed then.
@@ -139,7 +137,7 @@ pub(crate) async fn settle_because(
         }
     }
     let plan = plan.unwrap_or_else(|| free(catalogue, &entitlements));
-    let carried = carry_over(tx, env, &entitlements, &schedule).await?;
+    carry_over(tx, env, &entitlements, &schedule).await?;
     let changed = write(tx, &entitlements, &plan, &schedule, reason).await?;
     if let Some(grace) = &forgiven {
         tell_grace(tx, grace, now).await?;
@@ -151,7 +149,6 @@ pub(crate) async fn settle_because(
         schedule.ends.map(|end| end.at),
     ];
     note_review(tx, account, next.into_iter().flatten().min()).await?;
-    tx.append(&carried).await?;
     Ok(changed)
 }
 
@@ -162,10 +159,10 @@ async fn carry_over(
     env: &Env,
     entitlements: &Entitlements,
     schedule: &Schedule,
-) -> Result<Vec<LedgerLine>, StoreError> {
+) -> Result<(), StoreError> {
     let (old, new) = (entitlements.billing_anchor, schedule.billing_anchor);
     if old == new {
-        return Ok(Vec::new());
+        return Ok(());
     }
     move_anchor(tx, env, old, new).await
 }
@@ -240,12 +237,11 @@ async fn write(
                 before,
                 after,
             },
-        )
-        .await?;
+        );
         // Limits are others now, and may become others again when the plan ends by itself.
-        tx.enqueue(Work::ReviewThresholds, None).await?;
+        tx.enqueue(&ReviewThresholds {}, None)?;
         if let Some(end) = &schedule.ends {
-            tx.enqueue(Work::ReviewThresholds, Some(end.at)).await?;
+            tx.enqueue(&ReviewThresholds {}, Some(end.at))?;
         }
     }
     if (before.grace_until, &before.read_only) != (schedule.grace_until, &schedule.read_only) {
@@ -256,7 +252,7 @@ async fn write(
             before,
             after,
         };
-        tell(tx, audited).await?;
+        tell(tx, audited);
     }
     Ok(changed)
 }
@@ -303,8 +299,7 @@ async fn tell_grace(
             kind: GRACE_REACHED.to_owned(),
             subject: grace.invoice.to_string(),
             facts,
-        })
-        .await?;
+        });
     }
     Ok(())
 }

@@ -78,6 +78,6 @@ pub async fn grant_plan(
         before,
         after,
     };
-    tell(tx, audited).await?;
+    tell(tx, audited);
     Ok(())
 }

@@ -342,7 +342,7 @@ pub(crate) async fn book<S: BillingDirectory, G>(
     reason = "the provider's objects act in the workspace that their customer is linked to"
 )]
 pub(crate) const fn scope(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::Job)
+    WorkspaceScope::for_system(workspace, SystemReason::JOB)
 }
 
 /// Settles workspaces in which something changes by the passing of time alone: a stage of a grace, the end of a

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
+use crate::id::PhotoId;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
@@ -15,7 +16,7 @@ use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
 };
 use rawdrive_tenancy_core::WorkspaceScope;
-use rawdrive_tenancy_core::id::{PhotoId, WorkspaceId};
+use rawdrive_tenancy_core::id::WorkspaceId;
 use uuid::Uuid;
 
 /// The name of the file that marks a blob store, beside the workspaces' prefixes.
@@ -588,7 +589,7 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a test acts as the job runner")]
         WorkspaceScope::for_system(
             WorkspaceId::from_uuid(Uuid::from_u128(n)),
-            SystemReason::Job,
+            SystemReason::JOB,
         )
     }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
+use crate::id::{ClientId, ClientLinkId, GalleryId, PhotoId};
 use chrono::{DateTime, Utc};
-use rawdrive_identity::{ClientLinkToken, EmailAddress, PersonName, TokenPepper};
+use rawdrive_identity::{EmailAddress, PersonName, SecretToken, TokenKind, TokenPepper};
 use rawdrive_plans::PlansTx;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::{ClientId, ClientLinkId, GalleryId, PhotoId};
+use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Env, LinkGrant, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, Env, Guest, StoreError, WorkspaceScope};
 use serde_json::{Value, json};
 
 use crate::{Download, Gallery, GalleryOverview, Photo};
@@ -33,6 +34,52 @@ pub struct Client {
     pub updated_at: DateTime<Utc>,
     /// 1, 2, 3 …: grows with each change of name or address.
     pub version: u32,
+}
+
+/// Shows a client their galleries.
+#[derive(Debug, Clone, Copy)]
+pub enum ClientLink {}
+
+impl TokenKind for ClientLink {
+    const PREFIX: &'static str = "rdc";
+    type Owner = WorkspaceId;
+    type Id = ClientLinkId;
+}
+
+/// Shows a client their galleries.
+pub type ClientLinkToken = SecretToken<ClientLink>;
+
+/// A client's link as it stands in the database at this request. It cannot be made up: the one constructor is
+/// forbidden by lint outside the reading of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkGrant {
+    workspace: WorkspaceId,
+    client: ClientId,
+}
+
+impl LinkGrant {
+    /// States that this link has just been read and its secret was proved.
+    #[must_use]
+    pub const fn attest(workspace: WorkspaceId, client: ClientId) -> Self {
+        Self { workspace, client }
+    }
+
+    /// Whose link it is.
+    #[must_use]
+    pub const fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// The scope of the client's request. What the client may see of the workspace, the routes of shared galleries ask
+    /// for by the client's id.
+    #[must_use]
+    pub fn scope(&self) -> WorkspaceScope {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the grant says that the link's secret was proved"
+        )]
+        WorkspaceScope::trusted(self.workspace, Actor::Guest(Guest::of(self.client)))
+    }
 }
 
 /// A link about to be mailed. A client has at most one.
@@ -264,8 +311,7 @@ pub async fn invite_client(
         subject: client.id.to_string(),
         before: access(&client),
         after: access(&invited),
-    })
-    .await?;
+    });
     Ok((invited, token))
 }
 
@@ -285,8 +331,7 @@ pub async fn revoke_link(
         subject: client.id.to_string(),
         before: access(client),
         after: Value::Null,
-    })
-    .await?;
+    });
     Ok(true)
 }
 
@@ -305,8 +350,7 @@ pub async fn delete_client(
             subject: client.id.to_string(),
             before: json!({ "email": client.email.as_str(), "invited_at": client.invited_at, "gallery_ids": galleries }),
             after: Value::Null,
-        })
-        .await?;
+        });
     }
     Ok(())
 }
@@ -333,8 +377,7 @@ pub async fn set_clients(
         subject: gallery.to_string(),
         before: json!({ "client_ids": before }),
         after: json!({ "client_ids": clients }),
-    })
-    .await?;
+    });
     Ok(true)
 }
 
@@ -356,8 +399,7 @@ pub async fn set_download(
         subject: gallery.id.to_string(),
         before: json!({ "download": gallery.download.as_str() }),
         after: json!({ "download": download.as_str() }),
-    })
-    .await?;
+    });
     gallery.download = download;
     Ok(())
 }

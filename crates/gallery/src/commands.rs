@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use crate::id::{GalleryId, PhotoId};
 use rawdrive_plans::{Feature, Metric, PlansTx, Slug};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
-use rawdrive_tenancy_core::job::{BLOBS_PER_JOB, JobsTx, Work};
+use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, subtract};
 
-use crate::{Branding, ClientsTx, GalleryTx, set_clients};
+use crate::{BLOBS_PER_JOB, Branding, ClientsTx, DeleteBlob, DeleteBlobs, GalleryTx, set_clients};
 
 /// What one photo charges: a unit of its gallery, and its bytes.
 pub(crate) fn charges(gallery: GalleryId, size_bytes: u64) -> [Charge; 2] {
@@ -46,15 +46,13 @@ pub async fn delete_photo(
     if tx.photo(id).await?.is_none() {
         return Ok(false);
     }
-    let mut lines = Vec::with_capacity(2);
     for charge in charges {
-        lines.push(subtract(tx, env, charge, id.to_string()).await?);
+        subtract(tx, env, charge, id.to_string()).await?;
     }
     if !tx.delete_photo(id).await? {
         return Ok(false);
     }
-    tx.enqueue(Work::DeleteBlob { photo: id }, None).await?;
-    tx.append(&lines).await?;
+    tx.enqueue(&DeleteBlob { photo: id }, None)?;
     Ok(true)
 }
 
@@ -70,26 +68,19 @@ pub async fn delete_gallery_permanently(
 ) -> Result<bool, StoreError> {
     tx.entitlements().await?;
     let photos = tx.take_photos_of(id).await?;
-    let mut lines = Vec::with_capacity(2);
     if !photos.is_empty() {
         let [mut count, bytes] = charges(id, photos.iter().map(|(_, size)| size).sum());
         count.amount = photos.len() as u64;
         for charge in [count, bytes] {
-            lines.push(subtract(tx, env, charge, id.to_string()).await?);
+            subtract(tx, env, charge, id.to_string()).await?;
         }
     }
     for some in photos.chunks(BLOBS_PER_JOB) {
         let photos = some.iter().map(|(photo, _)| *photo).collect();
-        tx.enqueue(Work::DeleteBlobs { photos }, None).await?;
+        tx.enqueue(&DeleteBlobs { photos }, None)?;
     }
     set_clients(tx, id, &BTreeSet::new()).await?;
-    if !tx.delete_gallery(id).await? {
-        return Ok(false);
-    }
-    if !lines.is_empty() {
-        tx.append(&lines).await?;
-    }
-    Ok(true)
+    tx.delete_gallery(id).await
 }
 
 /// Why branding is not saved.
@@ -141,7 +132,6 @@ pub async fn save_branding(
         subject: entitlements.workspace.to_string(),
         before: json(before.as_ref()),
         after: json(Some(branding)),
-    })
-    .await?;
+    });
     Ok(())
 }

@@ -17,7 +17,9 @@ pub mod analysis;
 mod blobs;
 mod clients;
 mod commands;
+pub mod id;
 mod image_probe;
+mod jobs;
 mod model;
 mod ports;
 mod upload;
@@ -26,12 +28,13 @@ mod upload_hooks;
 
 pub use blobs::{BlobError, BlobMark, BlobWriter, Blobs, Layout, NoMark, StoredBlob};
 pub use clients::{
-    Client, ClientError, ClientLinks, ClientsRead, ClientsTx, NewLink, OpenLink, SharedRead,
-    add_client, delete_client, invite_client, revoke_link, set_clients, set_download,
-    update_client,
+    Client, ClientError, ClientLink, ClientLinkToken, ClientLinks, ClientsRead, ClientsTx,
+    LinkGrant, NewLink, OpenLink, SharedRead, add_client, delete_client, invite_client,
+    revoke_link, set_clients, set_download, update_client,
 };
 pub use commands::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};
 pub use image_probe::{Finding, ImageFacts, InspectError, Inspector, MediaType, SecondLook};
+pub use jobs::{ANALYSIS, BLOBS_PER_JOB, DeleteBlob, DeleteBlobs, UPLOAD, UploadEnded};
 pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery,
     Orientation, Photo, TextError, Title, Website,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
 use chrono::{DateTime, Utc};
-use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId};
 use rawdrive_tenancy_core::text::{Hidden, check_visible, normal};
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
+use crate::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_plans::{BeginError, PlansTx};
 use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};

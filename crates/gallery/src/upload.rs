@@ -1,21 +1,19 @@
 //! The upload protocol: hold, stream, settle; or give everything back.
 
+use crate::id::{GalleryId, PhotoId};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rawdrive_plans::{BeginError, Metric, ReadOnly};
-use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{
-    Charge, Exceeded, Hold, QuotaKey, TakeError, UsageTx, extend, release, settle,
-};
+use rawdrive_usage::{Charge, Exceeded, QuotaKey, TakeError, extend, release, settle};
 
 use crate::blobs::BlobWriter;
 use crate::commands::charges;
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
-    BlobError, Blobs, Companion, FileName, Finding, GalleryTx, ImageFacts, InspectError, Inspector,
-    MediaType, Opened, Opening, Photo, SecondLook, UploadStore,
+    BlobError, Blobs, Companion, DeleteBlob, FileName, Finding, GalleryTx, ImageFacts,
+    InspectError, Inspector, MediaType, Opened, Opening, Photo, SecondLook, UploadStore,
 };
 
 /// The first and the largest step by which a hold of unknown length grows, in bytes.
@@ -146,7 +144,7 @@ pub async fn receive<S: UploadStore>(
     let id = incoming.id;
     let attempt = async {
         let writer = blobs.create(scope, id).await?;
-        let renew = || renew(store, env, scope, Hold::id_of_upload(id), &companion);
+        let renew = || renew(store, env, scope, id.hold(), &companion);
         let receiving = async {
             let body = stream(store, env, scope, &incoming, held_bytes, body, writer);
             let received = body.await?;
@@ -181,13 +179,13 @@ async fn give_up<S: UploadStore>(
     id: PhotoId,
 ) -> Result<Option<Photo>, StoreError> {
     let mut tx = store.begin_release(scope).await?;
-    if !release(&mut tx, Hold::id_of_upload(id)).await? {
+    if !release(&mut tx, id.hold()).await? {
         let photo = tx.photo(id).await?;
         if photo.is_some() {
             return Ok(photo);
         }
         // The hold expired, and the job of its expiry may have run before all bytes were there.
-        tx.enqueue(Work::DeleteBlob { photo: id }, None).await?;
+        tx.enqueue(&DeleteBlob { photo: id }, None)?;
     }
     tx.commit().await?;
     Ok(None)
@@ -329,7 +327,7 @@ async fn grow<S: UploadStore>(
             key: QuotaKey::level(Metric::storage_bytes()),
             amount: target - held,
         };
-        match extend(&mut tx, env, Hold::id_of_upload(id), Some(more)).await {
+        match extend(&mut tx, env, id.hold(), Some(more)).await {
             Ok(()) => {
                 tx.commit().await?;
                 *step = (*step * 2).min(LARGEST_STEP);
@@ -367,7 +365,7 @@ async fn finish<S: UploadStore>(
     let mut tx = store.begin(scope).await?;
     let [one, bytes] = charges(photo.gallery, photo.size_bytes);
     let actual = [(one, photo.id.to_string()), (bytes, photo.id.to_string())];
-    let lines = settle(&mut tx, env, Hold::id_of_upload(photo.id), &actual).await?;
+    settle(&mut tx, env, photo.id.hold(), &actual).await?;
     // The gallery may have been deleted while the bytes came.
     if tx
         .gallery(photo.gallery)
@@ -378,7 +376,6 @@ async fn finish<S: UploadStore>(
     }
     tx.insert_photo(&photo).await?;
     companion.stored(&mut tx, &photo).await?;
-    tx.append(&lines).await?;
     tx.commit().await?;
     Ok(photo)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
+use crate::id::{GalleryId, PhotoId};
 use rawdrive_plans::BeginError;
-use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{Exceeded, Hold, HoldPurpose, hold_all, hold_each};
+use rawdrive_usage::{Exceeded, Hold, hold_all, hold_each};
 
 use crate::commands::charges;
-use crate::{GalleryTx, UploadStore};
+use crate::{GalleryTx, UPLOAD, UploadStore};
 
 /// An upload that is about to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +101,8 @@ fn holds<'a>(
         let mut charges: Vec<_> = charges(opening.gallery, opening.bytes).into();
         charges.sort_by(|a, b| a.key.cmp(&b.key));
         Hold {
-            id: Hold::id_of_upload(opening.photo),
-            purpose: HoldPurpose::Upload,
+            id: opening.photo.hold(),
+            purpose: UPLOAD,
             charges,
         }
     })

@@ -12,11 +12,11 @@ use rawdrive_identity::{
     Count, Currency, EmailAddress, IdentityError, LimitState, MailPolicy, PasswordHasher, Sealer,
     StrangerMailError, TeamError, TokenIssuer, TokenPepper, admit_stranger_mail,
 };
-use rawdrive_notices::Letter;
+use rawdrive_notices::{Letter, SendMail};
 use rawdrive_onboarding::Step;
 use rawdrive_plans::{BeginError, Catalogue, Entitlements, Feature, PlansTx as _, ReadOnly, Slug};
 use rawdrive_store::{Store, WriteTx};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Exceeded, Period};
@@ -124,7 +124,7 @@ impl App {
         let workspace = tx.scope().workspace();
         let context = workspace.to_string();
         let sealed = self.mails.seal(self.env(), &context, &letter.text());
-        tx.enqueue(Work::SendMail { sealed }, None).await?;
+        tx.enqueue(&SendMail { sealed }, None)?;
         let admitted = admit_stranger_mail(tx, self.env(), policy, workspace, to).await;
         admitted.map_err(|error| match error {
             error @ StrangerMailError::Unverified => Problem::new(

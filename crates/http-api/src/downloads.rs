@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use rawdrive_tenancy_core::id::ClientId;
+use rawdrive_gallery::id::ClientId;
 
 use crate::web::{Code, Problem};
 

@@ -10,7 +10,7 @@ use actix_web::web::Data;
 use rawdrive_store::{Claim, Release};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
-use rawdrive_usage::{Event, Refusal, UsageTx, ingest};
+use rawdrive_usage::{Event, Refusal, ingest};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
@@ -214,13 +214,18 @@ async fn commit(
 ) -> Result<Vec<Answer>, Problem> {
     let (events, rest): (Vec<_>, Vec<_>) = batches
         .into_iter()
-        .map(|batch| (batch.events, (batch.scope, batch.refused, batch.claim)))
+        .map(|batch| {
+            let actor = batch.scope.actor();
+            (
+                (actor, batch.events),
+                (batch.scope, batch.refused, batch.claim),
+            )
+        })
         .unzip();
     let recorded = ingest(&mut tx, app.env(), &events).await?;
     let mut answers = Vec::with_capacity(rest.len());
     for (recorded, (scope, mut refused, claim)) in recorded.into_iter().zip(rest) {
         tx.continue_as(&scope)?;
-        tx.append(&recorded.lines).await?;
         refused.extend(recorded.refused);
         let refused = refused.into_iter().map(|(id, refusal)| RefusedView {
             id,
@@ -258,7 +263,7 @@ mod tests {
         reason = "a test acts in a workspace that has no members"
     )]
     fn scope() -> WorkspaceScope {
-        WorkspaceScope::for_system(Env::system().id(), SystemReason::Job)
+        WorkspaceScope::for_system(Env::system().id(), SystemReason::JOB)
     }
 
     fn waiting(scope: WorkspaceScope, events: usize) -> Waiting {

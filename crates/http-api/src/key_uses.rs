@@ -80,7 +80,7 @@ async fn write(
         clippy::disallowed_methods,
         reason = "the keys were proved inside this workspace; what is written is their use alone"
     )]
-    let scope = WorkspaceScope::for_system(workspace, SystemReason::Authenticate);
+    let scope = WorkspaceScope::for_system(workspace, SystemReason::AUTHENTICATE);
     let mut tx = app
         .store
         .begin_despite_read_only(&scope, Release::Identity)

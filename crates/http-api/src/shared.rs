@@ -5,9 +5,8 @@ use std::pin::Pin;
 
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use chrono::TimeDelta;
-use rawdrive_gallery::{ClientLinks, OpenLink};
-use rawdrive_identity::ClientLinkToken;
-use rawdrive_tenancy_core::id::ClientId;
+use rawdrive_gallery::id::ClientId;
+use rawdrive_gallery::{ClientLinkToken, ClientLinks, OpenLink};
 use rawdrive_tenancy_core::{Causes, WorkspaceScope};
 
 use crate::app::App;
@@ -52,11 +51,7 @@ impl FromRequest for Shared {
                 .open_link(&token, &app.pepper)
                 .await?
                 .ok_or_else(Problem::not_found)?;
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the one place that turns a link, which the store has just proved, into a scope"
-            )]
-            let scope = WorkspaceScope::for_client(&link.grant);
+            let scope = link.grant.scope();
             let shared = Self { scope, link };
             note_seen(app, &shared);
             Ok(shared)

@@ -120,8 +120,7 @@ pub async fn sign_up(
             "currency": currency.as_str(),
             "owner": user.id,
         }),
-    })
-    .await?;
+    });
     let workspace = Belonging {
         workspace: tx.workspace(),
         name: workspace.name,

@@ -182,8 +182,7 @@ pub async fn invite(
         subject: id.to_string(),
         before: Value::Null,
         after: facts(&invitation),
-    })
-    .await?;
+    });
     Ok((invitation, token))
 }
 
@@ -237,8 +236,7 @@ pub(crate) async fn record_ended(
             subject: invitation.id.to_string(),
             before: facts(invitation),
             after: Value::Null,
-        })
-        .await?;
+        });
     }
     Ok(())
 }
@@ -446,7 +444,7 @@ pub async fn accept(
     if tx.member(user.id).await?.is_some() {
         return Err(TeamError::AlreadyMember.into());
     }
-    let line = settle_reserved(tx, env, &seat(), &user.id.to_string())
+    settle_reserved(tx, env, &seat(), &user.id.to_string())
         .await
         .map_err(TeamError::from)?;
     tx.insert_membership(user.id, role, now).await?;
@@ -461,9 +459,7 @@ pub async fn accept(
             "invitation": invitation.id,
             "invited_by": invitation.invited_by,
         }),
-    })
-    .await?;
-    tx.append(&[line]).await?;
+    });
     Ok(SignedIn {
         workspace: Belonging {
             workspace: tx.workspace(),

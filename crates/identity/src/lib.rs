@@ -96,10 +96,10 @@ pub use members::{
 };
 pub use network::Network;
 pub use opaque_token::{
-    ApiKey, ApiKeyToken, ClientLink, ClientLinkToken, DEVICE_LIFETIME, Device, DeviceToken,
-    EmailVerification, EmailVerificationToken, InvalidToken, InvitationKind, InvitationToken,
-    PasswordReset, PasswordResetToken, REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken,
-    TokenKind, TokenPepper,
+    ApiKey, ApiKeyToken, DEVICE_LIFETIME, Device, DeviceToken, EmailVerification,
+    EmailVerificationToken, InvalidToken, InvitationKind, InvitationToken, PasswordReset,
+    PasswordResetToken, REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken, TokenKind,
+    TokenPepper,
 };
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,

@@ -156,7 +156,7 @@ pub(crate) async fn acting(tx: &mut (impl TeamTx + ApiKeysTx)) -> Result<Acting,
             (key.sponsor, key.role)
         }
         // The people of a workspace are the business of its people.
-        Actor::Client(_) | Actor::System(_) => (None, Role::Member),
+        Actor::Guest(_) | Actor::System(_) => (None, Role::Member),
     };
     let sponsor = user.ok_or(TeamError::Unauthenticated)?;
     let member = tx.member(sponsor).await?;
@@ -217,8 +217,7 @@ pub async fn change_role(
         subject: user.to_string(),
         before: json!({ "role": member.role.as_str() }),
         after: json!({ "role": role.as_str() }),
-    })
-    .await?;
+    });
     member.role = role;
     Ok(member)
 }
@@ -273,7 +272,7 @@ async fn end_membership(
 ) -> Result<LeftBehind, TeamError> {
     stays_owned(tx, member.role).await?;
     give_seats_back(tx, &taken).await?;
-    let line = subtract(tx, env, seat(), member.user.to_string()).await?;
+    subtract(tx, env, seat(), member.user.to_string()).await?;
     let mut left = LeftBehind::default();
     match keeper {
         Some(keeper) => left.kept_api_keys = tx.hand_over_api_keys(member.user, keeper).await?,
@@ -285,8 +284,7 @@ async fn end_membership(
         subject: member.user.to_string(),
         before: json!({ "role": member.role.as_str() }),
         after: Value::Null,
-    })
-    .await?;
+    });
     record_ended(tx, env, &taken).await?;
     for key in &left.api_keys {
         record_revoked(tx, key).await?;
@@ -294,7 +292,6 @@ async fn end_membership(
     for (key, keeper) in left.kept_api_keys.iter().zip(keeper.into_iter().cycle()) {
         record_handed_over(tx, key, keeper).await?;
     }
-    tx.append(&[line]).await?;
     let open = |invitation: &Invitation| env.now() < invitation.expires_at;
     left.invitations = taken.into_iter().filter(open).collect();
     Ok(left)
@@ -325,8 +322,7 @@ pub async fn transfer(
         subject: to.to_string(),
         before: json!({ "owner": from, "role": heir.role.as_str() }),
         after: json!({ "owner": to, "role": Role::Owner.as_str() }),
-    })
-    .await?;
+    });
     heir.role = Role::Owner;
     Ok(heir)
 }

@@ -9,8 +9,7 @@ use aws_lc_rs::{constant_time, hmac};
 use chrono::TimeDelta;
 use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::id::{
-    ApiKeyId, ClientLinkId, DeviceId, InvitationId, ProofId, RefreshId, TypedId, UserId,
-    WorkspaceId,
+    ApiKeyId, DeviceId, InvitationId, ProofId, RefreshId, TypedId, UserId, WorkspaceId,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -56,8 +55,6 @@ kinds! {
     ApiKey, ApiKeyToken = "rd", WorkspaceId, ApiKeyId;
     /// Makes somebody a member, once.
     InvitationKind, InvitationToken = "rdi", WorkspaceId, InvitationId;
-    /// Shows a client their galleries.
-    ClientLink, ClientLinkToken = "rdc", WorkspaceId, ClientLinkId;
     /// Sets a new password, once.
     PasswordReset, PasswordResetToken = "rdp", UserId, ProofId;
     /// Proves an address, once.

@@ -26,6 +26,7 @@ pub use smtp::{InvalidSmtpUrl, SmtpMailer, SmtpUrl};
 
 use rawdrive_billing::{CHARGE_REFUNDED, DISPUTE_OPENED, GRACE_REACHED, PAYMENT_ACTION_REQUIRED};
 use rawdrive_tenancy_core::event::DomainEvent;
+use rawdrive_tenancy_core::job::JobKind;
 use rawdrive_usage::THRESHOLD_CROSSED;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +64,17 @@ impl Letter {
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
+}
+
+/// Hands a letter over for delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendMail {
+    /// The letter's [text](Letter::text), sealed and in base64: it may hold a link that is a credential.
+    pub sealed: String,
+}
+
+impl JobKind for SendMail {
+    const NAME: &'static str = "send_mail";
 }
 
 /// The mail that an event makes, if it makes one.

@@ -233,8 +233,8 @@ pub async fn review(
         kind: ONBOARDING_COMPLETED.to_owned(),
         subject: entitlements.workspace.to_string(),
         facts: serde_json::json!({ "completed_at": now }),
-    })
-    .await
+    });
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,5 +26,7 @@ pub use entitlements::{
     Access, BeginError, Entitlement, Entitlements, Origin, PlanEnd, ReadOnly, Schedule,
 };
 pub use names::{Feature, Limit, Metric, NameError, Slug};
-pub use overrides::{GrantError, Override, PlansTx, Setting, override_setting, set_plan};
+pub use overrides::{
+    GrantError, Override, PlansTx, ReviewThresholds, Setting, override_setting, set_plan,
+};
 pub use quota::{Decision, Denied, Level, THRESHOLDS, decide, level, percent, reached, rearmed};

@@ -6,11 +6,20 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::id::OverrideId;
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::{JobKind, JobsTx};
 use rawdrive_tenancy_core::{Env, StoreError};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{Catalogue, Entitlements, Feature, Limit, Metric, Plan, Schedule, Slug};
+
+/// The job that evaluates thresholds again, because an entitlement changes at its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewThresholds {}
+
+impl JobKind for ReviewThresholds {
+    const NAME: &'static str = "review_thresholds";
+}
 
 /// One value of a plan, replaced for one workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,9 +151,8 @@ pub async fn set_plan(
         subject: before.workspace.to_string(),
         before: json!({ "plan": before.plan.slug, "version": before.plan.version }),
         after: json!({ "plan": plan.slug, "version": plan.version, "reason": reason }),
-    })
-    .await?;
-    tx.enqueue(Work::ReviewThresholds, None).await?;
+    });
+    tx.enqueue(&ReviewThresholds {}, None)?;
     Ok(plan)
 }
 
@@ -206,11 +214,10 @@ pub async fn override_setting(
         subject: new.id.to_string(),
         before: json!({ "name": name, "value": before }),
         after: json!({ "name": name, "value": after, "until": until, "reason": new.reason }),
-    })
-    .await?;
-    tx.enqueue(Work::ReviewThresholds, None).await?;
+    });
+    tx.enqueue(&ReviewThresholds {}, None)?;
     if let Some(until) = until {
-        tx.enqueue(Work::ReviewThresholds, Some(until)).await?;
+        tx.enqueue(&ReviewThresholds {}, Some(until))?;
     }
     Ok(new)
 }

@@ -3,9 +3,10 @@
 use rawdrive_gallery::analysis::{
     Analysis, Caption, DominantColor, Exposure, Findings, Measurements, PerceptualHash,
 };
+use rawdrive_gallery::id::{GalleryId, PhotoId};
 use rawdrive_gallery::{AnalysisRead, AnalysisTx};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{GalleryId, PhotoId, TypedId};
+use rawdrive_tenancy_core::id::TypedId;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, QueryFilter, Set};
 use serde::{Deserialize, Serialize};

@@ -84,7 +84,7 @@ impl Store {
             clippy::disallowed_methods,
             reason = "the credential is checked inside the workspace that it names, and what is read is withheld"
         )]
-        let scope = WorkspaceScope::for_system(presented.workspace(), SystemReason::Authenticate);
+        let scope = WorkspaceScope::for_system(presented.workspace(), SystemReason::AUTHENTICATE);
         let db = self.reads(Reach::of(&scope)).proving(proving.clone());
         let read = read(&self.reader(db, &scope)).await;
         let found = match (proving.take(), &presented) {

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use rawdrive_gallery::id::{ClientId, GalleryId, PhotoId};
 use rawdrive_gallery::{
-    Client, ClientLinks, ClientsRead, ClientsTx, Download, GalleryOverview, NewLink, OpenLink,
-    Photo, SharedRead,
+    Client, ClientLinkToken, ClientLinks, ClientsRead, ClientsTx, Download, GalleryOverview,
+    LinkGrant, NewLink, OpenLink, Photo, SharedRead,
 };
 use rawdrive_identity::ports::WorkspaceStatus;
-use rawdrive_identity::{ClientLinkToken, EmailAddress, PersonName, TokenPepper};
-use rawdrive_tenancy_core::id::{ClientId, GalleryId, PhotoId, TypedId};
+use rawdrive_identity::{EmailAddress, PersonName, TokenPepper};
+use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use rawdrive_tenancy_core::{LinkGrant, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::sea_query::{Condition, Expr, SelectStatement};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use rawdrive_gallery::id::PhotoId;
+use rawdrive_gallery::{DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_identity::EmailAddress;
 use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
-use rawdrive_tenancy_core::id::{PhotoId, TypedId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
+use rawdrive_tenancy_core::job::Job;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::QueryResult;
 
@@ -402,12 +404,15 @@ impl Snapshot {
             found.insert(PhotoId::from_uuid(column(&row, "id")?));
         }
         for row in self.query(scope, "list jobs", JOBS).await? {
-            let work = serde_json::from_str(&column::<String>(&row, "work")?);
-            match work.map_err(|e| corrupt("jobs", "work", workspace, e))? {
-                Work::DeleteBlob { photo } => found.extend([photo]),
-                Work::DeleteBlobs { photos } => found.extend(photos),
-                _ => {}
-            }
+            let job: Job = serde_json::from_str(&column::<String>(&row, "work")?)
+                .map_err(|e| corrupt("jobs", "work", workspace, e))?;
+            found.extend(job.as_kind().map(|DeleteBlob { photo }| photo));
+            found.extend(job.as_kind().map(UploadEnded::photo));
+            found.extend(
+                job.as_kind()
+                    .into_iter()
+                    .flat_map(|DeleteBlobs { photos }| photos),
+            );
         }
         Ok(found)
     }

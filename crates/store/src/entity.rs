@@ -78,7 +78,7 @@ tenant!(quotas, "quotas", [metric: String, subject: String, period_start: Chrono
     used: i64, reserved: i64, fired: i64, version: i64,
 });
 tenant!(holds, "holds", [id: Uuid], {
-    state: String, purpose: String, expires_at: ChronoDateTimeUtc, created_at: ChronoDateTimeUtc,
+    state: String, purpose: String, cleanup: Option<String>, expires_at: ChronoDateTimeUtc, created_at: ChronoDateTimeUtc,
 });
 tenant!(hold_charges, "hold_charges", [
     hold_id: Uuid, metric: String, subject: String, period_start: ChronoDateTimeUtc
@@ -98,7 +98,7 @@ tenant!(audit_entries, "audit_entries", [seq: i64], {
 });
 tenant!(audit_payloads, "audit_payloads", [seq: i64], { salt: Vec<u8>, payload: String });
 tenant!(jobs, "jobs", [id: Uuid], {
-    work: String, due_at: ChronoDateTimeUtc, retry_at: ChronoDateTimeUtc, leased_until: ChronoDateTimeUtc,
+    kind: String, work: String, due_at: ChronoDateTimeUtc, retry_at: ChronoDateTimeUtc, leased_until: ChronoDateTimeUtc,
     attempts: i64, created_at: ChronoDateTimeUtc,
 });
 tenant!(idempotency_keys, "idempotency_keys", [actor: String, key: String], {

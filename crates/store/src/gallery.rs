@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use rawdrive_gallery::id::{ClientId, GalleryId, LibraryId, PhotoId};
 use rawdrive_gallery::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
     Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, Title,
     UploadStore, Website, open_together,
 };
 use rawdrive_plans::{BeginError, Metric};
-use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, PhotoId, TypedId};
+use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{QuotaKey, UsageTx};

@@ -7,7 +7,7 @@ use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::audit::Hash;
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Actor, StoreError, WorkspaceScope};
 use rawdrive_usage::{
     LedgerEntry, LedgerHead, LedgerLine, LineFilter, MAX_AHEAD, Month, MonthSums, Rollups, SealTx,
     UsageRead, extend_ledger,
@@ -235,15 +235,18 @@ impl WriteTx {
         head_of(rows.first())
     }
 
-    pub(crate) async fn append_lines(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
+    pub(crate) async fn append_lines(
+        &mut self,
+        lines: &[(Actor, LedgerLine)],
+    ) -> Result<(), StoreError> {
         const ADVANCE: &str = "UPDATE ledger_heads SET seq = $2, hash = $3, not_before = $4
             WHERE workspace_id = $1";
         if lines.is_empty() {
             return Ok(());
         }
         let head = self.lock_ledger().await?;
-        let (workspace, actor) = (self.scope.workspace(), self.scope.actor().to_string());
-        let (entries, head) = extend_ledger(head, workspace, &actor, self.env().now(), lines);
+        let workspace = self.scope.workspace();
+        let (entries, head) = extend_ledger(head, workspace, self.env().now(), lines);
         for chunk in entries.chunks(ROWS) {
             let rows = chunk.iter().map(|line| ledger::ActiveModel {
                 seq: Set(amount(line.seq)),

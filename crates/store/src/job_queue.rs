@@ -2,16 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::id::{JobId, TypedId, WorkspaceId};
-use rawdrive_tenancy_core::job::{JobsTx, LeasedJob, Work, backoff};
-use sea_orm::{QueryResult, Set};
+use rawdrive_tenancy_core::job::{LeasedJob, backoff};
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use crate::connection::Reach;
-use crate::entity::jobs;
-use crate::scope::{Tenant, column, corrupt, execute, failed, query, to_change_if_free};
-use crate::store::{Store, WriteTx};
+use crate::scope::{column, corrupt, execute, failed, query, to_change_if_free};
+use crate::store::Store;
 
 /// For how many days the provider's events are kept: three times as long as the provider itself lists them, which is as
 /// far back as reconciliation looks.
@@ -19,45 +17,15 @@ const EVENT_DAYS: i64 = 90;
 /// So many counters of attempts stay, which is some 100 MB.
 const MOST_COUNTERS: i64 = 1_000_000;
 
-impl JobsTx for WriteTx {
-    async fn enqueue(&mut self, work: Work, due: Option<DateTime<Utc>>) -> Result<(), StoreError> {
-        let env = self.env();
-        let text = serde_json::to_string(&work).map_err(|e| corrupt("jobs", "work", "new", e))?;
-        let row = jobs::ActiveModel {
-            id: Set(env.uuid()),
-            work: Set(text),
-            due_at: Set(due.unwrap_or(DateTime::UNIX_EPOCH)),
-            retry_at: Set(DateTime::UNIX_EPOCH),
-            leased_until: Set(DateTime::UNIX_EPOCH),
-            attempts: Set(0),
-            created_at: Set(env.now()),
-            ..Default::default()
-        };
-        let insert = jobs::Entity::scoped_insert(&self.scope, [row]);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("enqueue a job"))?;
-        self.wakes_jobs = true;
-        Ok(())
-    }
-}
-
-impl EventsTx for WriteTx {
-    async fn emit(&mut self, event: DomainEvent) -> Result<(), StoreError> {
-        self.enqueue(Work::DeliverEvent { event }, None).await
-    }
-}
-
 fn leased_of(row: &QueryResult) -> Result<LeasedJob, StoreError> {
     let id = JobId::from_uuid(column(row, "id")?);
-    let work = serde_json::from_str(&column::<String>(row, "work")?)
+    let job = serde_json::from_str(&column::<String>(row, "work")?)
         .map_err(|e| corrupt("jobs", "work", id, e))?;
     let attempts = u32::try_from(column::<i64>(row, "attempts")?).unwrap_or(u32::MAX);
     Ok(LeasedJob {
         id,
         workspace: WorkspaceId::from_uuid(column(row, "workspace_id")?),
-        work,
+        job,
         attempts,
     })
 }

@@ -1,13 +1,13 @@
 //! The audit chain.
 
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Hash, Payload, chain_hash};
+use rawdrive_tenancy_core::audit::{Entry, GENESIS, Hash, Payload};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::entity::{audit_entries, audit_heads, audit_payloads};
-use crate::scope::{Tenant, column, corrupt, count, execute, failed, query};
+use crate::scope::{Tenant, column, corrupt, count, failed, query};
 use crate::store::{Reader, WriteTx};
 
 fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreError> {
@@ -16,65 +16,10 @@ fn hash_of(column: &'static str, seq: i64, bytes: &[u8]) -> Result<Hash, StoreEr
         .map_err(|_| corrupt("audit_entries", column, seq, "is not 32 bytes"))
 }
 
-impl AuditTx for WriteTx {
-    async fn record(&mut self, change: Change) -> Result<(), StoreError> {
-        let (seq, previous) = self.lock_audit_head().await?;
-        let payload = Payload::of(&change, self.env().bytes());
-        let mut entry = Entry {
-            seq: seq + 1,
-            at: self.env().now(),
-            actor: self.scope.actor().to_string(),
-            action: change.action.to_owned(),
-            subject: change.subject,
-            payload_hash: payload.hash(),
-            hash: GENESIS,
-            payload: None,
-        };
-        entry.hash = chain_hash(&previous, &entry);
-        let seq = entry.seq.cast_signed();
-        let row = audit_entries::ActiveModel {
-            seq: Set(seq),
-            at: Set(entry.at),
-            actor: Set(entry.actor),
-            action: Set(entry.action),
-            subject: Set(entry.subject),
-            payload_hash: Set(entry.payload_hash.to_vec()),
-            hash: Set(entry.hash.to_vec()),
-            ..Default::default()
-        };
-        let insert = audit_entries::Entity::scoped_insert(&self.scope, [row]);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("append to the audit chain"))?;
-        let row = audit_payloads::ActiveModel {
-            seq: Set(seq),
-            salt: Set(payload.salt.to_vec()),
-            payload: Set(payload.text),
-            ..Default::default()
-        };
-        let insert = audit_payloads::Entity::scoped_insert(&self.scope, [row]);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("append to the audit chain"))?;
-        const ADVANCE: &str =
-            "INSERT INTO audit_heads (workspace_id, seq, hash) VALUES ($1, $2, $3)
-            ON CONFLICT (workspace_id) DO UPDATE SET seq = $2, hash = $3";
-        let values = [
-            self.scope.workspace().uuid().into(),
-            seq.into(),
-            entry.hash.to_vec().into(),
-        ];
-        execute(&self.tx, "advance the audit head", ADVANCE, values).await?;
-        Ok(())
-    }
-}
-
 impl WriteTx {
     /// The head of the audit chain, its row locked until the transaction ends; made where there is none, so that
     /// the first entry has something to lock too.
-    async fn lock_audit_head(&mut self) -> Result<(u64, Hash), StoreError> {
+    pub(crate) async fn lock_audit_head(&mut self) -> Result<(u64, Hash), StoreError> {
         const LOCK: &str = "INSERT INTO audit_heads (workspace_id, seq, hash) VALUES ($1, 0, $2)
             ON CONFLICT (workspace_id) DO UPDATE SET seq = audit_heads.seq RETURNING seq, hash";
         let values = [

@@ -35,6 +35,7 @@ mod job_queue;
 mod ledger;
 mod live_usage;
 mod onboarding;
+mod pending;
 mod pool;
 mod postgres;
 mod proofs;

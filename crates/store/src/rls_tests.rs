@@ -93,11 +93,12 @@ async fn a_reader_without_a_filter_reads_its_own_rows_alone() {
 
 #[tokio::test]
 async fn jobs_are_leased_in_their_own_workspaces_without_a_filter_too() {
-    use rawdrive_tenancy_core::job::{JobsTx, Work};
+    use rawdrive_plans::ReviewThresholds;
+    use rawdrive_tenancy_core::job::JobsTx;
     let stage = Stage::set(unfiltered).await;
     for scope in [&stage.scope, &stage.other] {
         let mut tx = stage.store.store.begin(scope).await.unwrap();
-        tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
+        tx.enqueue(&ReviewThresholds {}, None).unwrap();
         tx.commit().await.unwrap();
     }
     let store = &stage.store.store;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use rawdrive_gallery::{Opened, Opening};
 use rawdrive_plans::{Access, BeginError, Catalogue, Contradiction, Entitlements, Plan, Slug};
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{LiveRow, LiveUsage};
+use rawdrive_usage::{LiveRow, LiveUsage, Pending, PendingMark};
 use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder, QuerySelect, Set};
 use tokio::sync::Notify;
@@ -297,6 +297,8 @@ impl Store {
                 }
             },
             wakes_jobs: false,
+            pending: Pending::default(),
+            attempt: PendingMark::default(),
             changed: Vec::new(),
             wakes_billing: false,
         })
@@ -401,6 +403,10 @@ pub struct WriteTx {
     pub(crate) entitlements: Option<Arc<Entitlements>>,
     pub(crate) entitlements_lock: EntitlementsLock,
     pub(crate) wakes_jobs: bool,
+    /// Collected, and written at commit.
+    pub(crate) pending: Pending,
+    /// What an attempt that is undone goes back to.
+    pub(crate) attempt: PendingMark,
     /// What the transaction has made of counters, oldest first.
     pub(crate) changed: Vec<LiveRow>,
     pub(crate) wakes_billing: bool,
@@ -427,7 +433,8 @@ impl WriteTx {
 }
 
 impl Commit for WriteTx {
-    async fn commit(self) -> Result<(), StoreError> {
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.write_pending().await?;
         self.tx.commit().await.map_err(failed("commit"))?;
         if self.wakes_jobs {
             self.store.0.jobs.notify_one();

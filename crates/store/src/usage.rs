@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::Limit;
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{HoldId, TypedId};
-use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
+use rawdrive_tenancy_core::{Actor, StoreError};
+use rawdrive_usage::{
+    Charge, Edges, Hold, HoldPurpose, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx,
+};
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, QuerySelect, Select, Set, Value,
@@ -155,10 +157,12 @@ impl UsageTx for WriteTx {
     }
 
     async fn begin_attempt(&mut self) -> Result<(), StoreError> {
+        self.attempt = self.pending.mark();
         self.tx.mark().await.map_err(failed("begin an attempt"))
     }
 
     async fn undo_attempt(&mut self) -> Result<(), StoreError> {
+        self.pending.undo(self.attempt);
         self.tx.rewind().await.map_err(failed("undo an attempt"))
     }
 
@@ -214,7 +218,8 @@ impl UsageTx for WriteTx {
         let rows = holds.iter().map(|hold| holds::ActiveModel {
             id: Set(hold.id.uuid()),
             state: Set(HoldState::Held.as_str().to_owned()),
-            purpose: Set(hold.purpose.as_str().to_owned()),
+            purpose: Set(hold.purpose.name().to_owned()),
+            cleanup: Set(hold.purpose.cleanup().map(str::to_owned)),
             expires_at: Set(expires_at),
             created_at: Set(created_at),
             ..Default::default()
@@ -254,10 +259,7 @@ impl UsageTx for WriteTx {
         let Some(held) = held else {
             return Ok(None);
         };
-        let purpose = held
-            .purpose
-            .parse()
-            .map_err(|e| corrupt("holds", "purpose", id, e))?;
+        let purpose = HoldPurpose::stored(held.purpose, held.cleanup);
         let rows = hold_charges::Entity::scoped(&self.scope)
             .filter(hold_charges::Column::HoldId.eq(id.uuid()))
             .all(&self.tx)
@@ -340,8 +342,12 @@ impl UsageTx for WriteTx {
         Ok(overdue)
     }
 
-    async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
-        self.append_lines(lines).await
+    fn add_line(&mut self, line: LedgerLine) {
+        self.add_line_by(self.scope.actor(), line);
+    }
+
+    fn add_line_by(&mut self, actor: Actor, line: LedgerLine) {
+        self.pending.lines.push((actor, line));
     }
 
     async fn mark_thresholds(&mut self, key: &QuotaKey, edges: &Edges) -> Result<(), StoreError> {

@@ -15,14 +15,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use rawdrive_gallery::id::LibraryId;
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion};
 use rawdrive_identity::Count;
 use rawdrive_identity::ports::PasswordAttempts;
+use rawdrive_plans::ReviewThresholds;
 use rawdrive_plans::{Catalogue, Limit, Metric, Override, PlansTx, Setting};
 use rawdrive_store::{Claimed, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::LibraryId;
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::Subject;
@@ -77,7 +78,7 @@ async fn take_one(store: &Store, scope: &WorkspaceScope) -> Result<(), TakeError
         &mut tx,
         env,
         env.id(),
-        HoldPurpose::Analysis,
+        HoldPurpose::new("look"),
         vec![bytes(1)],
     )
     .await?;
@@ -125,9 +126,15 @@ async fn refused_takes_that_expire_holds_do_not_wait_for_each_other(engine: Engi
             let mut tx = stage.begin().await;
             let charges = vec![bytes(1), photos_of(GALLERIES[n % 4], 1)];
             let id = stage.env().id();
-            hold(&mut tx, stage.env(), id, HoldPurpose::Upload, charges)
-                .await
-                .unwrap();
+            hold(
+                &mut tx,
+                stage.env(),
+                id,
+                HoldPurpose::new("upload"),
+                charges,
+            )
+            .await
+            .unwrap();
             tx.commit().await.unwrap();
         }
         stage
@@ -142,7 +149,8 @@ async fn refused_takes_that_expire_holds_do_not_wait_for_each_other(engine: Engi
                     expire_overdue(&mut tx, env).await?;
                 } else {
                     let charges = vec![photos_of(GALLERIES[n % 4], 1), bytes(1)];
-                    let taken = hold(&mut tx, env, env.id(), HoldPurpose::Upload, charges).await;
+                    let taken =
+                        hold(&mut tx, env, env.id(), HoldPurpose::new("upload"), charges).await;
                     match taken {
                         Ok(()) => {}
                         Err(TakeError::Exceeded(_)) => return Ok(()),
@@ -173,9 +181,15 @@ async fn a_hold_that_many_end_ends_once(engine: Engine) {
         let id = stage.id();
         let mut tx = stage.begin().await;
         let charges = vec![bytes(7), photos_of("gal_1", 1)];
-        hold(&mut tx, stage.env(), id, HoldPurpose::Upload, charges)
-            .await
-            .unwrap();
+        hold(
+            &mut tx,
+            stage.env(),
+            id,
+            HoldPurpose::new("upload"),
+            charges,
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         stage
             .test_env
@@ -196,11 +210,7 @@ async fn a_hold_that_many_end_ends_once(engine: Engine) {
                     _ => {
                         let actual = used(vec![bytes(7), photos_of("gal_1", 1)], "pho");
                         match settle(&mut tx, env, id, &actual).await {
-                            Ok(lines) => {
-                                use rawdrive_usage::UsageTx;
-                                tx.append(&lines).await?;
-                                1
-                            }
+                            Ok(()) => 1,
                             Err(TakeError::NotHeld) => return Ok(()),
                             Err(error) => return Err(error),
                         }
@@ -245,13 +255,20 @@ async fn a_gallery_is_deleted_under_uploads(engine: Engine) {
                     return Ok(());
                 }
                 let new = photo(env, target, 3);
-                let id = rawdrive_usage::Hold::id_of_upload(new.id);
+                let id = new.id.hold();
                 let charges = vec![photos_of(&target.to_string(), 1), bytes(3)];
-                hold(&mut tx, env, id, HoldPurpose::Upload, charges.clone()).await?;
+                hold(
+                    &mut tx,
+                    env,
+                    id,
+                    HoldPurpose::new("upload"),
+                    charges.clone(),
+                )
+                .await?;
                 tx.commit().await?;
                 let mut tx = stage.begin().await;
                 let actual = used(charges, new.id);
-                let lines = settle(&mut tx, env, id, &actual).await?;
+                settle(&mut tx, env, id, &actual).await?;
                 if tx.gallery(target).await?.is_none() {
                     drop(tx);
                     let mut tx = stage.begin().await;
@@ -260,7 +277,6 @@ async fn a_gallery_is_deleted_under_uploads(engine: Engine) {
                     return Ok(());
                 }
                 tx.insert_photo(&new).await?;
-                rawdrive_usage::UsageTx::append(&mut tx, &lines).await?;
                 tx.commit().await?;
                 Ok::<_, TakeError>(())
             })
@@ -293,7 +309,7 @@ async fn the_chain_and_the_ledger_take_everyone_in_turn(engine: Engine) {
         let stage = stage.clone();
         tokio::spawn(async move {
             let mut tx = stage.begin().await;
-            let line = add(&mut tx, stage.env(), bytes(1), n.to_string())
+            add(&mut tx, stage.env(), bytes(1), n.to_string())
                 .await
                 .unwrap();
             let change = Change {
@@ -302,10 +318,7 @@ async fn the_chain_and_the_ledger_take_everyone_in_turn(engine: Engine) {
                 before: serde_json::Value::Null,
                 after: serde_json::Value::Null,
             };
-            tx.record(change).await.unwrap();
-            rawdrive_usage::UsageTx::append(&mut tx, &[line])
-                .await
-                .unwrap();
+            tx.record(change);
             tx.commit().await.unwrap();
         })
     });
@@ -385,7 +398,7 @@ async fn servers_share_the_work(engine: Engine) {
             &stage.scope
         };
         let mut tx = stage.store.store.begin(scope).await.unwrap();
-        tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
+        tx.enqueue(&ReviewThresholds {}, None).unwrap();
         tx.commit().await.unwrap();
     }
     let tasks = (0..6).map(|_| {

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use rawdrive_gallery::id::{ClientId, LibraryId};
 use rawdrive_gallery::{
     Branding, ClientsTx, GalleryTx, Library, add_client, delete_client, invite_client, revoke_link,
     save_branding,
@@ -21,8 +22,7 @@ use rawdrive_onboarding::{
 };
 use rawdrive_plans::{Catalogue, PlansTx, Slug, set_plan};
 use rawdrive_store::{Release, Store, WriteTx};
-use rawdrive_tenancy_core::id::{ClientId, LibraryId};
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_tenancy_core::{Commit as _, Env, SystemReason, WorkspaceScope};
 use tokio::runtime::Runtime;
 
@@ -77,7 +77,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 )]
 async fn workspace(store: &Store) -> WorkspaceScope {
     let env = store.env();
-    let scope = WorkspaceScope::for_system(env.id(), SystemReason::SignUp);
+    let scope = WorkspaceScope::for_system(env.id(), SystemReason::SIGN_UP);
     let mut tx = store
         .begin_despite_read_only(&scope, Release::Identity)
         .await
@@ -205,7 +205,9 @@ async fn told(store: &Store) -> usize {
         .unwrap();
     jobs.iter()
         .filter(|job| {
-            matches!(&job.work, Work::DeliverEvent { event } if event.kind == ONBOARDING_COMPLETED)
+            job.job
+                .as_kind::<DeliverEvent>()
+                .is_some_and(|told| told.event.kind == ONBOARDING_COMPLETED)
         })
         .count()
 }

@@ -27,7 +27,7 @@ use rawdrive_tenancy_core::env::{ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Actor, Commit as _, Env, Role, SystemReason, WorkspaceScope};
-use rawdrive_usage::{Charge, QuotaKey, UsageTx, add};
+use rawdrive_usage::{Charge, QuotaKey, add};
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
 
@@ -222,7 +222,7 @@ impl House {
             clippy::disallowed_methods,
             reason = "a test opens a workspace of its own"
         )]
-        let scope = WorkspaceScope::for_system(env.id(), SystemReason::SignUp);
+        let scope = WorkspaceScope::for_system(env.id(), SystemReason::SIGN_UP);
         let house = Self {
             _database: database,
             store,
@@ -252,9 +252,9 @@ impl House {
             key: QuotaKey::level(Metric::team_members()),
             amount: 1,
         };
-        let line = add(&mut tx, &env, seat, signed.person.id.to_string());
-        let line = line.await.unwrap();
-        tx.append(&[line]).await.unwrap();
+        add(&mut tx, &env, seat, signed.person.id.to_string())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         model.members.insert(0, Role::Owner);
         model.users.insert(0, signed.person.id);

@@ -7,10 +7,11 @@
 
 use rawdrive_identity::ports::{IdentityRead, IdentityTx, NewWorkspace, User};
 use rawdrive_identity::{Currency, EmailAddress, PasswordHash, PersonName, WorkspaceName};
+use rawdrive_plans::ReviewThresholds;
 use rawdrive_plans::{Catalogue, PlansTx, Slug};
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Commit, Env, Role, WorkspaceScope};
 use rawdrive_testkit::scope;
 use sea_orm::sqlx::postgres::PgConnection;
@@ -73,7 +74,7 @@ impl House {
                     .await
                     .unwrap();
             }
-            tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
+            tx.enqueue(&ReviewThresholds {}, None).unwrap();
             tx.commit().await.unwrap();
         }
         Self {

@@ -3,13 +3,9 @@
 //! `hash = H(previous ‖ seq ‖ at ‖ actor ‖ action ‖ subject ‖ H(salt ‖ payload))`. Payload and salt lie apart
 //! so that they can be erased while the chain stays verifiable.
 
-use std::future::Future;
-
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-
-use crate::StoreError;
 
 /// A SHA-256 value.
 pub type Hash = [u8; 32];
@@ -172,8 +168,9 @@ pub fn verify<'a>(
 
 /// Appends to the chain of the handle's workspace.
 pub trait AuditTx {
-    /// Records a change in this transaction: it stands exactly when the change does.
-    fn record(&mut self, change: Change) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Records a change in this transaction: it stands exactly when the change does. The chain's head is locked and
+    /// the entry written at commit.
+    fn record(&mut self, change: Change);
 }
 
 #[cfg(test)]

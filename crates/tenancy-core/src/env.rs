@@ -214,16 +214,16 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{PhotoId, TypedId};
+    use crate::id::{SessionId, TypedId};
 
     #[test]
     fn ids_are_version_7_and_carry_the_clock() {
         let start = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let clock = Arc::new(ManualClock::at(start));
         let env = Env::with_clock(clock.clone());
-        let first = env.id::<PhotoId>();
+        let first = env.id::<SessionId>();
         clock.advance(TimeDelta::milliseconds(1));
-        let second = env.id::<PhotoId>();
+        let second = env.id::<SessionId>();
         assert_eq!(first.uuid().get_version_num(), 7);
         assert!(first < second);
     }

@@ -1,11 +1,9 @@
 //! Domain events and the outbox port: what happened, told to whoever must act on it after commit.
 
-use std::future::Future;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::StoreError;
+use crate::job::JobKind;
 
 /// Something that happened in a workspace. The handle that emits it adds workspace, id and time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,8 +16,19 @@ pub struct DomainEvent {
     pub facts: Value,
 }
 
+/// The job that tells an event to its consumers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliverEvent {
+    /// The event.
+    pub event: DomainEvent,
+}
+
+impl JobKind for DeliverEvent {
+    const NAME: &'static str = "deliver_event";
+}
+
 /// The outbox: events stand exactly when the transaction does, and are delivered at least once after it.
 pub trait EventsTx {
-    /// Puts an event into the outbox.
-    fn emit(&mut self, event: DomainEvent) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Puts an event into the outbox, at commit.
+    fn emit(&mut self, event: DomainEvent);
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
 /// A text that is no id of the expected kind. Over HTTP it is answered exactly as an unknown id.
@@ -24,52 +23,89 @@ pub trait TypedId: Copy + fmt::Display + FromStr<Err = IdError> + Send + Sync + 
     fn uuid(self) -> Uuid;
 }
 
-fn parse(prefix: &'static str, text: &str) -> Result<Uuid, IdError> {
-    let error = IdError { prefix };
-    let digits = text
-        .strip_prefix(prefix)
-        .and_then(|rest| rest.strip_prefix('_'))
-        .ok_or(error)?;
-    // `Uuid::try_parse` also takes hyphens, braces and capitals; one id has one text.
-    if digits.len() != 32
-        || !digits
+/// The UUID of 32 lower-case hex digits: one id has one text.
+pub(crate) fn parse_digits(digits: &str) -> Option<Uuid> {
+    // `Uuid::try_parse` also takes hyphens, braces and capitals.
+    let plain = digits.len() == 32
+        && digits
             .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    {
-        return Err(error);
-    }
-    Uuid::try_parse(digits).map_err(|_| error)
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    plain.then(|| Uuid::try_parse(digits).ok()).flatten()
 }
 
+/// Reads an id of the kind `T`.
+///
+/// # Errors
+/// The text is no id of this kind.
+pub fn parse_id<T: TypedId>(text: &str) -> Result<T, IdError> {
+    text.strip_prefix(T::PREFIX)
+        .and_then(|rest| rest.strip_prefix('_'))
+        .and_then(parse_digits)
+        .map(T::from_uuid)
+        .ok_or(IdError { prefix: T::PREFIX })
+}
+
+/// What [`typed_id!`] stands on.
+#[doc(hidden)]
+pub mod macro_support {
+    pub use serde::de::Error;
+    pub use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    pub use uuid::Uuid;
+}
+
+/// Declares kinds of ids, each with its prefix.
+///
+/// ```
+/// rawdrive_tenancy_core::typed_id! {
+///     /// A contract.
+///     ContractId = "con";
+/// }
+/// let id: ContractId = "con_01890000000070008000000000000001".parse()?;
+/// assert_eq!(id.to_string(), "con_01890000000070008000000000000001");
+/// # Ok::<(), rawdrive_tenancy_core::id::IdError>(())
+/// ```
+#[macro_export]
 macro_rules! typed_id {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Uuid);
+        pub struct $name($crate::id::macro_support::Uuid);
 
-        impl TypedId for $name {
+        impl $crate::id::TypedId for $name {
             const PREFIX: &'static str = $prefix;
-            fn from_uuid(uuid: Uuid) -> Self { Self(uuid) }
-            fn uuid(self) -> Uuid { self.0 }
+            fn from_uuid(uuid: $crate::id::macro_support::Uuid) -> Self { Self(uuid) }
+            fn uuid(self) -> $crate::id::macro_support::Uuid { self.0 }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "_{}"), self.0.simple())
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::write!(f, concat!($prefix, "_{}"), self.0.simple())
             }
         }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self, f)
+            }
         }
-        impl FromStr for $name {
-            type Err = IdError;
-            fn from_str(text: &str) -> Result<Self, IdError> { parse($prefix, text).map(Self) }
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::id::IdError;
+            fn from_str(text: &str) -> ::std::result::Result<Self, $crate::id::IdError> {
+                $crate::id::parse_id(text)
+            }
         }
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> { s.collect_str(self) }
+        impl $crate::id::macro_support::Serialize for $name {
+            fn serialize<S: $crate::id::macro_support::Serializer>(
+                &self,
+                serializer: S,
+            ) -> ::std::result::Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
         }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(D::Error::custom)
+        impl<'de> $crate::id::macro_support::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::id::macro_support::Deserializer<'de>>(
+                deserializer: D,
+            ) -> ::std::result::Result<Self, D::Error> {
+                let text = <::std::string::String as $crate::id::macro_support::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(<D::Error as $crate::id::macro_support::Error>::custom)
             }
         }
     )+};
@@ -84,18 +120,8 @@ typed_id! {
     SessionId = "ses";
     /// One refresh token of a session.
     RefreshId = "rft";
-    /// A library: a shelf of galleries.
-    LibraryId = "lib";
-    /// A gallery: a delivery of photos.
-    GalleryId = "gal";
-    /// A photo; the same digits name its upload's hold and its blob.
-    PhotoId = "pho";
     /// A hold of metered units while an operation is under way.
     HoldId = "hld";
-    /// A client: somebody whom galleries are delivered to, without an account.
-    ClientId = "cli";
-    /// A link that was mailed to a client.
-    ClientLinkId = "lnk";
     /// An invitation to join a workspace.
     InvitationId = "inv";
     /// An API key.
@@ -120,17 +146,17 @@ mod tests {
 
     #[test]
     fn one_id_has_one_text() {
-        let text = "gal_0189000000007000800000000000000a";
-        assert_eq!(text.parse::<GalleryId>().unwrap().to_string(), text);
+        let text = "ses_0189000000007000800000000000000a";
+        assert_eq!(text.parse::<SessionId>().unwrap().to_string(), text);
         for wrong in [
-            "gal_0189000000007000800000000000000A",
-            "gal_01890000-0000-7000-8000-00000000000a",
-            "lib_0189000000007000800000000000000a",
+            "ses_0189000000007000800000000000000A",
+            "ses_01890000-0000-7000-8000-00000000000a",
+            "usr_0189000000007000800000000000000a",
             "0189000000007000800000000000000a",
-            "gal_",
-            "gal_0189000000007000800000000000000a0",
+            "ses_",
+            "ses_0189000000007000800000000000000a0",
         ] {
-            assert!(wrong.parse::<GalleryId>().is_err(), "{wrong}");
+            assert!(wrong.parse::<SessionId>().is_err(), "{wrong}");
         }
     }
 }

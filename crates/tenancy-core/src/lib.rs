@@ -4,11 +4,11 @@
 //! a [`Membership`] that the store read, or for a named system reason.
 //!
 //! ```
-//! use rawdrive_tenancy_core::id::{GalleryId, WorkspaceId};
+//! use rawdrive_tenancy_core::id::{SessionId, WorkspaceId};
 //! let id: WorkspaceId = "ws_01890000000070008000000000000001".parse()?;
 //! assert_eq!(id.to_string(), "ws_01890000000070008000000000000001");
-//! assert!("gal_01890000000070008000000000000001".parse::<WorkspaceId>().is_err());
-//! assert!("gal_01890000000070008000000000000001".parse::<GalleryId>().is_ok());
+//! assert!("ses_01890000000070008000000000000001".parse::<WorkspaceId>().is_err());
+//! assert!("ses_01890000000070008000000000000001".parse::<SessionId>().is_ok());
 //! # Ok::<(), rawdrive_tenancy_core::id::IdError>(())
 //! ```
 //!
@@ -21,14 +21,16 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod job;
+pub mod name;
 pub mod page;
 pub mod scope;
 pub mod text;
 
 pub use env::Env;
 pub use error::{Causes, StoreError};
+pub use name::ShortName;
 pub use scope::{
-    Actor, KeyGrant, LinkGrant, Membership, Role, SystemReason, UnknownActor, WorkspaceScope,
+    Actor, Guest, KeyGrant, Membership, Role, SystemReason, UnknownActor, WorkspaceScope,
 };
 
 /// A transaction that stands only when it is committed; dropping it rolls back.

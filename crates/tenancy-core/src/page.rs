@@ -146,23 +146,23 @@ mod tests {
             WorkspaceId::from_uuid(Uuid::from_u128(2)),
         );
         for position in [Position::Id(Uuid::from_u128(9)), Position::Seq(u64::MAX)] {
-            let cursor = codec.seal(here, "photos", position);
-            assert_eq!(codec.open(here, "photos", &cursor), Ok(position));
-            assert_eq!(codec.open(there, "photos", &cursor), Err(InvalidCursor));
-            assert_eq!(codec.open(here, "libraries", &cursor), Err(InvalidCursor));
+            let cursor = codec.seal(here, "members", position);
+            assert_eq!(codec.open(here, "members", &cursor), Ok(position));
+            assert_eq!(codec.open(there, "members", &cursor), Err(InvalidCursor));
+            assert_eq!(codec.open(here, "invitations", &cursor), Err(InvalidCursor));
             for i in 0..cursor.len() {
                 let mut bytes = cursor.clone().into_bytes();
                 bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
                 let altered = String::from_utf8(bytes).unwrap();
                 // Base64's last digit carries unused bits; a decoder that ignored them would accept a twin.
                 assert_eq!(
-                    codec.open(here, "photos", &altered),
+                    codec.open(here, "members", &altered),
                     Err(InvalidCursor),
                     "digit {i}"
                 );
             }
         }
-        assert_eq!(codec.open(here, "photos", ""), Err(InvalidCursor));
+        assert_eq!(codec.open(here, "members", ""), Err(InvalidCursor));
     }
 
     #[test]

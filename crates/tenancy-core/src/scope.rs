@@ -3,14 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{ApiKeyId, ClientId, SessionId, UserId, WorkspaceId};
+use uuid::Uuid;
+
+use crate::id::{ApiKeyId, SessionId, TypedId, UserId, WorkspaceId, parse_digits};
+use crate::name::ShortName;
 
 /// What a member may do. Ordered: each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Works with photos.
+    /// Works with what the workspace holds.
     Member,
-    /// Also manages people, branding and settings.
+    /// Also manages people and settings.
     Admin,
     /// Also answers for money and for the workspace's existence.
     Owner,
@@ -49,49 +52,75 @@ impl FromStr for Role {
     }
 }
 
-/// Why something acts in a workspace without a member behind it.
+/// Why something acts in a workspace without a member behind it: a stable name, which audit entries keep. An embedder
+/// declares its own: `const NIGHTLY: SystemReason = SystemReason::new("nightly_report");`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SystemReason {
-    /// A person is creating the workspace and becomes its owner in the same transaction.
-    SignUp,
-    /// A password was proved; the session's workspace is being opened.
-    SignIn,
-    /// A token that names the workspace is being checked inside it.
-    Authenticate,
-    /// An invitation was proved, and somebody becomes a member by it.
-    AcceptInvitation,
-    /// The leased job runner.
-    Job,
-    /// An operator at the command line.
-    Operator,
-    /// `doctor` reads every workspace.
-    Doctor,
-}
+pub struct SystemReason(ShortName);
 
 impl SystemReason {
-    /// The name in audit entries.
+    /// A person is creating the workspace and becomes its owner in the same transaction.
+    pub const SIGN_UP: Self = Self::new("sign_up");
+    /// A password was proved; the session's workspace is being opened.
+    pub const SIGN_IN: Self = Self::new("sign_in");
+    /// A token that names the workspace is being checked inside it.
+    pub const AUTHENTICATE: Self = Self::new("authenticate");
+    /// An invitation was proved, and somebody becomes a member by it.
+    pub const ACCEPT_INVITATION: Self = Self::new("accept_invitation");
+    /// A leased job.
+    pub const JOB: Self = Self::new("job");
+    /// An operator at the command line.
+    pub const OPERATOR: Self = Self::new("operator");
+    /// `doctor` reads every workspace.
+    pub const DOCTOR: Self = Self::new("doctor");
+
+    /// A reason by its name.
+    ///
+    /// # Panics
+    /// For a text that is no [`ShortName`]; in a constant, the compiler says so.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SignUp => "sign_up",
-            Self::SignIn => "sign_in",
-            Self::Authenticate => "authenticate",
-            Self::AcceptInvitation => "accept_invitation",
-            Self::Job => "job",
-            Self::Operator => "operator",
-            Self::Doctor => "doctor",
+    pub const fn new(name: &str) -> Self {
+        Self(ShortName::new(name))
+    }
+}
+
+impl fmt::Display for SystemReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Somebody without an account, whom the product lets in by credentials of its own; known by a typed id of the
+/// product's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Guest {
+    kind: ShortName,
+    id: Uuid,
+}
+
+impl Guest {
+    /// The guest of an id, whose prefix says of what kind they are.
+    ///
+    /// # Panics
+    /// For a kind of id whose prefix is no [`ShortName`].
+    #[must_use]
+    pub fn of<T: TypedId>(id: T) -> Self {
+        Self {
+            kind: ShortName::new(T::PREFIX),
+            id: id.uuid(),
         }
     }
 
-    const ALL: [Self; 7] = [
-        Self::SignUp,
-        Self::SignIn,
-        Self::Authenticate,
-        Self::AcceptInvitation,
-        Self::Job,
-        Self::Operator,
-        Self::Doctor,
-    ];
+    /// The id, where it is of this kind.
+    #[must_use]
+    pub fn id<T: TypedId>(&self) -> Option<T> {
+        (self.kind.as_str() == T::PREFIX).then(|| T::from_uuid(self.id))
+    }
+}
+
+impl fmt::Display for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.kind, self.id.simple())
+    }
 }
 
 /// Who did it, as audit and ledger record it.
@@ -101,8 +130,8 @@ pub enum Actor {
     User(UserId),
     /// A program, by an API key.
     Key(ApiKeyId),
-    /// A client, by the link that was mailed to them.
-    Client(ClientId),
+    /// Somebody without an account.
+    Guest(Guest),
     /// Nobody: the system, for a reason.
     System(SystemReason),
 }
@@ -112,29 +141,34 @@ impl fmt::Display for Actor {
         match self {
             Self::User(id) => id.fmt(f),
             Self::Key(id) => id.fmt(f),
-            Self::Client(id) => id.fmt(f),
-            Self::System(reason) => write!(f, "system:{}", reason.as_str()),
+            Self::Guest(guest) => guest.fmt(f),
+            Self::System(reason) => write!(f, "system:{reason}"),
         }
     }
 }
 
 /// A text that names nobody who acts.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("expected an id of a user, a key or a client, or system: and a reason")]
+#[error("expected an id of a user, a key or a guest, or system: and a reason")]
 pub struct UnknownActor;
 
 impl FromStr for Actor {
     type Err = UnknownActor;
     fn from_str(text: &str) -> Result<Self, UnknownActor> {
         if let Some(reason) = text.strip_prefix("system:") {
-            let mut all = SystemReason::ALL.into_iter();
-            let known = all.find(|r| r.as_str() == reason);
-            return known.map(Self::System).ok_or(UnknownActor);
+            let reason = reason.parse().map_err(|_| UnknownActor)?;
+            return Ok(Self::System(SystemReason(reason)));
         }
-        let user = text.parse().map(Self::User);
-        let key = |_| text.parse().map(Self::Key);
-        let client = |_| text.parse().map(Self::Client);
-        user.or_else(key).or_else(client).map_err(|_| UnknownActor)
+        let (kind, digits) = text.rsplit_once('_').ok_or(UnknownActor)?;
+        let id = parse_digits(digits).ok_or(UnknownActor)?;
+        Ok(match kind {
+            UserId::PREFIX => Self::User(UserId::from_uuid(id)),
+            ApiKeyId::PREFIX => Self::Key(ApiKeyId::from_uuid(id)),
+            kind => Self::Guest(Guest {
+                kind: kind.parse().map_err(|_| UnknownActor)?,
+                id,
+            }),
+        })
     }
 }
 
@@ -236,34 +270,6 @@ impl KeyGrant {
     }
 }
 
-/// A client's link as it stands in the database at this request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LinkGrant {
-    workspace: WorkspaceId,
-    client: ClientId,
-}
-
-impl LinkGrant {
-    /// States that the store has just read this link and its secret was proved. Loud on purpose, as
-    /// [`Membership::attest`].
-    #[must_use]
-    pub const fn attest(workspace: WorkspaceId, client: ClientId) -> Self {
-        Self { workspace, client }
-    }
-
-    /// The workspace.
-    #[must_use]
-    pub const fn workspace(&self) -> WorkspaceId {
-        self.workspace
-    }
-
-    /// Whose link it is.
-    #[must_use]
-    pub const fn client(&self) -> ClientId {
-        self.client
-    }
-}
-
 /// The right to touch one workspace's rows and bytes, and the name under which it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkspaceScope {
@@ -290,14 +296,12 @@ impl WorkspaceScope {
         }
     }
 
-    /// The scope of a client's request. What the client may see of the workspace, the routes of shared
-    /// galleries ask for by the client's id.
+    /// The scope of a service that has its own way of knowing who acts: its own login, its own guests. The caller
+    /// vouches that this actor may act in this workspace; nothing here checks it. `clippy.toml` of this repository
+    /// forbids it outside the places that say why they may; an embedder decides for itself where it is called.
     #[must_use]
-    pub const fn for_client(grant: &LinkGrant) -> Self {
-        Self {
-            workspace: grant.workspace,
-            actor: Actor::Client(grant.client),
-        }
+    pub const fn trusted(workspace: WorkspaceId, actor: Actor) -> Self {
+        Self { workspace, actor }
     }
 
     /// The scope of something that no member does. Loud on purpose: `clippy.toml` forbids it outside the
@@ -332,27 +336,49 @@ impl WorkspaceScope {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::id::TypedId as _;
 
     #[test]
     fn who_acts_is_read_as_it_is_written() {
         let id = Uuid::from_u128(7);
-        let people = [
+        let guest = "cli_00000000000000000000000000000007";
+        for actor in [
             Actor::User(UserId::from_uuid(id)),
             Actor::Key(ApiKeyId::from_uuid(id)),
-            Actor::Client(ClientId::from_uuid(id)),
-        ];
-        for actor in people
-            .into_iter()
-            .chain(SystemReason::ALL.map(Actor::System))
-        {
+            guest.parse().unwrap(),
+            Actor::System(SystemReason::SIGN_UP),
+            Actor::System(SystemReason::new("nightly_report")),
+        ] {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
-        for text in ["", "usr_", "system:", "system:nobody", "ws_1", "job"] {
+        for text in [
+            "",
+            "usr_",
+            "system:",
+            "system:Nobody",
+            "ws_1",
+            "job",
+            "_1",
+            "A_1",
+        ] {
             assert_eq!(text.parse::<Actor>(), Err(UnknownActor), "{text}");
         }
+    }
+
+    #[expect(unreachable_pub, reason = "ids are public where they are declared")]
+    mod visitors {
+        crate::typed_id! {
+            /// A visitor.
+            VisitorId = "vis";
+        }
+    }
+
+    #[test]
+    fn a_guest_is_known_by_an_id_of_its_own_kind_alone() {
+        use visitors::VisitorId;
+        let visitor = VisitorId::from_uuid(Uuid::from_u128(7));
+        let guest = Guest::of(visitor);
+        assert_eq!(guest.to_string(), visitor.to_string());
+        assert_eq!((guest.id(), guest.id::<UserId>()), (Some(visitor), None));
     }
 }

@@ -307,7 +307,7 @@ mod tests {
             // Family, artist with a skin tone, heart with its selector, a head that nods, Scotland, a keycap.
             "👩\u{200d}👩\u{200d}👧 Studio",
             "👩🏽\u{200d}🎨",
-            "I \u{2764}\u{fe0f} photos",
+            "I \u{2764}\u{fe0f} tea",
             "🙂\u{200d}\u{2194}\u{fe0f}",
             "🏴\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
             "1\u{fe0f}\u{20e3}",

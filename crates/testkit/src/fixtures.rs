@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rawdrive_gallery::id::{GalleryId, LibraryId};
 use rawdrive_gallery::{Client, Download, Gallery, Library, Photo};
 use rawdrive_identity::{EmailAddress, PersonName};
 use rawdrive_plans::{Limit, Metric, Plan};
-use rawdrive_tenancy_core::id::{GalleryId, LibraryId, WorkspaceId};
+use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Env, SystemReason, WorkspaceScope};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ use serde_json::json;
     reason = "tests act in workspaces that have no members"
 )]
 pub fn scope(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::Job)
+    WorkspaceScope::for_system(workspace, SystemReason::JOB)
 }
 
 /// A plan with these limits, and none but these.

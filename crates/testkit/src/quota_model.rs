@@ -15,16 +15,19 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use rawdrive_plans::{Limit, Metric, Override, Plan, PlansTx, Setting, THRESHOLDS};
-use rawdrive_tenancy_core::id::{HoldId, PhotoId, TypedId};
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::event::DeliverEvent;
+use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Commit, WorkspaceScope};
 use rawdrive_usage::{
-    Charge, HOLD_SECONDS, HoldPurpose, LedgerLine, QuotaKey, THRESHOLD_CROSSED, TakeError, UsageTx,
+    Charge, HOLD_SECONDS, HoldEnded, HoldPurpose, QuotaKey, THRESHOLD_CROSSED, TakeError, UsageTx,
     add, expire_overdue, extend, hold, release, review, settle, subtract,
 };
 
 use crate::TestEnv;
 use crate::contract::{Subject, begin};
+
+/// A purpose whose end leaves a job.
+const LEAVING: HoldPurpose = HoldPurpose::leaving("upload", "hold_ended");
 
 /// The photos of one gallery, those of another, and all bytes: in the order in which rows are locked.
 const COUNTERS: usize = 3;
@@ -96,7 +99,7 @@ pub enum Operation {
 /// Up to `n` operations.
 pub fn operations(n: usize) -> impl Strategy<Value = Vec<Operation>> {
     let amount = || 0_u64..60;
-    let purpose = prop_oneof![Just(HoldPurpose::Upload), Just(HoldPurpose::Analysis)];
+    let purpose = prop_oneof![Just(LEAVING), Just(HoldPurpose::new("look"))];
     let one = prop_oneof![
         5 => (purpose, 0..2_usize, [amount(), amount()])
             .prop_map(|(purpose, gallery, amounts)| Operation::Hold { purpose, gallery, amounts }),
@@ -169,7 +172,7 @@ struct Model {
     /// Counter and threshold of every notice, in order.
     told: Vec<(usize, u8)>,
     /// Blobs that jobs delete.
-    deleted: Vec<PhotoId>,
+    ended: Vec<HoldId>,
 }
 
 impl Model {
@@ -224,9 +227,9 @@ impl Model {
             for (counter, amount) in amounts {
                 self.counters[counter].reserved -= amount;
             }
-            let Held { id, purpose, .. } = self.holds[hold];
-            if purpose == HoldPurpose::Upload {
-                self.deleted.push(PhotoId::from_uuid(id.uuid()));
+            let Held { id, purpose, .. } = self.holds[hold].clone();
+            if purpose == LEAVING {
+                self.ended.push(id);
             }
         }
     }
@@ -354,7 +357,7 @@ impl<S: Subject> Game<'_, S> {
                 }
                 model.holds.push(Held {
                     id: fresh,
-                    purpose: *purpose,
+                    purpose: purpose.clone(),
                     amounts: Some(amounts),
                     expires_at,
                 });
@@ -431,20 +434,18 @@ impl<S: Subject> Game<'_, S> {
         let id_of = |hold| pick(model, hold).map_or(fresh, |at| model.holds[at].id);
         let subject = || "pho".to_owned();
         let mut tx = begin(self.store, &self.scope).await;
-        let done: Result<Vec<LedgerLine>, TakeError> = match operation {
+        let done: Result<(), TakeError> = match operation {
             Operation::Hold {
                 purpose,
                 gallery,
                 amounts,
             } => {
                 let charges = vec![charge(BYTES, amounts[1]), charge(*gallery, amounts[0])];
-                let held = hold(&mut tx, env, fresh, *purpose, charges).await;
-                held.map(|()| Vec::new())
+                hold(&mut tx, env, fresh, purpose.clone(), charges).await
             }
             Operation::Extend { hold, more } => {
                 let more = more.map(|(counter, amount)| charge(counter, amount));
-                let extended = extend(&mut tx, env, id_of(*hold), more).await;
-                extended.map(|()| Vec::new())
+                extend(&mut tx, env, id_of(*hold), more).await
             }
             Operation::Settle { hold, actual } => {
                 let used = actual.iter().enumerate();
@@ -458,20 +459,21 @@ impl<S: Subject> Game<'_, S> {
                 let was_held =
                     pick(model, *hold).is_some_and(|at| model.holds[at].amounts.is_some());
                 assert_eq!(released, was_held);
-                Ok(Vec::new())
+                Ok(())
             }
             Operation::Expire => {
                 expire_overdue(&mut tx, env).await.unwrap();
-                Ok(Vec::new())
+                Ok(())
             }
             Operation::Add { counter, amount } => {
-                let added = add(&mut tx, env, charge(*counter, *amount), subject()).await;
-                added.map(|line| vec![line])
+                add(&mut tx, env, charge(*counter, *amount), subject()).await
             }
             Operation::Subtract { counter, amount } => {
                 let amount = model.counters[*counter].used.min(*amount);
-                let freed = subtract(&mut tx, env, charge(*counter, amount), subject()).await;
-                Ok(vec![freed.unwrap()])
+                subtract(&mut tx, env, charge(*counter, amount), subject())
+                    .await
+                    .unwrap();
+                Ok(())
             }
             Operation::Limit {
                 bytes,
@@ -493,16 +495,15 @@ impl<S: Subject> Game<'_, S> {
                 if *at_once {
                     review(&mut tx, env).await.unwrap();
                 }
-                Ok(Vec::new())
+                Ok(())
             }
             Operation::Pass { seconds } => {
                 self.test_env.advance(TimeDelta::seconds(*seconds));
-                Ok(Vec::new())
+                Ok(())
             }
         };
         let outcome = Outcome::from(&done);
-        if let Ok(lines) = done {
-            tx.append(&lines).await.unwrap();
+        if done.is_ok() {
             tx.commit().await.unwrap();
         }
         outcome
@@ -558,16 +559,19 @@ impl<S: Subject> Game<'_, S> {
         drop(tx);
         assert_eq!(self.store.discrepancies(&self.scope).await, [""; 0]);
 
-        let (mut told, mut deleted) = (Vec::new(), Vec::new());
+        let (mut told, mut ended) = (Vec::new(), Vec::new());
         for work in self.store.due_jobs(&self.scope).await {
-            match work {
-                Work::DeleteBlob { photo } => deleted.push(photo),
-                Work::DeliverEvent { event } if event.kind == THRESHOLD_CROSSED => told.push((
+            if Some(work.kind()) == LEAVING.cleanup() {
+                ended.push(work.payload::<HoldEnded>().unwrap().hold);
+                continue;
+            }
+            match work.as_kind::<DeliverEvent>() {
+                Some(DeliverEvent { event }) if event.kind == THRESHOLD_CROSSED => told.push((
                     event.subject.clone(),
                     event.facts["metric"].as_str().unwrap().to_owned(),
                     event.facts["threshold"].as_u64().unwrap(),
                 )),
-                other => panic!("nothing asks for {other:?}"),
+                _ => panic!("nothing asks for {work:?}"),
             }
         }
         let mut expected: Vec<_> = model
@@ -581,10 +585,13 @@ impl<S: Subject> Game<'_, S> {
         told.sort_unstable();
         expected.sort_unstable();
         assert_eq!(told, expected, "notices after {operation:?}");
-        let mut expected = model.deleted.clone();
-        deleted.sort_unstable();
+        let mut expected = model.ended.clone();
+        ended.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(deleted, expected, "blobs to delete after {operation:?}");
+        assert_eq!(
+            ended, expected,
+            "what ended holds leave after {operation:?}"
+        );
     }
 }
 

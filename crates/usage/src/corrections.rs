@@ -69,7 +69,7 @@ pub enum CorrectError {
 }
 
 /// Adds a correcting line to the ledger and its quantity to the counter, audited as `usage.corrected`;
-/// thresholds are evaluated again. It is the whole of a transaction: the line is appended last.
+/// thresholds are evaluated again.
 ///
 /// # Errors
 /// See [`CorrectError`]; nothing is changed then.
@@ -130,13 +130,12 @@ pub async fn correct(
         subject: entitlements.workspace.to_string(),
         before: json!({ "metric": metric, "counted_for": key.subject, "period_start": period_start, "used": before }),
         after: json!({ "metric": metric, "counted_for": key.subject, "period_start": period_start, "used": row.used, "reason": reason }),
-    })
-    .await?;
+    });
     let line = LedgerLine {
         kind: LineKind::Correction,
         ..LedgerLine::usage(key.clone(), *quantity, key.subject.clone(), at)
     };
-    tx.append(&[line]).await?;
+    tx.add_line(line);
     Ok(Corrected {
         key,
         before,

@@ -6,7 +6,7 @@ use std::future::Future;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use rawdrive_plans::{Catalogue, Limit, Metric, MetricKind, PlansTx};
 use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::{Env, StoreError};
+use rawdrive_tenancy_core::{Actor, Env, StoreError};
 
 use crate::quota::mark;
 use crate::{LedgerLine, LineKind, Period, QuotaKey, QuotaRow, UsageTx};
@@ -172,8 +172,6 @@ pub struct Recorded {
     pub duplicates: u64,
     /// Which could not be counted, and why.
     pub refused: Vec<(String, Refusal)>,
-    /// What to append, under the reporter's name.
-    pub lines: Vec<LedgerLine>,
 }
 
 struct Counter {
@@ -199,15 +197,15 @@ impl Counter {
     }
 }
 
-/// Records batches of events in one transaction: each new id counts once, whatever limit it passes. Append
-/// each batch's lines afterwards; they are all that is missing.
+/// Records batches of events in one transaction, each in its reporter's name: each new id counts once, whatever limit
+/// it passes.
 ///
 /// # Errors
 /// The database's failure; nothing is recorded then, and everything can be sent again.
 pub async fn ingest(
     tx: &mut (impl IngestTx + PlansTx + EventsTx + Send),
     env: &Env,
-    batches: &[Vec<Event>],
+    batches: &[(Actor, Vec<Event>)],
 ) -> Result<Vec<Recorded>, StoreError> {
     let entitlements = tx.entitlements().await?;
     let (now, anchor) = (env.now(), entitlements.billing_anchor);
@@ -219,7 +217,7 @@ pub async fn ingest(
             Period::containing(event.occurred_at, anchor),
         ),
     };
-    let events = || batches.iter().flatten();
+    let events = || batches.iter().flat_map(|(_, events)| events);
     let mut counters = BTreeMap::new();
     for key in events().map(key).collect::<BTreeSet<_>>() {
         let before = tx.lock(&key).await?;
@@ -229,7 +227,7 @@ pub async fn ingest(
     let ids = events().map(|event| event.id.as_str()).collect();
     let mut free = tx.claim_events(&ids).await?;
     let mut recorded = vec![Recorded::default(); batches.len()];
-    for (batch, outcome) in batches.iter().zip(&mut recorded) {
+    for ((actor, batch), outcome) in batches.iter().zip(&mut recorded) {
         let mut lines = BTreeMap::new();
         // What raises a level first: a batch may hold the fall of what it raises.
         let (raising, lowering): (Vec<_>, Vec<_>) = batch
@@ -263,7 +261,9 @@ pub async fn ingest(
                 },
             );
         }
-        outcome.lines = lines.into_values().collect();
+        for line in lines.into_values() {
+            tx.add_line_by(*actor, line);
+        }
     }
     if !free.is_empty() {
         tx.give_back_events(&free).await?;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
+use rawdrive_tenancy_core::Actor;
 use rawdrive_tenancy_core::audit::{GENESIS, Hash};
 use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
 
@@ -68,7 +69,7 @@ pub struct LedgerLine {
     pub key: QuotaKey,
     /// Units, negative when freed.
     pub quantity: i64,
-    /// The id of what was counted (a photo, a gallery, a member). Ids only: a ledger is never erased.
+    /// The id of what was counted (a document, a member). Ids only: a ledger is never erased.
     pub subject: String,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
@@ -177,14 +178,13 @@ pub(crate) fn hash_of(bytes: &[u8]) -> Hash {
 pub fn extend(
     head: LedgerHead,
     workspace: WorkspaceId,
-    actor: &str,
     now: DateTime<Utc>,
-    lines: &[LedgerLine],
+    lines: &[(Actor, LedgerLine)],
 ) -> (Vec<LedgerEntry>, LedgerHead) {
     let mut head = head;
     // A clock that is behind another server's, or behind a seal, must not write into a closed month.
     let recorded_at = head.not_before.map_or(now, |earliest| earliest.max(now));
-    let entries = lines.iter().map(|line| {
+    let entries = lines.iter().map(|(actor, line)| {
         let mut entry = LedgerEntry {
             seq: head.seq + 1,
             kind: line.kind,
@@ -192,7 +192,7 @@ pub fn extend(
             quantity: line.quantity,
             subject: line.subject.clone(),
             event_id: line.event_id.clone(),
-            actor: actor.to_owned(),
+            actor: actor.to_string(),
             occurred_at: line.occurred_at,
             recorded_at,
             hash: GENESIS,
@@ -283,34 +283,39 @@ mod tests {
 
     fn line(quantity: i64) -> LedgerLine {
         let key = QuotaKey::level(Metric::storage_bytes());
-        LedgerLine::usage(key, quantity, "pho_1".into(), at(0))
+        LedgerLine::usage(key, quantity, "doc_1".into(), at(0))
+    }
+
+    fn by_a_key(lines: impl IntoIterator<Item = LedgerLine>) -> Vec<(Actor, LedgerLine)> {
+        let key = Actor::Key(Env::system().id());
+        lines.into_iter().map(|line| (key, line)).collect()
     }
 
     #[test]
     fn time_of_recording_never_goes_back() {
         let workspace = Env::system().id();
-        let (first, head) = extend(
-            LedgerHead::default(),
-            workspace,
-            "key_1",
-            at(10),
-            &[line(1)],
-        );
-        let (second, head) = extend(head, workspace, "key_1", at(5), &[line(2), line(3)]);
+        let none = LedgerHead::default();
+        let (first, head) = extend(none, workspace, at(10), &by_a_key([line(1)]));
+        let (second, head) = extend(head, workspace, at(5), &by_a_key([line(2), line(3)]));
         assert_eq!(second[1].recorded_at, first[0].recorded_at);
         assert_eq!((head.seq, head.not_before), (3, Some(at(10))));
         let sealed = LedgerHead {
             not_before: Some(at(60)),
             ..head
         };
-        let (third, _) = extend(sealed, workspace, "key_1", at(11), &[line(4)]);
+        let (third, _) = extend(sealed, workspace, at(11), &by_a_key([line(4)]));
         assert_eq!(third[0].recorded_at, at(60));
     }
 
     #[test]
     fn every_field_of_a_line_is_in_its_hash() {
         let workspace: WorkspaceId = Env::system().id();
-        let (entries, _) = extend(LedgerHead::default(), workspace, "key_1", at(1), &[line(1)]);
+        let (entries, _) = extend(
+            LedgerHead::default(),
+            workspace,
+            at(1),
+            &by_a_key([line(1)]),
+        );
         let entry = &entries[0];
         assert_eq!(
             follow(LedgerHead::default(), workspace, entry).map(|head| head.seq),
@@ -318,8 +323,8 @@ mod tests {
         );
         let changes: [fn(&mut LedgerEntry); 10] = [
             |e| e.kind = LineKind::Correction,
-            |e| e.key.metric = Metric::photos(),
-            |e| e.key.subject = "gal_1".into(),
+            |e| e.key.metric = Metric::team_members(),
+            |e| e.key.subject = "fol_1".into(),
             |e| e.key.period_start = at(0),
             |e| e.quantity += 1,
             |e| e.subject.push('x'),

@@ -28,6 +28,7 @@ mod ingest;
 mod ledger;
 mod live_usage;
 mod month;
+mod pending;
 mod period;
 mod period_change;
 mod quota;
@@ -54,11 +55,12 @@ pub use ledger::{
 };
 pub use live_usage::{Gap, LiveUsage, Reading};
 pub use month::{Month, NoMonth};
+pub use pending::{Pending, PendingMark};
 pub use period::Period;
 pub use period_change::{Carried, carry, move_anchor};
 pub use quota::{
-    Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow, SettleError,
-    TakeError, UnknownPurpose, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
+    Charge, Exceeded, HOLD_SECONDS, Hold, HoldEnded, HoldPurpose, HoldState, QuotaKey, QuotaRow,
+    SettleError, TakeError, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
     hold_all, hold_each, release, reserve, review, settle, settle_reserved, subtract,
 };
 #[cfg(feature = "redis")]

@@ -32,8 +32,7 @@ pub const fn carry(from_used: u64, to_used: u64) -> Carried {
 
 /// Carries the usage of every flow from the period that contains now under the old anchor into the one that
 /// contains now under the new, with what is held and with the thresholds that were told of. Call it in the
-/// transaction that moves the anchor, after the entitlements are locked and before rows, and append the lines that it
-/// returns at the transaction's end.
+/// transaction that moves the anchor, after the entitlements are locked and before rows.
 ///
 /// # Errors
 /// The database's failure.
@@ -42,13 +41,12 @@ pub async fn move_anchor(
     env: &Env,
     old: Option<DateTime<Utc>>,
     new: Option<DateTime<Utc>>,
-) -> Result<Vec<LedgerLine>, StoreError> {
+) -> Result<(), StoreError> {
     let now = env.now();
     let from = Period::containing(now, old).start;
     let to = Period::containing(now, new).start;
-    let mut lines = Vec::new();
     if from == to {
-        return Ok(lines);
+        return Ok(());
     }
     let entitlements = tx.entitlements().await?;
     for (key, _) in tx.quotas().await? {
@@ -70,14 +68,14 @@ pub async fn move_anchor(
         tx.move_held(&key, &replaced).await?;
         let carried = carry(row.used, before.used);
         if carried.moved > 0 {
-            lines.extend(shift(tx, env, &key, &replaced, carried.moved).await?);
+            shift(tx, env, &key, &replaced, carried.moved).await?;
         }
         tell_no_more(tx, &key, row, &replaced, before).await?;
         let limit = entitlements.limit(&key.metric, now).value;
         let after = tx.quota(&replaced).await?;
         mark(tx, &replaced, after, limit).await?;
     }
-    Ok(lines)
+    Ok(())
 }
 
 async fn shift(
@@ -86,7 +84,7 @@ async fn shift(
     from: &QuotaKey,
     to: &QuotaKey,
     moved: u64,
-) -> Result<[LedgerLine; 2], StoreError> {
+) -> Result<(), StoreError> {
     use rawdrive_plans::Limit::Unlimited;
     // Counters are kept in signed 64 bits.
     let units = i64::try_from(moved).unwrap_or(i64::MAX);
@@ -97,7 +95,9 @@ async fn shift(
         kind: LineKind::Carry,
         ..LedgerLine::usage(key.clone(), quantity, String::new(), env.now())
     };
-    Ok([line(from, -units), line(to, units)])
+    tx.add_line(line(from, -units));
+    tx.add_line(line(to, units));
+    Ok(())
 }
 
 /// The new period takes over the episodes of the old one: the same usage is not told of twice.

@@ -1,15 +1,15 @@
 //! Take, hold, settle, release: the only ways in which a quota row changes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::{Decision, Denied, Entitlements, Limit, Metric, PlansTx, decide};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
-use rawdrive_tenancy_core::id::{HoldId, PhotoId, TypedId};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
-use rawdrive_tenancy_core::{Env, StoreError};
+use rawdrive_tenancy_core::id::HoldId;
+use rawdrive_tenancy_core::job::{Job, JobsTx};
+use rawdrive_tenancy_core::{Actor, Env, StoreError};
 use serde_json::json;
 
 use crate::{LedgerLine, Period, THRESHOLD_CROSSED, edges};
@@ -112,39 +112,66 @@ impl HoldState {
     }
 }
 
-/// What a hold is for, which decides what its end leaves to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldPurpose {
-    /// A photo that comes in. The hold has the photo's digits; where it fails, its blob is deleted.
-    Upload,
-    /// A look at a photo that is there already: nothing is left behind.
-    Analysis,
+/// What a hold is for: a stable name, and the job that its end leaves where the operation came to nothing.
+///
+/// ```
+/// use rawdrive_usage::HoldPurpose;
+/// const EXPORT: HoldPurpose = HoldPurpose::new("export");
+/// const UPLOAD: HoldPurpose = HoldPurpose::leaving("upload", "upload_ended");
+/// assert_eq!((EXPORT.cleanup(), UPLOAD.cleanup()), (None, Some("upload_ended")));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldPurpose {
+    name: Cow<'static, str>,
+    cleanup: Option<Cow<'static, str>>,
 }
 
 impl HoldPurpose {
+    /// A purpose whose end leaves nothing behind.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            cleanup: None,
+        }
+    }
+
+    /// A purpose whose hold, when it is released or expires, enqueues a job of this kind; its payload is [`HoldEnded`].
+    #[must_use]
+    pub const fn leaving(name: &'static str, job: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            cleanup: Some(Cow::Borrowed(job)),
+        }
+    }
+
+    /// As it was stored.
+    #[must_use]
+    pub fn stored(name: String, cleanup: Option<String>) -> Self {
+        Self {
+            name: Cow::Owned(name),
+            cleanup: cleanup.map(Cow::Owned),
+        }
+    }
+
     /// The name in the database.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Upload => "upload",
-            Self::Analysis => "analysis",
-        }
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The kind of the job that its end leaves.
+    #[must_use]
+    pub fn cleanup(&self) -> Option<&str> {
+        self.cleanup.as_deref()
     }
 }
 
-/// A text that names no purpose of a hold.
-#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
-#[error("must be upload or analysis")]
-pub struct UnknownPurpose;
-
-impl FromStr for HoldPurpose {
-    type Err = UnknownPurpose;
-    fn from_str(text: &str) -> Result<Self, UnknownPurpose> {
-        [Self::Upload, Self::Analysis]
-            .into_iter()
-            .find(|purpose| purpose.as_str() == text)
-            .ok_or(UnknownPurpose)
-    }
+/// The payload of the job that a hold leaves behind: see [`HoldPurpose::leaving`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HoldEnded {
+    /// The hold.
+    pub hold: HoldId,
 }
 
 /// A hold with its amounts.
@@ -159,12 +186,6 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// The hold of a photo's upload has the photo's own digits.
-    #[must_use]
-    pub fn id_of_upload(photo: PhotoId) -> HoldId {
-        HoldId::from_uuid(photo.uuid())
-    }
-
     /// Where a charge is settled: by the counter that is held for it, which is another than it was when the
     /// billing day moved meanwhile.
     fn settled(&self, charge: &Charge) -> Charge {
@@ -180,14 +201,10 @@ impl Hold {
     }
 
     /// What must be done when the operation came to nothing.
-    fn left_behind(&self) -> Option<Work> {
-        match self.purpose {
-            // Bytes may lie in the store, whole or in part; deleting what is not there succeeds.
-            HoldPurpose::Upload => Some(Work::DeleteBlob {
-                photo: PhotoId::from_uuid(self.id.uuid()),
-            }),
-            HoldPurpose::Analysis => None,
-        }
+    fn left_behind(&self) -> Result<Option<Job>, StoreError> {
+        let ended = HoldEnded { hold: self.id };
+        let job = |kind: &str| Job::named(kind, &ended);
+        self.purpose.cleanup().map(job).transpose()
     }
 }
 
@@ -286,11 +303,11 @@ pub trait UsageTx {
         &mut self,
         lease_now: DateTime<Utc>,
     ) -> impl Future<Output = Result<Vec<Hold>, StoreError>> + Send;
-    /// Appends ledger lines. Call it last: the head it locks orders all lines of the workspace.
-    fn append(
-        &mut self,
-        lines: &[LedgerLine],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Adds a line to the ledger, in the name of the handle's actor. It is written at commit, under the head's lock,
+    /// which orders all lines of the workspace. What changes a counter's `used` calls it.
+    fn add_line(&mut self, line: LedgerLine);
+    /// As [`UsageTx::add_line`], in the name of somebody else of the same workspace.
+    fn add_line_by(&mut self, actor: Actor, line: LedgerLine);
     /// Begins and ends threshold episodes of a counter.
     fn mark_thresholds(
         &mut self,
@@ -549,15 +566,15 @@ async fn close(
             operation: "close a hold",
         });
     }
-    if let Some(work) = hold.left_behind() {
-        tx.enqueue(work, None).await?;
+    if let Some(job) = hold.left_behind()? {
+        tx.enqueue_job(job, None);
     }
     Ok(())
 }
 
 /// Turns a hold into usage: every actual amount is a conditional take against the limit in force now,
 /// so that a plan changed meanwhile is kept to as well, and what goes beyond the hold must fit beside what
-/// others hold. Returns the ledger lines to append at the end of the transaction.
+/// others hold.
 ///
 /// # Errors
 /// [`TakeError::NotHeld`] when it has expired; [`TakeError::Exceeded`] when the limit in force now does not admit it.
@@ -566,7 +583,7 @@ pub async fn settle(
     env: &Env,
     id: HoldId,
     actual: &[(Charge, String)],
-) -> Result<Vec<LedgerLine>, SettleError> {
+) -> Result<(), SettleError> {
     let entitlements = tx.entitlements().await?;
     let Some(hold) = tx.held(id).await? else {
         return Err(TakeError::NotHeld);
@@ -575,7 +592,6 @@ pub async fn settle(
         .iter()
         .map(|(charge, subject)| (hold.settled(charge), subject))
         .collect();
-    let mut lines = Vec::with_capacity(actual.len());
     let used = actual.iter().map(|(charge, _)| charge);
     let mut keys: Vec<_> = hold.charges.iter().chain(used).map(|c| &c.key).collect();
     keys.sort_unstable();
@@ -601,12 +617,12 @@ pub async fn settle(
             return Err(refusal(charge, row.used + others, limit));
         }
         let reserved = held.max(charge.amount);
-        lines.push(grow(tx, env, &entitlements, charge, reserved, subject).await?);
+        grow(tx, env, &entitlements, charge, reserved, subject).await?;
     }
     if !tx.close_hold(id, HoldState::Committed).await? {
         return Err(TakeError::NotHeld);
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// Reserves without a hold, for what keeps its own record of what it reserved and until when (an
@@ -636,8 +652,7 @@ pub async fn give_back_reserved(
     Ok(())
 }
 
-/// Turns what [`reserve`] took into usage, within the limit in force now. Returns the ledger line to
-/// append.
+/// Turns what [`reserve`] took into usage, within the limit in force now.
 ///
 /// # Errors
 /// [`TakeError::Exceeded`] when the limit fell meanwhile.
@@ -646,12 +661,12 @@ pub async fn settle_reserved(
     env: &Env,
     charge: &Charge,
     subject: &str,
-) -> Result<LedgerLine, TakeError> {
+) -> Result<(), TakeError> {
     let entitlements = tx.entitlements().await?;
     grow(tx, env, &entitlements, charge, charge.amount, subject).await
 }
 
-/// Takes and settles at once, for what needs no hold (a seat). Returns the ledger line to append.
+/// Takes and settles at once, for what needs no hold (a seat).
 ///
 /// # Errors
 /// [`TakeError::Exceeded`] when it does not fit.
@@ -660,7 +675,7 @@ pub async fn add(
     env: &Env,
     charge: Charge,
     subject: String,
-) -> Result<LedgerLine, TakeError> {
+) -> Result<(), TakeError> {
     let entitlements = tx.entitlements().await?;
     take(tx, env, &entitlements, std::slice::from_ref(&charge)).await?;
     grow(tx, env, &entitlements, &charge, charge.amount, &subject).await
@@ -673,7 +688,7 @@ async fn grow(
     charge: &Charge,
     released: u64,
     subject: &str,
-) -> Result<LedgerLine, TakeError> {
+) -> Result<(), TakeError> {
     let limit = entitlements.limit(&charge.key.metric, env.now()).value;
     let quantity = to_signed(charge.amount);
     let Some(row) = tx.apply(&charge.key, released, quantity, limit).await? else {
@@ -682,15 +697,16 @@ async fn grow(
         return Err(refusal(charge, row.used + others, limit));
     };
     mark(tx, &charge.key, row, limit).await?;
-    Ok(LedgerLine::usage(
+    tx.add_line(LedgerLine::usage(
         charge.key.clone(),
         quantity,
         subject.to_owned(),
         env.now(),
-    ))
+    ));
+    Ok(())
 }
 
-/// Frees what a deleted thing took. Returns the ledger line to append.
+/// Frees what a deleted thing took.
 ///
 /// # Errors
 /// The database's failure.
@@ -699,7 +715,7 @@ pub async fn subtract(
     env: &Env,
     charge: Charge,
     subject: String,
-) -> Result<LedgerLine, StoreError> {
+) -> Result<(), StoreError> {
     let entitlements = tx.entitlements().await?;
     let quantity = -to_signed(charge.amount);
     let row = tx
@@ -713,7 +729,8 @@ pub async fn subtract(
         entitlements.limit(&charge.key.metric, env.now()).value,
     )
     .await?;
-    Ok(LedgerLine::usage(charge.key, quantity, subject, env.now()))
+    tx.add_line(LedgerLine::usage(charge.key, quantity, subject, env.now()));
+    Ok(())
 }
 
 /// Evaluates the thresholds of every counter again, after an entitlement changed.
@@ -761,8 +778,7 @@ pub(crate) async fn mark(
             kind: THRESHOLD_CROSSED.to_owned(),
             subject: key.subject.clone(),
             facts: json!({ "metric": key.metric, "threshold": threshold, "used": row.used, "limit": limit.bound() }),
-        })
-        .await?;
+        });
     }
     Ok(())
 }
@@ -778,25 +794,19 @@ mod tests {
     use rawdrive_tenancy_core::Env;
 
     #[test]
-    fn an_upload_that_came_to_nothing_leaves_its_blob_and_an_analysis_leaves_nothing() {
-        let photo: PhotoId = Env::system().id();
+    fn what_came_to_nothing_leaves_the_job_that_its_purpose_names() {
+        let id = Env::system().id();
         let hold = |purpose| Hold {
-            id: Hold::id_of_upload(photo),
+            id,
             purpose,
             charges: Vec::new(),
         };
+        let upload = HoldPurpose::leaving("upload", "upload_ended");
+        let job = hold(upload).left_behind().unwrap().unwrap();
         assert_eq!(
-            hold(HoldPurpose::Upload).left_behind(),
-            Some(Work::DeleteBlob { photo })
+            (job.kind(), job.payload().unwrap()),
+            ("upload_ended", HoldEnded { hold: id })
         );
-        assert_eq!(hold(HoldPurpose::Analysis).left_behind(), None);
-    }
-
-    #[test]
-    fn a_purpose_is_read_as_it_is_written() {
-        for purpose in [HoldPurpose::Upload, HoldPurpose::Analysis] {
-            assert_eq!(purpose.as_str().parse(), Ok(purpose));
-        }
-        assert_eq!("".parse::<HoldPurpose>(), Err(UnknownPurpose));
+        assert_eq!(hold(HoldPurpose::new("look")).left_behind().unwrap(), None);
     }
 }

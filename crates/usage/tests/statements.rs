@@ -13,7 +13,7 @@ use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::audit::Hash;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Env, StoreError};
+use rawdrive_tenancy_core::{Actor, Env, StoreError};
 use rawdrive_usage::{
     Flaw, HeadDocument, LedgerEntry, LedgerHead, LedgerLine, LineDocument, LineFilter, LineKind,
     Month, MonthSums, QuotaKey, Rollups, Statement, UsageRead, extend_ledger, statements,
@@ -45,7 +45,9 @@ impl Ledger {
     }
 
     fn append(&mut self, now: DateTime<Utc>, lines: &[LedgerLine]) {
-        let (entries, head) = extend_ledger(self.head, self.workspace, "key_1", now, lines);
+        let key: Actor = "key_01890000000070008000000000000001".parse().unwrap();
+        let lines: Vec<_> = lines.iter().map(|line| (key, line.clone())).collect();
+        let (entries, head) = extend_ledger(self.head, self.workspace, now, &lines);
         self.lines.extend(entries);
         self.head = head;
     }

@@ -123,7 +123,7 @@ pub(crate) async fn examine(
     reason = "doctor reads every workspace, one scope after the other"
 )]
 pub(crate) fn doctor_scope(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::Doctor)
+    WorkspaceScope::for_system(workspace, SystemReason::DOCTOR)
 }
 
 impl Report {

@@ -561,7 +561,7 @@ async fn a_worker_whose_lease_ran_out_writes_nothing() {
     reason = "a scope of a workspace that was never made"
 )]
 fn nowhere(studio: &Studio) -> WorkspaceScope {
-    WorkspaceScope::for_system(studio.billing.env.id(), SystemReason::Job)
+    WorkspaceScope::for_system(studio.billing.env.id(), SystemReason::JOB)
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rawdrive_billing::{
     subscribe,
 };
 use rawdrive_plans::{Access, Slug};
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_testkit::{BillingRows, Card, Renewals};
 
 use crate::studio::{Studio, preview_key};
@@ -31,13 +31,11 @@ fn move_to(studio: &Studio, at: DateTime<Utc>) {
 
 fn stages(studio: &Studio) -> Vec<String> {
     let jobs = &studio.billing.store.rows(&studio.scope).jobs;
-    let stages = jobs.iter().filter_map(|(work, _)| match work {
-        Work::DeliverEvent { event } if event.kind == GRACE_REACHED => {
-            event.facts["stage"].as_str().map(str::to_owned)
-        }
-        _ => None,
-    });
-    stages.collect()
+    jobs.iter()
+        .filter_map(|(job, _)| job.as_kind::<DeliverEvent>())
+        .filter(|told| told.event.kind == GRACE_REACHED)
+        .filter_map(|told| told.event.facts["stage"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[tokio::test]

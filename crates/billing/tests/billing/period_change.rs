@@ -28,8 +28,9 @@ impl Studio {
             .store
             .begin_despite_read_only(&self.scope)
             .await;
-        let line = add(&mut tx, &self.billing.env, charge, "pho".to_owned()).await;
-        tx.append(&[line.unwrap()]).await.unwrap();
+        add(&mut tx, &self.billing.env, charge, "doc".to_owned())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     }
 

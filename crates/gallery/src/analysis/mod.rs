@@ -24,10 +24,10 @@ mod vision;
 use std::error::Error;
 use std::fmt;
 
+use crate::id::PhotoId;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
-use rawdrive_tenancy_core::id::PhotoId;
 
 pub use local::LocalAnalyzer;
 pub use phash::PerceptualHash;

@@ -1,13 +1,12 @@
 //! The analysis of one photo: hold, look, settle; or give everything back.
 
+use crate::id::{GalleryId, PhotoId};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 use rawdrive_plans::{BeginError, Metric, PlansTx as _, ReadOnly};
-use rawdrive_tenancy_core::id::{GalleryId, HoldId, PhotoId};
+use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{
-    Charge, Exceeded, HoldPurpose, Period, QuotaKey, TakeError, UsageTx, hold, release, settle,
-};
+use rawdrive_usage::{Charge, Exceeded, Period, QuotaKey, TakeError, hold, release, settle};
 
 use super::memory::transient;
 use super::{
@@ -15,7 +14,9 @@ use super::{
     Subject, Unfit, fitness,
 };
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
-use crate::{AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo, UploadStore};
+use crate::{
+    ANALYSIS, AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo, UploadStore,
+};
 
 /// The most near duplicates that are told, nearest first.
 const MOST_NEAR: usize = 50;
@@ -174,7 +175,7 @@ async fn reserve<S: UploadStore<Tx: AnalysisTx>>(
         format,
     };
     let charges = vec![unit.charge.clone()];
-    hold(&mut tx, env, unit.hold, HoldPurpose::Analysis, charges).await?;
+    hold(&mut tx, env, unit.hold, ANALYSIS, charges).await?;
     tx.commit().await?;
     Ok(unit)
 }
@@ -195,7 +196,7 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
 ) -> Result<(), AnalysisError> {
     let mut tx = store.begin(scope).await?;
     let actual = [(unit.charge.clone(), unit.photo.id.to_string())];
-    let lines = settle(&mut tx, env, unit.hold, &actual).await?;
+    settle(&mut tx, env, unit.hold, &actual).await?;
     // The photo or its gallery may have been deleted meanwhile.
     if !shown(&mut tx, unit.photo.gallery).await? {
         return Err(AnalysisError::NoPhoto);
@@ -205,7 +206,6 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
         put => put?,
     }
     companion.stored(&mut tx, analyzed).await?;
-    tx.append(&lines).await?;
     tx.commit().await?;
     Ok(())
 }

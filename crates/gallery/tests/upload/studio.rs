@@ -8,13 +8,12 @@ use chrono::TimeDelta;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
+use rawdrive_gallery::id::{GalleryId, PhotoId};
 use rawdrive_gallery::{
-    Blobs, BodyError, Companion, Gallery, GalleryTx, Incoming, Length, MediaType, Photo,
-    UploadError, UploadStore, delete_gallery_permanently, receive,
+    Blobs, BodyError, Companion, DeleteBlob, DeleteBlobs, Gallery, GalleryTx, Incoming, Length,
+    MediaType, Photo, UploadEnded, UploadError, UploadStore, delete_gallery_permanently, receive,
 };
 use rawdrive_plans::{Limit, Metric, Override, PlansTx, Setting};
-use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
-use rawdrive_tenancy_core::job::Work;
 use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
 use rawdrive_testkit::{Faults, MemoryStore, MemoryTx, Rows, TestEnv, gallery, library, plan};
 use rawdrive_usage::{QuotaKey, expire_overdue};
@@ -213,12 +212,15 @@ impl Studio {
         self.expire().await;
         let blobs = self.blobs(Faults::default());
         for (work, _) in &self.rows().jobs {
-            match work {
-                Work::DeleteBlob { photo } => blobs.delete(&self.scope, *photo).await.unwrap(),
-                Work::DeleteBlobs { photos } => {
-                    blobs.delete_all(&self.scope, photos).await.unwrap();
-                }
-                _ => {}
+            let one = work.as_kind().map(|DeleteBlob { photo }| photo);
+            let ended = work.as_kind().map(UploadEnded::photo);
+            let many = work.as_kind().map(|DeleteBlobs { photos }| photos);
+            for photo in one
+                .into_iter()
+                .chain(ended)
+                .chain(many.into_iter().flatten())
+            {
+                blobs.delete(&self.scope, photo).await.unwrap();
             }
         }
     }

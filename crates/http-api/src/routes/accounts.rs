@@ -11,7 +11,7 @@ use rawdrive_plans::{Metric, PlansTx, Slug};
 use rawdrive_store::{Release, WriteTx};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Causes, Commit, SystemReason, WorkspaceScope};
-use rawdrive_usage::{Charge, QuotaKey, TakeError, UsageTx};
+use rawdrive_usage::{Charge, QuotaKey, TakeError};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -218,7 +218,7 @@ pub(crate) async fn sign_up(
     .await;
     attempts.announce(&request);
     let hash = prepared?;
-    let scope = system_scope(env.id(), SystemReason::SignUp);
+    let scope = system_scope(env.id(), SystemReason::SIGN_UP);
     let mut tx = app
         .store
         .begin_despite_read_only(&scope, Release::Identity)
@@ -239,12 +239,11 @@ pub(crate) async fn sign_up(
         key: QuotaKey::level(Metric::team_members()),
         amount: 1,
     };
-    let line = match rawdrive_usage::add(&mut tx, env, seat, signed.person.id.to_string()).await {
-        Ok(line) => line,
+    match rawdrive_usage::add(&mut tx, env, seat, signed.person.id.to_string()).await {
+        Ok(()) => {}
         Err(TakeError::Store(error)) => return Err(error.into()),
         Err(error) => return Err(Problem::internal(error)),
-    };
-    tx.append(&[line]).await?;
+    }
     app.review_onboarding(&mut tx).await?;
     if app.settings.mail_leaves {
         let verification = ProofRequest::for_verification(env, &signed.person.email);
@@ -306,7 +305,7 @@ pub(crate) async fn sign_in(
     )
     .await;
     attempts.announce(&request);
-    open(&app, opening?, SystemReason::SignIn)
+    open(&app, opening?, SystemReason::SIGN_IN)
         .await
         .map(|view| HttpResponse::Created().json(view))
 }
@@ -333,7 +332,7 @@ pub(crate) async fn refresh_session(
     let input: Refresh = body.json().await?;
     let token =
         RefreshToken::parse(&input.refresh_token).map_err(|_| Problem::unauthenticated())?;
-    let scope = system_scope(token.workspace(), SystemReason::Authenticate);
+    let scope = system_scope(token.workspace(), SystemReason::AUTHENTICATE);
     let mut tx = app
         .store
         .begin_despite_read_only(&scope, Release::Identity)
@@ -355,7 +354,7 @@ pub(crate) async fn switch_workspace(
     let input: Switch = body.json().await?;
     let target = input.workspace.parse().map_err(|_| Problem::not_found())?;
     let opening = rawdrive_identity::switch(&app.store, &scoped.authenticated, target).await?;
-    open(&app, opening, SystemReason::SignIn)
+    open(&app, opening, SystemReason::SIGN_IN)
         .await
         .map(|view| HttpResponse::Ok().json(view))
 }

@@ -2,10 +2,10 @@
 
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use rawdrive_gallery::analysis::{Analyzed, NearDuplicate, analyze, near_duplicates};
+use rawdrive_gallery::id::PhotoId;
 use rawdrive_gallery::{AnalysisRead as _, Companion};
 use rawdrive_store::{Claim, WriteTx, in_request};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::PhotoId;
 use serde::Serialize;
 use utoipa::ToSchema;
 

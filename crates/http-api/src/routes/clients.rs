@@ -1,11 +1,12 @@
 //! Clients, and the links that are mailed to them.
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_gallery::id::ClientId;
 use rawdrive_gallery::{Client, ClientsRead, ClientsTx, GalleryTx};
 use rawdrive_identity::{EmailAddress, PersonName};
 use rawdrive_notices::client_invitation;
 use rawdrive_store::{Release, WriteTx};
-use rawdrive_tenancy_core::id::{ClientId, TypedId};
+use rawdrive_tenancy_core::id::TypedId;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_gallery::id::{ClientId, GalleryId, LibraryId};
 use rawdrive_gallery::{
     ClientsTx, Download, Gallery, GalleryFilter, GalleryRead, GalleryTx, ListedGallery, Title,
     delete_gallery_permanently, set_clients, set_download,
@@ -10,7 +11,7 @@ use rawdrive_gallery::{
 use rawdrive_plans::{Limit, Metric, PlansTx};
 use rawdrive_store::{Reader, Release, WriteTx};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{ClientId, GalleryId, LibraryId, TypedId};
+use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_usage::{QuotaKey, UsageTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

@@ -1,10 +1,11 @@
 //! Libraries.
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_gallery::id::LibraryId;
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion, Title};
 use rawdrive_plans::PlansTx as _;
 use rawdrive_store::Release;
-use rawdrive_tenancy_core::id::{LibraryId, TypedId};
+use rawdrive_tenancy_core::id::TypedId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -9,12 +9,13 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use rawdrive_gallery::id::PhotoId;
 use rawdrive_gallery::{
     BodyError, Branding, Color, Companion, FileName, GalleryRead, Incoming, Length, MediaType,
     Orientation, Photo, Title, Website, receive,
 };
 use rawdrive_store::{Claim, Release, WriteTx, in_request};
-use rawdrive_tenancy_core::id::{PhotoId, TypedId};
+use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;

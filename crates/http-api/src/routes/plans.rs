@@ -3,11 +3,11 @@
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 use rawdrive_gallery::GalleryRead;
+use rawdrive_gallery::id::GalleryId;
 use rawdrive_plans::{
     Access, Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, ReadOnly, decide, level,
     percent,
 };
-use rawdrive_tenancy_core::id::GalleryId;
 use rawdrive_usage::{Exceeded, Period, QuotaKey, QuotaRow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

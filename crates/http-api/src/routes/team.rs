@@ -470,7 +470,7 @@ pub(crate) async fn accept_invitation(
     };
     let scope = system_scope(
         accepting.token().workspace(),
-        SystemReason::AcceptInvitation,
+        SystemReason::ACCEPT_INVITATION,
     );
     let mut tx = app
         .store

@@ -124,7 +124,7 @@ pub(crate) async fn update_workspace(
         if after != before {
             row.version += 1;
             tx.update_workspace(&row).await?;
-            tx.record(Change { action: "workspace.updated", subject: row.id.to_string(), before, after }).await?;
+            tx.record(Change { action: "workspace.updated", subject: row.id.to_string(), before, after });
             app.review_onboarding(tx).await?;
         }
         let entitlements = tx.entitlements().await?;

@@ -15,7 +15,7 @@ const NO_SEATS: &str = "no seat is counted in these tests";
 
 impl TeamTx for Tx {
     fn actor(&self) -> Actor {
-        Actor::System(SystemReason::Operator)
+        Actor::System(SystemReason::OPERATOR)
     }
 
     async fn lock_team(&mut self) -> Result<(), StoreError> {
@@ -138,7 +138,10 @@ impl UsageTx for Tx {
     async fn overdue(&mut self, _: DateTime<Utc>) -> Result<Vec<Hold>, StoreError> {
         panic!("{NO_SEATS}")
     }
-    async fn append(&mut self, _: &[LedgerLine]) -> Result<(), StoreError> {
+    fn add_line(&mut self, _: LedgerLine) {
+        panic!("{NO_SEATS}")
+    }
+    fn add_line_by(&mut self, _: Actor, _: LedgerLine) {
         panic!("{NO_SEATS}")
     }
     async fn mark_thresholds(&mut self, _: &QuotaKey, _: &Edges) -> Result<(), StoreError> {

@@ -139,9 +139,8 @@ impl Tx {
 }
 
 impl AuditTx for Tx {
-    async fn record(&mut self, change: Change) -> Result<(), StoreError> {
+    fn record(&mut self, change: Change) {
         self.state.audit.push(change);
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library};
 use rawdrive_plans::BeginError;
 use rawdrive_store::{Reader, Store, WriteTx};
-use rawdrive_tenancy_core::id::LibraryId;
+use rawdrive_gallery::id::{LibraryId};
 use rawdrive_tenancy_core::{Commit, Membership, StoreError, WorkspaceScope};
 
 async fn reads(

@@ -1,14 +1,13 @@
 //! A gallery of many photos is deleted by the set.
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{GalleryTx, delete_gallery_permanently};
+use rawdrive_gallery::id::{GalleryId, PhotoId};
+use rawdrive_gallery::{DeleteBlobs, GalleryTx, delete_gallery_permanently};
 use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::Commit;
-use rawdrive_tenancy_core::id::{GalleryId, PhotoId};
-use rawdrive_tenancy_core::job::Work;
 use rawdrive_testkit::contract::Stage;
 use rawdrive_testkit::{gallery, library, photo};
-use rawdrive_usage::{Charge, QuotaKey, QuotaRow, UsageTx, add};
+use rawdrive_usage::{Charge, QuotaKey, QuotaRow, add};
 
 use crate::subject::{Opened, stage};
 use crate::support::Engine;
@@ -35,13 +34,11 @@ async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out(en
     let mut sizes = Vec::new();
     let mut to_delete: Vec<PhotoId> = Vec::new();
     for job in jobs.unwrap() {
-        match job.work {
-            Work::DeleteBlobs { photos } => {
-                sizes.push(photos.len());
-                to_delete.extend(photos);
-            }
-            other => panic!("only blobs are left: {other:?}"),
-        }
+        let Some(DeleteBlobs { photos }) = job.job.as_kind() else {
+            panic!("only blobs are left: {job:?}")
+        };
+        sizes.push(photos.len());
+        to_delete.extend(photos);
     }
     assert_eq!(sizes, [500, 500, 201]);
     to_delete.sort_unstable();
@@ -62,11 +59,11 @@ async fn fill(stage: &Stage<Opened>, photos: usize) -> GalleryId {
     let library = library(env);
     let gallery = gallery(env, library.id);
     let mut tx = stage.begin().await;
-    let mut lines = Vec::new();
     for key in keys(gallery.id) {
         let amount = photos as u64;
-        let line = add(&mut tx, env, Charge { key, amount }, gallery.id.to_string()).await;
-        lines.push(line.unwrap());
+        add(&mut tx, env, Charge { key, amount }, gallery.id.to_string())
+            .await
+            .unwrap();
     }
     tx.insert_library(&library).await.unwrap();
     tx.insert_gallery(&gallery).await.unwrap();
@@ -74,7 +71,6 @@ async fn fill(stage: &Stage<Opened>, photos: usize) -> GalleryId {
         let photo = photo(env, gallery.id, 1);
         tx.insert_photo(&photo).await.unwrap();
     }
-    tx.append(&lines).await.unwrap();
     tx.commit().await.unwrap();
     gallery.id
 }

@@ -25,7 +25,7 @@ async fn filled() -> Stage<Opened> {
         tx.apply(&key, 0, n, Limit::Unlimited).await.unwrap();
         let now = stage.env().now();
         let line = LedgerLine::usage(key.clone(), n, "pho".to_owned(), now);
-        tx.append(&[line]).await.unwrap();
+        tx.add_line(line);
         tx.commit().await.unwrap();
         stage.test_env.advance(TimeDelta::days(20));
     }

@@ -14,7 +14,7 @@ use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
 use rawdrive_store::{Reader, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::id::UserId;
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::job::Job;
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Commit, Env, Role, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
@@ -140,12 +140,12 @@ impl Subject for Opened {
         scope
     }
 
-    async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Work> {
+    async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Job> {
         // A lease of no time leaves the jobs as they are.
         let leased = self.store.lease_jobs(10_000, TimeDelta::zero()).await;
         let jobs = leased.unwrap().into_iter();
         jobs.filter(|job| job.workspace == scope.workspace())
-            .map(|job| job.work)
+            .map(|job| job.job)
             .collect()
     }
 

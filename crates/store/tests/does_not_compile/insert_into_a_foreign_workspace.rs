@@ -2,7 +2,7 @@
 
 use rawdrive_gallery::{GalleryTx, Library};
 use rawdrive_store::WriteTx;
-use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::id::{WorkspaceId};
 
 async fn attempt(tx: &mut WriteTx, theirs: WorkspaceId, library: &Library) {
     let _ = tx.insert_library(theirs, library).await;

@@ -3,7 +3,7 @@
 use rawdrive_gallery::GalleryRead;
 use rawdrive_store::Reader;
 use rawdrive_tenancy_core::WorkspaceScope;
-use rawdrive_tenancy_core::id::LibraryId;
+use rawdrive_gallery::id::{LibraryId};
 
 async fn attempt(mine: &Reader, theirs: &WorkspaceScope, id: LibraryId) {
     let _ = mine.library(theirs, id).await;

@@ -1,7 +1,7 @@
 //! A row names no workspace, so none can be smuggled in with it.
 
 use rawdrive_gallery::Library;
-use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::id::{WorkspaceId};
 
 fn attempt(library: Library, theirs: WorkspaceId) -> Library {
     Library {

@@ -7,12 +7,12 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
+use rawdrive_gallery::id::PhotoId;
 use rawdrive_gallery::{
     Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
     Photo,
 };
 use rawdrive_plans::{Limit, Metric};
-use rawdrive_tenancy_core::id::PhotoId;
 use rawdrive_tenancy_core::{Commit, StoreError};
 
 use super::{Stage, Subject};

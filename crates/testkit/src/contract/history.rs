@@ -33,7 +33,7 @@ async fn append<S: Subject>(stage: &Stage<S>, quantity: i64, occurred_at: DateTi
     tx.lock(&key).await.unwrap();
     tx.apply(&key, 0, quantity, Limit::Unlimited).await.unwrap();
     let line = LedgerLine::usage(key, quantity, "pho".to_owned(), occurred_at);
-    tx.append(&[line]).await.unwrap();
+    tx.add_line(line);
     tx.commit().await.unwrap();
 }
 
@@ -175,9 +175,8 @@ fn event(id: &str, quantity: i64, occurred_at: DateTime<Utc>) -> Event {
 
 async fn report<S: Subject>(stage: &Stage<S>, events: &[Event]) -> Recorded {
     let mut tx = stage.begin().await;
-    let batches = [events.to_vec()];
+    let batches = [(stage.scope.actor(), events.to_vec())];
     let recorded = ingest(&mut tx, stage.env(), &batches).await.unwrap();
-    tx.append(&recorded[0].lines).await.unwrap();
     tx.commit().await.unwrap();
     recorded.into_iter().next().unwrap()
 }
@@ -201,13 +200,13 @@ pub async fn an_event_counts_once_for_ever<S: Subject>(stage: &Stage<S>) {
         .collect();
     assert_eq!(counted, [("a", 1), ("b", 2), ("c", 4)]);
     let mut tx = begin(&stage.store, &stage.other).await;
-    let batches = [vec![event("a", 1, now)]];
+    let batches = [(stage.other.actor(), vec![event("a", 1, now)])];
     let there = ingest(&mut tx, stage.env(), &batches).await.unwrap();
     assert_eq!(there[0].accepted, 1);
     drop(tx);
     // What was rolled back never was.
     let mut tx = stage.begin().await;
-    let batches = [vec![event("d", 1, now)]];
+    let batches = [(stage.scope.actor(), vec![event("d", 1, now)])];
     let dropped = ingest(&mut tx, stage.env(), &batches).await.unwrap();
     assert_eq!(dropped[0].accepted, 1);
     drop(tx);
@@ -334,7 +333,7 @@ async fn take<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, amoun
         &mut tx,
         stage.env(),
         id,
-        HoldPurpose::Analysis,
+        HoldPurpose::new("look"),
         vec![charge],
     )
     .await
@@ -350,8 +349,9 @@ async fn finish<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, id:
         amount: n,
     };
     let mut tx = stage.begin().await;
-    let lines = settle(&mut tx, stage.env(), id, &[(charge, "pho".to_owned())]).await;
-    tx.append(&lines.unwrap()).await.unwrap();
+    settle(&mut tx, stage.env(), id, &[(charge, "pho".to_owned())])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -362,8 +362,7 @@ async fn shift<S: Subject>(
 ) {
     let mut tx = stage.begin().await;
     tx.entitlements().await.unwrap();
-    let lines = move_anchor(&mut tx, stage.env(), old, new).await;
-    tx.append(&lines.unwrap()).await.unwrap();
+    move_anchor(&mut tx, stage.env(), old, new).await.unwrap();
     tx.commit().await.unwrap();
 }
 

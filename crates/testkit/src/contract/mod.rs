@@ -27,7 +27,7 @@ use rawdrive_gallery::{ClientsTx, UploadStore};
 use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting};
 use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
 use rawdrive_tenancy_core::id::TypedId;
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::job::Job;
 use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
 use rawdrive_usage::{Charge, IngestTx, LedgerEntry, QuotaKey, SealTx, UsageRead};
 
@@ -43,7 +43,7 @@ pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx + IngestTx + SealTx> {
     /// Makes a workspace on a plan of the catalogue that the store was opened with.
     fn workspace(&self, plan: &Plan) -> impl Future<Output = WorkspaceScope> + Send;
     /// The workspace's jobs that are due, in any order.
-    fn due_jobs(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<Work>> + Send;
+    fn due_jobs(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<Job>> + Send;
     /// The workspace's ledger, oldest line first.
     fn ledger(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<LedgerEntry>> + Send;
     /// The workspace's audit chain, oldest entry first, and its head.
@@ -67,7 +67,7 @@ impl Subject for MemoryStore {
         made.expect("no fault was asked for")
     }
 
-    async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Work> {
+    async fn due_jobs(&self, scope: &WorkspaceScope) -> Vec<Job> {
         let now = self.env().now();
         let rows = self.rows(scope);
         let due = rows

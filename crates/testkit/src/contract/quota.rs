@@ -9,10 +9,11 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use rawdrive_plans::{Denied, Limit, Metric};
 use rawdrive_tenancy_core::Commit;
-use rawdrive_tenancy_core::id::{HoldId, PhotoId, TypedId};
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::event::DeliverEvent;
+use rawdrive_tenancy_core::id::HoldId;
+use rawdrive_tenancy_core::job::Job;
 use rawdrive_usage::{
-    Charge, Exceeded, HOLD_SECONDS, Hold, HoldPurpose, HoldState, QuotaKey, QuotaRow,
+    Charge, Exceeded, HOLD_SECONDS, Hold, HoldEnded, HoldPurpose, HoldState, QuotaKey, QuotaRow,
     THRESHOLD_CROSSED, TakeError, UsageTx, add, expire_overdue, extend, hold, hold_all, hold_each,
     release, settle, subtract,
 };
@@ -35,11 +36,14 @@ async fn row<S: Subject>(stage: &Stage<S>) -> QuotaRow {
     stage.begin().await.quota(&key()).await.unwrap()
 }
 
+/// A purpose whose end leaves a job.
+const LEAVING: HoldPurpose = HoldPurpose::leaving("upload", "hold_ended");
+
 /// Holds bytes and commits.
 async fn held<S: Subject>(stage: &Stage<S>, amount: u64) -> Result<HoldId, TakeError> {
     let id = stage.id();
     let mut tx = stage.begin().await;
-    let purpose = HoldPurpose::Upload;
+    let purpose = LEAVING;
     hold(&mut tx, stage.env(), id, purpose, vec![bytes(amount)]).await?;
     tx.commit().await?;
     Ok(id)
@@ -52,8 +56,7 @@ async fn settled<S: Subject>(
     actual: &[(Charge, String)],
 ) -> Result<(), TakeError> {
     let mut tx = stage.begin().await;
-    let lines = settle(&mut tx, stage.env(), id, actual).await?;
-    tx.append(&lines).await?;
+    settle(&mut tx, stage.env(), id, actual).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -104,7 +107,7 @@ pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage:
     let holds = |amounts: &[u64]| -> Vec<Hold> {
         let hold = |amount: &u64| Hold {
             id: stage.id(),
-            purpose: HoldPurpose::Analysis,
+            purpose: HoldPurpose::new("look"),
             charges: vec![bytes(*amount)],
         };
         amounts.iter().map(hold).collect()
@@ -197,7 +200,7 @@ pub async fn a_hold_ends_once<S: Subject>(stage: &Stage<S>) {
         charges.sort_by(|a, b| a.key.cmp(&b.key));
         let hold = Hold {
             id: stage.id(),
-            purpose: HoldPurpose::Analysis,
+            purpose: HoldPurpose::new("look"),
             charges,
         };
         let mut tx = stage.begin().await;
@@ -271,12 +274,8 @@ pub async fn expiry_is_final<S: Subject>(stage: &Stage<S>) {
     tx.commit().await.unwrap();
     assert_eq!(row(stage).await, counted(0, 0));
     let jobs = stage.store.due_jobs(&stage.scope).await;
-    let photo = PhotoId::from_uuid(id.uuid());
-    assert_eq!(
-        jobs,
-        [Work::DeleteBlob { photo }],
-        "its bytes may lie there"
-    );
+    let left = Job::named("hold_ended", &HoldEnded { hold: id }).unwrap();
+    assert_eq!(jobs, [left], "what its purpose asks for");
 
     let mut tx = stage.begin().await;
     assert!(is_ended(&extend(&mut tx, stage.env(), id, None).await));
@@ -314,7 +313,7 @@ pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) 
         &mut tx,
         stage.env(),
         stage.id(),
-        HoldPurpose::Analysis,
+        HoldPurpose::new("look"),
         charges,
     )
     .await;
@@ -346,16 +345,15 @@ pub async fn an_episode_fires_once_and_again_after_a_real_fall<S: Subject>(stage
     ] {
         let mut tx = stage.begin().await;
         let subject = "pho".to_owned();
-        let line = if delta > 0 {
+        if delta > 0 {
             let charge = bytes(delta.unsigned_abs());
-            add(&mut tx, stage.env(), charge, subject).await.unwrap()
+            add(&mut tx, stage.env(), charge, subject).await.unwrap();
         } else {
             let charge = bytes(delta.unsigned_abs());
             subtract(&mut tx, stage.env(), charge, subject)
                 .await
-                .unwrap()
-        };
-        tx.append(&[line]).await.unwrap();
+                .unwrap();
+        }
         tx.commit().await.unwrap();
         let thresholds = thresholds_told(&stage.store.due_jobs(&stage.scope).await);
         assert_eq!(thresholds.len(), told, "after {delta}: {thresholds:?}");
@@ -371,15 +369,12 @@ pub async fn an_episode_fires_once_and_again_after_a_real_fall<S: Subject>(stage
     assert_eq!(theirs.unwrap(), counted(0, 0));
 }
 
-fn thresholds_told(jobs: &[Work]) -> Vec<u64> {
+fn thresholds_told(jobs: &[Job]) -> Vec<u64> {
     let mut told: Vec<_> = jobs
         .iter()
-        .filter_map(|work| match work {
-            Work::DeliverEvent { event } if event.kind == THRESHOLD_CROSSED => {
-                event.facts["threshold"].as_u64()
-            }
-            _ => None,
-        })
+        .filter_map(Job::as_kind::<DeliverEvent>)
+        .filter(|told| told.event.kind == THRESHOLD_CROSSED)
+        .filter_map(|told| told.event.facts["threshold"].as_u64())
         .collect();
     told.sort_unstable();
     told

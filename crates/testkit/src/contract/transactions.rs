@@ -6,12 +6,13 @@
 )]
 
 use chrono::TimeDelta;
+use rawdrive_gallery::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_gallery::{Branding, GalleryTx};
-use rawdrive_plans::{Limit, Metric, Override, PlansTx, Setting};
+use rawdrive_plans::{Limit, Metric, Override, PlansTx, ReviewThresholds, Setting};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::{GalleryId, HoldId, LibraryId, PhotoId};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
+use rawdrive_tenancy_core::id::HoldId;
+use rawdrive_tenancy_core::job::{Job, JobsTx};
 use rawdrive_usage::{HoldPurpose, HoldState, QuotaKey, QuotaRow, UsageTx, add, hold};
 use serde_json::Value;
 
@@ -47,15 +48,21 @@ async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
         photo: photo.id,
         hold: env.id(),
     };
-    hold(tx, env, written.hold, HoldPurpose::Upload, vec![bytes(3)])
-        .await
-        .unwrap();
-    let line = add(tx, env, bytes(5), photo.id.to_string()).await;
+    hold(
+        tx,
+        env,
+        written.hold,
+        HoldPurpose::new("upload"),
+        vec![bytes(3)],
+    )
+    .await
+    .unwrap();
+    add(tx, env, bytes(5), photo.id.to_string()).await.unwrap();
     tx.insert_library(&library).await.unwrap();
     tx.insert_gallery(&gallery).await.unwrap();
     tx.insert_photo(&photo).await.unwrap();
     tx.put_branding(&brand()).await.unwrap();
-    tx.enqueue(Work::ReviewThresholds, None).await.unwrap();
+    tx.enqueue(&ReviewThresholds {}, None).unwrap();
     tx.add_override(&Override {
         id: env.id(),
         setting: Setting::Limit(Metric::storage_bytes(), Limit::AtMost(100)),
@@ -70,8 +77,7 @@ async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
         before: Value::Null,
         after: Value::Null,
     };
-    tx.record(change).await.unwrap();
-    tx.append(&[line.unwrap()]).await.unwrap();
+    tx.record(change);
     written
 }
 
@@ -130,7 +136,7 @@ pub async fn workspaces_do_not_see_each_others_rows<S: Subject>(stage: &Stage<S>
     assert_eq!(stage.store.audit(&stage.scope).await.0.len(), 1);
     assert_eq!(
         stage.store.due_jobs(&stage.scope).await,
-        [Work::ReviewThresholds]
+        [Job::of(&ReviewThresholds {}).unwrap()]
     );
 }
 
@@ -145,7 +151,7 @@ pub async fn one_id_may_stand_in_two_workspaces<S: Subject>(stage: &Stage<S>) {
             &mut tx,
             stage.env(),
             id,
-            HoldPurpose::Upload,
+            HoldPurpose::new("upload"),
             vec![bytes(1)],
         )
         .await

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use rawdrive_gallery::id::{ClientId, GalleryId};
 use rawdrive_gallery::{Client, ClientsTx, NewLink};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{ClientId, GalleryId};
 
 use super::gallery::insert;
 use super::{MemoryTx, Rows};

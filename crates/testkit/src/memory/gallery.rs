@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use rawdrive_gallery::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_gallery::{Branding, Gallery, GalleryTx, Library, LibraryDeletion, Photo};
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{GalleryId, LibraryId, PhotoId};
 
 use super::{MemoryTx, Rows};
 

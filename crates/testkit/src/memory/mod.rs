@@ -13,13 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use rawdrive_gallery::id::{ClientId, GalleryId, LibraryId, PhotoId};
 use rawdrive_gallery::{Branding, Client, Gallery, Library, Photo, UploadStore};
 use rawdrive_plans::{Access, BeginError, Entitlements, Plan, PlansTx, ReadOnly};
 use rawdrive_tenancy_core::audit::Entry;
-use rawdrive_tenancy_core::id::{ClientId, GalleryId, HoldId, LibraryId, PhotoId, WorkspaceId};
-use rawdrive_tenancy_core::job::Work;
+use rawdrive_tenancy_core::id::{HoldId, WorkspaceId};
+use rawdrive_tenancy_core::job::Job;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{Hold, HoldState, LedgerEntry, LedgerHead, QuotaKey, QuotaRow, Rollups};
+use rawdrive_usage::{
+    Hold, HoldState, LedgerEntry, LedgerHead, Pending, PendingMark, QuotaKey, QuotaRow, Rollups,
+};
 use tokio::sync::OwnedMutexGuard;
 
 use self::billing::Global;
@@ -60,7 +63,7 @@ pub struct Rows {
     /// The audit chain, oldest entry first.
     pub audit: Vec<Entry>,
     /// Jobs with the time at which they become due, in the order in which they were enqueued.
-    pub jobs: Vec<(Work, Option<DateTime<Utc>>)>,
+    pub jobs: Vec<(Job, Option<DateTime<Utc>>)>,
     /// Libraries.
     pub libraries: BTreeMap<LibraryId, Library>,
     /// Galleries, deleted ones too.
@@ -168,6 +171,7 @@ impl MemoryStore {
             store: self.clone(),
             scope: *scope,
             attempt: None,
+            pending: Pending::default(),
             _turn: turn,
         }
     }
@@ -244,7 +248,8 @@ pub struct MemoryTx {
     scope: WorkspaceScope,
     state: State,
     /// What an attempt that is undone goes back to.
-    attempt: Option<State>,
+    attempt: Option<(State, PendingMark)>,
+    pending: Pending,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -264,6 +269,10 @@ impl MemoryTx {
     /// A call that writes.
     fn write(&mut self, operation: &'static str) -> Result<&mut Rows, StoreError> {
         self.store.call(operation)?;
+        self.rows_to_change(operation)
+    }
+
+    fn rows_to_change(&mut self, operation: &'static str) -> Result<&mut Rows, StoreError> {
         let rows = self.state.workspaces.get_mut(&self.scope.workspace());
         rows.map(Arc::make_mut)
             .ok_or(StoreError::Dangling { operation })
@@ -271,7 +280,8 @@ impl MemoryTx {
 }
 
 impl Commit for MemoryTx {
-    async fn commit(self) -> Result<(), StoreError> {
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.write_pending()?;
         let fault = self.store.faults.strike();
         if fault != Some(Fault::Refused) {
             *self.store.state() = self.state;

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use rawdrive_plans::{Entitlements, Override, Plan, PlansTx, Schedule};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, chain_hash};
-use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
-use rawdrive_tenancy_core::job::{JobsTx, Work};
-use rawdrive_usage::{LedgerHead, Rollups};
+use rawdrive_tenancy_core::event::{DeliverEvent, DomainEvent, EventsTx};
+use rawdrive_tenancy_core::job::{Job, JobsTx};
+use rawdrive_usage::{LedgerHead, Rollups, extend_ledger};
 
 use super::{BillingRows, MemoryTx, Rows};
 
@@ -85,36 +85,57 @@ impl PlansTx for MemoryTx {
 }
 
 impl JobsTx for MemoryTx {
-    async fn enqueue(&mut self, work: Work, due: Option<DateTime<Utc>>) -> Result<(), StoreError> {
-        self.write("enqueue a job")?.jobs.push((work, due));
-        Ok(())
+    fn enqueue_job(&mut self, job: Job, due: Option<DateTime<Utc>>) {
+        self.pending.jobs.push((job, due));
     }
 }
 
 impl EventsTx for MemoryTx {
-    async fn emit(&mut self, event: DomainEvent) -> Result<(), StoreError> {
-        self.enqueue(Work::DeliverEvent { event }, None).await
+    fn emit(&mut self, event: DomainEvent) {
+        // An event is an object.
+        if let Ok(job) = Job::of(&DeliverEvent { event }) {
+            self.enqueue_job(job, None);
+        }
     }
 }
 
 impl AuditTx for MemoryTx {
-    async fn record(&mut self, change: Change) -> Result<(), StoreError> {
-        let payload = Payload::of(&change, self.store.env.bytes());
-        let (at, actor) = (self.store.env.now(), self.scope.actor().to_string());
-        let chain = &mut self.write("append to the audit chain")?.audit;
-        let previous = chain.last().map_or(GENESIS, |entry| entry.hash);
-        let mut entry = Entry {
-            seq: chain.len() as u64 + 1,
-            at,
-            actor,
-            action: change.action.to_owned(),
-            subject: change.subject,
-            payload_hash: payload.hash(),
-            hash: GENESIS,
-            payload: Some(payload),
-        };
-        entry.hash = chain_hash(&previous, &entry);
-        chain.push(entry);
+    fn record(&mut self, change: Change) {
+        self.pending.changes.push((self.scope.actor(), change));
+    }
+}
+
+impl MemoryTx {
+    /// Writes what the transaction has collected.
+    pub(super) fn write_pending(&mut self) -> Result<(), StoreError> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let (env, workspace) = (self.store.env.clone(), self.scope.workspace());
+        let now = env.now();
+        let rows = self.rows_to_change("write what was collected")?;
+        rows.jobs.extend(pending.jobs);
+        for (actor, change) in pending.changes {
+            let payload = Payload::of(&change, env.bytes());
+            let previous = rows.audit.last().map_or(GENESIS, |entry| entry.hash);
+            let mut entry = Entry {
+                seq: rows.audit.len() as u64 + 1,
+                at: now,
+                actor: actor.to_string(),
+                action: change.action.to_owned(),
+                subject: change.subject,
+                payload_hash: payload.hash(),
+                hash: GENESIS,
+                payload: Some(payload),
+            };
+            entry.hash = chain_hash(&previous, &entry);
+            rows.audit.push(entry);
+        }
+        let (entries, head) = extend_ledger(rows.ledger_head, workspace, now, &pending.lines);
+        rows.rollups.merge(&Rollups::of(&entries));
+        rows.ledger_head = head;
+        rows.ledger.extend(entries);
         Ok(())
     }
 }

@@ -2,11 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Decision, Limit, decide};
-use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::HoldId;
-use rawdrive_usage::{
-    Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, Rollups, UsageTx, extend_ledger,
-};
+use rawdrive_tenancy_core::{Actor, StoreError};
+use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
 
 use super::{HoldRow, MemoryTx, Rows};
 use crate::fault::unavailable;
@@ -53,14 +51,17 @@ impl UsageTx for MemoryTx {
 
     async fn begin_attempt(&mut self) -> Result<(), StoreError> {
         self.write("begin an attempt")?;
-        self.attempt = Some(self.state.clone());
+        self.attempt = Some((self.state.clone(), self.pending.mark()));
         Ok(())
     }
 
     async fn undo_attempt(&mut self) -> Result<(), StoreError> {
         self.write("undo an attempt")?;
         match &self.attempt {
-            Some(before) => self.state = before.clone(),
+            Some((before, mark)) => {
+                self.state = before.clone();
+                self.pending.undo(*mark);
+            }
             None => panic!("an attempt is begun before it is undone"),
         }
         Ok(())
@@ -155,15 +156,12 @@ impl UsageTx for MemoryTx {
         Ok(overdue.map(|h| h.hold.clone()).take(1000).collect())
     }
 
-    async fn append(&mut self, lines: &[LedgerLine]) -> Result<(), StoreError> {
-        let (workspace, actor) = (self.scope.workspace(), self.scope.actor().to_string());
-        let now = self.store.env.now();
-        let rows = self.write("append to the ledger")?;
-        let (entries, head) = extend_ledger(rows.ledger_head, workspace, &actor, now, lines);
-        rows.rollups.merge(&Rollups::of(&entries));
-        rows.ledger_head = head;
-        rows.ledger.extend(entries);
-        Ok(())
+    fn add_line(&mut self, line: LedgerLine) {
+        self.add_line_by(self.scope.actor(), line);
+    }
+
+    fn add_line_by(&mut self, actor: Actor, line: LedgerLine) {
+        self.pending.lines.push((actor, line));
     }
 
     async fn mark_thresholds(&mut self, key: &QuotaKey, edges: &Edges) -> Result<(), StoreError> {

@@ -8,9 +8,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use rawdrive_gallery::id::PhotoId;
 use rawdrive_gallery::{Blobs, Layout, StoredBlob};
 use rawdrive_store::{Finding, Snapshot, Store};
-use rawdrive_tenancy_core::id::{PhotoId, WorkspaceId};
+use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 
 use super::{DoctorError, doctor_scope};
