@@ -310,12 +310,11 @@ fn limit(text: &str) -> Result<Setting, String> {
     let (name, value) = text
         .split_once('=')
         .ok_or("expected NAME=VALUE, such as storage_gb=50")?;
-    let (metric, unit) = match name {
-        "storage_gb" => (Metric::storage_bytes(), BYTES_PER_GB),
-        "max_photos_per_gallery" => (Metric::photos(), 1),
-        "max_team_members" => (Metric::team_members(), 1),
-        "ai_analysis_monthly" => (Metric::ai_analysis(), 1),
-        other => (other.parse().map_err(|e| format!("{e}"))?, 1),
+    let known = rawdrive_gallery::metrics();
+    let (metric, unit) = match known.limited_by(name) {
+        Some((metric, unit)) => (metric.clone(), unit),
+        // A metric of the installation's own catalogue.
+        None => (name.parse().map_err(|e| format!("{e}"))?, 1),
     };
     if value == "unlimited" {
         return Ok(Setting::Limit(metric, Limit::Unlimited));
@@ -552,21 +551,25 @@ mod tests {
         let cases = [
             (
                 "storage_gb=50",
-                Metric::storage_bytes(),
+                rawdrive_gallery::STORAGE_BYTES,
                 Limit::AtMost(50 << 30),
             ),
-            ("storage_bytes=7", Metric::storage_bytes(), Limit::AtMost(7)),
+            (
+                "storage_bytes=7",
+                rawdrive_gallery::STORAGE_BYTES,
+                Limit::AtMost(7),
+            ),
             (
                 "storage_gb=unlimited",
-                Metric::storage_bytes(),
+                rawdrive_gallery::STORAGE_BYTES,
                 Limit::Unlimited,
             ),
             (
                 "max_photos_per_gallery=0",
-                Metric::photos(),
+                rawdrive_gallery::PHOTOS,
                 Limit::AtMost(0),
             ),
-            ("photos=5", Metric::photos(), Limit::AtMost(5)),
+            ("photos=5", rawdrive_gallery::PHOTOS, Limit::AtMost(5)),
             (
                 "max_team_members=3",
                 Metric::team_members(),
@@ -575,7 +578,7 @@ mod tests {
             ("team_members=3", Metric::team_members(), Limit::AtMost(3)),
             (
                 "ai_analysis_monthly=unlimited",
-                Metric::ai_analysis(),
+                rawdrive_gallery::AI_ANALYSIS,
                 Limit::Unlimited,
             ),
             (
@@ -593,7 +596,10 @@ mod tests {
             );
         }
         let (setting, _) = override_of(&["--feature", "custom_branding=false"]).unwrap();
-        assert_eq!(setting, Setting::Feature(Feature::custom_branding(), false));
+        assert_eq!(
+            setting,
+            Setting::Feature(rawdrive_gallery::CUSTOM_BRANDING, false)
+        );
     }
 
     #[test]

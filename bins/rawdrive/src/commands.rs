@@ -91,13 +91,13 @@ impl Installation {
     /// See [`OpenError`].
     pub(crate) fn open(config: Config) -> Result<Self, OpenError> {
         let catalogue = match &config.plans {
-            None => Catalogue::built_in(),
+            None => rawdrive_gallery::built_in_catalogue(),
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|source| {
                     let path = path.clone();
                     OpenError::PlansFile { path, source }
                 })?;
-                Catalogue::parse(&text)?
+                rawdrive_gallery::catalogue(&text)?
             }
         };
         let env = match &config.dev_clock {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::future::try_join_all;
+use rawdrive_gallery::STEPS;
 use rawdrive_gallery::{BlobError, Blobs, DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_http_api::web::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 use rawdrive_identity::{
@@ -12,7 +13,6 @@ use rawdrive_identity::{
 use rawdrive_notices::{
     Letter, MailError, Mailer, SendMail, email_verification, mail_for, password_reset, sign_in_code,
 };
-use rawdrive_onboarding::STEPS;
 use rawdrive_plans::ReviewThresholds;
 use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::event::DeliverEvent;

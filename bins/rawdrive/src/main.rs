@@ -1,5 +1,6 @@
 //! The server and its commands: command line, configuration, telemetry, then one module a command.
 
+mod allocator;
 mod billing;
 mod billing_jobs;
 mod cli;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use cli::{Audit, Blobs, Cli, Command, Keys, Serve, Usage};
 use commands::Installation;
 use config::Config;
-use rawdrive_onboarding::STEPS;
+use rawdrive_gallery::STEPS;
 use rawdrive_store::{Release, in_background};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Causes, Commit as _, SystemReason, WorkspaceScope};
@@ -90,7 +91,17 @@ fn run(command: Command) -> Result<(), Failure> {
             commands::demo::run(once, std::io::stdout(), &mut std::io::stderr())?;
             Ok(())
         }
-        Command::Serve(Serve { dev }) => Ok(commands::serve::run(open(dev)?)?),
+        Command::Serve(Serve { dev }) => {
+            let kept = allocator::give_large_blocks_back();
+            let installation = open(dev)?;
+            if let Err(error) = kept {
+                tracing::warn!(
+                    error = %Causes(&error),
+                    "memory that decoding takes may be kept: the process could not begin anew"
+                );
+            }
+            Ok(commands::serve::run(installation)?)
+        }
         Command::Migrate => {
             let installation = open(false)?;
             block_on(async {

@@ -45,7 +45,7 @@ impl PreviewKey {
 pub struct Broken {
     /// What is counted.
     pub metric: Metric,
-    /// The gallery, for photos; empty for the workspace.
+    /// What it is counted for; empty for the workspace.
     pub subject: String,
     /// What is used today.
     pub used: u64,

@@ -3,24 +3,27 @@
 use std::collections::BTreeSet;
 
 use crate::id::{GalleryId, PhotoId};
-use rawdrive_plans::{Feature, Metric, PlansTx, Slug};
+use rawdrive_plans::{Feature, PlansTx, Slug};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::{Charge, QuotaKey, UsageTx, subtract};
 
-use crate::{BLOBS_PER_JOB, Branding, ClientsTx, DeleteBlob, DeleteBlobs, GalleryTx, set_clients};
+use crate::{
+    BLOBS_PER_JOB, Branding, CUSTOM_BRANDING, ClientsTx, DeleteBlob, DeleteBlobs, GalleryTx,
+    PHOTOS, STORAGE_BYTES, set_clients,
+};
 
 /// What one photo charges: a unit of its gallery, and its bytes.
 pub(crate) fn charges(gallery: GalleryId, size_bytes: u64) -> [Charge; 2] {
     [
         Charge {
-            key: QuotaKey::level_of(Metric::photos(), gallery),
+            key: QuotaKey::level_of(PHOTOS, gallery),
             amount: 1,
         },
         Charge {
-            key: QuotaKey::level(Metric::storage_bytes()),
+            key: QuotaKey::level(STORAGE_BYTES),
             amount: size_bytes,
         },
     ]
@@ -117,7 +120,7 @@ pub async fn save_branding(
     {
         return Err(BrandingError::UnknownLogo);
     }
-    let feature = Feature::custom_branding();
+    let feature = CUSTOM_BRANDING;
     if !entitlements.feature(&feature, env.now()).value {
         return Err(BrandingError::NotAvailable {
             feature,

@@ -20,7 +20,9 @@ mod commands;
 pub mod id;
 mod image_probe;
 mod jobs;
+mod metering;
 mod model;
+mod onboarding;
 mod ports;
 mod upload;
 mod upload_admission;
@@ -35,10 +37,14 @@ pub use clients::{
 pub use commands::{BrandingError, delete_gallery_permanently, delete_photo, save_branding};
 pub use image_probe::{Finding, ImageFacts, InspectError, Inspector, MediaType, SecondLook};
 pub use jobs::{ANALYSIS, BLOBS_PER_JOB, DeleteBlob, DeleteBlobs, UPLOAD, UploadEnded};
+pub use metering::{
+    AI_ANALYSIS, CUSTOM_BRANDING, PHOTOS, STORAGE_BYTES, built_in_catalogue, catalogue, metrics,
+};
 pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery,
     Orientation, Photo, TextError, Title, Website,
 };
+pub use onboarding::{BRANDING_SAVED, CLIENT_INVITED, LIBRARY_MADE, STEPS};
 pub use ports::{
     AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
 };

@@ -3,7 +3,7 @@
 use crate::id::{GalleryId, PhotoId};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use rawdrive_plans::{BeginError, Metric, ReadOnly};
+use rawdrive_plans::{BeginError, ReadOnly};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Charge, Exceeded, QuotaKey, TakeError, extend, release, settle};
@@ -13,7 +13,8 @@ use crate::commands::charges;
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
     BlobError, Blobs, Companion, DeleteBlob, FileName, Finding, GalleryTx, ImageFacts,
-    InspectError, Inspector, MediaType, Opened, Opening, Photo, SecondLook, UploadStore,
+    InspectError, Inspector, MediaType, Opened, Opening, Photo, STORAGE_BYTES, SecondLook,
+    UploadStore,
 };
 
 /// The first and the largest step by which a hold of unknown length grows, in bytes.
@@ -324,7 +325,7 @@ async fn grow<S: UploadStore>(
         let target = (held + *step).min(cap).max(needed);
         let mut tx = store.begin(scope).await?;
         let more = Charge {
-            key: QuotaKey::level(Metric::storage_bytes()),
+            key: QuotaKey::level(STORAGE_BYTES),
             amount: target - held,
         };
         match extend(&mut tx, env, id.hold(), Some(more)).await {

@@ -205,7 +205,7 @@ impl App {
     ) -> Option<DateTime<Utc>> {
         let flow = self
             .catalogue
-            .metric(metric)
+            .definition(metric)
             .is_some_and(|m| m.kind == rawdrive_plans::MetricKind::Flow);
         flow.then(|| Period::containing(self.env().now(), anchor).end)
     }

@@ -111,7 +111,7 @@ impl TokenIssuer {
     /// `issuer` is the installation's public URL: `iss` and `aud` of every token.
     #[must_use]
     pub fn new(keyring: Keyring, issuer: String) -> Self {
-        // Claims are checked below, against our own clock and as exact single strings; left to the library
+        // Claims are checked below, against our own clock and as exact single strings; left to the crate
         // are the algorithm and the signature.
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.required_spec_claims.clear();
@@ -193,7 +193,7 @@ impl TokenIssuer {
             return Err(TokenError::Malformed);
         }
         // `{"` in base64url. Serde would read a list in the members' order as well; of the claims, the
-        // library refuses one.
+        // crate refuses one.
         if !header.starts_with("ey") {
             return Err(TokenError::Header);
         }

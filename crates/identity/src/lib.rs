@@ -8,7 +8,7 @@
 //!
 //! let env = Env::system();
 //! let keyring = Keyring::new(vec![SigningKey::generate(&env)])?;
-//! let issuer = TokenIssuer::new(keyring, "https://photos.example".into());
+//! let issuer = TokenIssuer::new(keyring, "https://app.example".into());
 //!
 //! let (user, workspace, session) = (env.id(), env.id(), env.id());
 //! let (token, seconds) = issuer.issue(&env, user, workspace, session);

@@ -2,20 +2,19 @@
 //! skipped, and that completion was told.
 //!
 //! ```
-//! use rawdrive_onboarding::{Facts, STEPS, checklist};
-//! let facts = Facts { has_library: true, ..Facts::default() };
-//! let list = checklist(&STEPS, &facts, |_| false);
-//! assert_eq!((list.progress_percentage, list.is_complete), (33, false));
-//! ```
-//!
-//! Steps are data. An embedder shows more, or others:
-//!
-//! ```
-//! use rawdrive_onboarding::{STEPS, Step, Status, Facts, checklist};
-//! let mut steps = STEPS.to_vec();
-//! steps.push(Step { id: "call", title: "Talk to us", needs: None, done: |_| false });
-//! let facts = Facts { skipped: ["call".to_owned()].into(), ..Facts::default() };
-//! assert_eq!(checklist(&steps, &facts, |_| true).steps[4].status, Status::Skipped);
+//! use rawdrive_onboarding::{Facts, PROFILE, Status, Step, checklist};
+//! // A product adds steps of its own, over facts of its own.
+//! const FIRST_CONTRACT: Step = Step {
+//!     id: "first_contract",
+//!     title: "Write a contract",
+//!     needs: None,
+//!     done: |facts| facts.hold("contract_written"),
+//! };
+//! let mut facts = Facts::default();
+//! facts.held.insert("contract_written".to_owned());
+//! let list = checklist(&[PROFILE, FIRST_CONTRACT], &facts, |_| true);
+//! assert_eq!((list.progress_percentage, list.is_complete), (50, false));
+//! assert_eq!(list.steps[1].status, Status::Completed);
 //! ```
 //!
 //! Invariant: the checklist is a pure function of the facts; undoing a fact reopens its step. Completion is
@@ -32,21 +31,26 @@ use rawdrive_tenancy_core::{Env, StoreError};
 /// The kind of the event that tells of completion.
 pub const ONBOARDING_COMPLETED: &str = "onboarding.completed";
 
+/// The workspace has a name.
+pub const NAMED: &str = "named";
+/// It has a billing e-mail address.
+pub const BILLING_EMAIL_SET: &str = "billing_email_set";
+
 /// What the checklist is computed from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// The workspace has a name.
-    pub has_name: bool,
-    /// It has a billing e-mail address.
-    pub has_billing_email: bool,
-    /// Branding was saved.
-    pub has_branding: bool,
-    /// A library exists.
-    pub has_library: bool,
-    /// A client has been invited, by a link that holds.
-    pub has_invited_client: bool,
+    /// The names of the facts that hold now.
+    pub held: BTreeSet<String>,
     /// The ids of steps that somebody skipped.
     pub skipped: BTreeSet<String>,
+}
+
+impl Facts {
+    /// Whether a fact holds. One that nobody looks at does not.
+    #[must_use]
+    pub fn hold(&self, fact: &str) -> bool {
+        self.held.contains(fact)
+    }
 }
 
 /// The state of a step.
@@ -88,33 +92,13 @@ pub struct Step {
     pub done: fn(&Facts) -> bool,
 }
 
-/// The built-in steps, in their order.
-pub const STEPS: [Step; 4] = [
-    Step {
-        id: "profile",
-        title: "Name the workspace and set a billing e-mail address",
-        needs: None,
-        done: |f| f.has_name && f.has_billing_email,
-    },
-    Step {
-        id: "branding",
-        title: "Make galleries look like yours",
-        needs: Some(Feature::custom_branding()),
-        done: |f| f.has_branding,
-    },
-    Step {
-        id: "first_library",
-        title: "Create a library",
-        needs: None,
-        done: |f| f.has_library,
-    },
-    Step {
-        id: "invite_client",
-        title: "Invite a client",
-        needs: None,
-        done: |f| f.has_invited_client,
-    },
-];
+/// The core's own step: who pays, and how they are called.
+pub const PROFILE: Step = Step {
+    id: "profile",
+    title: "Name the workspace and set a billing e-mail address",
+    needs: None,
+    done: |facts| facts.hold(NAMED) && facts.hold(BILLING_EMAIL_SET),
+};
 
 /// A step as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,31 +228,64 @@ mod tests {
     const ALL: fn(&Feature) -> bool = |_| true;
     const NONE: fn(&Feature) -> bool = |_| false;
 
-    fn done_but_branding() -> Facts {
+    const STEPS: [Step; 3] = [
+        PROFILE,
+        Step {
+            id: "style",
+            title: "Choose a style",
+            needs: Some(Feature::new("styles")),
+            done: |facts| facts.hold("styled"),
+        },
+        Step {
+            id: "first_contract",
+            title: "Write a contract",
+            needs: None,
+            done: |facts| facts.hold("contract_written"),
+        },
+    ];
+
+    fn of(held: &[&str]) -> Facts {
         Facts {
-            has_name: true,
-            has_billing_email: true,
-            has_library: true,
-            has_invited_client: true,
-            ..Facts::default()
+            held: held.iter().map(|fact| (*fact).to_owned()).collect(),
+            skipped: BTreeSet::new(),
         }
+    }
+
+    fn done_but_style() -> Facts {
+        of(&[NAMED, BILLING_EMAIL_SET, "contract_written"])
     }
 
     #[test]
     fn a_step_the_plan_cannot_do_holds_nothing_back() {
-        let list = checklist(&STEPS, &done_but_branding(), NONE);
+        let list = checklist(&STEPS, &done_but_style(), NONE);
         assert_eq!((list.progress_percentage, list.is_complete), (100, true));
         assert_eq!(list.steps[1].status, Status::NotAvailable);
-        let upgraded = checklist(&STEPS, &done_but_branding(), ALL);
+        let upgraded = checklist(&STEPS, &done_but_style(), ALL);
         assert_eq!(
             (upgraded.progress_percentage, upgraded.is_complete),
-            (75, false)
+            (66, false)
         );
     }
 
     #[test]
+    fn a_profile_needs_a_name_and_an_address() {
+        for (facts, status) in [
+            (of(&[]), Status::Open),
+            (of(&[NAMED]), Status::Open),
+            (of(&[BILLING_EMAIL_SET]), Status::Open),
+            (of(&[NAMED, BILLING_EMAIL_SET]), Status::Completed),
+        ] {
+            assert_eq!(
+                checklist(&STEPS, &facts, ALL).steps[0].status,
+                status,
+                "{facts:?}"
+            );
+        }
+    }
+
+    #[test]
     fn not_available_goes_before_completed_and_completed_before_skipped() {
-        let mut facts = done_but_branding();
+        let mut facts = done_but_style();
         facts.skipped = STEPS.iter().map(|step| step.id.to_owned()).collect();
         let status = |facts: &Facts, has: fn(&Feature) -> bool, at: usize| {
             checklist(&STEPS, facts, has).steps[at].status
@@ -276,29 +293,27 @@ mod tests {
         assert_eq!(status(&facts, NONE, 1), Status::NotAvailable);
         assert_eq!(status(&facts, ALL, 1), Status::Skipped);
         assert_eq!(status(&facts, ALL, 2), Status::Completed);
-        facts.has_branding = true;
+        facts.held.insert("styled".to_owned());
         assert_eq!(status(&facts, NONE, 1), Status::NotAvailable);
         assert_eq!(status(&facts, ALL, 1), Status::Completed);
     }
 
     #[test]
     fn complete_means_that_every_combination_has_no_open_step() {
+        const FACTS: [&str; 4] = [NAMED, BILLING_EMAIL_SET, "styled", "contract_written"];
         let steps = STEPS;
-        for bits in 0_u16..1 << 10 {
+        for bits in 0_u16..1 << 8 {
             let bit = |i: u8| bits & (1 << i) != 0;
-            let skipped = steps.iter().zip(6..).filter(|(_, at)| bit(*at));
+            let held = FACTS.into_iter().zip(0..).filter(|(_, at)| bit(*at));
+            let skipped = steps.iter().zip(4..).filter(|(_, at)| bit(*at));
             let facts = Facts {
-                has_name: bit(0),
-                has_billing_email: bit(1),
-                has_branding: bit(2),
-                has_library: bit(3),
-                has_invited_client: bit(4),
+                held: held.map(|(fact, _)| fact.to_owned()).collect(),
                 skipped: skipped.map(|(step, _)| step.id.to_owned()).collect(),
             };
-            let list = checklist(&steps, &facts, |_| bit(5));
+            let list = checklist(&STEPS, &facts, |_| bit(7));
             let count = |status| list.steps.iter().filter(|s| s.status == status).count();
             let open = count(Status::Open);
-            let applicable = 4 - count(Status::NotAvailable);
+            let applicable = STEPS.len() - count(Status::NotAvailable);
             assert_eq!(list.is_complete, open == 0, "{facts:?}");
             let done = count(Status::Completed) + count(Status::Skipped);
             assert_eq!(

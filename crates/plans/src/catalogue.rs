@@ -1,5 +1,6 @@
 //! The plan catalogue: data, checked when it is read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -11,8 +12,6 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::{Feature, Limit, Metric, Slug};
-
-const BYTES_PER_GB: u64 = 1024 * 1024 * 1024;
 
 /// The longest grace or trial: Stripe takes trials of up to two years.
 const MAX_DAYS: u16 = 730;
@@ -27,13 +26,108 @@ pub enum MetricKind {
     Flow,
 }
 
-/// A metric as the catalogue declares it.
+/// A metric as it is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricDefinition {
     /// Level or flow.
     pub kind: MetricKind,
     /// Whether embedding services may report it from outside.
     pub ingest: bool,
+    /// What it is counted apart for, such as `folder`; nothing where it is counted for the whole workspace.
+    pub per: Option<Cow<'static, str>>,
+    /// What a unit is, for people: `bytes`, `calls`.
+    pub unit: Option<Cow<'static, str>>,
+    /// Whether reaching 80, 90 and 100 % of its limit is worth a notice.
+    pub warns: bool,
+    /// Further names of its limit in plans, each with how many units one of it is. The first one whose unit is 1 is
+    /// the name on the wire.
+    pub limit_names: Cow<'static, [(&'static str, u64)]>,
+}
+
+impl MetricDefinition {
+    /// A metric of the whole workspace that warns.
+    #[must_use]
+    pub const fn new(kind: MetricKind) -> Self {
+        Self {
+            kind,
+            ingest: false,
+            per: None,
+            unit: None,
+            warns: true,
+            limit_names: Cow::Borrowed(&[]),
+        }
+    }
+
+    /// Counted apart for each subject of a type.
+    #[must_use]
+    pub fn per(self, subject: &'static str) -> Self {
+        Self {
+            per: Some(Cow::Borrowed(subject)),
+            ..self
+        }
+    }
+
+    /// With further names of its limit.
+    #[must_use]
+    pub fn limited_as(self, names: &'static [(&'static str, u64)]) -> Self {
+        Self {
+            limit_names: Cow::Borrowed(names),
+            ..self
+        }
+    }
+}
+
+/// Every metric that an installation declares, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics(BTreeMap<Metric, MetricDefinition>);
+
+impl Default for Metrics {
+    /// What the core itself counts: seats. They are taken by people who know it: nobody is warned.
+    fn default() -> Self {
+        let seats = MetricDefinition {
+            warns: false,
+            ..MetricDefinition::new(MetricKind::Level)
+        };
+        let seats = seats.limited_as(&[("max_team_members", 1)]);
+        Self(BTreeMap::from([(Metric::team_members(), seats)]))
+    }
+}
+
+impl Metrics {
+    /// Declares one more; one of the same name is replaced.
+    #[must_use]
+    pub fn with(mut self, metric: Metric, definition: MetricDefinition) -> Self {
+        self.0.insert(metric, definition);
+        self
+    }
+
+    /// A metric's definition.
+    #[must_use]
+    pub fn get(&self, metric: &Metric) -> Option<&MetricDefinition> {
+        self.0.get(metric)
+    }
+
+    /// The metric that a limit's name in a plan means, and how many units one of it is.
+    #[must_use]
+    pub fn limited_by(&self, name: &str) -> Option<(&Metric, u64)> {
+        let also = |(metric, definition): (_, &MetricDefinition)| {
+            let names = definition.limit_names.iter();
+            let known = names.clone().find(|(known, _)| *known == name);
+            known.map(|(_, units)| (metric, *units))
+        };
+        let own = self.0.keys().find(|metric| metric.as_str() == name);
+        own.map(|metric| (metric, 1))
+            .or_else(|| self.0.iter().find_map(also))
+    }
+
+    /// The name of a metric's limit on the wire.
+    #[must_use]
+    pub fn limit_name<'a>(&'a self, metric: &'a Metric) -> &'a str {
+        let definition = self.0.get(metric);
+        let names = definition.map_or(&[][..], |definition| &definition.limit_names);
+        let plain = names.iter().find(|(_, units)| *units == 1);
+        plain.map_or(metric.as_str(), |(name, _)| name)
+    }
 }
 
 /// How often a price is charged.
@@ -238,6 +332,31 @@ pub enum Contradiction {
     },
 }
 
+/// What a service counts or gates, and no catalogue knows.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum NotInCatalogue {
+    /// No such metric is declared.
+    #[error(
+        "there is no metric `{name}`: declare it as a [[metric]] in the plan catalogue, which has {known}"
+    )]
+    Metric {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No plan names such a feature.
+    #[error(
+        "there is no feature `{name}`: name it in a plan's features; the plan catalogue has {known}"
+    )]
+    Feature {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
 /// Why a `plans.toml` is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CatalogueError {
@@ -275,6 +394,8 @@ struct FileMetric {
     kind: MetricKind,
     #[serde(default)]
     ingest: bool,
+    per: Option<Spanned<String>>,
+    unit: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -297,55 +418,49 @@ struct FilePlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalogue {
     plans: Vec<Arc<Plan>>,
-    metrics: BTreeMap<Metric, MetricDefinition>,
+    metrics: Arc<Metrics>,
 }
 
 impl Catalogue {
-    /// The catalogue that ships with the product.
-    ///
-    /// # Panics
-    /// Never: a unit test reads the same text.
-    #[must_use]
-    pub fn built_in() -> Self {
-        Self::parse(include_str!("../plans.toml")).expect("the built-in catalogue is valid")
-    }
-
     /// Reads a `plans.toml`.
     ///
     /// # Errors
     /// The first mistake, with its line and field.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
+        Self::parse_with(Metrics::default(), text)
+    }
+
+    /// As [`Catalogue::parse`], where metrics are declared already: by a product that counts them itself.
+    ///
+    /// # Errors
+    /// The first mistake, with its line and field.
+    pub fn parse_with(mut metrics: Metrics, text: &str) -> Result<Self, CatalogueError> {
         let file: File = toml::from_str(text).map_err(|e| CatalogueError::Syntax(e.to_string()))?;
         let refuse = |span: Range<usize>, field: &str, message: String| CatalogueError::Value {
             line: text[..span.start.min(text.len())].matches('\n').count() + 1,
             field: field.to_owned(),
             message,
         };
-        let level = MetricDefinition {
-            kind: MetricKind::Level,
-            ingest: false,
-        };
-        let flow = MetricDefinition {
-            kind: MetricKind::Flow,
-            ingest: false,
-        };
-        let mut metrics = BTreeMap::from([
-            (Metric::storage_bytes(), level.clone()),
-            (Metric::photos(), level.clone()),
-            (Metric::team_members(), level),
-            (Metric::ai_analysis(), flow),
-        ]);
         for metric in file.metric {
             let name: Metric = metric
                 .name
                 .get_ref()
                 .parse()
                 .map_err(|e| refuse(metric.name.span(), "metric.name", format!("{e}")))?;
+            let per = metric.per.map(|per| {
+                let span = per.span();
+                let subject = per.into_inner();
+                let good = subject.parse::<rawdrive_tenancy_core::ShortName>();
+                let good = good.map_err(|e| refuse(span, "metric.per", e.to_string()));
+                good.map(|_| Cow::Owned(subject))
+            });
             let definition = MetricDefinition {
-                kind: metric.kind,
                 ingest: metric.ingest,
+                per: per.transpose()?,
+                unit: metric.unit.map(Cow::Owned),
+                ..MetricDefinition::new(metric.kind)
             };
-            if metrics.insert(name, definition).is_some() {
+            if metrics.0.insert(name, definition).is_some() {
                 return Err(refuse(
                     metric.name.span(),
                     "metric.name",
@@ -375,22 +490,15 @@ impl Catalogue {
             let mut limits = BTreeMap::new();
             for (key, value) in &plan.limits {
                 let field = format!("plan.limits.{}", key.get_ref());
-                let (metric, factor) = match key.get_ref().as_str() {
-                    "storage_gb" => (Metric::storage_bytes(), BYTES_PER_GB),
-                    "max_photos_per_gallery" => (Metric::photos(), 1),
-                    "max_team_members" => (Metric::team_members(), 1),
-                    "ai_analysis_monthly" => (Metric::ai_analysis(), 1),
-                    other => (
-                        other
-                            .parse()
-                            .map_err(|e| refuse(key.span(), &field, format!("{e}")))?,
-                        1,
-                    ),
-                };
-                if !metrics.contains_key(&metric) {
-                    let message = "is no declared metric: add a [[metric]] of this name".to_owned();
+                let name = key.get_ref();
+                let Some((metric, factor)) = metrics.limited_by(name) else {
+                    let message = match name.parse::<Metric>() {
+                        Ok(_) => "is no declared metric: add a [[metric]] of this name".to_owned(),
+                        Err(error) => error.to_string(),
+                    };
                     return Err(refuse(key.span(), &field, message));
-                }
+                };
+                let metric = metric.clone();
                 let wrong = || {
                     let message = "must be a whole number from 0 or \"unlimited\"".to_owned();
                     refuse(value.span(), &field, message)
@@ -466,7 +574,10 @@ impl Catalogue {
                 trial_days,
             }));
         }
-        let catalogue = Self { plans, metrics };
+        let catalogue = Self {
+            plans,
+            metrics: Arc::new(metrics),
+        };
         if catalogue.newest(&Slug::free()).is_none() {
             let message = "a plan with slug \"free\" is required: every workspace begins on it";
             return Err(CatalogueError::Whole(message.into()));
@@ -511,19 +622,63 @@ impl Catalogue {
 
     /// A metric's definition.
     #[must_use]
-    pub fn metric(&self, metric: &Metric) -> Option<&MetricDefinition> {
+    pub fn definition(&self, metric: &Metric) -> Option<&MetricDefinition> {
         self.metrics.get(metric)
+    }
+
+    /// The declared metric of a name: to be asked for once, when a service starts.
+    ///
+    /// # Errors
+    /// No such metric is declared: counting it would mean that it is unlimited.
+    pub fn metric(&self, name: &str) -> Result<Metric, NotInCatalogue> {
+        let found = self.metrics.0.keys().find(|metric| metric.as_str() == name);
+        found.cloned().ok_or_else(|| NotInCatalogue::Metric {
+            name: name.to_owned(),
+            known: self.known_metrics(),
+        })
+    }
+
+    /// The feature of a name that some plan names: to be asked for once, when a service starts.
+    ///
+    /// # Errors
+    /// No plan names it: it would be off for everybody.
+    pub fn feature(&self, name: &str) -> Result<Feature, NotInCatalogue> {
+        let found = self.features().find(|feature| feature.as_str() == name);
+        found.cloned().ok_or_else(|| NotInCatalogue::Feature {
+            name: name.to_owned(),
+            known: self.known_features(),
+        })
+    }
+
+    /// Checks that what a service counts and gates is in the catalogue.
+    ///
+    /// # Errors
+    /// The first metric or feature that is not.
+    pub fn require(&self, metrics: &[Metric], features: &[Feature]) -> Result<(), NotInCatalogue> {
+        for metric in metrics {
+            self.metric(metric.as_str())?;
+        }
+        for feature in features {
+            self.feature(feature.as_str())?;
+        }
+        Ok(())
     }
 
     /// All metrics, by name.
     pub fn metrics(&self) -> impl Iterator<Item = (&Metric, &MetricDefinition)> {
-        self.metrics.iter()
+        self.metrics.0.iter()
+    }
+
+    /// All metrics' declarations.
+    #[must_use]
+    pub fn declared(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Whether a metric is declared.
     #[must_use]
     pub fn declares(&self, metric: &Metric) -> bool {
-        self.metrics.contains_key(metric)
+        self.metrics.get(metric).is_some()
     }
 
     /// Whether any plan names a feature.
@@ -545,7 +700,7 @@ impl Catalogue {
         list(self.current().map(|p| p.slug.as_str()))
     }
     pub(crate) fn known_metrics(&self) -> String {
-        list(self.metrics.keys().map(Metric::as_str))
+        list(self.metrics.0.keys().map(Metric::as_str))
     }
     pub(crate) fn known_features(&self) -> String {
         list(self.features().map(Feature::as_str))
@@ -560,24 +715,87 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
+    /// What a product brings along, and sells.
+    fn sold() -> Catalogue {
+        let bytes = MetricDefinition::new(MetricKind::Level);
+        let folders = MetricDefinition::new(MetricKind::Level).per("folder");
+        let metrics = Metrics::default()
+            .with(
+                Metric::new("storage_bytes"),
+                bytes.limited_as(&[("storage_gb", 1 << 30)]),
+            )
+            .with(
+                Metric::new("pages"),
+                folders.limited_as(&[("max_pages_per_folder", 1)]),
+            );
+        let text = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n\
+            limits = { storage_gb = 5, max_pages_per_folder = 100, max_team_members = 1 }\n\
+            features = { exports = false }\n\
+            [[plan]]\nslug = \"pro\"\nversion = 1\nname = \"Pro\"\n\
+            limits = { storage_gb = 500, pages = \"unlimited\" }\nfeatures = { exports = true }\n\
+            prices = [{ currency = \"usd\", interval = \"month\", amount = 2900 }]\n";
+        Catalogue::parse_with(metrics, text).unwrap()
+    }
+
     #[test]
-    fn the_built_in_catalogue_is_the_sold_one() {
-        let catalogue = Catalogue::built_in();
+    fn limits_are_read_by_their_names_in_plans_and_in_their_units() {
+        let catalogue = sold();
         let slugs: Vec<_> = catalogue.current().map(|p| p.slug.to_string()).collect();
-        assert_eq!(slugs, ["free", "professional", "enterprise"]);
-        let professional = catalogue.newest(&"professional".parse().unwrap()).unwrap();
+        assert_eq!(slugs, ["free", "pro"]);
+        let (free, pro) = (
+            catalogue.newest(&Slug::free()).unwrap(),
+            catalogue.newest(&Slug::new("pro")).unwrap(),
+        );
+        let (bytes, pages) = (Metric::new("storage_bytes"), Metric::new("pages"));
+        assert_eq!(free.limit(&bytes), Limit::AtMost(5 << 30));
+        assert_eq!(free.limit(&pages), Limit::AtMost(100));
+        assert_eq!(free.limit(&Metric::team_members()), Limit::AtMost(1));
+        assert_eq!(pro.limit(&bytes), Limit::AtMost(500 << 30));
+        assert_eq!(pro.limit(&pages), Limit::Unlimited);
+        let exports = Feature::new("exports");
         assert_eq!(
-            professional.limit(&Metric::storage_bytes()),
-            Limit::AtMost(500 << 30)
+            (free.feature(&exports), pro.feature(&exports)),
+            (false, true)
         );
         assert_eq!(
-            professional.limit(&Metric::ai_analysis()),
-            Limit::AtMost(500)
-        );
-        assert!(professional.feature(&Feature::custom_branding()));
-        assert_eq!(
-            professional.price("usd", Interval::Month).map(|p| p.amount),
+            pro.price("usd", Interval::Month).map(|p| p.amount),
             Some(2_900)
+        );
+        let declared = catalogue.declared();
+        let seats = Metric::team_members();
+        let names = [&bytes, &pages, &seats].map(|metric| declared.limit_name(metric));
+        assert_eq!(
+            names,
+            ["storage_bytes", "max_pages_per_folder", "max_team_members"]
+        );
+    }
+
+    #[test]
+    fn a_metric_that_is_declared_nowhere_is_an_error_and_not_unlimited() {
+        let catalogue = sold();
+        assert_eq!(catalogue.metric("pages"), Ok(Metric::new("pages")));
+        assert_eq!(catalogue.feature("exports"), Ok(Feature::new("exports")));
+        let typo = catalogue.metric("page").unwrap_err().to_string();
+        assert!(
+            typo.contains("`page`") && typo.contains("pages, storage_bytes, team_members"),
+            "{typo}"
+        );
+        let typo = catalogue.feature("export").unwrap_err().to_string();
+        assert!(
+            typo.contains("`export`") && typo.contains("exports"),
+            "{typo}"
+        );
+        let (metrics, features) = ([Metric::new("pages")], [Feature::new("exports")]);
+        assert_eq!(catalogue.require(&metrics, &features), Ok(()));
+        assert!(
+            catalogue
+                .require(&metrics, &[Feature::new("exprts")])
+                .is_err()
+        );
+        assert!(
+            catalogue
+                .require(&[Metric::new("pges")], &features)
+                .is_err()
         );
     }
 
@@ -586,24 +804,24 @@ mod tests {
         let free = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n";
         let cases = [
             (
-                "limits = { storage_gb = -1 }",
-                "line 5, plan.limits.storage_gb: must be a whole number",
+                "limits = { max_team_members = -1 }",
+                "line 5, plan.limits.max_team_members: must be a whole number",
             ),
             (
-                "limits = { storage_gb = 99999999999999 }",
-                "line 5, plan.limits.storage_gb: must be a whole number",
+                "limits = { max_team_members = 9999999999999999999 }",
+                "line 5, plan.limits.max_team_members: must be a whole number",
             ),
             (
-                "limits = { storage_gbs = 1 }",
-                "line 5, plan.limits.storage_gbs: is no declared metric",
+                "limits = { team_member = 1 }",
+                "line 5, plan.limits.team_member: is no declared metric",
             ),
             (
-                "limits = { storage_gb = 1, storage_bytes = 5 }",
+                "limits = { max_team_members = 1, team_members = 5 }",
                 "limits a metric that is limited already",
             ),
             (
-                "features = { custom_branding = 1 }",
-                "line 5, plan.features.custom_branding: must be true or false",
+                "features = { exports = 1 }",
+                "line 5, plan.features.exports: must be true or false",
             ),
             (
                 "prices = [{ currency = \"USD\", interval = \"month\", amount = 1 }]",
@@ -622,6 +840,10 @@ mod tests {
                 "line 5, plan.grace_days: must be a whole number from 0 to 730",
             ),
             ("colour = 1", "unknown field `colour`"),
+            (
+                "[[metric]]\nname = \"pages\"\nkind = \"level\"\nper = \"A folder\"",
+                "line 8, metric.per: expected 1 to 30 of a-z",
+            ),
         ];
         for (line, expected) in cases {
             let error = Catalogue::parse(&format!("{free}{line}\n"))
@@ -643,7 +865,7 @@ mod tests {
 
     #[test]
     fn a_published_version_reads_back_as_it_was() {
-        let plan = Catalogue::built_in().newest(&Slug::free()).unwrap();
+        let plan = sold().newest(&Slug::free()).unwrap();
         let back: Plan = serde_json::from_str(&plan.canonical()).unwrap();
         assert_eq!(back, *plan);
         // Digests of versions that were published before there was grace or trial stand.
@@ -674,8 +896,8 @@ mod tests {
             "2900 instead of 3900 as its price in usd by the month"
         );
         for (field, more) in [
-            ("limits", "limits = { storage_gb = 5 }\n"),
-            ("features", "features = { custom_branding = true }\n"),
+            ("limits", "limits = { team_members = 5 }\n"),
+            ("features", "features = { exports = true }\n"),
             ("trial_days", "trial_days = 14\n"),
             ("grace_days", "grace_days = 3\n"),
         ] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
 
-use crate::{Feature, Limit, Metric, Override, Plan, Setting};
+use crate::{Feature, Limit, Metric, Metrics, Override, Plan, Setting};
 
 /// Why a workspace takes no writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub struct Entitlements {
     pub read_only: Option<ReadOnly>,
     /// When the plan ends by itself, and what follows it; nothing for one that stays.
     pub ends: Option<PlanEnd>,
+    /// What is counted, and how.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The end of a plan that was granted for a time.

@@ -1,13 +1,27 @@
 //! What a workspace may do: plans, their limits and features, overrides, and pure decisions over them.
 //!
 //! ```
-//! use rawdrive_plans::{Catalogue, Limit, Metric, Slug};
-//! let catalogue = Catalogue::built_in();
-//! let free = catalogue.newest(&Slug::free()).expect("the built-in catalogue has a free plan");
-//! assert_eq!(free.limit(&Metric::storage_bytes()), Limit::AtMost(5 * 1024 * 1024 * 1024));
-//! let enterprise = catalogue.newest(&"enterprise".parse()?).expect("and an enterprise plan");
-//! assert_eq!(enterprise.limit(&Metric::storage_bytes()), Limit::Unlimited);
-//! # Ok::<(), rawdrive_plans::NameError>(())
+//! use rawdrive_plans::{Catalogue, Limit};
+//! let catalogue = Catalogue::parse(r#"
+//!     [[metric]]
+//!     name = "contracts"
+//!     kind = "level"
+//!     [[plan]]
+//!     slug = "free"
+//!     version = 1
+//!     name = "Free"
+//!     limits = { contracts = 100 }
+//!     [[plan]]
+//!     slug = "business"
+//!     version = 1
+//!     name = "Business"
+//!     limits = { contracts = "unlimited" }
+//! "#)?;
+//! let contracts = catalogue.metric("contracts")?; // an error for a name that is declared nowhere
+//! let limit = |plan: &str| catalogue.newest(&plan.parse().ok()?).map(|plan| plan.limit(&contracts));
+//! assert_eq!(limit("free"), Some(Limit::AtMost(100)));
+//! assert_eq!(limit("business"), Some(Limit::Unlimited));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Invariant: unlimited is a variant. No number, and no arithmetic on one, ever means "unlimited".
@@ -19,8 +33,8 @@ mod overrides;
 mod quota;
 
 pub use catalogue::{
-    Catalogue, CatalogueError, Contradiction, Interval, MetricDefinition, MetricKind, Plan, Price,
-    UnknownInterval,
+    Catalogue, CatalogueError, Contradiction, Interval, MetricDefinition, MetricKind, Metrics,
+    NotInCatalogue, Plan, Price, UnknownInterval,
 };
 pub use entitlements::{
     Access, BeginError, Entitlement, Entitlements, Origin, PlanEnd, ReadOnly, Schedule,

@@ -58,6 +58,20 @@ impl fmt::Display for Limit {
 #[error("`{0}` is no name: expected 1 to 63 of a-z, 0-9, _ and -, beginning with a letter")]
 pub struct NameError(String);
 
+const fn is_name(bytes: &[u8]) -> bool {
+    if bytes.is_empty() || bytes.len() > 63 || !bytes[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut at = 0;
+    while at < bytes.len() {
+        if !matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
 macro_rules! name {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
@@ -65,6 +79,16 @@ macro_rules! name {
         pub struct $name(Cow<'static, str>);
 
         impl $name {
+            /// A name that stands in the source.
+            ///
+            /// # Panics
+            /// For a text that is no name; in a constant, the compiler says so.
+            #[must_use]
+            pub const fn new(name: &'static str) -> Self {
+                assert!(is_name(name.as_bytes()), "expected 1 to 63 of a-z, 0-9, _ and -, beginning with a letter");
+                Self(Cow::Borrowed(name))
+            }
+
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str { &self.0 }
@@ -75,11 +99,7 @@ macro_rules! name {
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                let rest = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-                let good = (1..=63).contains(&text.len())
-                    && text.as_bytes()[0].is_ascii_lowercase()
-                    && text.bytes().all(rest);
-                if good { Ok(Self(Cow::Owned(text.to_owned()))) } else { Err(NameError(text.chars().take(64).collect())) }
+                if is_name(text.as_bytes()) { Ok(Self(Cow::Owned(text.to_owned()))) } else { Err(NameError(text.chars().take(64).collect())) }
             }
         }
         impl Serialize for $name {
@@ -96,9 +116,9 @@ macro_rules! name {
 name! {
     /// A plan's stable name, such as `professional`.
     Slug;
-    /// What is counted, such as `storage_bytes`.
+    /// What is counted, such as `api_calls`.
     Metric;
-    /// What a plan switches on or off, such as `custom_branding`.
+    /// What a plan switches on or off, such as `single_sign_on`.
     Feature;
 }
 
@@ -106,47 +126,14 @@ impl Slug {
     /// The plan every workspace begins on.
     #[must_use]
     pub const fn free() -> Self {
-        Self(Cow::Borrowed("free"))
+        Self::new("free")
     }
 }
 
 impl Metric {
-    /// Bytes of all stored originals of a workspace. A level.
-    #[must_use]
-    pub const fn storage_bytes() -> Self {
-        Self(Cow::Borrowed("storage_bytes"))
-    }
-    /// Photos in one gallery; its subject is the gallery. A level.
-    #[must_use]
-    pub const fn photos() -> Self {
-        Self(Cow::Borrowed("photos"))
-    }
     /// Members and open invitations. A level.
     #[must_use]
     pub const fn team_members() -> Self {
-        Self(Cow::Borrowed("team_members"))
-    }
-    /// Analyses in a period. A flow.
-    #[must_use]
-    pub const fn ai_analysis() -> Self {
-        Self(Cow::Borrowed("ai_analysis"))
-    }
-    /// Whether the metric is counted apart for each subject (a gallery) rather than for the workspace.
-    #[must_use]
-    pub fn per_subject(&self) -> bool {
-        *self == Self::photos()
-    }
-    /// Whether crossing a threshold is worth a notice. Seats are taken by people who know it.
-    #[must_use]
-    pub fn warns(&self) -> bool {
-        *self != Self::team_members()
-    }
-}
-
-impl Feature {
-    /// A gallery in the photographer's own colours.
-    #[must_use]
-    pub const fn custom_branding() -> Self {
-        Self(Cow::Borrowed("custom_branding"))
+        Self::new("team_members")
     }
 }

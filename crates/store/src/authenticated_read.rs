@@ -238,7 +238,7 @@ fn does_not_hold() -> DbErr {
 mod tests {
     use rawdrive_gallery::GalleryTx as _;
     use rawdrive_identity::{ApiKeyName, NewApiKey, create_api_key};
-    use rawdrive_plans::Catalogue;
+
     use rawdrive_tenancy_core::{Commit as _, Role};
     use rawdrive_testkit::{TestEnv, contract, library};
     use secrecy::ExposeSecret as _;
@@ -263,7 +263,7 @@ mod tests {
     async fn not_a_row_is_looked_at_without_the_secret(engine: Engine) {
         let test_env = TestEnv::seeded(1);
         let (env, pepper) = (test_env.env(), TokenPepper::new(&[7; 32]));
-        let catalogue = Catalogue::built_in();
+        let catalogue = rawdrive_gallery::built_in_catalogue();
         let opened = open(engine, &test_env, &catalogue).await;
         let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
         let scope = contract::Subject::workspace(&opened, &plan).await;

@@ -76,6 +76,7 @@ async fn load(
         grace_until: column(first, "grace_until")?,
         read_only,
         ends,
+        metrics: store.0.metrics.clone(),
     }))
 }
 

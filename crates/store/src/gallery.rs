@@ -9,7 +9,7 @@ use rawdrive_gallery::{
     Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, Title,
     UploadStore, Website, open_together,
 };
-use rawdrive_plans::{BeginError, Metric};
+use rawdrive_plans::BeginError;
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
@@ -353,7 +353,7 @@ impl GalleryTx for WriteTx {
             (SELECT id FROM photos WHERE workspace_id = $1 AND gallery_id = $2)";
         const TAKE: &str = "DELETE FROM photos WHERE workspace_id = $1 AND gallery_id = $2
             RETURNING id, size_bytes";
-        self.quota(&QuotaKey::level_of(Metric::photos(), gallery))
+        self.quota(&QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery))
             .await?;
         let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
         execute(&self.tx, "forget a logo", FORGET_LOGO, values).await?;
@@ -439,7 +439,7 @@ fn with_count(
     let count = format!(
         "coalesce((SELECT q.used FROM quotas q WHERE q.workspace_id = galleries.workspace_id AND q.metric = '{}'
             AND q.subject = '{}_' || {subject} AND q.period_start = {epoch}), 0)",
-        Metric::photos(),
+        rawdrive_gallery::PHOTOS,
         GalleryId::PREFIX,
     );
     let count = Expr::cust_with_values(count, [DateTime::<Utc>::UNIX_EPOCH]);

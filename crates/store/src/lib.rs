@@ -5,7 +5,7 @@
 //! use rawdrive_store::{Store, Url};
 //! use rawdrive_tenancy_core::Env;
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Env::system(), &Catalogue::built_in()).await?;
+//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Env::system(), &rawdrive_gallery::built_in_catalogue()).await?;
 //! store.ping().await?;
 //! # Ok(()) }
 //! ```

@@ -1,7 +1,9 @@
 //! Onboarding: its facts, what was skipped, and that completion was told.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
-use rawdrive_onboarding::{Facts, OnboardingRead, OnboardingTx};
+use rawdrive_onboarding::{BILLING_EMAIL_SET, Facts, NAMED, OnboardingRead, OnboardingTx};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::sea_query::Expr;
@@ -9,36 +11,51 @@ use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter};
 
 use crate::entity::{onboarding, onboarding_skips};
 use crate::scope::{Tenant, column, execute, failed, query};
-use crate::store::{Reader, WriteTx};
+use crate::store::{Reader, Store, WriteTx};
 
 /// One statement for all facts, a row for each skipped step, one with null where there is none.
 async fn facts(
+    store: &Store,
     scope: &WorkspaceScope,
     on: &impl ConnectionTrait,
 ) -> Result<(Facts, Option<DateTime<Utc>>), StoreError> {
-    const FACTS: &str = "SELECT
-            CASE WHEN w.name <> '' THEN 1 ELSE 0 END AS has_name,
-            CASE WHEN w.billing_email IS NOT NULL THEN 1 ELSE 0 END AS has_billing_email,
-            CASE WHEN EXISTS (SELECT 1 FROM branding WHERE workspace_id = $1) THEN 1 ELSE 0 END AS has_branding,
-            CASE WHEN EXISTS (SELECT 1 FROM libraries WHERE workspace_id = $1) THEN 1 ELSE 0 END AS has_library,
-            CASE WHEN EXISTS (SELECT 1 FROM client_links WHERE workspace_id = $1) THEN 1 ELSE 0 END AS has_client,
-            o.completed_at, s.step
-        FROM workspaces w
+    const READ: &str = "read onboarding's facts";
+    let looked_at = store.facts();
+    let mut sql = "SELECT CASE WHEN w.name <> '' THEN 1 ELSE 0 END AS named,
+            CASE WHEN w.billing_email IS NOT NULL THEN 1 ELSE 0 END AS billing_email_set,
+            o.completed_at, s.step"
+        .to_owned();
+    for (at, (_, select)) in looked_at.iter().enumerate() {
+        sql.push_str(&format!(
+            ", CASE WHEN EXISTS ({select}) THEN 1 ELSE 0 END AS fact_{at}"
+        ));
+    }
+    sql.push_str(
+        " FROM workspaces w
         LEFT JOIN onboarding o ON o.workspace_id = w.workspace_id
         LEFT JOIN onboarding_skips s ON s.workspace_id = w.workspace_id
-        WHERE w.workspace_id = $1";
-    const READ: &str = "read onboarding's facts";
-    let rows = query(on, READ, FACTS, [scope.workspace().uuid().into()]).await?;
+        WHERE w.workspace_id = $1",
+    );
+    let rows = query(on, READ, &sql, [scope.workspace().uuid().into()]).await?;
     let row = rows
         .first()
         .ok_or(StoreError::Dangling { operation: READ })?;
-    let holds = |name| column::<i32>(row, name).map(|n| n == 1);
+    let mut held = BTreeSet::new();
+    for name in [NAMED, BILLING_EMAIL_SET] {
+        if column::<i32>(row, name)? == 1 {
+            held.insert(name.to_owned());
+        }
+    }
+    for (at, (name, _)) in looked_at.iter().enumerate() {
+        let holds: i32 = row
+            .try_get("", &format!("fact_{at}"))
+            .map_err(failed("read a column"))?;
+        if holds == 1 {
+            held.insert((*name).to_owned());
+        }
+    }
     let facts = Facts {
-        has_name: holds("has_name")?,
-        has_billing_email: holds("has_billing_email")?,
-        has_branding: holds("has_branding")?,
-        has_library: holds("has_library")?,
-        has_invited_client: holds("has_client")?,
+        held,
         skipped: rows
             .iter()
             .filter_map(|row| column::<Option<String>>(row, "step").transpose())
@@ -47,15 +64,35 @@ async fn facts(
     Ok((facts, column(row, "completed_at")?))
 }
 
+impl Store {
+    /// The facts that steps of the product's own look at, each with a SELECT that finds a row where it holds.
+    fn facts(&self) -> &[(&'static str, &'static str)] {
+        &[
+            (
+                rawdrive_gallery::BRANDING_SAVED,
+                "SELECT 1 FROM branding WHERE workspace_id = $1",
+            ),
+            (
+                rawdrive_gallery::LIBRARY_MADE,
+                "SELECT 1 FROM libraries WHERE workspace_id = $1",
+            ),
+            (
+                rawdrive_gallery::CLIENT_INVITED,
+                "SELECT 1 FROM client_links WHERE workspace_id = $1",
+            ),
+        ]
+    }
+}
+
 impl OnboardingRead for Reader {
     async fn onboarding(&self) -> Result<(Facts, Option<DateTime<Utc>>), StoreError> {
-        facts(&self.scope, self.db()).await
+        facts(&self.store, &self.scope, self.db()).await
     }
 }
 
 impl OnboardingTx for WriteTx {
     async fn onboarding(&mut self) -> Result<(Facts, Option<DateTime<Utc>>), StoreError> {
-        facts(&self.scope, &self.tx).await
+        facts(&self.store, &self.scope, &self.tx).await
     }
 
     async fn skip_step(&mut self, step: &str, at: DateTime<Utc>) -> Result<(), StoreError> {

@@ -141,7 +141,7 @@ impl House {
     async fn new() -> Self {
         let test_env = TestEnv::seeded(1);
         let database = Database::new(Engine::Postgres).await;
-        let catalogue = Catalogue::built_in();
+        let catalogue = rawdrive_gallery::built_in_catalogue();
         let store = database.open(test_env.env().clone(), &catalogue).await;
         let opened = Opened::new(store.clone());
         let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();

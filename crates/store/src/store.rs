@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
-use rawdrive_plans::{Access, BeginError, Catalogue, Contradiction, Entitlements, Plan, Slug};
+use rawdrive_plans::{
+    Access, BeginError, Catalogue, Contradiction, Entitlements, Metrics, Plan, Slug,
+};
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{LiveRow, LiveUsage, Pending, PendingMark};
 use sea_orm::sea_query::{LockType, OnConflict};
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     backend: Backend,
     pub(crate) env: Env,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
+    /// What the catalogue declares.
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) jobs: Notify,
     pub(crate) openings: Batcher<Opening, Result<Opened, Arc<BeginError>>>,
     /// Where usage is cached, if anywhere.
@@ -131,6 +135,7 @@ impl Store {
             backend: url.backend(),
             env,
             plans: RwLock::default(),
+            metrics: catalogue.declared().clone(),
             jobs: Notify::new(),
             openings: Batcher::default(),
             live: OnceLock::new(),

@@ -52,7 +52,7 @@ struct House {
 impl House {
     async fn open() -> Self {
         let (test_env, folder) = (TestEnv::seeded(1), tempfile::tempdir().unwrap());
-        let catalogue = Catalogue::parse(PLANS).unwrap();
+        let catalogue = rawdrive_gallery::catalogue(PLANS).unwrap();
         let url = Url::sqlite(folder.path().join("rawdrive.db"));
         let store = Store::open(&url, test_env.env().clone(), &catalogue).await;
         Self {

@@ -20,7 +20,7 @@ use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion};
 use rawdrive_identity::Count;
 use rawdrive_identity::ports::PasswordAttempts;
 use rawdrive_plans::ReviewThresholds;
-use rawdrive_plans::{Catalogue, Limit, Metric, Override, PlansTx, Setting};
+use rawdrive_plans::{Limit, Override, PlansTx, Setting};
 use rawdrive_store::{Claimed, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::job::JobsTx;
@@ -58,14 +58,14 @@ fn rounds() -> usize {
 
 fn bytes(amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level(Metric::storage_bytes()),
+        key: QuotaKey::level(rawdrive_gallery::STORAGE_BYTES),
         amount,
     }
 }
 
 fn photos_of(gallery: &str, amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level_of(Metric::photos(), gallery),
+        key: QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery),
         amount,
     }
 }
@@ -91,7 +91,7 @@ async fn of_a_thousand_takes_as_many_succeed_as_fit(engine: Engine) {
     for _ in 0..rounds() {
         let stage = stage(engine).await;
         stage
-            .limit(Metric::storage_bytes(), Limit::AtMost(100))
+            .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
             .await;
         let tasks = (0..1_000).map(|_| {
             let (store, scope) = (stage.store.store.clone(), stage.scope);
@@ -119,7 +119,7 @@ async fn refused_takes_that_expire_holds_do_not_wait_for_each_other(engine: Engi
     const GALLERIES: [&str; 4] = ["gal_1", "gal_2", "gal_3", "gal_4"];
     let stage = Arc::new(stage(engine).await);
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(40))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(40))
         .await;
     for _ in 0..rounds().min(5) {
         for n in 0..40 {
@@ -337,7 +337,7 @@ async fn the_chain_and_the_ledger_take_everyone_in_turn(engine: Engine) {
 async fn a_limit_that_falls_holds_from_the_next_take_on(engine: Engine) {
     let stage = Arc::new(stage(engine).await);
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(1_000))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(1_000))
         .await;
     let tasks = (0..60_u64).map(|n| {
         let stage = stage.clone();
@@ -351,7 +351,10 @@ async fn a_limit_that_falls_holds_from_the_next_take_on(engine: Engine) {
                     .unwrap();
                 let new = Override {
                     id: stage.id(),
-                    setting: Setting::Limit(Metric::storage_bytes(), Limit::AtMost(30 - n / 5)),
+                    setting: Setting::Limit(
+                        rawdrive_gallery::STORAGE_BYTES,
+                        Limit::AtMost(30 - n / 5),
+                    ),
                     reason: "test".to_owned(),
                     until: None,
                 };
@@ -382,7 +385,7 @@ async fn a_limit_that_falls_holds_from_the_next_take_on(engine: Engine) {
         .unwrap()
         .reserved;
     let limit = entitlements
-        .limit(&Metric::storage_bytes(), stage.env().now())
+        .limit(&rawdrive_gallery::STORAGE_BYTES, stage.env().now())
         .value;
     assert_eq!(refused.is_err(), limit.bound().unwrap() <= used);
 }
@@ -617,7 +620,7 @@ fn canary(env: &Env, scope: &WorkspaceScope) -> Library {
 /// sees a row of another workspace, and every connection is fit for the next request.
 async fn a_small_pool_serves_many_workspaces_and_mixes_none(engine: Engine) {
     let test_env = TestEnv::seeded(7);
-    let catalogue = Catalogue::built_in();
+    let catalogue = rawdrive_gallery::built_in_catalogue();
     let database = match engine {
         Engine::Sqlite => Database::new(engine).await,
         _ => Database::with(engine, "&pool=2").await,

@@ -12,15 +12,16 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use rawdrive_gallery::id::{ClientId, LibraryId};
 use rawdrive_gallery::{
-    Branding, ClientsTx, GalleryTx, Library, add_client, delete_client, invite_client, revoke_link,
-    save_branding,
+    BRANDING_SAVED, Branding, CLIENT_INVITED, ClientsTx, GalleryTx, LIBRARY_MADE, Library, STEPS,
+    add_client, delete_client, invite_client, revoke_link, save_branding,
 };
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
 use rawdrive_identity::{Currency, EmailAddress, PersonName, TokenPepper, WorkspaceName};
 use rawdrive_onboarding::{
-    Facts, ONBOARDING_COMPLETED, OnboardingRead, OnboardingTx, STEPS, checklist, review,
+    BILLING_EMAIL_SET, Facts, NAMED, ONBOARDING_COMPLETED, OnboardingRead, OnboardingTx, checklist,
+    review,
 };
-use rawdrive_plans::{Catalogue, PlansTx, Slug, set_plan};
+use rawdrive_plans::{PlansTx, Slug, set_plan};
 use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_tenancy_core::{Commit as _, Env, SystemReason, WorkspaceScope};
@@ -69,6 +70,16 @@ struct Model {
     client: Option<ClientId>,
 }
 
+impl Model {
+    fn set(&mut self, fact: &str, holds: bool) {
+        if holds {
+            self.facts.held.insert(fact.to_owned());
+        } else {
+            self.facts.held.remove(fact);
+        }
+    }
+}
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 #[expect(
@@ -90,7 +101,9 @@ async fn workspace(store: &Store) -> WorkspaceScope {
         created_at: env.now(),
     };
     tx.insert_workspace(&new).await.unwrap();
-    let free = Catalogue::built_in().newest(&Slug::free()).unwrap();
+    let free = rawdrive_gallery::built_in_catalogue()
+        .newest(&Slug::free())
+        .unwrap();
     tx.insert_entitlements(&free).await.unwrap();
     tx.commit().await.unwrap();
     scope
@@ -103,7 +116,7 @@ async fn act(tx: &mut WriteTx, env: &Env, step: Step, model: &mut Model) {
             let mut row = tx.workspace_row().await.unwrap();
             row.billing_email = set.then(|| "bills@example.com".to_owned());
             tx.update_workspace(&row).await.unwrap();
-            model.facts.has_billing_email = set;
+            model.set(BILLING_EMAIL_SET, set);
         }
         Step::Branding => {
             let branding = Branding {
@@ -114,11 +127,13 @@ async fn act(tx: &mut WriteTx, env: &Env, step: Step, model: &mut Model) {
             };
             let saved = save_branding(tx, env, &branding).await;
             assert_eq!(saved.is_ok(), model.branding_on, "{saved:?}");
-            model.facts.has_branding |= model.branding_on;
+            if model.branding_on {
+                model.set(BRANDING_SAVED, true);
+            }
         }
         Step::Plan(slug) => {
             let slug = slug.parse().unwrap();
-            set_plan(tx, &Catalogue::built_in(), &slug, "test")
+            set_plan(tx, &rawdrive_gallery::built_in_catalogue(), &slug, "test")
                 .await
                 .unwrap();
             model.branding_on = slug != Slug::free();
@@ -134,13 +149,13 @@ async fn act(tx: &mut WriteTx, env: &Env, step: Step, model: &mut Model) {
             };
             tx.insert_library(&library).await.unwrap();
             model.library = Some(library.id);
-            model.facts.has_library = true;
+            model.set(LIBRARY_MADE, true);
         }
         Step::Library(true) => {}
         Step::Library(false) => {
             if let Some(id) = model.library.take() {
                 tx.delete_library(id).await.unwrap();
-                model.facts.has_library = false;
+                model.set(LIBRARY_MADE, false);
             }
         }
         Step::Invite => {
@@ -158,21 +173,21 @@ async fn act(tx: &mut WriteTx, env: &Env, step: Step, model: &mut Model) {
                 .await
                 .unwrap();
             model.client = Some(client.id);
-            model.facts.has_invited_client = true;
+            model.set(CLIENT_INVITED, true);
         }
         Step::Revoke => {
             if let Some(id) = model.client {
                 let client = tx.client(id).await.unwrap().unwrap();
                 let revoked = revoke_link(tx, &client).await.unwrap();
-                assert_eq!(revoked, model.facts.has_invited_client);
-                model.facts.has_invited_client = false;
+                assert_eq!(revoked, model.facts.hold(CLIENT_INVITED));
+                model.set(CLIENT_INVITED, false);
             }
         }
         Step::DeleteClient => {
             if let Some(id) = model.client.take() {
                 let client = tx.client(id).await.unwrap().unwrap();
                 delete_client(tx, &client).await.unwrap();
-                model.facts.has_invited_client = false;
+                model.set(CLIENT_INVITED, false);
             }
         }
         Step::Skip(at) => {
@@ -214,12 +229,14 @@ async fn told(store: &Store) -> usize {
 
 async fn walk(engine: Engine, steps: Vec<(Step, bool)>) {
     let database = Database::new(engine).await;
-    let store = database.open(Env::system(), &Catalogue::built_in()).await;
+    let store = database
+        .open(Env::system(), &rawdrive_gallery::built_in_catalogue())
+        .await;
     let env = store.env().clone();
     let scope = workspace(&store).await;
     let mut model = Model {
         facts: Facts {
-            has_name: true,
+            held: [NAMED.to_owned()].into(),
             ..Facts::default()
         },
         ..Model::default()
@@ -278,7 +295,9 @@ async fn a_list_that_is_completed_twice_is_told_once(engine: Engine) {
 
 async fn steps_completed_at_the_same_time_are_told_once(engine: Engine) {
     let database = Database::new(engine).await;
-    let store = database.open(Env::system(), &Catalogue::built_in()).await;
+    let store = database
+        .open(Env::system(), &rawdrive_gallery::built_in_catalogue())
+        .await;
     let scope = workspace(&store).await;
     let skips = STEPS.map(|step| {
         let store = store.clone();

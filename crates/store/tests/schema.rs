@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rawdrive_migrations::GLOBAL_TABLES;
-use rawdrive_plans::Catalogue;
 use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, Executor, Row};
@@ -49,7 +48,9 @@ async fn sqlite() -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
-    let store = rawdrive_store::Store::open(&url, Env::system(), &Catalogue::built_in()).await;
+    let store =
+        rawdrive_store::Store::open(&url, Env::system(), &rawdrive_gallery::built_in_catalogue())
+            .await;
     store.unwrap().close().await;
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();

@@ -22,7 +22,7 @@ mod subject;
 use support::{Blank, Database, Engine, administer, app_role, owner_role, postgres_url};
 
 async fn open(url: &Url) -> Result<Store, OpenError> {
-    Store::open(url, Env::system(), &Catalogue::built_in()).await
+    Store::open(url, Env::system(), &rawdrive_gallery::built_in_catalogue()).await
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_wall_that_is_missing_is_found() {
 async fn behind_pgbouncer_no_session_keeps_a_statement_or_a_setting() {
     let database = Database::new(Engine::PgBouncer).await;
     let opened = subject::Opened::new(open(&database.url).await.unwrap());
-    let plan = Catalogue::built_in()
+    let plan = rawdrive_gallery::built_in_catalogue()
         .newest(&"enterprise".parse().unwrap())
         .unwrap();
     let scopes = [opened.workspace(&plan).await, opened.workspace(&plan).await];
@@ -255,7 +255,7 @@ async fn behind_pgbouncer_no_session_keeps_a_statement_or_a_setting() {
 async fn times_come_back_as_they_are_compared(engine: Engine) {
     let database = Database::new(engine).await;
     let opened = subject::Opened::new(open(&database.url).await.unwrap());
-    let plan = Catalogue::built_in()
+    let plan = rawdrive_gallery::built_in_catalogue()
         .newest(&"enterprise".parse().unwrap())
         .unwrap();
     let scope = opened.workspace(&plan).await;
@@ -276,10 +276,10 @@ async fn times_come_back_as_they_are_compared(engine: Engine) {
             "2026-02-28T23:59:59Z",
         ),
     ] {
-        use rawdrive_plans::{Limit, Metric};
+        use rawdrive_plans::Limit;
         use rawdrive_usage::{Charge, QuotaKey, UsageTx};
         let key = |period_start| QuotaKey {
-            metric: Metric::ai_analysis(),
+            metric: rawdrive_gallery::AI_ANALYSIS,
             subject: String::new(),
             period_start,
         };

@@ -21,7 +21,7 @@ use rawdrive_identity::{
     change_role, create_api_key, invite, leave, prove_acceptance, prove_api_key, remove_member,
     revoke_api_key, revoke_invitation, role_to_change, sign_up, sweep_invitations,
 };
-use rawdrive_plans::{Catalogue, Limit, Metric, PlansTx, Setting, Slug, override_setting};
+use rawdrive_plans::{Limit, Metric, PlansTx, Setting, Slug, override_setting};
 use rawdrive_store::{Release, Store, WriteTx};
 use rawdrive_tenancy_core::env::{ManualClock, SystemEntropy};
 use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
@@ -215,7 +215,7 @@ impl House {
         let database = Database::new(engine).await;
         let clock = Arc::new(ManualClock::at("2027-01-31T12:00:00Z".parse().unwrap()));
         let env = Env::new(clock.clone(), clock.clone(), Arc::new(SystemEntropy));
-        let catalogue = Catalogue::built_in();
+        let catalogue = rawdrive_gallery::built_in_catalogue();
         let store = database.open(env.clone(), &catalogue).await;
         let keyring = Keyring::new(vec![SigningKey::generate(&env)]).unwrap();
         #[expect(
@@ -452,7 +452,7 @@ impl House {
             Step::Limit(limit) => {
                 let mut tx = self.begin().await;
                 let setting = Setting::Limit(Metric::team_members(), Limit::AtMost(limit));
-                let catalogue = Catalogue::built_in();
+                let catalogue = rawdrive_gallery::built_in_catalogue();
                 override_setting(&mut tx, env, &catalogue, setting, None, "a test")
                     .await
                     .unwrap();

@@ -8,7 +8,7 @@
 use rawdrive_identity::ports::{IdentityRead, IdentityTx, NewWorkspace, User};
 use rawdrive_identity::{Currency, EmailAddress, PasswordHash, PersonName, WorkspaceName};
 use rawdrive_plans::ReviewThresholds;
-use rawdrive_plans::{Catalogue, PlansTx, Slug};
+use rawdrive_plans::{PlansTx, Slug};
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::JobsTx;
@@ -35,7 +35,7 @@ struct House {
 impl House {
     async fn new(engine: Engine) -> Self {
         let database = Database::new(engine).await;
-        let catalogue = Catalogue::built_in();
+        let catalogue = rawdrive_gallery::built_in_catalogue();
         let store = database.open(Env::system(), &catalogue).await;
         let env = store.env().clone();
         let user = |email: &str| User {

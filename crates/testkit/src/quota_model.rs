@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use rawdrive_plans::{Limit, Metric, Override, Plan, PlansTx, Setting, THRESHOLDS};
+use rawdrive_plans::{Limit, Override, Plan, PlansTx, Setting, THRESHOLDS};
 use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Commit, WorkspaceScope};
@@ -282,9 +282,9 @@ impl Model {
 
 fn key(counter: usize) -> QuotaKey {
     if counter == BYTES {
-        QuotaKey::level(Metric::storage_bytes())
+        QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)
     } else {
-        QuotaKey::level_of(Metric::photos(), format!("gal_{counter}"))
+        QuotaKey::level_of(rawdrive_gallery::PHOTOS, format!("gal_{counter}"))
     }
 }
 
@@ -481,9 +481,9 @@ impl<S: Subject> Game<'_, S> {
                 review: at_once,
             } => {
                 let metric = if *bytes {
-                    Metric::storage_bytes()
+                    rawdrive_gallery::STORAGE_BYTES
                 } else {
-                    Metric::photos()
+                    rawdrive_gallery::PHOTOS
                 };
                 let new = Override {
                     id: env.id(),

@@ -87,7 +87,7 @@ pub async fn correct(
         return Err(CorrectError::NoReason);
     }
     let definition = catalogue
-        .metric(metric)
+        .definition(metric)
         .ok_or_else(|| CorrectError::UnknownMetric(metric.clone()))?;
     if *quantity == 0 {
         return Err(CorrectError::Zero);
@@ -100,7 +100,11 @@ pub async fn correct(
     }
     let refuse = |why| Err(CorrectError::Subject(metric.clone(), why));
     let period = Period::containing(at, entitlements.billing_anchor);
-    let key = match (metric.per_subject(), &correction.subject, definition.kind) {
+    let key = match (
+        definition.per.is_some(),
+        &correction.subject,
+        definition.kind,
+    ) {
         (true, None, _) => return refuse("is counted for each subject: say for which"),
         (false, Some(_), _) => return refuse("is counted for the whole workspace, for no subject"),
         (true, Some(subject), _) => QuotaKey::level_of(metric.clone(), subject),
@@ -122,7 +126,7 @@ pub async fn correct(
         });
     };
     if key.is_level() || period == Period::containing(now, entitlements.billing_anchor) {
-        mark(tx, &key, row, entitlements.limit(metric, now).value).await?;
+        mark(tx, &entitlements, now, &key, row).await?;
     }
     let period_start = (!key.is_level()).then_some(key.period_start);
     tx.record(Change {

@@ -110,7 +110,9 @@ pub fn check(report: Report, catalogue: &Catalogue, now: DateTime<Utc>) -> Resul
         return Err(Refusal::InvalidId);
     }
     let metric: Metric = report.metric.parse().map_err(|_| Refusal::UnknownMetric)?;
-    let definition = catalogue.metric(&metric).ok_or(Refusal::UnknownMetric)?;
+    let definition = catalogue
+        .definition(&metric)
+        .ok_or(Refusal::UnknownMetric)?;
     if !definition.ingest {
         return Err(Refusal::NotIngested);
     }
@@ -279,8 +281,7 @@ pub async fn ingest(
         if let Some(row) = row
             && (key.is_level() || key.period_start == current)
         {
-            let limit = entitlements.limit(&key.metric, now).value;
-            mark(tx, &key, row, limit).await?;
+            mark(tx, &entitlements, now, &key, row).await?;
         }
     }
     Ok(recorded)
@@ -333,7 +334,7 @@ mod tests {
                 Err("invalid_quantity"),
             ),
             (report("own", 1), Err("metric_not_ingested")),
-            (report("storage_bytes", 1), Err("metric_not_ingested")),
+            (report("team_members", 1), Err("metric_not_ingested")),
             (report("nothing", 1), Err("unknown_metric")),
             (report("No Name", 1), Err("unknown_metric")),
             (at("2026-08-17T11:59:59.999999Z"), Err("too_old")),

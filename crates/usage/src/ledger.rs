@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn line(quantity: i64) -> LedgerLine {
-        let key = QuotaKey::level(Metric::storage_bytes());
+        let key = QuotaKey::level(Metric::new("storage_bytes"));
         LedgerLine::usage(key, quantity, "doc_1".into(), at(0))
     }
 

@@ -71,9 +71,8 @@ pub async fn move_anchor(
             shift(tx, env, &key, &replaced, carried.moved).await?;
         }
         tell_no_more(tx, &key, row, &replaced, before).await?;
-        let limit = entitlements.limit(&key.metric, now).value;
         let after = tx.quota(&replaced).await?;
-        mark(tx, &replaced, after, limit).await?;
+        mark(tx, &entitlements, now, &replaced, after).await?;
     }
     Ok(())
 }

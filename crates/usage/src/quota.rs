@@ -696,7 +696,7 @@ async fn grow(
         let others = row.reserved.saturating_sub(released);
         return Err(refusal(charge, row.used + others, limit));
     };
-    mark(tx, &charge.key, row, limit).await?;
+    mark(tx, entitlements, env.now(), &charge.key, row).await?;
     tx.add_line(LedgerLine::usage(
         charge.key.clone(),
         quantity,
@@ -722,13 +722,7 @@ pub async fn subtract(
         .apply(&charge.key, 0, quantity, Limit::Unlimited)
         .await?
         .unwrap_or_default();
-    mark(
-        tx,
-        &charge.key,
-        row,
-        entitlements.limit(&charge.key.metric, env.now()).value,
-    )
-    .await?;
+    mark(tx, &entitlements, env.now(), &charge.key, row).await?;
     tx.add_line(LedgerLine::usage(charge.key, quantity, subject, env.now()));
     Ok(())
 }
@@ -748,26 +742,24 @@ pub async fn review(
         if !key.is_level() && key.period_start != period.start {
             continue;
         }
-        mark(
-            tx,
-            &key,
-            row,
-            entitlements.limit(&key.metric, env.now()).value,
-        )
-        .await?;
+        mark(tx, &entitlements, env.now(), &key, row).await?;
     }
     Ok(())
 }
 
+/// Begins and ends the threshold episodes of a counter, where its metric warns of them, and tells of the highest.
 pub(crate) async fn mark(
     tx: &mut (impl UsageTx + EventsTx + Send),
+    entitlements: &Entitlements,
+    now: DateTime<Utc>,
     key: &QuotaKey,
     row: QuotaRow,
-    limit: Limit,
 ) -> Result<(), StoreError> {
-    if !key.metric.warns() {
+    let definition = entitlements.metrics.get(&key.metric);
+    if definition.is_some_and(|definition| !definition.warns) {
         return Ok(());
     }
+    let limit = entitlements.limit(&key.metric, now).value;
     let edges = edges(row.used, limit, row.fired);
     if edges.is_empty() {
         return Ok(());

@@ -449,15 +449,15 @@ mod tests {
             hash(workspace, DateTime::UNIX_EPOCH),
             "usage:{ws_0199f3a27b1c70008000000000000001}:1970-01-01T00:00:00Z"
         );
-        let key = QuotaKey::level(Metric::storage_bytes());
+        let key = QuotaKey::level(Metric::new("storage_bytes"));
         assert_eq!(field(&key), "storage_bytes");
-        let key = QuotaKey::level_of(Metric::photos(), "gal_1");
-        assert_eq!(field(&key), "photos/gal_1");
+        let key = QuotaKey::level_of(Metric::new("pages"), "fol_1");
+        assert_eq!(field(&key), "pages/fol_1");
     }
 
     #[test]
     fn a_value_is_three_numbers_and_nothing_else() {
-        let key = QuotaKey::level(Metric::storage_bytes());
+        let key = QuotaKey::level(Metric::new("storage_bytes"));
         let row = row_of(key.clone(), "3 20 1").unwrap();
         assert_eq!((row.version, row.used, row.reserved), (3, 20, 1));
         for text in ["", "1", "1 2", "1 2 3 4", "1 2 -3", "a b c", "1  2 3"] {

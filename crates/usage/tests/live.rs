@@ -134,11 +134,11 @@ const WORKSPACES: u128 = 3;
 
 fn keys() -> [QuotaKey; 2] {
     let flow = QuotaKey {
-        metric: Metric::ai_analysis(),
+        metric: Metric::new("reports"),
         subject: String::new(),
         period_start: DateTime::UNIX_EPOCH + TimeDelta::seconds(1_789_000_000),
     };
-    [QuotaKey::level(Metric::storage_bytes()), flow]
+    [QuotaKey::level(Metric::new("storage_bytes")), flow]
 }
 
 /// A process: what it has committed so far, and its view of the cache.
@@ -407,7 +407,8 @@ async fn more_than_the_queue_holds_is_left_to_the_republisher() {
     let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
     process.republisher.step().await;
-    let galleries = (0..5_000).map(|n| QuotaKey::level_of(Metric::photos(), format!("gal_{n}")));
+    let galleries =
+        (0..5_000).map(|n| QuotaKey::level_of(Metric::new("pages"), format!("gal_{n}")));
     let rows: Vec<_> = galleries
         .map(|key| sql.commit(workspace(1), key, 1))
         .collect();
@@ -422,7 +423,7 @@ async fn more_than_the_queue_holds_is_left_to_the_republisher() {
     );
     process.republisher.step().await;
     assert!(process.live.is_live());
-    let key = QuotaKey::level_of(Metric::photos(), "gal_4999");
+    let key = QuotaKey::level_of(Metric::new("pages"), "gal_4999");
     let told = process
         .live
         .read(workspace(1), std::slice::from_ref(&key))
@@ -489,7 +490,7 @@ async fn what_sql_never_held_is_corrected() {
 async fn an_emptied_cache_is_filled_without_a_reader() {
     let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
-    let of_gallery = QuotaKey::level_of(Metric::photos(), "gal_1");
+    let of_gallery = QuotaKey::level_of(Metric::new("pages"), "gal_1");
     for of in 1..=WORKSPACES {
         sql.commit(workspace(of), keys()[0].clone(), 5);
         sql.commit(workspace(of), of_gallery.clone(), 7);
@@ -598,7 +599,7 @@ impl LiveSource for Busy {
         let live = self.meanwhile.lock().unwrap().take();
         if let Some(live) = live {
             // More than the queue holds: lost.
-            let galleries = (0..5_000).map(|n| QuotaKey::level_of(Metric::photos(), n));
+            let galleries = (0..5_000).map(|n| QuotaKey::level_of(Metric::new("pages"), n));
             let rows = galleries.map(|key| self.sql.commit(workspace(1), key, 1));
             live.publish(workspace(1), rows.collect()).await;
         }

@@ -147,7 +147,7 @@ fn time(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use rawdrive_plans::{Limit, Metric};
+    use rawdrive_plans::Limit;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_plan_is_named_with_its_version() {
-        let plan = Catalogue::built_in()
+        let plan = rawdrive_gallery::built_in_catalogue()
             .newest(&"professional".parse().unwrap())
             .unwrap();
         let mut applied = Applied::Plan {
@@ -196,7 +196,7 @@ mod tests {
     fn an_unlimited_override_is_null_for_programs() {
         let applied = Applied::Override(Override {
             id: "ovr_01890000000070008000000000000002".parse().unwrap(),
-            setting: Setting::Limit(Metric::photos(), Limit::Unlimited),
+            setting: Setting::Limit(rawdrive_gallery::PHOTOS, Limit::Unlimited),
             reason: "asked".to_owned(),
             until: Some("2027-01-01T00:00:00Z".parse().unwrap()),
         });

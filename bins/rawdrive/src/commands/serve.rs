@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
 use rawdrive_gallery::Blobs;
+use rawdrive_gallery::STEPS;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
 use rawdrive_http_api::server::{Limits, Server};
 use rawdrive_http_api::web::Edge;
@@ -18,7 +19,6 @@ use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
 use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
-use rawdrive_onboarding::STEPS;
 use rawdrive_store::{Store, in_background};
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Causes, Env, StoreError};

@@ -15,7 +15,7 @@ impl Studio {
     fn analyses(&self) -> QuotaKey {
         let entitlements = &self.billing.store.rows(&self.scope).entitlements;
         let period = Period::containing(self.billing.env.now(), entitlements.billing_anchor);
-        QuotaKey::flow(Metric::ai_analysis(), period)
+        QuotaKey::flow(Metric::new("ai_analysis"), period)
     }
 
     async fn analyse(&self, amount: u64) {

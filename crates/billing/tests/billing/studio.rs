@@ -14,24 +14,28 @@ use rawdrive_tenancy_core::WorkspaceScope;
 use rawdrive_testkit::{Card, Faults, MemoryGateway, MemoryStore, TestEnv};
 
 pub(crate) const PLANS: &str = r#"
+[[metric]]
+name = "storage_bytes"
+kind = "level"
+
 [[plan]]
 slug = "free"
 version = 1
 name = "Free"
-limits = { storage_gb = 5, max_team_members = 1 }
+limits = { storage_bytes = 5368709120, max_team_members = 1 }
 
 [[plan]]
 slug = "basic"
 version = 1
 name = "Basic"
-limits = { storage_gb = 50, max_team_members = 2 }
+limits = { storage_bytes = 53687091200, max_team_members = 2 }
 prices = [{ currency = "usd", interval = "month", amount = 1000 }, { currency = "eur", interval = "month", amount = 900 }]
 
 [[plan]]
 slug = "professional"
 version = 1
 name = "Professional"
-limits = { storage_gb = 500, max_team_members = 10 }
+limits = { storage_bytes = 536870912000, max_team_members = 10 }
 prices = [{ currency = "usd", interval = "month", amount = 2900 }, { currency = "usd", interval = "year", amount = 29000 }]
 
 [[plan]]
@@ -40,7 +44,7 @@ version = 1
 name = "Tried"
 trial_days = 14
 grace_days = 3
-limits = { storage_gb = 10 }
+limits = { storage_bytes = 10737418240 }
 prices = [{ currency = "usd", interval = "month", amount = 500 }]
 "#;
 

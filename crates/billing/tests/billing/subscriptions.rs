@@ -181,7 +181,7 @@ async fn a_declined_upgrade_leaves_everything_as_it_was() {
 async fn a_preview_names_what_breaks_and_holds_the_change_to_it() {
     let studio = Studio::open().await;
     studio.subscribe("professional", Card::Good).await.unwrap();
-    use_up(&studio, Metric::storage_bytes(), 60 << 30).await;
+    use_up(&studio, Metric::new("storage_bytes"), 60 << 30).await;
     use_up(&studio, Metric::team_members(), 3).await;
     let members: Vec<rawdrive_tenancy_core::id::UserId> =
         (0..3).map(|_| studio.billing.env.id()).collect();
@@ -220,7 +220,7 @@ async fn a_preview_names_what_breaks_and_holds_the_change_to_it() {
         ]
     );
     // Another byte, and the preview is not what is.
-    use_up(&studio, Metric::storage_bytes(), 1).await;
+    use_up(&studio, Metric::new("storage_bytes"), 1).await;
     let stale = change(&studio, "basic", Some(&shown.commit_token)).await;
     assert!(
         matches!(stale, Err(BillingError::PlanChangeStale)),
@@ -261,7 +261,7 @@ async fn a_preview_names_what_breaks_and_holds_the_change_to_it() {
         .begin_despite_read_only(&studio.scope)
         .await;
     let charge = Charge {
-        key: QuotaKey::level(Metric::storage_bytes()),
+        key: QuotaKey::level(Metric::new("storage_bytes")),
         amount: 1,
     };
     let refused = add(&mut tx, &studio.billing.env, charge, "x".to_owned()).await;
@@ -370,7 +370,7 @@ async fn a_second_version_of_a_plan_moves_nobody() {
     let studio = Studio::open().await;
     studio.subscribe("basic", Card::Good).await.unwrap();
     let second = format!(
-        "{PLANS}\n[[plan]]\nslug = \"basic\"\nversion = 2\nname = \"Basic\"\nlimits = {{ storage_gb = 1 }}\nprices = [{{ currency = \"usd\", interval = \"month\", amount = 1000 }}]\n"
+        "{PLANS}\n[[plan]]\nslug = \"basic\"\nversion = 2\nname = \"Basic\"\nlimits = {{ storage_bytes = 1073741824 }}\nprices = [{{ currency = \"usd\", interval = \"month\", amount = 1000 }}]\n"
     );
     let (test_env, gateway) = (studio.test_env.clone(), studio.gateway().clone());
     let catalogue = rawdrive_plans::Catalogue::parse(&second).unwrap();

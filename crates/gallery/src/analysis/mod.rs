@@ -125,8 +125,10 @@ pub enum Bound {
     /// Decoding takes more memory than there is for it.
     #[error("takes more than {MAX_DECODING_BYTES} bytes of memory to decode")]
     Memory,
-    /// Decoding goes through its pixels too often.
-    #[error("comes in more scans than are decoded")]
+    /// Decoding goes through too many pixels, or through them too often.
+    #[error(
+        "takes more work to decode than one analysis does: its pixels times its scans are too many"
+    )]
     Work,
 }
 

@@ -3,7 +3,7 @@
 use crate::id::{GalleryId, PhotoId};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, TryStreamExt as _};
-use rawdrive_plans::{BeginError, Metric, PlansTx as _, ReadOnly};
+use rawdrive_plans::{BeginError, PlansTx as _, ReadOnly};
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Charge, Exceeded, Period, QuotaKey, TakeError, hold, release, settle};
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
-    ANALYSIS, AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo, UploadStore,
+    AI_ANALYSIS, ANALYSIS, AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo,
+    UploadStore,
 };
 
 /// The most near duplicates that are told, nearest first.
@@ -168,7 +169,7 @@ async fn reserve<S: UploadStore<Tx: AnalysisTx>>(
     let unit = Unit {
         hold: env.id(),
         charge: Charge {
-            key: QuotaKey::flow(Metric::ai_analysis(), period),
+            key: QuotaKey::flow(AI_ANALYSIS, period),
             amount: 1,
         },
         photo,

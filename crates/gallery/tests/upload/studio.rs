@@ -13,7 +13,7 @@ use rawdrive_gallery::{
     Blobs, BodyError, Companion, DeleteBlob, DeleteBlobs, Gallery, GalleryTx, Incoming, Length,
     MediaType, Photo, UploadEnded, UploadError, UploadStore, delete_gallery_permanently, receive,
 };
-use rawdrive_plans::{Limit, Metric, Override, PlansTx, Setting};
+use rawdrive_plans::{Limit, Override, PlansTx, Setting};
 use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
 use rawdrive_testkit::{Faults, MemoryStore, MemoryTx, Rows, TestEnv, gallery, library, plan};
 use rawdrive_usage::{QuotaKey, expire_overdue};
@@ -57,7 +57,7 @@ impl Studio {
         let test_env = TestEnv::seeded(1);
         let env = test_env.env();
         let store = MemoryStore::new(env.clone());
-        let limits = [(Metric::storage_bytes(), Limit::AtMost(MAX_BYTES))];
+        let limits = [(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(MAX_BYTES))];
         let scope = store.workspace(&plan(&limits)).await.unwrap();
         let shelf = library(env);
         let gallery = gallery(env, shelf.id);
@@ -167,7 +167,8 @@ impl Studio {
             }
             Step::Limit(limit) => {
                 let mut tx = self.begin().await;
-                let setting = Setting::Limit(Metric::storage_bytes(), Limit::AtMost(*limit));
+                let setting =
+                    Setting::Limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(*limit));
                 let new = Override {
                     id: self.env().id(),
                     setting,
@@ -239,11 +240,14 @@ impl Studio {
         assert_eq!(rows.discrepancies(), [""; 0]);
         let used = |key: &QuotaKey| rows.quotas.get(key).map_or(0, |row| row.used);
         let bytes: u64 = rows.photos.values().map(|p| p.size_bytes).sum();
-        assert_eq!(used(&QuotaKey::level(Metric::storage_bytes())), bytes);
+        assert_eq!(
+            used(&QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)),
+            bytes
+        );
         for key in rows
             .quotas
             .keys()
-            .filter(|key| key.metric == Metric::photos())
+            .filter(|key| key.metric == rawdrive_gallery::PHOTOS)
         {
             let inside = |photo: &&Photo| photo.gallery.to_string() == key.subject;
             let count = rows.photos.values().filter(inside).count();

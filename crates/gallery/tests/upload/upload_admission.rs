@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rawdrive_gallery::{Opened, Opening, UploadStore, open_together};
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::Commit;
 use rawdrive_testkit::{MemoryStore, TestEnv, gallery, library, plan};
 
@@ -36,8 +36,8 @@ async fn open(
     let env = test_env.env();
     let store = MemoryStore::new(env.clone());
     let limits = [
-        (Metric::storage_bytes(), Limit::AtMost(bytes)),
-        (Metric::photos(), Limit::AtMost(photos)),
+        (rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(bytes)),
+        (rawdrive_gallery::PHOTOS, Limit::AtMost(photos)),
     ];
     let scope = store.workspace(&plan(&limits)).await.unwrap();
     let shelf = library(env);

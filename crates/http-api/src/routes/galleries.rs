@@ -8,7 +8,7 @@ use rawdrive_gallery::{
     ClientsTx, Download, Gallery, GalleryFilter, GalleryRead, GalleryTx, ListedGallery, Title,
     delete_gallery_permanently, set_clients, set_download,
 };
-use rawdrive_plans::{Limit, Metric, PlansTx};
+use rawdrive_plans::{Limit, PlansTx};
 use rawdrive_store::{Reader, Release, WriteTx};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::TypedId;
@@ -114,10 +114,10 @@ async fn view(app: &App, tx: &mut WriteTx, gallery: &Gallery) -> Result<GalleryV
     let limit = tx
         .entitlements()
         .await?
-        .limit(&Metric::photos(), app.env().now())
+        .limit(&rawdrive_gallery::PHOTOS, app.env().now())
         .value;
     let row = tx
-        .quota(&QuotaKey::level_of(Metric::photos(), gallery.id))
+        .quota(&QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery.id))
         .await?;
     Ok(GalleryView::of(gallery, &clients, row.used, limit))
 }
@@ -172,7 +172,9 @@ pub(crate) async fn list_galleries(
 /// How many photos a gallery of the reader's workspace may hold.
 async fn photo_limit(app: &App, reader: &Reader) -> Result<Limit, Problem> {
     let entitlements = reader.entitlements().await?;
-    Ok(entitlements.limit(&Metric::photos(), app.env().now()).value)
+    Ok(entitlements
+        .limit(&rawdrive_gallery::PHOTOS, app.env().now())
+        .value)
 }
 
 /// Makes a gallery.

@@ -37,22 +37,14 @@ pub(crate) struct PlanView {
     features: Value,
 }
 
-/// The wire's names of the limits that plans were sold with.
-fn limit_name(metric: &Metric) -> &str {
-    match metric.as_str() {
-        "photos" => "max_photos_per_gallery",
-        "team_members" => "max_team_members",
-        "ai_analysis" => "ai_analysis_monthly",
-        other => other,
-    }
-}
-
 impl PlanView {
     fn of(app: &App, plan: &Plan) -> Self {
-        let limits = app
-            .catalogue
-            .metrics()
-            .map(|(m, _)| (limit_name(m).to_owned(), json!(plan.limit(m).bound())));
+        let limits = app.catalogue.metrics().map(|(m, _)| {
+            (
+                app.catalogue.declared().limit_name(m).to_owned(),
+                json!(plan.limit(m).bound()),
+            )
+        });
         let features = app
             .catalogue
             .features()
@@ -166,7 +158,7 @@ pub(crate) async fn show_entitlements(
     let now = app.env().now();
     let limits = app.catalogue.metrics().map(|(metric, definition)| {
         let limit = entitlements.limit(metric, now);
-        let row = (!metric.per_subject()).then(|| {
+        let row = definition.per.is_none().then(|| {
             find(
                 &rows,
                 &key(metric, definition.kind, now, entitlements.billing_anchor),
@@ -174,7 +166,7 @@ pub(crate) async fn show_entitlements(
         });
         LimitView {
             metric: metric.to_string(),
-            name: limit_name(metric).to_owned(),
+            name: app.catalogue.declared().limit_name(metric).to_owned(),
             value: limit.value.bound(),
             origin: limit.origin.as_str(),
             until: limit.until.map(time),
@@ -280,7 +272,9 @@ pub(crate) async fn check_entitlement(
                 Problem::invalid_field("metric", "is no metric of this installation")
             })?;
             let entitlements = reader.entitlements().await?;
-            let key = match (metric.per_subject(), subject) {
+            let definition = app.catalogue.definition(&metric);
+            let per = definition.and_then(|definition| definition.per.as_deref());
+            let key = match (per.is_some(), subject) {
                 (true, Some(subject)) => {
                     let gallery: GalleryId = crate::web::path_id(&subject)?;
                     reader
@@ -304,7 +298,7 @@ pub(crate) async fn check_entitlement(
                 (false, None) => {
                     let kind = app
                         .catalogue
-                        .metric(&metric)
+                        .definition(&metric)
                         .map_or(MetricKind::Level, |m| m.kind);
                     key(&metric, kind, now, entitlements.billing_anchor)
                 }
@@ -397,7 +391,7 @@ pub(crate) async fn show_usage(
     let keys: Vec<_> = app
         .catalogue
         .metrics()
-        .filter(|(metric, _)| !metric.per_subject())
+        .filter(|(_, definition)| definition.per.is_none())
         .map(|(metric, definition)| key(metric, definition.kind, now, entitlements.billing_anchor))
         .collect();
     let rows = reader.live_quotas(&keys).await?;

@@ -33,7 +33,7 @@ const LINES_AT_ONCE: u32 = 500;
 /// A metric of this installation.
 fn known_metric(app: &App, name: &str) -> Result<(Metric, MetricKind), Problem> {
     let metric = name.parse::<Metric>().ok();
-    let kind = metric.as_ref().and_then(|m| app.catalogue.metric(m));
+    let kind = metric.as_ref().and_then(|m| app.catalogue.definition(m));
     metric
         .clone()
         .zip(kind.map(|definition| definition.kind))

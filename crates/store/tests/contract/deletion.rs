@@ -3,7 +3,6 @@
 use chrono::TimeDelta;
 use rawdrive_gallery::id::{GalleryId, PhotoId};
 use rawdrive_gallery::{DeleteBlobs, GalleryTx, delete_gallery_permanently};
-use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::Commit;
 use rawdrive_testkit::contract::Stage;
 use rawdrive_testkit::{gallery, library, photo};
@@ -48,8 +47,8 @@ async fn deleting_a_gallery_leaves_a_job_for_each_500_photos_and_no_photo_out(en
 
 fn keys(gallery: GalleryId) -> [QuotaKey; 2] {
     [
-        QuotaKey::level_of(Metric::photos(), gallery),
-        QuotaKey::level(Metric::storage_bytes()),
+        QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery),
+        QuotaKey::level(rawdrive_gallery::STORAGE_BYTES),
     ]
 }
 

@@ -2,8 +2,7 @@
 
 use chrono::TimeDelta;
 use rawdrive_migrations::{Migrator, MigratorTrait as _};
-use rawdrive_plans::Catalogue;
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::Limit;
 use rawdrive_store::{Finding, Store, Url};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_testkit::contract::Stage;
@@ -18,7 +17,7 @@ use crate::support::Engine;
 
 async fn filled() -> Stage<Opened> {
     let stage = stage(Engine::Sqlite).await;
-    let key = QuotaKey::level(Metric::storage_bytes());
+    let key = QuotaKey::level(rawdrive_gallery::STORAGE_BYTES);
     for n in 1..=5 {
         let mut tx = stage.begin().await;
         tx.lock(&key).await.unwrap();
@@ -199,7 +198,12 @@ async fn old_lines_are_chained_and_summed_by_the_migration() {
 
     let test_env = TestEnv::seeded(1);
     let env = test_env.env().clone();
-    let store = Store::open(&Url::sqlite(&path), env, &Catalogue::built_in()).await;
+    let store = Store::open(
+        &Url::sqlite(&path),
+        env,
+        &rawdrive_gallery::built_in_catalogue(),
+    )
+    .await;
     let store = store.unwrap();
     let scope = scope("ws_01890000000070008000000000000001".parse().unwrap());
     let snapshot = store.snapshot().await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::{Commit, WorkspaceScope};
 use rawdrive_testkit::contract::Stage;
 use rawdrive_testkit::usage_cache::{MemoryUsageCacheServer, Mood};
@@ -23,7 +23,7 @@ on_every_database! {
 }
 
 fn bytes() -> QuotaKey {
-    QuotaKey::level(Metric::storage_bytes())
+    QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)
 }
 
 fn row(version: u64, used: u64, reserved: u64) -> LiveRow {
@@ -91,7 +91,7 @@ async fn what_a_commit_leaves_is_published_and_what_is_dropped_is_not(engine: En
 async fn readers_are_told_the_same_with_the_cache_and_without(engine: Engine) {
     let stage = stage(engine).await;
     let flow = QuotaKey {
-        metric: Metric::ai_analysis(),
+        metric: rawdrive_gallery::AI_ANALYSIS,
         subject: String::new(),
         period_start: stage.env().now(),
     };

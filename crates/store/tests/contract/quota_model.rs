@@ -2,7 +2,6 @@
 //! to a disk.
 
 use proptest::prelude::*;
-use rawdrive_plans::Catalogue;
 use rawdrive_testkit::TestEnv;
 use rawdrive_testkit::quota_model::{Operation, operations, play};
 
@@ -16,7 +15,7 @@ fn run(engine: Engine, operations: &[Operation]) {
         .unwrap();
     runtime.block_on(async {
         let test_env = TestEnv::seeded(1);
-        let catalogue = Catalogue::built_in();
+        let catalogue = rawdrive_gallery::built_in_catalogue();
         let store = crate::subject::open(engine, &test_env, &catalogue).await;
         let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
         play(&store, &test_env, &plan, operations).await;

@@ -12,7 +12,7 @@ use rawdrive_gallery::{
     Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
     Photo,
 };
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::{Commit, StoreError};
 
 use super::{Stage, Subject};
@@ -37,9 +37,11 @@ async fn furnished<S: Subject>(stage: &Stage<S>) -> Gallery {
 /// to a gallery that is not there is refused by itself.
 pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
     let gallery = furnished(stage).await;
-    stage.limit(Metric::photos(), Limit::AtMost(7)).await;
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(60))
+        .limit(rawdrive_gallery::PHOTOS, Limit::AtMost(7))
+        .await;
+    stage
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(60))
         .await;
     let open = |gallery, bytes| {
         let opening = Opening {
@@ -72,7 +74,7 @@ pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
     assert_eq!(last, Opened::Held);
     let full = open(gallery.id, 0).await.unwrap();
     assert!(
-        matches!(&full, Opened::Exceeded(e) if e.metric == Metric::photos() && e.denied.current == 7),
+        matches!(&full, Opened::Exceeded(e) if e.metric == rawdrive_gallery::PHOTOS && e.denied.current == 7),
         "{full:?}"
     );
 }

@@ -112,7 +112,7 @@ impl<S: Subject> Stage<S> {
     /// Opens a store and makes its workspaces.
     pub async fn set(make: impl AsyncFnOnce(&TestEnv, &Catalogue) -> S) -> Self {
         let test_env = TestEnv::seeded(1);
-        let catalogue = Catalogue::built_in();
+        let catalogue = rawdrive_gallery::built_in_catalogue();
         let store = make(&test_env, &catalogue).await;
         let unlimited: Vec<_> = catalogue
             .current()
@@ -169,7 +169,7 @@ pub(crate) async fn begin<S: UploadStore>(store: &S, scope: &WorkspaceScope) -> 
 /// An amount of stored bytes.
 pub(crate) fn bytes(amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level(Metric::storage_bytes()),
+        key: QuotaKey::level(rawdrive_gallery::STORAGE_BYTES),
         amount,
     }
 }

@@ -7,7 +7,7 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
-use rawdrive_plans::{Denied, Limit, Metric};
+use rawdrive_plans::{Denied, Limit};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_tenancy_core::id::HoldId;
@@ -21,7 +21,7 @@ use rawdrive_usage::{
 use super::{Stage, Subject, begin, bytes};
 
 fn key() -> QuotaKey {
-    QuotaKey::level(Metric::storage_bytes())
+    QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)
 }
 
 fn counted(used: u64, reserved: u64) -> QuotaRow {
@@ -87,7 +87,7 @@ pub async fn reserving_stops_at_the_limit<S: Subject>(stage: &Stage<S>) {
 /// Of many at once exactly as many are admitted as fit.
 pub async fn no_interleaving_passes_the_limit<S: Subject>(stage: &Stage<S>) {
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(70))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(70))
         .await;
     let outcomes = join_all((0..16).map(|_| held(stage, 10))).await;
     let admitted = outcomes.iter().filter(|o| o.is_ok()).count();
@@ -102,7 +102,7 @@ pub async fn no_interleaving_passes_the_limit<S: Subject>(stage: &Stage<S>) {
 /// Several holds are all held where all fit; otherwise each is held or refused as if it came alone.
 pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage: &Stage<S>) {
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(100))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
         .await;
     let holds = |amounts: &[u64]| -> Vec<Hold> {
         let hold = |amount: &u64| Hold {
@@ -125,7 +125,7 @@ pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage:
     tx.commit().await.unwrap();
     let refused = |requested, current| {
         let exceeded = Exceeded {
-            metric: Metric::storage_bytes(),
+            metric: rawdrive_gallery::STORAGE_BYTES,
             denied: Denied {
                 current,
                 requested,
@@ -163,7 +163,7 @@ pub async fn growth_is_bounded_and_shrinking_never<S: Subject>(stage: &Stage<S>)
 /// What a settling takes beyond its hold must fit beside what others hold.
 pub async fn settling_more_than_was_held_takes_the_rest<S: Subject>(stage: &Stage<S>) {
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(100))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
         .await;
     let (mine, theirs) = (
         held(stage, 10).await.unwrap(),
@@ -223,7 +223,7 @@ pub async fn a_hold_ends_once<S: Subject>(stage: &Stage<S>) {
 
 fn photos_of(gallery: &str, amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level_of(Metric::photos(), gallery),
+        key: QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery),
         amount,
     }
 }
@@ -289,7 +289,7 @@ pub async fn expiry_is_final<S: Subject>(stage: &Stage<S>) {
 /// A take that would be refused first gives back what nobody renews.
 pub async fn overdue_holds_make_room_for_others<S: Subject>(stage: &Stage<S>) {
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(10))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(10))
         .await;
     held(stage, 10).await.unwrap();
     assert!(is_exceeded(&held(stage, 10).await));
@@ -303,7 +303,7 @@ pub async fn overdue_holds_make_room_for_others<S: Subject>(stage: &Stage<S>) {
 /// Of a hold over several counters none is taken when one is full, and the refusal has exact numbers.
 pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) {
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(10))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(10))
         .await;
     held(stage, 8).await.unwrap();
     let photos = photos_of("gal_1", 1);
@@ -321,7 +321,7 @@ pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) 
     let Err(TakeError::Exceeded(exceeded)) = refused else {
         panic!("3 do not fit beside 8 of 10: {refused:?}");
     };
-    assert_eq!(exceeded.metric, Metric::storage_bytes());
+    assert_eq!(exceeded.metric, rawdrive_gallery::STORAGE_BYTES);
     let denied = exceeded.denied;
     assert_eq!((denied.current, denied.requested, denied.limit), (8, 3, 10));
     assert_eq!(row(stage).await, counted(0, 8));
@@ -332,7 +332,7 @@ pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) 
 /// Crossing a threshold is told once, wavering at it not again, a new rise after a real fall again.
 pub async fn an_episode_fires_once_and_again_after_a_real_fall<S: Subject>(stage: &Stage<S>) {
     stage
-        .limit(Metric::storage_bytes(), Limit::AtMost(100))
+        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
         .await;
     for (delta, told) in [
         (79_i64, 0),
@@ -382,7 +382,9 @@ fn thresholds_told(jobs: &[Job]) -> Vec<u64> {
 
 /// What was used of a counter that the hold did not know is taken and recorded, or refused.
 pub async fn settling_counts_what_was_not_held<S: Subject>(stage: &Stage<S>) {
-    stage.limit(Metric::photos(), Limit::AtMost(1)).await;
+    stage
+        .limit(rawdrive_gallery::PHOTOS, Limit::AtMost(1))
+        .await;
     let photos = |amount| (photos_of("gal_1", amount), "pho".to_owned());
     let id = held(stage, 5).await.unwrap();
     let actual = |n| [(bytes(5), "pho".to_owned()), photos(n)];

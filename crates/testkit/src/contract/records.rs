@@ -6,7 +6,7 @@
 )]
 
 use chrono::TimeDelta;
-use rawdrive_plans::{Limit, Metric, PlansTx, ReviewThresholds};
+use rawdrive_plans::{Limit, PlansTx, ReviewThresholds};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, verify};
 use rawdrive_tenancy_core::event::{DeliverEvent, DomainEvent, EventsTx};
@@ -61,7 +61,7 @@ pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>
     assert!(
         ledger
             .iter()
-            .all(|l| l.key.metric == Metric::storage_bytes() && l.subject == "pho")
+            .all(|l| l.key.metric == rawdrive_gallery::STORAGE_BYTES && l.subject == "pho")
     );
     assert_eq!(stage.store.ledger(&stage.other).await[0].seq, 1);
 }
@@ -136,7 +136,7 @@ pub async fn the_audit_chain_verifies<S: Subject>(stage: &Stage<S>) {
 
 /// Overrides are read in the order in which they were made, in the transaction that makes them too.
 pub async fn a_later_override_stands_above<S: Subject>(stage: &Stage<S>) {
-    let metric = Metric::storage_bytes;
+    let metric = || rawdrive_gallery::STORAGE_BYTES;
     for bound in [7, 5] {
         stage.limit(metric(), Limit::AtMost(bound)).await;
         stage.test_env.advance(TimeDelta::seconds(1));

@@ -8,7 +8,7 @@
 use chrono::TimeDelta;
 use rawdrive_gallery::id::{GalleryId, LibraryId, PhotoId};
 use rawdrive_gallery::{Branding, GalleryTx};
-use rawdrive_plans::{Limit, Metric, Override, PlansTx, ReviewThresholds, Setting};
+use rawdrive_plans::{Limit, Override, PlansTx, ReviewThresholds, Setting};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::id::HoldId;
@@ -65,7 +65,7 @@ async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
     tx.enqueue(&ReviewThresholds {}, None).unwrap();
     tx.add_override(&Override {
         id: env.id(),
-        setting: Setting::Limit(Metric::storage_bytes(), Limit::AtMost(100)),
+        setting: Setting::Limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100)),
         reason: "test".to_owned(),
         until: None,
     })
@@ -190,7 +190,7 @@ pub async fn an_unseen_row_is_not_written<S: Subject>(stage: &Stage<S>) {
             .unwrap()
     );
     assert!(!tx.grow_hold(written.hold, None, later).await.unwrap());
-    let bytes_of_all = QuotaKey::level(Metric::storage_bytes());
+    let bytes_of_all = QuotaKey::level(rawdrive_gallery::STORAGE_BYTES);
     let applied = tx.apply(&bytes_of_all, 0, -1, Limit::Unlimited).await;
     assert_eq!(applied.unwrap(), None);
     tx.commit().await.unwrap();

@@ -67,7 +67,7 @@ pub fn workspace(number: u128) -> WorkspaceId {
 #[must_use]
 pub fn level(version: u64, used: u64, reserved: u64) -> LiveRow {
     LiveRow {
-        key: QuotaKey::level(Metric::storage_bytes()),
+        key: QuotaKey::level(rawdrive_gallery::STORAGE_BYTES),
         version,
         used,
         reserved,
@@ -77,7 +77,7 @@ pub fn level(version: u64, used: u64, reserved: u64) -> LiveRow {
 fn flow(version: u64, used: u64) -> LiveRow {
     LiveRow {
         key: QuotaKey {
-            metric: Metric::ai_analysis(),
+            metric: rawdrive_gallery::AI_ANALYSIS,
             subject: String::new(),
             period_start: period(),
         },
@@ -201,7 +201,7 @@ pub async fn a_period_is_whole_only_once_it_is_filled(subject: &impl UsageCacheS
 pub async fn counters_are_told_apart(subject: &impl UsageCacheSubject) {
     let cache = connected(subject).await;
     let of_subject = LiveRow {
-        key: QuotaKey::level_of(Metric::storage_bytes(), "gal_1"),
+        key: QuotaKey::level_of(rawdrive_gallery::STORAGE_BYTES, "gal_1"),
         ..level(7, 70, 7)
     };
     let rows = [

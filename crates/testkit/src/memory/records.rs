@@ -33,6 +33,7 @@ impl PlansTx for MemoryTx {
                 grace_until: None,
                 read_only: None,
                 ends: None,
+                metrics: Arc::default(),
             },
             quotas: BTreeMap::new(),
             holds: BTreeMap::new(),
