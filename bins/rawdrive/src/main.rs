@@ -1,7 +1,6 @@
 //! The server and its commands: command line, configuration, telemetry, then one module a command.
 
 mod billing;
-mod billing_jobs;
 mod cli;
 mod commands;
 mod config;

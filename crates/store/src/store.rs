@@ -1,7 +1,7 @@
 //! Opening the database, and the two handles.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
 use rawdrive_plans::{Access, BeginError, Catalogue, Contradiction, Entitlements, Plan, Slug};
@@ -82,7 +82,9 @@ pub(crate) struct Inner {
     backend: Backend,
     pub(crate) env: Env,
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
-    pub(crate) jobs: Notify,
+    /// A lane of jobs waits for its kind.
+    lanes: Mutex<HashMap<String, Arc<Notify>>>,
+    pub(crate) requests: Notify,
     pub(crate) openings: Batcher<Opening, Result<Opened, Arc<BeginError>>>,
     /// Where usage is cached, if anywhere.
     pub(crate) live: OnceLock<LiveUsage>,
@@ -131,7 +133,8 @@ impl Store {
             backend: url.backend(),
             env,
             plans: RwLock::default(),
-            jobs: Notify::new(),
+            lanes: Mutex::default(),
+            requests: Notify::new(),
             openings: Batcher::default(),
             live: OnceLock::new(),
             billing: Notify::new(),
@@ -296,7 +299,8 @@ impl Store {
                     EntitlementsLock::Shared
                 }
             },
-            wakes_jobs: false,
+            wakes_requests: false,
+            wakes_kinds: BTreeSet::new(),
             pending: Pending::default(),
             attempt: PendingMark::default(),
             changed: Vec::new(),
@@ -359,9 +363,27 @@ impl Store {
         self.0.database.is_full()
     }
 
-    /// Waits until a commit has left jobs behind.
-    pub async fn jobs_arrived(&self) {
-        self.0.jobs.notified().await;
+    /// Waits until a commit has left a job of this kind behind, or somebody called [`Store::wake_jobs`]. One that came
+    /// after the first call and before this one counts.
+    pub async fn jobs_arrived(&self, kind: &str) {
+        let lane = {
+            let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            lanes.entry(kind.to_owned()).or_default().clone()
+        };
+        lane.notified().await;
+    }
+
+    /// Wakes one who waits in [`Store::jobs_arrived`] for this kind, if anybody ever did.
+    pub fn wake_jobs(&self, kind: &str) {
+        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(kind) {
+            lane.notify_one();
+        }
+    }
+
+    /// Waits until somebody has asked for a mailed link.
+    pub async fn requests_arrived(&self) {
+        self.0.requests.notified().await;
     }
 
     /// Waits until an object of the payment provider was made dirty.
@@ -402,7 +424,9 @@ pub struct WriteTx {
     pub(crate) scope: WorkspaceScope,
     pub(crate) entitlements: Option<Arc<Entitlements>>,
     pub(crate) entitlements_lock: EntitlementsLock,
-    pub(crate) wakes_jobs: bool,
+    pub(crate) wakes_requests: bool,
+    /// Kinds of jobs that the commit leaves behind.
+    pub(crate) wakes_kinds: BTreeSet<String>,
     /// Collected, and written at commit.
     pub(crate) pending: Pending,
     /// What an attempt that is undone goes back to.
@@ -436,8 +460,11 @@ impl Commit for WriteTx {
     async fn commit(mut self) -> Result<(), StoreError> {
         self.write_pending().await?;
         self.tx.commit().await.map_err(failed("commit"))?;
-        if self.wakes_jobs {
-            self.store.0.jobs.notify_one();
+        if self.wakes_requests {
+            self.store.0.requests.notify_one();
+        }
+        for kind in &self.wakes_kinds {
+            self.store.wake_jobs(kind);
         }
         if self.wakes_billing {
             self.store.wake_billing();
