@@ -208,7 +208,10 @@ impl Builder {
 
     fn handle(mut self, kind: String, handler: Handler<LeasedJob>) -> Self {
         let before = self.handlers.insert(kind.clone(), handler);
-        assert!(before.is_none(), "jobs of the kind {kind} have two handlers");
+        assert!(
+            before.is_none(),
+            "jobs of the kind {kind} have two handlers"
+        );
         self
     }
 

@@ -29,7 +29,10 @@ pub(crate) fn job_kind(consumer: &str) -> String {
 pub(crate) fn deliver(store: Store, consumers: Vec<Consumer>) -> Handler<LeasedJob> {
     let consumers = Arc::new(consumers);
     Arc::new(move |leased| {
-        let (context, consumers) = (JobContext::new(store.clone(), leased.clone()), consumers.clone());
+        let (context, consumers) = (
+            JobContext::new(store.clone(), leased.clone()),
+            consumers.clone(),
+        );
         Box::pin(async move {
             let DeliverEvent { event } = leased.job.payload()?;
             let wanting: Vec<_> = consumers.iter().filter(|c| (c.wants)(&event)).collect();

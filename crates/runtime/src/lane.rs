@@ -109,13 +109,11 @@ async fn attempt<Q: Queue>(queue: Q, handler: Handler<Q::Item>, item: Q::Item) -
     let (again, noted) = match ended {
         Ok(()) => (None, queue.finish(&item).await),
         Err(error) if error.gives_up() => {
-            let error = Causes(error.cause());
-            tracing::error!(%error, kind, job, attempts, "a job is given up");
+            tracing::error!(error = %Causes(error.cause()), kind, job, attempts, "a job is given up");
             (None, queue.finish(&item).await)
         }
         Err(error) => {
-            let error = Causes(error.cause());
-            tracing::warn!(%error, kind, job, attempts, "a job failed and is tried again");
+            tracing::warn!(error = %Causes(error.cause()), kind, job, attempts, "a job failed and is tried again");
             (Some(pause(attempts)), queue.retry(&item).await)
         }
     };

@@ -87,7 +87,11 @@ impl Queue for MemoryQueue {
 
     async fn retry(&self, (id, attempts): &(u32, u32)) -> Result<(), StoreError> {
         let at = Instant::now() + pause(*attempts);
-        self.state.lock().unwrap().waiting.insert(*id, (*attempts, at));
+        self.state
+            .lock()
+            .unwrap()
+            .waiting
+            .insert(*id, (*attempts, at));
         Ok(())
     }
 
@@ -181,7 +185,11 @@ async fn an_error_is_tried_again_and_giving_up_deletes() {
             waited += 1;
             assert!(waited < 100, "{attempts} attempts end");
         }
-        assert_eq!(waited > 20, attempts == 3, "after {waited} tenths of a second");
+        assert_eq!(
+            waited > 20,
+            attempts == 3,
+            "after {waited} tenths of a second"
+        );
     }
 }
 
@@ -193,7 +201,14 @@ async fn a_kind_that_hangs_delays_no_other_and_is_tried_again_before_its_lease_e
     sleep(Duration::from_secs(6)).await;
     assert_eq!(other.finished().len(), 40);
     sleep(ATTEMPT + Duration::from_secs(2)).await;
-    let attempts: Vec<_> = hangs.state.lock().unwrap().waiting.values().map(|w| w.0).collect();
+    let attempts: Vec<_> = hangs
+        .state
+        .lock()
+        .unwrap()
+        .waiting
+        .values()
+        .map(|w| w.0)
+        .collect();
     assert_eq!(attempts, [2, 2], "begun again after {ATTEMPT:?}");
 }
 
@@ -202,12 +217,22 @@ async fn a_commit_wakes_a_lane_and_a_database_that_is_back_is_found() {
     let queue = MemoryQueue::of("k", 0);
     let (_end, _lane) = start(lane(&queue, 2, Some(|_| Ok(()))));
     sleep(Duration::from_secs(1)).await;
-    queue.state.lock().unwrap().waiting.insert(0, (0, Instant::now()));
+    queue
+        .state
+        .lock()
+        .unwrap()
+        .waiting
+        .insert(0, (0, Instant::now()));
     queue.arrived.notify_one();
     sleep(Duration::from_millis(1)).await;
     assert_eq!(queue.finished(), [0]);
     queue.state.lock().unwrap().away = true;
-    queue.state.lock().unwrap().waiting.insert(1, (0, Instant::now()));
+    queue
+        .state
+        .lock()
+        .unwrap()
+        .waiting
+        .insert(1, (0, Instant::now()));
     queue.arrived.notify_one();
     sleep(Duration::from_secs(1)).await;
     queue.state.lock().unwrap().away = false;

@@ -49,7 +49,11 @@ impl<M: Mailer> Mails<M> {
     }
 
     /// Tells owners of an event.
-    pub(crate) async fn tell(&self, context: JobContext, event: DomainEvent) -> Result<(), JobError> {
+    pub(crate) async fn tell(
+        &self,
+        context: JobContext,
+        event: DomainEvent,
+    ) -> Result<(), JobError> {
         let reader = context.store().read(context.scope());
         let name = reader.workspace().await?.name;
         let Some(mail) = mail_for(&event, &name, &self.upgrade_url) else {
@@ -68,7 +72,11 @@ impl<M: Mailer> Mails<M> {
     }
 
     /// Issues and mails what somebody asked for. A second time, should it come to that, with another link.
-    pub(crate) async fn answer(&self, store: &Store, request: &ProofRequest) -> Result<(), JobError> {
+    pub(crate) async fn answer(
+        &self,
+        store: &Store,
+        request: &ProofRequest,
+    ) -> Result<(), JobError> {
         let issued = answer_request(store, store.env(), &self.pepper, request);
         let Some(proof) = issued.await? else {
             return Ok(());
@@ -79,9 +87,10 @@ impl<M: Mailer> Mails<M> {
             ProofPurpose::PasswordReset => {
                 password_reset(to, &format!("{}?token={token}", self.password_reset_url))
             }
-            ProofPurpose::EmailVerification => {
-                email_verification(to, &format!("{}?token={token}", self.email_verification_url))
-            }
+            ProofPurpose::EmailVerification => email_verification(
+                to,
+                &format!("{}?token={token}", self.email_verification_url),
+            ),
         };
         self.post(&letter, request.attempts).await
     }

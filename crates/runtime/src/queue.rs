@@ -92,8 +92,10 @@ impl Queue for Jobs {
         let leased = self.store.lease_turn(&turn).await?;
         *cursor = leased.after;
         for (job, error) in &leased.unreadable {
-            let (kind, error) = (&self.kind, Causes(error));
-            tracing::error!(kind, job = %job.id, %error, "a job cannot be read and is kept");
+            tracing::error!(
+                error = %Causes(error), kind = self.kind, job = %job.id,
+                "a job cannot be read and is kept"
+            );
             self.store.retry_job(job).await?;
         }
         Ok(Round {

@@ -121,7 +121,10 @@ async fn rounds_go_from_workspace_to_workspace_and_look_at_no_backlog() {
         let (count, leased) = statements_of(store.lease_turn(&turn)).await;
         let leased = leased.unwrap();
         let of = [1, 2, 900].map(|n| {
-            let mine = leased.jobs.iter().filter(|job| job.workspace == workspace(n));
+            let mine = leased
+                .jobs
+                .iter()
+                .filter(|job| job.workspace == workspace(n));
             mine.count()
         });
         rounds.push((of, leased.more));
@@ -145,7 +148,11 @@ async fn rounds_go_from_workspace_to_workspace_and_look_at_no_backlog() {
 async fn what_cannot_be_read_holds_up_nothing_else() {
     let (store, _folder) = store_with(1).await;
     enqueue(&store, 1, "report", 2).await;
-    run(&store, "UPDATE jobs SET work = '{' WHERE rowid IN (SELECT min(rowid) FROM jobs)").await;
+    run(
+        &store,
+        "UPDATE jobs SET work = '{' WHERE rowid IN (SELECT min(rowid) FROM jobs)",
+    )
+    .await;
     let turn = Turn {
         kind: "report",
         after: None,
@@ -159,5 +166,9 @@ async fn what_cannot_be_read_holds_up_nothing_else() {
     assert!(error.to_string().contains("jobs.work"), "{error}");
     store.retry_job(job).await.unwrap();
     store.finish_job(&leased.jobs[0]).await.unwrap();
-    assert_eq!(store.jobs_by_kind().await.unwrap(), [("report".to_owned(), 1)], "it is kept");
+    assert_eq!(
+        store.jobs_by_kind().await.unwrap(),
+        [("report".to_owned(), 1)],
+        "it is kept"
+    );
 }
