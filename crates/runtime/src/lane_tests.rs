@@ -121,10 +121,11 @@ fn lane(queue: &MemoryQueue, concurrency: u32, first: Option<Act>) -> Lane<Memor
                     None => std::future::pending().await,
                     Some(act) if id == 0 => act(attempts),
                     Some(_) => {
-                        let mut counted = state.lock().unwrap();
-                        counted.running += 1;
-                        counted.most = counted.most.max(counted.running);
-                        drop(counted);
+                        {
+                            let mut counted = state.lock().unwrap();
+                            counted.running += 1;
+                            counted.most = counted.most.max(counted.running);
+                        }
                         sleep(Duration::from_secs(1)).await;
                         state.lock().unwrap().running -= 1;
                         Ok(())

@@ -6,12 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{JobId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::job::{Job, LeasedJob, backoff};
-use sea_orm::QueryResult;
+use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
 use crate::connection::Reach;
 use crate::scope::{column, corrupt, count, execute, failed, query, to_change_if_free};
 use crate::store::{Store, WriteTx};
+use crate::url::Backend;
 
 /// For how many days the provider's events are kept: three times as long as the provider itself lists them, which is as
 /// far back as reconciliation looks.
@@ -189,6 +190,7 @@ impl Store {
         let several = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
         let share = turn.jobs.div_ceil(several).min(turn.per_workspace).max(1);
         let tx = self.begin_in(Reach::Workspace(*first), OPERATION).await?;
+        tx.by_index(OPERATION).await?;
         // What another server leases just now is left to it.
         let lock = to_change_if_free(&tx);
         let sql = format!(
@@ -236,27 +238,28 @@ impl Store {
         now: DateTime<Utc>,
         real: DateTime<Utc>,
     ) -> Result<(Vec<WorkspaceId>, Option<WorkspaceId>), StoreError> {
+        // By kind and workspace as a pair: the order is that of the index, and no other index gives it.
         let sql = format!(
             "WITH RECURSIVE turn (workspace_id, n) AS (
-                SELECT (SELECT j.workspace_id FROM jobs j WHERE j.kind = $1 AND j.workspace_id > $2
-                    ORDER BY j.workspace_id LIMIT 1), 1
+                SELECT (SELECT CASE WHEN j.kind = $1 THEN j.workspace_id END FROM jobs j
+                    WHERE (j.kind, j.workspace_id) > ($1, $2) ORDER BY j.kind, j.workspace_id LIMIT 1), 1
                 UNION ALL
-                SELECT (SELECT j.workspace_id FROM jobs j WHERE j.kind = $1 AND j.workspace_id > turn.workspace_id
-                    ORDER BY j.workspace_id LIMIT 1), turn.n + 1
+                SELECT (SELECT CASE WHEN j.kind = $1 THEN j.workspace_id END FROM jobs j
+                    WHERE (j.kind, j.workspace_id) > ($1, turn.workspace_id)
+                    ORDER BY j.kind, j.workspace_id LIMIT 1), turn.n + 1
                 FROM turn WHERE turn.workspace_id IS NOT NULL AND turn.n < {SEEN_AT_ONCE})
-            SELECT turn.workspace_id AS workspace_id, CASE WHEN EXISTS (SELECT 1 FROM jobs j
-                WHERE j.kind = $1 AND j.workspace_id = turn.workspace_id AND j.leased_until <= $3 AND j.due_at <= $4)
-                THEN 1 ELSE 0 END AS is_due
+            SELECT turn.workspace_id AS workspace_id, CASE WHEN (SELECT 1 FROM jobs j
+                WHERE j.kind = $1 AND j.workspace_id = turn.workspace_id AND j.leased_until <= $3 AND j.due_at <= $4
+                ORDER BY j.leased_until LIMIT 1) = 1 THEN 1 ELSE 0 END AS is_due
             FROM turn WHERE turn.workspace_id IS NOT NULL"
         );
-        let on = self.reads(Reach::Worker);
         let start = turn.after.map(TypedId::uuid);
         let (mut at, mut is_round) = (start.unwrap_or(Uuid::nil()), start.is_none());
         let mut waiting = Vec::new();
         let mut looked_at = turn.after;
         for _ in 0..LOOKS {
             let values = [turn.kind.into(), at.into(), real.into(), now.into()];
-            let rows = query(&on, "look for jobs", &sql, values).await?;
+            let rows = self.look("look for jobs", &sql, values).await?;
             for row in &rows {
                 at = column(row, "workspace_id")?;
                 if is_round && start.is_some_and(|start| at > start) {
@@ -280,13 +283,30 @@ impl Store {
         Ok((waiting, looked_at))
     }
 
+    /// Reads across workspaces what tells which of them to enter.
+    async fn look(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        if self.backend() == Backend::Sqlite {
+            return query(&self.reads(Reach::Worker), operation, sql, values).await;
+        }
+        let tx = self.begin_snapshot(operation).await?;
+        tx.by_index(operation).await?;
+        let rows = query(&tx, operation, sql, values).await?;
+        tx.commit().await.map_err(failed(operation))?;
+        Ok(rows)
+    }
+
     /// The kinds of which there are jobs, due or not: one statement, by an index, however many jobs there are.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn job_kinds(&self) -> Result<Vec<String>, StoreError> {
         let sql = format!("{KINDS} SELECT kind FROM kinds WHERE kind IS NOT NULL");
-        let rows = query(&self.reads(Reach::Worker), "look for jobs", &sql, []).await?;
+        let rows = self.look("look for jobs", &sql, []).await?;
         rows.iter().map(|row| column(row, "kind")).collect()
     }
 
@@ -300,7 +320,7 @@ impl Store {
                 (SELECT 1 FROM jobs j WHERE j.kind = kinds.kind LIMIT 10000) AS counted) AS jobs
             FROM kinds WHERE kind IS NOT NULL"
         );
-        let rows = query(&self.reads(Reach::Worker), "count jobs", &sql, []).await?;
+        let rows = self.look("count jobs", &sql, []).await?;
         rows.iter()
             .map(|row| {
                 let jobs = count("jobs", "kind", column(row, "jobs")?)?;
@@ -474,9 +494,8 @@ impl Store {
                 )
             })
             .collect();
-        let on = self.reads(Reach::Worker);
         let values = [now.into(), (now - TimeDelta::days(1)).into()];
-        let rows = query(&on, SWEEP, &parts.join(" UNION "), values).await?;
+        let rows = self.look(SWEEP, &parts.join(" UNION "), values).await?;
         let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for row in &rows {
             let workspace = WorkspaceId::from_uuid(column(row, "workspace_id")?);

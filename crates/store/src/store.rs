@@ -363,22 +363,24 @@ impl Store {
         self.0.database.is_full()
     }
 
-    /// Waits until a commit has left a job of this kind behind, or somebody called [`Store::wake_jobs`]. One that came
-    /// after the first call and before this one counts.
+    /// Waits until a commit has left a job of this kind behind, or somebody called [`Store::wake_jobs`]. What came
+    /// before the wait counts.
     pub async fn jobs_arrived(&self, kind: &str) {
-        let lane = {
-            let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            lanes.entry(kind.to_owned()).or_default().clone()
-        };
-        lane.notified().await;
+        self.lane(kind).notified().await;
     }
 
-    /// Wakes one who waits in [`Store::jobs_arrived`] for this kind, if anybody ever did.
+    /// Wakes one who waits in [`Store::jobs_arrived`] for this kind.
     pub fn wake_jobs(&self, kind: &str) {
-        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lane(kind).notify_one();
+    }
+
+    /// Kinds are as many as the program has.
+    fn lane(&self, kind: &str) -> Arc<Notify> {
+        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = lanes.get(kind) {
-            lane.notify_one();
+            return lane.clone();
         }
+        lanes.entry(kind.to_owned()).or_default().clone()
     }
 
     /// Waits until somebody has asked for a mailed link.
