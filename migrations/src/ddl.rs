@@ -122,6 +122,19 @@ pub(crate) async fn readable_by(
     execute(manager, &sql).await
 }
 
+/// Takes back what [`readable_by`] gave on a table.
+pub(crate) async fn not_readable_by(
+    manager: &SchemaManager<'_>,
+    capability: Capability,
+    table: &str,
+) -> Result<(), DbErr> {
+    if !is_postgres(manager.get_database_backend()) {
+        return Ok(());
+    }
+    let name = capability.name();
+    execute(manager, &format!("DROP POLICY {name} ON {table}")).await
+}
+
 /// Lets statements touch every workspace's rows of the tables, as a data migration does, until [`close_workspaces`]
 /// within the same transaction: FORCE binds the owner too.
 pub(crate) async fn open_workspaces(

@@ -37,6 +37,7 @@ mod m0023_sponsors;
 mod m0024_orientation;
 mod m0025_blob_mark;
 mod m0027_open_kinds;
+mod m0028_housekeeping;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -104,6 +105,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_orientation::Migration),
             Box::new(m0025_blob_mark::Migration),
             Box::new(m0027_open_kinds::Migration),
+            Box::new(m0028_housekeeping::Migration),
         ]
     }
 }

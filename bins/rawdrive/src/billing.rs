@@ -3,20 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use rawdrive_billing::{
     Billing, ManualGateway, PaymentGateway, PreviewKey, StripeGateway, StripeSettings,
     StripeSetupError, SyncPlansError, WebhookSecrets, sync_plans,
 };
 use rawdrive_http_api::{BillingDesk, Desk};
 use rawdrive_identity::MasterKey;
+use rawdrive_runtime::{Builder, Provider};
 use rawdrive_store::Store;
 use rawdrive_stripe_double::{Config as DoubleConfig, StartError, StripeDouble};
 use rawdrive_tenancy_core::Env;
 use secrecy::SecretString;
 
-use crate::billing_jobs::BillingRunner;
 use crate::commands::Installation;
 use crate::config::{PublicUrl, StripeConfig};
 
@@ -41,8 +39,8 @@ pub(crate) enum CollectError {
 pub(crate) struct Collecting {
     /// For the routes.
     pub(crate) desk: Arc<dyn BillingDesk>,
-    /// What must go on beside requests, until it is dropped.
-    pub(crate) runner: BoxFuture<'static, ()>,
+    /// Registers what must go on beside requests.
+    pub(crate) background: Box<dyn FnOnce(Builder) -> Builder>,
     /// The development's own Stripe; it ends when this is dropped.
     pub(crate) double: Option<OwnStripe>,
 }
@@ -103,8 +101,8 @@ pub(crate) async fn collect(
         }
         None => {
             let billing = assemble(installation, store, ManualGateway);
-            let runner = BillingRunner::without_provider;
-            return Ok(collecting(billing, master, Vec::new(), runner, None));
+            let provider = Provider::Absent;
+            return Ok(collecting(billing, master, Vec::new(), provider, None));
         }
     };
     let gateway = stripe_gateway(installation, &stripe)?;
@@ -112,13 +110,14 @@ pub(crate) async fn collect(
     if double.is_some() {
         sync_plans(&billing.catalogue, &billing.gateway, &billing.store, false).await?;
     }
-    let every = config.reconcile_every;
-    let runner = |billing| BillingRunner::with_provider(billing, every);
+    let provider = Provider::Present {
+        reconcile_every: config.reconcile_every,
+    };
     Ok(collecting(
         billing,
         master,
         stripe.webhook_secrets,
-        runner,
+        provider,
         double,
     ))
 }
@@ -127,7 +126,7 @@ fn collecting<G: PaymentGateway + 'static>(
     billing: Billing<Store, G>,
     master: &MasterKey,
     secrets: Vec<SecretString>,
-    runner: impl FnOnce(Arc<Billing<Store, G>>) -> BillingRunner<G>,
+    provider: Provider,
     double: Option<OwnStripe>,
 ) -> Collecting {
     let billing = Arc::new(billing);
@@ -135,7 +134,7 @@ fn collecting<G: PaymentGateway + 'static>(
     let desk = Desk::new(billing.clone(), previews, WebhookSecrets::new(secrets));
     Collecting {
         desk: Arc::new(desk),
-        runner: runner(billing).run().boxed(),
+        background: Box::new(move |builder| builder.billing(billing, provider)),
         double,
     }
 }

@@ -2,7 +2,6 @@
 
 mod allocator;
 mod billing;
-mod billing_jobs;
 mod cli;
 mod commands;
 mod config;

@@ -1,5 +1,7 @@
 //! What a transaction has collected, written at its commit in the order of locks: jobs, the audit chain, the ledger.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry, GENESIS, Payload, chain_hash};
 use rawdrive_tenancy_core::event::{DeliverEvent, DomainEvent, EventsTx};
@@ -52,7 +54,11 @@ impl WriteTx {
         if pending.is_empty() {
             return Ok(());
         }
+        let mut kinds = BTreeSet::new();
         let env = self.env();
+        // Ready from now on: what waits is leased in the order in which it became ready, so that what is tried again
+        // is not put off for ever by what is new.
+        let ready = env.lease_now();
         let mut rows = Vec::with_capacity(pending.len());
         for (job, due) in pending {
             let work =
@@ -63,11 +69,12 @@ impl WriteTx {
                 work: Set(work),
                 due_at: Set(due.unwrap_or(DateTime::UNIX_EPOCH)),
                 retry_at: Set(DateTime::UNIX_EPOCH),
-                leased_until: Set(DateTime::UNIX_EPOCH),
+                leased_until: Set(ready),
                 attempts: Set(0),
                 created_at: Set(env.now()),
                 ..Default::default()
             });
+            kinds.insert(job.kind().to_owned());
         }
         for chunk in rows.chunks(ROWS) {
             let insert = jobs::Entity::scoped_insert(&self.scope, chunk.to_vec());
@@ -76,7 +83,7 @@ impl WriteTx {
                 .await
                 .map_err(failed("enqueue jobs"))?;
         }
-        self.wakes_jobs = true;
+        self.wakes_kinds.extend(kinds);
         Ok(())
     }
 

@@ -50,7 +50,7 @@ impl WriteTx {
     /// The database does not answer.
     pub async fn insert_proof_request(&mut self, request: &ProofRequest) -> Result<(), StoreError> {
         insert_request(&self.tx, request).await?;
-        self.wakes_jobs = true;
+        self.wakes_requests = true;
         Ok(())
     }
 }
@@ -58,7 +58,7 @@ impl WriteTx {
 impl ProofRequests for Store {
     async fn insert_request(&self, request: &ProofRequest) -> Result<(), StoreError> {
         insert_request(&self.writes(Reach::Installation), request).await?;
-        self.0.jobs.notify_one();
+        self.0.requests.notify_one();
         Ok(())
     }
 

@@ -119,6 +119,7 @@ fn statement(
     sql: &str,
     values: impl IntoIterator<Item = Value>,
 ) -> Statement {
+    test_hooks::count_statement();
     if test_hooks::has_no_filter() {
         return Statement::from_sql_and_values(backend, test_hooks::unfiltered(sql), values);
     }

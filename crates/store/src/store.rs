@@ -1,7 +1,7 @@
 //! Opening the database, and the two handles.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
 use rawdrive_plans::{
@@ -86,7 +86,9 @@ pub(crate) struct Inner {
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     /// What the catalogue declares.
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) jobs: Notify,
+    /// A lane of jobs waits for its kind.
+    lanes: Mutex<HashMap<String, Arc<Notify>>>,
+    pub(crate) requests: Notify,
     pub(crate) openings: Batcher<Opening, Result<Opened, Arc<BeginError>>>,
     /// Where usage is cached, if anywhere.
     pub(crate) live: OnceLock<LiveUsage>,
@@ -136,7 +138,8 @@ impl Store {
             env,
             plans: RwLock::default(),
             metrics: catalogue.declared().clone(),
-            jobs: Notify::new(),
+            lanes: Mutex::default(),
+            requests: Notify::new(),
             openings: Batcher::default(),
             live: OnceLock::new(),
             billing: Notify::new(),
@@ -301,7 +304,8 @@ impl Store {
                     EntitlementsLock::Shared
                 }
             },
-            wakes_jobs: false,
+            wakes_requests: false,
+            wakes_kinds: BTreeSet::new(),
             pending: Pending::default(),
             attempt: PendingMark::default(),
             changed: Vec::new(),
@@ -364,9 +368,29 @@ impl Store {
         self.0.database.is_full()
     }
 
-    /// Waits until a commit has left jobs behind.
-    pub async fn jobs_arrived(&self) {
-        self.0.jobs.notified().await;
+    /// Waits until a commit has left a job of this kind behind, or somebody called [`Store::wake_jobs`]. What came
+    /// before the wait counts.
+    pub async fn jobs_arrived(&self, kind: &str) {
+        self.lane(kind).notified().await;
+    }
+
+    /// Wakes one who waits in [`Store::jobs_arrived`] for this kind.
+    pub fn wake_jobs(&self, kind: &str) {
+        self.lane(kind).notify_one();
+    }
+
+    /// Kinds are as many as the program has.
+    fn lane(&self, kind: &str) -> Arc<Notify> {
+        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(kind) {
+            return lane.clone();
+        }
+        lanes.entry(kind.to_owned()).or_default().clone()
+    }
+
+    /// Waits until somebody has asked for a mailed link.
+    pub async fn requests_arrived(&self) {
+        self.0.requests.notified().await;
     }
 
     /// Waits until an object of the payment provider was made dirty.
@@ -407,7 +431,9 @@ pub struct WriteTx {
     pub(crate) scope: WorkspaceScope,
     pub(crate) entitlements: Option<Arc<Entitlements>>,
     pub(crate) entitlements_lock: EntitlementsLock,
-    pub(crate) wakes_jobs: bool,
+    pub(crate) wakes_requests: bool,
+    /// Kinds of jobs that the commit leaves behind.
+    pub(crate) wakes_kinds: BTreeSet<String>,
     /// Collected, and written at commit.
     pub(crate) pending: Pending,
     /// What an attempt that is undone goes back to.
@@ -441,8 +467,11 @@ impl Commit for WriteTx {
     async fn commit(mut self) -> Result<(), StoreError> {
         self.write_pending().await?;
         self.tx.commit().await.map_err(failed("commit"))?;
-        if self.wakes_jobs {
-            self.store.0.jobs.notify_one();
+        if self.wakes_requests {
+            self.store.0.requests.notify_one();
+        }
+        for kind in &self.wakes_kinds {
+            self.store.wake_jobs(kind);
         }
         if self.wakes_billing {
             self.store.wake_billing();

@@ -1,16 +1,19 @@
-//! The store without its own filter: what row-level security must hold against alone. In this crate's unit tests
+//! The store without its own filter: what row-level security must hold against alone; and how many statements it
+//! makes. In this crate's unit tests
 //! only; nothing that is shipped knows of it.
 
 #[cfg(test)]
-pub(crate) use here::{drop_the_filter, has_no_filter, unfiltered};
+pub(crate) use here::{count_statement, drop_the_filter, has_no_filter, statements, unfiltered};
 #[cfg(not(test))]
-pub(crate) use nowhere::{has_no_filter, unfiltered};
+pub(crate) use nowhere::{count_statement, has_no_filter, unfiltered};
 
 #[cfg(not(test))]
 mod nowhere {
     pub(crate) const fn has_no_filter() -> bool {
         false
     }
+
+    pub(crate) const fn count_statement() {}
 
     pub(crate) fn unfiltered(sql: &str) -> String {
         sql.to_owned()
@@ -23,6 +26,16 @@ mod here {
 
     thread_local! {
         static ON: Cell<bool> = const { Cell::new(false) };
+        static STATEMENTS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn count_statement() {
+        STATEMENTS.set(STATEMENTS.get() + 1);
+    }
+
+    /// How many statements of this crate's own SQL this thread has made.
+    pub(crate) fn statements() -> u64 {
+        STATEMENTS.get()
     }
 
     /// From now on, in this thread.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
+use futures_util::FutureExt as _;
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::STEPS;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
@@ -18,22 +19,26 @@ use rawdrive_http_api::{
 use rawdrive_identity::{
     Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
 };
-use rawdrive_notices::{FileMailer, Mailer, Sender, SmtpMailer};
+use rawdrive_notices::{FileMailer, Sender, SmtpMailer};
+use rawdrive_runtime::Builder;
 use rawdrive_store::{Store, in_background};
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Causes, Env, StoreError};
 use rawdrive_usage::{LiveUsage, Republisher};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use super::stop::Stop;
 use super::{Installation, OpenError, blobs};
 use crate::billing::{CollectError, OwnStripe, collect};
 use crate::data_dir::{DataDirError, InstanceLock};
 use crate::descriptors::raise_limit;
-use crate::jobs::Runner;
+use crate::jobs::of_application;
 
 /// How often signing keys are read again.
 const RELOAD_KEYS: Duration = Duration::from_secs(60);
+
+/// How long jobs that have begun may take to end when the server does.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// In the data directory: mails, where no server takes them.
 const MAILS: &str = "mail";
@@ -147,10 +152,17 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             installation.master_key()?,
         )));
         let uses = tokio::spawn(in_background(record_key_uses(app.clone())));
-        let jobs = run_jobs(&installation, &app);
-        let republishes =
-            republisher.map(|republisher| tokio::spawn(in_background(republisher.run())));
-        let billing_jobs = tokio::spawn(in_background(collecting.runner));
+        let background = (collecting.background)(background(&installation, &app));
+        let background = match republisher {
+            Some(republisher) => background.usage_cache(republisher),
+            None => background,
+        };
+        let (end_background, background_ends) = oneshot::channel::<()>();
+        let background = tokio::spawn(background.build().run_until(
+            // A sender that is gone says so too.
+            background_ends.map(drop),
+            GRACE,
+        ));
         tracing::info!(address = %bound, only_server = only_server.is_some(), "serving");
         welcome(
             &mut std::io::stdout(),
@@ -161,11 +173,10 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let proxies = installation.config.trusted_proxies.clone();
         let env = installation.env.clone();
         let ended = serve(listener, env, proxies, configure(app)).await;
-        jobs.abort();
-        if let Some(republishes) = republishes {
-            republishes.abort();
+        drop(end_background);
+        if let Err(error) = background.await {
+            tracing::error!(%error, "the background work broke off");
         }
-        billing_jobs.abort();
         drop(collecting.double);
         keys.abort();
         uses.abort();
@@ -182,32 +193,16 @@ fn cache(installation: &Installation, store: &Store) -> Option<Republisher<Store
     Some(Republisher::new(live, store.clone()))
 }
 
-/// Starts the job runner, with the mail server that is configured, otherwise with files.
-fn run_jobs(installation: &Installation, app: &Data<App>) -> JoinHandle<()> {
+/// Background work, with the mail server that is configured, otherwise with files.
+fn background(installation: &Installation, app: &Data<App>) -> Builder {
     let env = installation.env.clone();
     let sender = Sender::no_reply(&app.settings.public_url);
     match &installation.config.smtp_url {
-        Some(url) => {
-            let mailer = SmtpMailer::new(url, sender, env);
-            tokio::spawn(in_background(runner(app, mailer).run()))
-        }
+        Some(url) => of_application(app, SmtpMailer::new(url, sender, env)),
         None => {
             let directory = installation.data_dir.path().join(MAILS);
-            let mailer = FileMailer::new(&directory, sender, env);
-            tokio::spawn(in_background(runner(app, mailer).run()))
+            of_application(app, FileMailer::new(&directory, sender, env))
         }
-    }
-}
-
-fn runner<M: Mailer>(app: &Data<App>, mailer: M) -> Runner<M> {
-    Runner {
-        store: app.store.clone(),
-        blobs: app.blobs.clone(),
-        mailer,
-        mails: app.mails.clone(),
-        pepper: app.pepper.clone(),
-        public_url: app.settings.public_url.clone(),
-        upgrade_url: app.upgrade_url(),
     }
 }
 

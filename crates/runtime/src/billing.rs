@@ -1,5 +1,5 @@
 //! What billing does beside requests: projecting what webhooks touched, recovering operations, reconciling, and what
-//! the passing of time alone calls for. Apart from the job runner: a payment provider that hangs delays no mail.
+//! the passing of time alone calls for. Apart from the lanes of jobs: a payment provider that hangs delays no mail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,31 +22,27 @@ const NO_PRICE: &str = "rawdrive_is_stripe_there";
 /// How many objects are fetched at a time: one fetch that hangs must not hold the others up.
 const WORKERS: usize = 4;
 
+/// Whether there is a payment provider to keep in step with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// None: grants end by themselves, and that is all.
+    Absent,
+    /// One, whose state is compared with ours that often.
+    Present {
+        /// The time between two reconciliations.
+        reconcile_every: Duration,
+    },
+}
+
 /// Works until it is dropped. Several servers may run one each.
 pub(crate) struct BillingRunner<G> {
-    billing: Arc<Billing<Store, G>>,
-    reconcile_every: Option<Duration>,
+    pub(crate) billing: Arc<Billing<Store, G>>,
+    pub(crate) provider: Provider,
 }
 
 impl<G: PaymentGateway> BillingRunner<G> {
-    /// For an installation without a payment provider: grants end by themselves, and that is all.
-    pub(crate) const fn without_provider(billing: Arc<Billing<Store, G>>) -> Self {
-        Self {
-            billing,
-            reconcile_every: None,
-        }
-    }
-
-    /// For one with a payment provider.
-    pub(crate) const fn with_provider(billing: Arc<Billing<Store, G>>, every: Duration) -> Self {
-        Self {
-            billing,
-            reconcile_every: Some(every),
-        }
-    }
-
     pub(crate) async fn run(self) {
-        let Some(every) = self.reconcile_every else {
+        let Provider::Present { reconcile_every } = self.provider else {
             return self.review().await;
         };
         let workers = join_all((0..WORKERS).map(|_| self.project()));
@@ -54,7 +50,7 @@ impl<G: PaymentGateway> BillingRunner<G> {
             workers,
             self.review(),
             self.recover(),
-            self.reconcile(every),
+            self.reconcile(reconcile_every),
             self.watch()
         );
     }
