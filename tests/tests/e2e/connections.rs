@@ -96,21 +96,21 @@ async fn readers_that_do_not_read_keep_nobody_out_and_the_servers_end_is_not_the
     let ada = server.sign_up("stalled").await;
     let path = shared_photo(&server, &ada, 8_000_000).await;
     let mut stalled = Vec::new();
-    let mut refused = 0;
     for n in 0..STALLED {
         let mut stream = connect(&server);
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("it is taken");
-        // The first of them get their photo's beginning, and leave it there.
-        if n >= 300 {
-            let mut start = [0; 12];
-            stream.read_exact(&mut start).expect("it is answered");
-            refused += usize::from(&start == b"HTTP/1.1 503");
-        }
+        // The first of them get their photo's beginning, and leave the rest of it there.
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("it is answered");
+        let refused = &start == b"HTTP/1.1 503";
+        assert_eq!(
+            refused,
+            n >= 300,
+            "one link has 300 downloads at a time: {n}"
+        );
         stalled.push(stream);
     }
-    // Of the first 300 one or the other may not have had its turn yet when the last ones came.
-    assert!(refused >= 90, "one link has a bounded number: {refused}");
     let mut times = Vec::new();
     for _ in 0..21 {
         // A client and a connection of its own each time.
@@ -138,6 +138,53 @@ async fn readers_that_do_not_read_keep_nobody_out_and_the_servers_end_is_not_the
         since.elapsed()
     );
     drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_takes_nothing_for_a_minute_is_cut_and_a_slow_one_is_not() {
+    // More than the system's buffers on both sides hold.
+    const SIZE: usize = 24_000_000;
+    let server = Server::start();
+    let ada = server.sign_up("paced").await;
+    let path = shared_photo(&server, &ada, SIZE).await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    let mut stalled: Vec<_> = (0..30)
+        .map(|n| {
+            let mut stream = connect(&server);
+            stream.write_all(request.as_bytes()).expect("it is taken");
+            // Some take a good part first: what was taken before is no pace.
+            let mut start = vec![0; if n % 2 == 0 { 12 } else { 2_000_000 }];
+            stream.read_exact(&mut start).expect("it is answered");
+            stream
+        })
+        .collect();
+    let mut slow = connect(&server);
+    slow.write_all(request.as_bytes()).expect("it is taken");
+    let slow = tokio::task::spawn_blocking(move || {
+        let mut piece = vec![0; 20_000];
+        for _ in 0..62 {
+            slow.read_exact(&mut piece).expect("it is still served");
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let mut taken = 62 * piece.len();
+        while let Ok(read @ 1..) = slow.read(&mut piece) {
+            taken += read;
+        }
+        taken
+    });
+    let taken = slow.await.expect("no panic");
+    assert!(taken > SIZE, "the slow one has the whole photo: {taken}");
+    for stream in &mut stalled {
+        let mut piece = vec![0; 100_000];
+        let mut taken = 0;
+        while let Ok(read @ 1..) = stream.read(&mut piece) {
+            taken += read;
+        }
+        assert!(
+            taken < SIZE - 2_000_000,
+            "it was cut: {taken} bytes came after all"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

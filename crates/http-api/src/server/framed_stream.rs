@@ -65,6 +65,8 @@ pub(super) struct FramedStream {
 /// How long a client has kept the server waiting, in one direction.
 struct Patience {
     blocked_since: Option<Instant>,
+    /// Since when not one byte has moved; a window that ends meanwhile does not end it.
+    still_since: Option<Instant>,
     /// Of the window under way.
     waited: Duration,
     moved_bytes: u64,
@@ -75,6 +77,7 @@ impl Patience {
     fn new() -> Self {
         Self {
             blocked_since: None,
+            still_since: None,
             waited: Duration::ZERO,
             moved_bytes: 0,
             tick: None,
@@ -85,6 +88,9 @@ impl Patience {
     fn moved(&mut self, bytes: usize, window: Duration, least_bytes: u64) -> bool {
         if let Some(since) = self.blocked_since.take() {
             self.waited += since.elapsed();
+        }
+        if bytes > 0 {
+            self.still_since = None;
         }
         // The window begins with the first wait: what the system took before says nothing of the client.
         if self.waited > Duration::ZERO {
@@ -106,7 +112,8 @@ impl Patience {
         while tick.as_mut().poll(cx).is_ready() {
             tick.as_mut().reset(Instant::now() + TICK);
         }
-        (self.waited + since.elapsed(), since.elapsed())
+        let still = *self.still_since.get_or_insert_with(Instant::now);
+        (self.waited + since.elapsed(), still.elapsed())
     }
 }
 
@@ -250,6 +257,7 @@ impl FramedStream {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(_)) => {
                     self.reading.blocked_since = None;
+                    self.reading.still_since = None;
                     self.seat.working();
                 }
                 Poll::Ready(Err(error)) => {
