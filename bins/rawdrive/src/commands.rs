@@ -127,7 +127,7 @@ impl Installation {
     pub(crate) async fn migrate(&self) -> Result<(), OpenError> {
         let config = &self.config;
         let owner = config.database_owner.as_ref().unwrap_or(&config.database);
-        Ok(Store::migrate(owner, config.database.user()).await?)
+        Ok(Store::migrate(owner, config.database.user(), &[]).await?)
     }
 
     /// Opens the database. A schema that is behind is brought up to date where the server's role owns it; where another
@@ -136,7 +136,7 @@ impl Installation {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) async fn open_store(&self) -> Result<Store, OpenError> {
-        let open = || Store::open(&self.config.database, self.env.clone(), &self.catalogue);
+        let open = || Store::open(&self.config.database, self.env.clone(), &self.catalogue, &[]);
         match open().await {
             Err(rawdrive_store::OpenError::Behind { .. })
                 if self.config.database_owner.is_none() =>

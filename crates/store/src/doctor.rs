@@ -1,8 +1,10 @@
 //! The invariants over the data, read in one snapshot.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use rawdrive_identity::EmailAddress;
+use rawdrive_migrations::Extension;
 use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
 use rawdrive_tenancy_core::id::{PhotoId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::Work;
@@ -34,6 +36,7 @@ pub struct AuditChain {
 /// One consistent state of the database.
 pub struct Snapshot {
     tx: Tx,
+    extensions: Arc<[Extension]>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -57,7 +60,10 @@ impl Store {
             [],
         )
         .await?;
-        Ok(Snapshot { tx })
+        Ok(Snapshot {
+            tx,
+            extensions: self.0.extensions.clone(),
+        })
     }
 }
 
@@ -215,7 +221,8 @@ impl Snapshot {
     pub async fn check(&self, scope: &WorkspaceScope) -> Result<Vec<Finding>, StoreError> {
         let workspace = scope.workspace();
         let mut findings = Vec::new();
-        for (invariant, sql) in CHECKS {
+        let own = self.extensions.iter().flat_map(|extension| extension.checks);
+        for (invariant, sql) in CHECKS.iter().chain(own) {
             for row in self.query(scope, "check an invariant", sql).await? {
                 findings.push(Finding {
                     invariant,

@@ -368,5 +368,5 @@ async fn of_one_session(database: &Database) -> connection::Database {
     if let Target::Postgres(server) = &mut target {
         server.pool_size = 1;
     }
-    connection::Database::connect(&target).await.unwrap()
+    connection::Database::connect(&target, &[]).await.unwrap()
 }

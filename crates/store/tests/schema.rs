@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rawdrive_migrations::GLOBAL_TABLES;
+use rawdrive_migrations::{GLOBAL_TABLES, TENANT_TABLES};
 use rawdrive_plans::Catalogue;
 use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -49,7 +49,7 @@ async fn sqlite() -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
-    let store = rawdrive_store::Store::open(&url, Env::system(), &Catalogue::built_in()).await;
+    let store = rawdrive_store::Store::open(&url, Env::system(), &Catalogue::built_in(), &[]).await;
     store.unwrap().close().await;
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();
@@ -154,6 +154,9 @@ async fn every_table_is_a_workspaces_or_global_for_a_reason() {
             [r#"billing_customers is unique by ["customer"]"#]
         );
     }
+    let tenants = sqlite.iter().filter(|(_, table)| table.is_tenant());
+    let tenants: Vec<_> = tenants.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(tenants, TENANT_TABLES, "the list of tenant tables");
     let shape = |schema: &Schema| -> BTreeMap<String, BTreeSet<String>> {
         let tables = schema.iter();
         tables

@@ -199,7 +199,7 @@ async fn old_lines_are_chained_and_summed_by_the_migration() {
 
     let test_env = TestEnv::seeded(1);
     let env = test_env.env().clone();
-    let store = Store::open(&Url::sqlite(&path), env, &Catalogue::built_in()).await;
+    let store = Store::open(&Url::sqlite(&path), env, &Catalogue::built_in(), &[]).await;
     let store = store.unwrap();
     let scope = scope("ws_01890000000070008000000000000001".parse().unwrap());
     let snapshot = store.snapshot().await.unwrap();
