@@ -125,7 +125,9 @@ pub enum Problem {
         columns: Vec<String>,
     },
     /// A migration runs in no workspace, so that it would find no rows on PostgreSQL.
-    #[error("rows of table `{0}` belong to workspaces: change them by a function (`Extension::data_migrations`)")]
+    #[error(
+        "rows of table `{0}` belong to workspaces: change them by a function (`Extension::data_migrations`)"
+    )]
     RowsOfWorkspaces(String),
     /// A function, or an adoption, of a migration that there is not.
     #[error("migration `{0}` is not declared")]
@@ -202,10 +204,7 @@ pub fn check(extensions: &[Extension]) -> Result<(), ExtensionError> {
     Ok(())
 }
 
-fn check_names(
-    extension: &Extension,
-    taken: &mut BTreeSet<&'static str>,
-) -> Result<(), Problem> {
+fn check_names(extension: &Extension, taken: &mut BTreeSet<&'static str>) -> Result<(), Problem> {
     named(extension.name)?;
     if extension.name == CORE {
         return Err(Problem::Cores(extension.name.to_owned()));
@@ -243,7 +242,11 @@ fn check_names(
         }
     }
     let core = deploy::names();
-    match extension.adopts.iter().find(|(_, from)| !core.iter().any(|name| name == from)) {
+    match extension
+        .adopts
+        .iter()
+        .find(|(_, from)| !core.iter().any(|name| name == from))
+    {
         Some((_, from)) => Err(Problem::UnknownCoreMigration((*from).to_owned())),
         None => Ok(()),
     }
@@ -331,7 +334,11 @@ impl Declaration<'_> {
     fn create_table(&mut self, made: &CreateTable<'_, '_>) -> Result<(), Problem> {
         let name = made.name;
         self.free(name)?;
-        let is_global = self.extension.globals.iter().any(|(table, _)| *table == name);
+        let is_global = self
+            .extension
+            .globals
+            .iter()
+            .any(|(table, _)| *table == name);
         let is_tenant = made.has_workspace();
         match (is_tenant, is_global) {
             (false, false) => return Err(Problem::NoWorkspace(name.to_owned())),
@@ -491,10 +498,12 @@ impl Declaration<'_> {
             }
             None => Ok(()),
             Some(Table { owner: None, .. }) => Err(Problem::Cores(table.to_owned())),
-            Some(Table { owner: Some(owner), .. }) if *owner == self.extension.name => {
-                Err(Problem::Twice(table.to_owned()))
-            }
-            Some(Table { owner: Some(owner), .. }) => Err(Problem::Others {
+            Some(Table {
+                owner: Some(owner), ..
+            }) if *owner == self.extension.name => Err(Problem::Twice(table.to_owned())),
+            Some(Table {
+                owner: Some(owner), ..
+            }) => Err(Problem::Others {
                 table: table.to_owned(),
                 owner,
             }),
@@ -505,7 +514,9 @@ impl Declaration<'_> {
     fn own(&self, table: &str) -> Result<Table, Problem> {
         match self.tables.0.get(table) {
             Some(own) if own.owner == Some(self.extension.name) => Ok(*own),
-            Some(_) => self.free(table).and(Err(Problem::UnknownTable(table.to_owned()))),
+            Some(_) => self
+                .free(table)
+                .and(Err(Problem::UnknownTable(table.to_owned()))),
             None => Err(Problem::UnknownTable(table.to_owned())),
         }
     }
@@ -636,7 +647,9 @@ impl<'t, 's> Cursor<'t, 's> {
     /// The names in a list.
     fn columns(&mut self) -> Result<Vec<&'s str>, Problem> {
         let list = self.list()?;
-        list.into_iter().map(|item| Self::new(item).name()).collect()
+        list.into_iter()
+            .map(|item| Self::new(item).name())
+            .collect()
     }
 
     /// Nothing where it is another statement.

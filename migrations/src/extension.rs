@@ -150,7 +150,8 @@ impl MigrationTx {
             return Err(DbErr::Custom(text));
         }
         ddl::open_workspaces(&SchemaManager::new(&self.tx), tables).await?;
-        self.open.extend(tables.iter().map(|table| (*table).to_owned()));
+        self.open
+            .extend(tables.iter().map(|table| (*table).to_owned()));
         Ok(())
     }
 
@@ -241,7 +242,10 @@ pub enum MigrateError {
 }
 
 /// A connection, or a transaction within which others are savepoints.
-pub trait Migratable: ConnectionTrait + TransactionTrait<Transaction = DatabaseTransaction> {}
+pub trait Migratable:
+    ConnectionTrait + TransactionTrait<Transaction = DatabaseTransaction>
+{
+}
 
 impl<C: ConnectionTrait + TransactionTrait<Transaction = DatabaseTransaction>> Migratable for C {}
 

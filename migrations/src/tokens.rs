@@ -153,7 +153,11 @@ mod tests {
     #[test]
     fn texts_and_comments_are_no_words() {
         let sql = "SELECT 'it''s; -- DROP', \"a\"\"b\" FROM t -- 'open\nWHERE n >= $12 AND x = 1.5e3 {uuid}";
-        let told: Vec<_> = tokens(sql).unwrap().iter().map(ToString::to_string).collect();
+        let told: Vec<_> = tokens(sql)
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             told.join(" "),
             "SELECT a text , \"a\"\"b\" FROM t WHERE n > = $12 AND x = a number {uuid}"
@@ -169,13 +173,31 @@ mod tests {
             ("SELECT /* 1 */ 2", "comments begin with `--`"),
             ("SELECT E'\\'' ", "`E'…'` is not a text in both databases"),
             ("SELECT ?1", "parameters are `$1`, `$2` and so on, not `?`"),
-            ("SELECT :name", "parameters are `$1`, `$2` and so on, not `:`"),
-            ("SELECT @name", "parameters are `$1`, `$2` and so on, not `@`"),
-            ("SELECT $name", "parameters are `$1`, `$2` and so on, not `$`"),
-            ("SELECT $$a$$", "parameters are `$1`, `$2` and so on, not `$`"),
+            (
+                "SELECT :name",
+                "parameters are `$1`, `$2` and so on, not `:`",
+            ),
+            (
+                "SELECT @name",
+                "parameters are `$1`, `$2` and so on, not `@`",
+            ),
+            (
+                "SELECT $name",
+                "parameters are `$1`, `$2` and so on, not `$`",
+            ),
+            (
+                "SELECT $$a$$",
+                "parameters are `$1`, `$2` and so on, not `$`",
+            ),
             ("SELECT [a]", "`[` does not mean the same in both databases"),
-            ("SELECT `a`", "`\u{60}` does not mean the same in both databases"),
-            ("SELECT a::text", "`:` does not mean the same in both databases"),
+            (
+                "SELECT `a`",
+                "`\u{60}` does not mean the same in both databases",
+            ),
+            (
+                "SELECT a::text",
+                "`:` does not mean the same in both databases",
+            ),
         ] {
             assert_eq!(tokens(sql).unwrap_err().to_string(), said, "{sql}");
         }

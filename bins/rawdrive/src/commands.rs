@@ -136,7 +136,14 @@ impl Installation {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) async fn open_store(&self) -> Result<Store, OpenError> {
-        let open = || Store::open(&self.config.database, self.env.clone(), &self.catalogue, &[]);
+        let open = || {
+            Store::open(
+                &self.config.database,
+                self.env.clone(),
+                &self.catalogue,
+                &[],
+            )
+        };
         match open().await {
             Err(rawdrive_store::OpenError::Behind { .. })
                 if self.config.database_owner.is_none() =>

@@ -221,7 +221,10 @@ impl Snapshot {
     pub async fn check(&self, scope: &WorkspaceScope) -> Result<Vec<Finding>, StoreError> {
         let workspace = scope.workspace();
         let mut findings = Vec::new();
-        let own = self.extensions.iter().flat_map(|extension| extension.checks);
+        let own = self
+            .extensions
+            .iter()
+            .flat_map(|extension| extension.checks);
         for (invariant, sql) in CHECKS.iter().chain(own) {
             for row in self.query(scope, "check an invariant", sql).await? {
                 findings.push(Finding {

@@ -328,7 +328,7 @@ impl Reader {
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<M>, StoreError> {
         let values = bound(&self.store, &self.scope, operation, sql, values, false)?;
-        mapped(On::Conn(self.db()), operation, sql, values).await
+        mapped(On::Conn(self.db().clone()), operation, sql, values).await
     }
 
     /// Whose SQL it is, where the two differ.

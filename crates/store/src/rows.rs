@@ -16,9 +16,8 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseBackend, DbErr, DeleteMany, EntityTrait, ExecResult,
-    FromQueryResult, IdenStatic, IntoActiveModel, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, QueryTrait, Select, Statement, TryGetableMany,
-    UpdateMany,
+    FromQueryResult, IdenStatic, IntoActiveModel, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, QueryTrait, Select, Statement, TryGetableMany, UpdateMany,
 };
 
 use crate::connection::{Conn, Tx};
@@ -27,10 +26,10 @@ use crate::statement_check::StatementError;
 use crate::store::{Reader, WriteTx};
 
 /// Where the statements of a handle go.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) enum On<'h> {
     Tx(&'h Tx),
-    Conn(&'h Conn),
+    Conn(Conn),
 }
 
 #[async_trait::async_trait]
@@ -74,8 +73,8 @@ impl ConnectionTrait for On<'_> {
 impl Reader {
     /// Reads the workspace's own rows of an entity.
     #[must_use]
-    pub fn select<E: TenantEntity>(&self) -> Selected<'_, E> {
-        Selected::new(On::Conn(self.db()), &self.scope)
+    pub fn select<E: TenantEntity>(&self) -> Selected<'static, E> {
+        Selected::new(On::Conn(self.db().clone()), &self.scope)
     }
 }
 
@@ -152,7 +151,7 @@ fn is_tenant<E: TenantEntity>(operation: &'static str) -> Result<(), StoreError>
 #[must_use = "it reads nothing before `all`, `one`, `exists` or `count`"]
 pub struct Selected<'h, E: TenantEntity> {
     on: On<'h>,
-    scope: &'h WorkspaceScope,
+    scope: WorkspaceScope,
     select: Select<E>,
     operation: &'static str,
 }
@@ -165,10 +164,10 @@ pub struct Mapped<'h, E: TenantEntity, T, How> {
 }
 
 impl<'h, E: TenantEntity> Selected<'h, E> {
-    fn new(on: On<'h>, scope: &'h WorkspaceScope) -> Self {
+    fn new(on: On<'h>, scope: &WorkspaceScope) -> Self {
         Self {
             on,
-            scope,
+            scope: *scope,
             select: E::find(),
             operation: "read rows",
         }
@@ -181,7 +180,7 @@ impl<'h, E: TenantEntity> Selected<'h, E> {
 
     fn scoped(self) -> Result<Select<E>, StoreError> {
         is_tenant::<E>(self.operation)?;
-        Ok(filtered(self.select, E::WORKSPACE, self.scope))
+        Ok(filtered(self.select, E::WORKSPACE, &self.scope))
     }
 
     /// All rows.
@@ -189,7 +188,7 @@ impl<'h, E: TenantEntity> Selected<'h, E> {
     /// # Errors
     /// The database does not answer.
     pub async fn all(self) -> Result<Vec<E::Model>, StoreError> {
-        let (on, operation) = (self.on, self.operation);
+        let (on, operation) = (self.on.clone(), self.operation);
         self.scoped()?.all(&on).await.map_err(failed(operation))
     }
 
@@ -198,7 +197,7 @@ impl<'h, E: TenantEntity> Selected<'h, E> {
     /// # Errors
     /// The database does not answer.
     pub async fn one(self) -> Result<Option<E::Model>, StoreError> {
-        let (on, operation) = (self.on, self.operation);
+        let (on, operation) = (self.on.clone(), self.operation);
         self.scoped()?.one(&on).await.map_err(failed(operation))
     }
 
@@ -217,7 +216,7 @@ impl<'h, E: TenantEntity> Selected<'h, E> {
     /// # Errors
     /// The database does not answer.
     pub async fn count(self) -> Result<u64, StoreError> {
-        let (on, operation) = (self.on, self.operation);
+        let (on, operation) = (self.on.clone(), self.operation);
         let mut inner = self.scoped()?;
         QueryTrait::query(&mut inner).clear_order_by();
         let inner = inner.select_only().expr_as(Expr::val(1), "one");
@@ -271,7 +270,7 @@ impl<E: TenantEntity, M: FromQueryResult + Send + Sync> Mapped<'_, E, M, ByName>
     /// # Errors
     /// The database does not answer, or a row has other columns.
     pub async fn all(self) -> Result<Vec<M>, StoreError> {
-        let (on, operation) = (self.selected.on, self.selected.operation);
+        let (on, operation) = (self.selected.on.clone(), self.selected.operation);
         let select = self.selected.scoped()?.into_model::<M>();
         select.all(&on).await.map_err(failed(operation))
     }
@@ -281,7 +280,7 @@ impl<E: TenantEntity, M: FromQueryResult + Send + Sync> Mapped<'_, E, M, ByName>
     /// # Errors
     /// The database does not answer, or the row has other columns.
     pub async fn one(self) -> Result<Option<M>, StoreError> {
-        let (on, operation) = (self.selected.on, self.selected.operation);
+        let (on, operation) = (self.selected.on.clone(), self.selected.operation);
         let select = self.selected.scoped()?.into_model::<M>();
         select.one(&on).await.map_err(failed(operation))
     }
@@ -293,7 +292,7 @@ impl<E: TenantEntity, T: TryGetableMany + Send + Sync> Mapped<'_, E, T, ByPlace>
     /// # Errors
     /// The database does not answer, or a row has other columns.
     pub async fn all(self) -> Result<Vec<T>, StoreError> {
-        let (on, operation) = (self.selected.on, self.selected.operation);
+        let (on, operation) = (self.selected.on.clone(), self.selected.operation);
         let select = self.selected.scoped()?.into_tuple::<T>();
         select.all(&on).await.map_err(failed(operation))
     }
@@ -303,7 +302,7 @@ impl<E: TenantEntity, T: TryGetableMany + Send + Sync> Mapped<'_, E, T, ByPlace>
     /// # Errors
     /// The database does not answer, or the row has other columns.
     pub async fn one(self) -> Result<Option<T>, StoreError> {
-        let (on, operation) = (self.selected.on, self.selected.operation);
+        let (on, operation) = (self.selected.on.clone(), self.selected.operation);
         let select = self.selected.scoped()?.into_tuple::<T>();
         select.one(&on).await.map_err(failed(operation))
     }
@@ -448,7 +447,10 @@ impl<E: TenantEntity> Updated<'_, E> {
         let operation = self.operation;
         writable::<E>(operation)?;
         let values = self.update.as_query().get_values();
-        if values.iter().any(|(column, _)| column.to_string() == "workspace_id") {
+        if values
+            .iter()
+            .any(|(column, _)| column.to_string() == "workspace_id")
+        {
             return Err(crate::extension::refused(operation, StatementError::Moves));
         }
         let scoped = filtered(self.update, E::WORKSPACE, self.scope);

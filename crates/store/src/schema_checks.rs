@@ -3,7 +3,8 @@
 use std::fmt;
 
 use rawdrive_migrations::{
-    Extension, ExtensionError, MigrateError, TENANT_TABLES, append_only_triggers, deploy, names, pending,
+    Extension, ExtensionError, MigrateError, TENANT_TABLES, append_only_triggers, deploy, names,
+    pending,
 };
 use rawdrive_tenancy_core::StoreError;
 use sea_orm::sqlx::postgres::PgPoolOptions;
@@ -104,7 +105,9 @@ impl fmt::Display for SchemaIssue {
                 f,
                 "table `{table}`: its {key} begins with {}, not with `workspace_id`: rows of one workspace could meet \
                  another's",
-                begins.as_ref().map_or_else(|| "nothing".to_owned(), |column| format!("`{column}`"))
+                begins
+                    .as_ref()
+                    .map_or_else(|| "nothing".to_owned(), |column| format!("`{column}`"))
             ),
             Self::UnknownPolicy { table, policy } => {
                 write!(
@@ -205,7 +208,9 @@ impl Store {
         if let Err(error) = deploy(&tx, server_role, extensions).await {
             let denied = match &error {
                 MigrateError::Database(source)
-                | MigrateError::Extension(ExtensionError::Failed { source, .. }) => is_denied(source),
+                | MigrateError::Extension(ExtensionError::Failed { source, .. }) => {
+                    is_denied(source)
+                }
                 MigrateError::Extension(_) => false,
             };
             return Err(if denied {

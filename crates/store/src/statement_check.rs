@@ -32,13 +32,17 @@ pub enum StatementError {
     #[error("it writes `{0}`, which is the core's: its own methods keep its rules")]
     Core(String),
     /// A table is read or changed in every workspace.
-    #[error("`{0}` is not held to the workspace: compare its `workspace_id`, with `$1` or a table that is compared")]
+    #[error(
+        "`{0}` is not held to the workspace: compare its `workspace_id`, with `$1` or a table that is compared"
+    )]
     Unbound(String),
     /// The handle's workspace is nowhere.
     #[error("nothing is compared with the workspace: write `workspace_id = $1`")]
     NoWorkspace,
     /// An alternative that is true of other workspaces.
-    #[error("`OR` stands beside the comparison of `workspace_id`: put the alternatives in parentheses")]
+    #[error(
+        "`OR` stands beside the comparison of `workspace_id`: put the alternatives in parentheses"
+    )]
     Alternative,
     /// A row would be another workspace's.
     #[error("an INSERT names its columns, and gives `$1` as `workspace_id`")]
@@ -213,7 +217,9 @@ fn names_of_queries<'s>(tokens: &[Token<'s>]) -> BTreeSet<&'s str> {
         let mut before = &tokens[..at];
         if before.last() == Some(&Token::Symbol(')')) {
             // A list of columns after the name.
-            let open = before.iter().rposition(|token| *token == Token::Symbol('('));
+            let open = before
+                .iter()
+                .rposition(|token| *token == Token::Symbol('('));
             before = &before[..open.unwrap_or(0)];
         }
         if let Some(Token::Word(name)) = before.last() {
@@ -264,8 +270,27 @@ struct Reading<'r, 's> {
 
 /// Keywords after which another condition begins.
 const CLAUSES: [&str; 21] = [
-    "WHERE", "ON", "HAVING", "GROUP", "ORDER", "LIMIT", "OFFSET", "RETURNING", "SELECT", "FROM",
-    "SET", "JOIN", "WHEN", "THEN", "ELSE", "UNION", "EXCEPT", "INTERSECT", "VALUES", "USING", "FOR",
+    "WHERE",
+    "ON",
+    "HAVING",
+    "GROUP",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "RETURNING",
+    "SELECT",
+    "FROM",
+    "SET",
+    "JOIN",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+    "VALUES",
+    "USING",
+    "FOR",
 ];
 
 impl<'s> Reading<'_, 's> {
@@ -315,18 +340,22 @@ impl<'s> Reading<'_, 's> {
 
     /// Ends the blocks of these parentheses.
     fn end_blocks(&mut self) -> Result<(), StatementError> {
-        while let Some(block) = self.blocks.pop_if(|block| block.depth >= self.clauses.len()) {
+        while let Some(block) = self
+            .blocks
+            .pop_if(|block| block.depth >= self.clauses.len())
+        {
             self.end(&block)?;
         }
         Ok(())
     }
 
     fn end(&self, block: &Block<'s>) -> Result<(), StatementError> {
-        let mut tables = block.tables.iter().filter(|table| !self.names.contains(**table));
+        let mut tables = block
+            .tables
+            .iter()
+            .filter(|table| !self.names.contains(**table));
         let stray = match self.about {
-            About::Installation => {
-                tables.find(|table| !self.tables.own_globals.contains(**table))
-            }
+            About::Installation => tables.find(|table| !self.tables.own_globals.contains(**table)),
             About::Workspace if block.is_bound => None,
             About::Workspace => tables.find(|table| !self.tables.globals.contains(**table)),
         };
@@ -361,12 +390,18 @@ impl<'s> Reading<'_, 's> {
         }
         if token.is("SELECT") {
             // An INSERT goes on with the SELECT that it takes its rows from.
-            let is_next = self.blocks.last().is_some_and(|block| block.depth == self.depth());
+            let is_next = self
+                .blocks
+                .last()
+                .is_some_and(|block| block.depth == self.depth());
             if is_next && !self.is_inserting() {
                 self.end_blocks()?;
             }
             self.begin(false, Vec::new(), false);
-        } else if ["UNION", "EXCEPT", "INTERSECT"].iter().any(|word| token.is(word)) {
+        } else if ["UNION", "EXCEPT", "INTERSECT"]
+            .iter()
+            .any(|word| token.is(word))
+        {
             self.end_blocks()?;
         } else if token.is("INSERT") {
             self.change(at + 1, "INTO")?;
@@ -409,7 +444,9 @@ impl<'s> Reading<'_, 's> {
 
     /// Whether the innermost block is an INSERT that has not got its rows yet.
     fn is_inserting(&self) -> bool {
-        self.blocks.last().is_some_and(|block| block.changes && block.is_bound)
+        self.blocks
+            .last()
+            .is_some_and(|block| block.changes && block.is_bound)
             || self.about == About::Installation
     }
 
@@ -676,7 +713,9 @@ mod tests {
         };
         let stamp = "an INSERT names its columns, and gives `$1` as `workspace_id`".to_owned();
         let other = |word: &str| {
-            format!("it begins with `{word}`: only SELECT, WITH, INSERT INTO, UPDATE and DELETE FROM are run")
+            format!(
+                "it begins with `{word}`: only SELECT, WITH, INSERT INTO, UPDATE and DELETE FROM are run"
+            )
         };
         let forbidden = |word: &str| format!("`{word}` is not for statements of extensions");
         let core = |table: &str| {
@@ -687,45 +726,141 @@ mod tests {
         for (sql, values, expected) in [
             ("SELECT * FROM notes", 1, unbound("notes")),
             ("SELECT * FROM notes WHERE id = $1", 1, unbound("notes")),
-            ("SELECT * FROM notes WHERE workspace_id = $2 AND id = $1", 2, unbound("notes")),
-            ("SELECT $1 AS one", 1, "nothing is compared with the workspace: write `workspace_id = $1`".to_owned()),
-            ("SELECT * FROM stationery WHERE id = $1", 1, "nothing is compared with the workspace: write `workspace_id = $1`".to_owned()),
-            ("SELECT 1 FROM notes WHERE workspace_id = $1 UNION SELECT 1 FROM drafts", 1, unbound("drafts")),
+            (
+                "SELECT * FROM notes WHERE workspace_id = $2 AND id = $1",
+                2,
+                unbound("notes"),
+            ),
+            (
+                "SELECT $1 AS one",
+                1,
+                "nothing is compared with the workspace: write `workspace_id = $1`".to_owned(),
+            ),
+            (
+                "SELECT * FROM stationery WHERE id = $1",
+                1,
+                "nothing is compared with the workspace: write `workspace_id = $1`".to_owned(),
+            ),
+            (
+                "SELECT 1 FROM notes WHERE workspace_id = $1 UNION SELECT 1 FROM drafts",
+                1,
+                unbound("drafts"),
+            ),
             (
                 "SELECT (SELECT count(*) FROM tags) AS n FROM notes WHERE workspace_id = $1",
                 1,
                 unbound("tags"),
             ),
-            ("SELECT * FROM notes WHERE id IN (SELECT id FROM drafts WHERE workspace_id = $1)", 1, unbound("notes")),
-            ("UPDATE notes SET text = '' WHERE id IN (SELECT id FROM drafts WHERE workspace_id = $1)", 1, unbound("notes")),
-            ("UPDATE notes SET text = '' WHERE id = $2", 2, unbound("notes")),
+            (
+                "SELECT * FROM notes WHERE id IN (SELECT id FROM drafts WHERE workspace_id = $1)",
+                1,
+                unbound("notes"),
+            ),
+            (
+                "UPDATE notes SET text = '' WHERE id IN (SELECT id FROM drafts WHERE workspace_id = $1)",
+                1,
+                unbound("notes"),
+            ),
+            (
+                "UPDATE notes SET text = '' WHERE id = $2",
+                2,
+                unbound("notes"),
+            ),
             ("DELETE FROM notes", 1, unbound("notes")),
-            ("SELECT * FROM notes WHERE workspace_id = $1 OR id = $2", 2, alternative.clone()),
-            ("DELETE FROM notes WHERE (id = $2 OR workspace_id = $1)", 2, alternative),
-            ("UPDATE notes SET workspace_id = $2 WHERE workspace_id = $1", 2, "it changes `workspace_id`".to_owned()),
-            ("UPDATE notes SET a = 1, workspace_id = $2 WHERE workspace_id = $1", 2, "it changes `workspace_id`".to_owned()),
-            ("UPDATE notes SET (workspace_id, a) = ($2, 1) WHERE workspace_id = $1", 2, forbidden("SET (")),
+            (
+                "SELECT * FROM notes WHERE workspace_id = $1 OR id = $2",
+                2,
+                alternative.clone(),
+            ),
+            (
+                "DELETE FROM notes WHERE (id = $2 OR workspace_id = $1)",
+                2,
+                alternative,
+            ),
+            (
+                "UPDATE notes SET workspace_id = $2 WHERE workspace_id = $1",
+                2,
+                "it changes `workspace_id`".to_owned(),
+            ),
+            (
+                "UPDATE notes SET a = 1, workspace_id = $2 WHERE workspace_id = $1",
+                2,
+                "it changes `workspace_id`".to_owned(),
+            ),
+            (
+                "UPDATE notes SET (workspace_id, a) = ($2, 1) WHERE workspace_id = $1",
+                2,
+                forbidden("SET ("),
+            ),
             ("INSERT INTO notes VALUES ($1, $2)", 2, stamp.clone()),
             ("INSERT INTO notes (id) VALUES ($1)", 1, stamp.clone()),
-            ("INSERT INTO notes (workspace_id, id) VALUES ($2, $1)", 2, stamp.clone()),
-            ("INSERT INTO notes (workspace_id, id) VALUES ($1, $2), ($2, $1)", 2, stamp.clone()),
-            ("INSERT INTO notes (workspace_id, id) SELECT $2, id FROM drafts WHERE workspace_id = $1", 2, stamp.clone()),
+            (
+                "INSERT INTO notes (workspace_id, id) VALUES ($2, $1)",
+                2,
+                stamp.clone(),
+            ),
+            (
+                "INSERT INTO notes (workspace_id, id) VALUES ($1, $2), ($2, $1)",
+                2,
+                stamp.clone(),
+            ),
+            (
+                "INSERT INTO notes (workspace_id, id) SELECT $2, id FROM drafts WHERE workspace_id = $1",
+                2,
+                stamp.clone(),
+            ),
             ("INSERT INTO notes DEFAULT VALUES", 1, stamp),
-            ("INSERT INTO notes (workspace_id, id) SELECT $1, id FROM drafts", 1, unbound("drafts")),
-            ("INSERT OR REPLACE INTO notes (workspace_id) VALUES ($1)", 1, forbidden("INTO")),
-            ("UPDATE quotas SET used = 0 WHERE workspace_id = $1", 1, core("quotas")),
-            ("DELETE FROM Users WHERE workspace_id = $1", 1, core("Users")),
-            ("UPDATE public.notes SET a = 1 WHERE workspace_id = $1", 1, forbidden("public")),
-            ("SELECT 1 FROM notes WHERE workspace_id = $1; DELETE FROM notes", 1, "it is more than one statement".to_owned()),
+            (
+                "INSERT INTO notes (workspace_id, id) SELECT $1, id FROM drafts",
+                1,
+                unbound("drafts"),
+            ),
+            (
+                "INSERT OR REPLACE INTO notes (workspace_id) VALUES ($1)",
+                1,
+                forbidden("INTO"),
+            ),
+            (
+                "UPDATE quotas SET used = 0 WHERE workspace_id = $1",
+                1,
+                core("quotas"),
+            ),
+            (
+                "DELETE FROM Users WHERE workspace_id = $1",
+                1,
+                core("Users"),
+            ),
+            (
+                "UPDATE public.notes SET a = 1 WHERE workspace_id = $1",
+                1,
+                forbidden("public"),
+            ),
+            (
+                "SELECT 1 FROM notes WHERE workspace_id = $1; DELETE FROM notes",
+                1,
+                "it is more than one statement".to_owned(),
+            ),
             ("CREATE TABLE t (a INT)", 1, other("CREATE")),
             ("DROP TABLE notes", 1, other("DROP")),
             ("SET app.workspace_id = ''", 1, other("SET")),
             ("PRAGMA foreign_keys = off", 1, other("PRAGMA")),
             ("COMMIT", 1, other("COMMIT")),
             ("", 1, other("nothing")),
-            ("SELECT set_config('app.workspace_id', $2, true) FROM notes WHERE workspace_id = $1", 2, forbidden("set_config")),
-            ("SELECT * FROM pg_class WHERE workspace_id = $1", 1, forbidden("pg_class")),
-            ("SELECT * INTO copy FROM notes WHERE workspace_id = $1", 1, forbidden("INTO")),
+            (
+                "SELECT set_config('app.workspace_id', $2, true) FROM notes WHERE workspace_id = $1",
+                2,
+                forbidden("set_config"),
+            ),
+            (
+                "SELECT * FROM pg_class WHERE workspace_id = $1",
+                1,
+                forbidden("pg_class"),
+            ),
+            (
+                "SELECT * INTO copy FROM notes WHERE workspace_id = $1",
+                1,
+                forbidden("INTO"),
+            ),
             (
                 "SELECT * FROM notes WHERE workspace_id = $1 AND id = $3",
                 3,
@@ -736,7 +871,11 @@ mod tests {
                 2,
                 "it has the parameters {1}, and values up to $2".to_owned(),
             ),
-            ("SELECT * FROM notes WHERE workspace_id = ?", 1, "parameters are `$1`, `$2` and so on, not `?`".to_owned()),
+            (
+                "SELECT * FROM notes WHERE workspace_id = ?",
+                1,
+                "parameters are `$1`, `$2` and so on, not `?`".to_owned(),
+            ),
         ] {
             assert_eq!(said(sql, values), expected, "{sql}");
         }
@@ -762,8 +901,14 @@ mod tests {
         assert_eq!(check("INSERT INTO stationery (id) VALUES ($1)", 1), Ok(()));
         for (sql, table) in [
             ("SELECT * FROM users", "users"),
-            ("SELECT * FROM stationery s JOIN notes n ON n.paper_id = s.id", "notes"),
-            ("SELECT * FROM stationery WHERE id IN (SELECT paper_id FROM notes)", "notes"),
+            (
+                "SELECT * FROM stationery s JOIN notes n ON n.paper_id = s.id",
+                "notes",
+            ),
+            (
+                "SELECT * FROM stationery WHERE id IN (SELECT paper_id FROM notes)",
+                "notes",
+            ),
             ("UPDATE notes SET text = ''", "notes"),
         ] {
             let refused = StatementError::NotGlobal(table.to_owned());

@@ -331,8 +331,9 @@ limits = { max_team_members = 3 }
 async fn a_published_version_is_sold_at_further_prices(engine: Engine) {
     let database = Database::new(engine).await;
     let with = |prices: &str| Catalogue::parse(&format!("{TWO_PLANS}{prices}\n")).unwrap();
-    let start =
-        async |catalogue: &Catalogue| Store::open(&database.url, Env::system(), catalogue, &[]).await;
+    let start = async |catalogue: &Catalogue| {
+        Store::open(&database.url, Env::system(), catalogue, &[]).await
+    };
     let dollars = r#"{ currency = "usd", interval = "month", amount = 2900 }"#;
     let euros = r#"{ currency = "eur", interval = "month", amount = 2700 }"#;
     let (none, usd, eur) = (
