@@ -41,6 +41,8 @@
 //! it is run ([`StatementError`] says what it must not be); what an entity's builder made is put under the workspace's
 //! condition when it is run; and on PostgreSQL row-level security stands behind both.
 
+use std::borrow::Cow;
+
 use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
 use rawdrive_tenancy_core::{Env, StoreError, SystemReason, WorkspaceScope};
 use sea_orm::{ConnectionTrait, FromQueryResult, TryGetable, Value};
@@ -166,7 +168,7 @@ impl Globals {
         let values: Vec<_> = values.into_iter().collect();
         self.check(operation, sql, values.len(), false)?;
         let on = self.0.reads(Reach::Installation);
-        scope::query(&on, operation, sql, values).await
+        scope::query(&on, operation, &closed(sql), values).await
     }
 
     fn check(
@@ -182,22 +184,31 @@ impl Globals {
     }
 }
 
-/// The values with the workspace before them, for a statement that may run.
-fn bound(
+/// A statement that may run, and its values with the workspace before them.
+fn bound<'s>(
     store: &Store,
     scope: &WorkspaceScope,
     operation: &'static str,
-    sql: &str,
+    sql: &'s str,
     values: impl IntoIterator<Item = Value>,
     may_write: bool,
-) -> Result<Vec<Value>, StoreError> {
+) -> Result<(Cow<'s, str>, Vec<Value>), StoreError> {
     let mut bound = vec![scope.workspace().uuid().into()];
     bound.extend(values);
     let statements = &store.0.statements;
     statements
         .check(sql, About::Workspace, bound.len(), may_write)
         .map_err(|error| refused(operation, error))?;
-    Ok(bound)
+    Ok((closed(sql), bound))
+}
+
+/// A statement that others may stand around: a comment at its end would take in what follows.
+fn closed(sql: &str) -> Cow<'_, str> {
+    if sql.contains("--") {
+        Cow::Owned(format!("{sql}\n"))
+    } else {
+        Cow::Borrowed(sql)
+    }
 }
 
 async fn mapped<M: FromQueryResult>(
@@ -232,8 +243,8 @@ impl WriteTx {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<u64, StoreError> {
-        let values = bound(&self.store, &self.scope, operation, sql, values, true)?;
-        scope::execute(&self.tx, operation, sql, values).await
+        let (sql, values) = bound(&self.store, &self.scope, operation, sql, values, true)?;
+        scope::execute(&self.tx, operation, &sql, values).await
     }
 
     /// As [`WriteTx::execute`], and answers the rows that the statement returns.
@@ -246,8 +257,8 @@ impl WriteTx {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<Row>, StoreError> {
-        let values = bound(&self.store, &self.scope, operation, sql, values, true)?;
-        scope::query(&self.tx, operation, sql, values).await
+        let (sql, values) = bound(&self.store, &self.scope, operation, sql, values, true)?;
+        scope::query(&self.tx, operation, &sql, values).await
     }
 
     /// As [`WriteTx::query`], each row as a model, by the names of the columns.
@@ -260,8 +271,8 @@ impl WriteTx {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<M>, StoreError> {
-        let values = bound(&self.store, &self.scope, operation, sql, values, true)?;
-        mapped(On::Tx(&self.tx), operation, sql, values).await
+        let (sql, values) = bound(&self.store, &self.scope, operation, sql, values, true)?;
+        mapped(On::Tx(&self.tx), operation, &sql, values).await
     }
 
     /// Whose SQL it is, where the two differ.
@@ -313,8 +324,8 @@ impl Reader {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<Row>, StoreError> {
-        let values = bound(&self.store, &self.scope, operation, sql, values, false)?;
-        scope::query(self.db(), operation, sql, values).await
+        let (sql, values) = bound(&self.store, &self.scope, operation, sql, values, false)?;
+        scope::query(self.db(), operation, &sql, values).await
     }
 
     /// As [`Reader::query`], each row as a model, by the names of the columns.
@@ -327,8 +338,8 @@ impl Reader {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<M>, StoreError> {
-        let values = bound(&self.store, &self.scope, operation, sql, values, false)?;
-        mapped(On::Conn(self.db().clone()), operation, sql, values).await
+        let (sql, values) = bound(&self.store, &self.scope, operation, sql, values, false)?;
+        mapped(On::Conn(self.db().clone()), operation, &sql, values).await
     }
 
     /// Whose SQL it is, where the two differ.

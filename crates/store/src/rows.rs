@@ -72,7 +72,6 @@ impl ConnectionTrait for On<'_> {
 
 impl Reader {
     /// Reads the workspace's own rows of an entity.
-    #[must_use]
     pub fn select<E: TenantEntity>(&self) -> Selected<'static, E> {
         Selected::new(On::Conn(self.db().clone()), &self.scope)
     }
@@ -80,13 +79,11 @@ impl Reader {
 
 impl WriteTx {
     /// Reads the workspace's own rows of an entity, within the transaction.
-    #[must_use]
     pub fn select<E: TenantEntity>(&self) -> Selected<'_, E> {
         Selected::new(On::Tx(&self.tx), &self.scope)
     }
 
     /// Inserts rows into the workspace, whatever they say of theirs.
-    #[must_use]
     pub fn insert<A>(&mut self, rows: impl IntoIterator<Item = A>) -> Inserted<'_, A>
     where
         A: ActiveModelTrait,
@@ -102,7 +99,6 @@ impl WriteTx {
     }
 
     /// Changes the workspace's own rows of an entity.
-    #[must_use]
     pub fn update<E: TenantEntity>(&mut self) -> Updated<'_, E> {
         Updated {
             on: &self.tx,
@@ -113,7 +109,6 @@ impl WriteTx {
     }
 
     /// Deletes the workspace's own rows of an entity.
-    #[must_use]
     pub fn delete<E: TenantEntity>(&mut self) -> Deleted<'_, E> {
         Deleted {
             on: &self.tx,

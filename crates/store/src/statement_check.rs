@@ -4,7 +4,7 @@
 //! read once per text; what it says is kept.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rawdrive_migrations::tokens::{Token, Unreadable, tokens};
 use rawdrive_migrations::{Extension, GLOBAL_TABLES, TENANT_TABLES};
@@ -17,7 +17,7 @@ pub enum StatementError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// A semicolon.
-    #[error("it is more than one statement")]
+    #[error("it has a semicolon: one statement is run, and it has none")]
     Several,
     /// Schema, transactions, settings.
     #[error("it begins with `{0}`: only SELECT, WITH, INSERT INTO, UPDATE and DELETE FROM are run")]
@@ -86,8 +86,11 @@ pub(crate) struct Statements {
     globals: BTreeSet<&'static str>,
     /// Of these, the extensions' own.
     own_globals: BTreeSet<&'static str>,
-    known: RwLock<HashMap<About, HashMap<Box<str>, Known>>>,
+    known: RwLock<HashMap<About, Texts>>,
 }
+
+/// What is known of each text.
+type Texts = HashMap<Box<str>, Arc<Known>>;
 
 /// As many texts are kept; more than a program has are made at run time.
 const KEPT: usize = 4_096;
@@ -118,19 +121,19 @@ impl Statements {
         }
         let wanted = 1..=u16::try_from(values).unwrap_or(u16::MAX);
         if !known.parameters.iter().copied().eq(wanted) {
-            let parameters = known.parameters;
+            let parameters = known.parameters.clone();
             return Err(StatementError::Values { parameters, values });
         }
         Ok(())
     }
 
-    fn known(&self, sql: &str, about: About) -> Result<Known, StatementError> {
+    fn known(&self, sql: &str, about: About) -> Result<Arc<Known>, StatementError> {
         let read = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = read.get(&about).and_then(|texts| texts.get(sql)) {
             return Ok(known.clone());
         }
         drop(read);
-        let known = self.read(sql, about)?;
+        let known = Arc::new(self.read(sql, about)?);
         let mut kept = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let texts = kept.entry(about).or_default();
         if texts.len() < KEPT {
@@ -140,10 +143,7 @@ impl Statements {
     }
 
     fn read(&self, sql: &str, about: About) -> Result<Known, StatementError> {
-        let mut tokens = tokens(sql)?;
-        if tokens.last() == Some(&Token::Symbol(';')) {
-            tokens.pop();
-        }
+        let tokens = tokens(sql)?;
         if tokens.contains(&Token::Symbol(';')) {
             return Err(StatementError::Several);
         }
@@ -234,7 +234,12 @@ struct Block<'s> {
     depth: usize,
     changes: bool,
     tables: Vec<&'s str>,
+    /// It reads what another SELECT answers.
+    reads_others: bool,
+    /// It compares `workspace_id`, with whatever.
     is_bound: bool,
+    /// It compares `workspace_id` with `$1` itself.
+    is_own: bool,
 }
 
 /// A condition, or what else stands between two keywords in the same parentheses.
@@ -356,7 +361,13 @@ impl<'s> Reading<'_, 's> {
             .filter(|table| !self.names.contains(**table));
         let stray = match self.about {
             About::Installation => tables.find(|table| !self.tables.own_globals.contains(**table)),
-            About::Workspace if block.is_bound => None,
+            // Only a SELECT within another may be held by comparing with that one's.
+            About::Workspace
+                if block.is_own
+                    || block.is_bound && (block.depth > 1 || self.reads_others(block)) =>
+            {
+                None
+            }
             About::Workspace => tables.find(|table| !self.tables.globals.contains(**table)),
         };
         match (stray, self.about) {
@@ -368,12 +379,18 @@ impl<'s> Reading<'_, 's> {
         }
     }
 
-    fn begin(&mut self, changes: bool, tables: Vec<&'s str>, is_bound: bool) {
+    fn reads_others(&self, block: &Block<'s>) -> bool {
+        block.reads_others || block.tables.iter().any(|table| self.names.contains(*table))
+    }
+
+    fn begin(&mut self, changes: bool, tables: Vec<&'s str>) {
         self.blocks.push(Block {
             depth: self.depth(),
             changes,
             tables,
-            is_bound,
+            reads_others: false,
+            is_bound: false,
+            is_own: false,
         });
     }
 
@@ -397,7 +414,7 @@ impl<'s> Reading<'_, 's> {
             if is_next && !self.is_inserting() {
                 self.end_blocks()?;
             }
-            self.begin(false, Vec::new(), false);
+            self.begin(false, Vec::new());
         } else if ["UNION", "EXCEPT", "INTERSECT"]
             .iter()
             .any(|word| token.is(word))
@@ -409,7 +426,7 @@ impl<'s> Reading<'_, 's> {
                 self.stamped(at + 3)?;
                 self.is_bound = true;
                 if let Some(block) = self.blocks.last_mut() {
-                    block.is_bound = true;
+                    (block.is_bound, block.is_own) = (true, true);
                 }
             }
         } else if token.is("DELETE") {
@@ -471,7 +488,7 @@ impl<'s> Reading<'_, 's> {
         }
         self.writes = true;
         self.end_blocks()?;
-        self.begin(true, vec![target], false);
+        self.begin(true, vec![target]);
         Ok(())
     }
 
@@ -489,6 +506,12 @@ impl<'s> Reading<'_, 's> {
                 Ok(())
             }
             Some(Token::Quoted(name)) => Err(StatementError::Forbidden(format!("\"{name}\""))),
+            Some(Token::Symbol('(')) => {
+                if let Some(block) = self.blocks.last_mut() {
+                    block.reads_others = true;
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -535,7 +558,9 @@ impl<'s> Reading<'_, 's> {
         self.is_bound |= is_own;
         let depth = self.clauses.len();
         if let Some(block) = self.blocks.last_mut() {
-            block.is_bound |= !block.changes || (is_own && block.depth == depth);
+            let counts = !block.changes || block.depth == depth;
+            block.is_bound |= counts && (is_own || !block.changes);
+            block.is_own |= counts && is_own;
         }
     }
 
@@ -652,7 +677,7 @@ mod tests {
     fn statements_of_one_workspace_are_run() {
         for (sql, values) in [
             ("SELECT * FROM notes WHERE workspace_id = $1", 1),
-            ("SELECT n.id FROM notes n WHERE $1 = n.workspace_id AND (n.a = $2 OR n.b = $2);", 2),
+            ("SELECT n.id FROM notes n WHERE $1 = n.workspace_id AND (n.a = $2 OR n.b = $2)", 2),
             ("INSERT INTO notes (workspace_id, id) VALUES ($1, $2), ($1, $3)", 3),
             (
                 "INSERT INTO notes AS n (id, workspace_id) VALUES ($2, $1)
@@ -699,6 +724,16 @@ mod tests {
             ("SELECT s.name FROM notes n JOIN stationery s ON s.id = n.paper_id WHERE n.workspace_id = $1", 1),
             ("SELECT CASE WHEN a = 1 OR b = 2 THEN 1 ELSE 0 END AS n FROM notes WHERE workspace_id = $1", 1),
             ("SELECT 1 FROM notes WHERE workspace_id = $1 AND a IS DISTINCT FROM b", 1),
+            (
+                "WITH own AS (SELECT id, workspace_id FROM drafts WHERE workspace_id = $1)
+                 SELECT n.id FROM own o JOIN notes n ON n.workspace_id = o.workspace_id AND n.id = o.id",
+                1,
+            ),
+            (
+                "SELECT n.id FROM (SELECT id, workspace_id FROM drafts WHERE workspace_id = $1) o
+                 JOIN notes n ON n.workspace_id = o.workspace_id AND n.id = o.id -- and so on",
+                1,
+            ),
         ] {
             assert_eq!(said(sql, values), "", "{sql}");
         }
@@ -767,6 +802,12 @@ mod tests {
                 unbound("notes"),
             ),
             ("DELETE FROM notes", 1, unbound("notes")),
+            (
+                "SELECT n.id FROM notes n JOIN tags t ON t.workspace_id = n.workspace_id
+                 WHERE n.id IN (SELECT id FROM drafts WHERE workspace_id = $1)",
+                1,
+                unbound("notes"),
+            ),
             (
                 "SELECT * FROM notes WHERE workspace_id = $1 OR id = $2",
                 2,
@@ -838,7 +879,7 @@ mod tests {
             (
                 "SELECT 1 FROM notes WHERE workspace_id = $1; DELETE FROM notes",
                 1,
-                "it is more than one statement".to_owned(),
+                "it has a semicolon: one statement is run, and it has none".to_owned(),
             ),
             ("CREATE TABLE t (a INT)", 1, other("CREATE")),
             ("DROP TABLE notes", 1, other("DROP")),

@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is forgotten or forced is to be held to the workspace all the same"
+)]
 
 use rawdrive_migrations::{Migrator, MigratorTrait as _};
 use rawdrive_plans::{Catalogue, Limit, Metric};
