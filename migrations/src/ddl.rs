@@ -26,12 +26,30 @@ const WORKSPACE: &str = "nullif(current_setting('app.workspace_id', true), '')::
 /// Runs the statements in their order.
 pub(crate) async fn define(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     for statement in statements {
-        execute(manager, &render(manager.get_database_backend(), statement)).await?;
-        if let Some(table) = tenant_table(statement) {
-            protect(manager, table).await?;
-        }
+        define_one(manager, statement, tenant_table(statement)).await?;
     }
     Ok(())
+}
+
+/// Runs a statement. `tenant` is the table that it makes, where rows of it belong to a workspace.
+pub(crate) async fn define_one(
+    manager: &SchemaManager<'_>,
+    statement: &str,
+    tenant: Option<&str>,
+) -> Result<(), DbErr> {
+    execute(manager, &render(manager.get_database_backend(), statement)).await?;
+    match tenant {
+        Some(table) => protect(manager, table).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether a type of this name may stand in braces.
+pub(crate) fn is_type(name: &str) -> bool {
+    TYPES.iter().any(|(braced, ..)| {
+        let braced = braced.strip_prefix('{');
+        braced.and_then(|rest| rest.strip_suffix('}')) == Some(name)
+    })
 }
 
 fn render(backend: DatabaseBackend, statement: &str) -> String {

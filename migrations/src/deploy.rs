@@ -4,6 +4,7 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 use crate::Migrator;
+use crate::extension::{Extension, MigrateError, migrate};
 
 /// The advisory lock of schema changes: any number that nothing else of this product uses.
 const LOCK: i64 = 0x5244_7363_6865_6D61;
@@ -15,22 +16,26 @@ pub fn names() -> Vec<String> {
     migrations.iter().map(|m| m.name().to_owned()).collect()
 }
 
-/// Runs every pending migration in the transaction, and grants the server's role what it needs, also on tables
+/// Runs every pending migration, the core's and the extensions', in the transaction, and grants the server's role what it needs, also on tables
 /// that later migrations make. Several may do so at once: all but one wait, and then find nothing to do. The
 /// lock is the transaction's, so it holds behind PgBouncer in transaction mode too.
 ///
 /// # Errors
-/// The database's.
-pub async fn deploy(tx: &DatabaseTransaction, server_role: Option<&str>) -> Result<(), DbErr> {
+/// A declaration is wrong, or the database refuses.
+pub async fn deploy(
+    tx: &DatabaseTransaction,
+    server_role: Option<&str>,
+    extensions: &[Extension],
+) -> Result<(), MigrateError> {
     execute(tx, &format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
     // A pooler may have handed us a session in which another migration left its statements, whose names
     // ours would meet.
     execute(tx, "DEALLOCATE ALL").await?;
-    Migrator::up(tx, None).await?;
+    migrate(tx, extensions).await?;
     if let Some(role) = server_role {
         grant(tx, &quoted(role)).await?;
     }
-    execute(tx, "DEALLOCATE ALL").await
+    Ok(execute(tx, "DEALLOCATE ALL").await?)
 }
 
 async fn grant(tx: &DatabaseTransaction, role: &str) -> Result<(), DbErr> {
@@ -52,7 +57,9 @@ async fn grant(tx: &DatabaseTransaction, role: &str) -> Result<(), DbErr> {
         format!(
             "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}"
         ),
-        format!("REVOKE INSERT, UPDATE, DELETE ON {schema}.seaql_migrations FROM {role}"),
+        format!(
+            "REVOKE INSERT, UPDATE, DELETE ON {schema}.seaql_migrations, {schema}.extension_migrations FROM {role}"
+        ),
     ] {
         execute(tx, &sql).await?;
     }

@@ -12,12 +12,19 @@
 //! Invariant: a migration that has been released never changes.
 
 pub use ddl::append_only_triggers;
+pub use declaration::{Place, Problem, check as check_declarations};
 pub use deploy::{deploy, names};
+pub use extension::{
+    DataMigration, Extension, ExtensionError, Migratable, MigrateError, MigrationFuture,
+    MigrationTx, migrate, pending,
+};
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
 mod ddl;
+mod declaration;
 mod deploy;
+mod extension;
 mod m0001_first;
 mod m0002_team;
 mod m0003_credentials;
@@ -36,8 +43,10 @@ mod m0023_addresses;
 mod m0023_sponsors;
 mod m0024_orientation;
 mod m0025_blob_mark;
+mod m0026_extensions;
 mod m0027_open_kinds;
 mod m0028_housekeeping;
+pub mod tokens;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -76,6 +85,52 @@ pub const GLOBAL_TABLES: &[(&str, &str)] = &[
         "one blob store holds the photos of every workspace, and is known by its mark",
     ),
     ("seaql_migrations", "the schema's own history"),
+    (
+        "extension_migrations",
+        "the history of what embedders add to the schema",
+    ),
+];
+
+/// Tables whose rows belong to a workspace. `crates/store/tests/schema.rs` compares both lists with the databases.
+pub const TENANT_TABLES: &[&str] = &[
+    "api_keys",
+    "audit_entries",
+    "audit_heads",
+    "audit_payloads",
+    "billing_accounts",
+    "billing_customers",
+    "billing_effects",
+    "billing_operations",
+    "branding",
+    "client_links",
+    "clients",
+    "galleries",
+    "gallery_clients",
+    "hold_charges",
+    "holds",
+    "idempotency_keys",
+    "invitations",
+    "invoices",
+    "jobs",
+    "ledger",
+    "ledger_heads",
+    "libraries",
+    "memberships",
+    "onboarding",
+    "onboarding_skips",
+    "overrides",
+    "photo_analyses",
+    "photos",
+    "quotas",
+    "refresh_tokens",
+    "sessions",
+    "standings",
+    "subscriptions",
+    "threshold_episodes",
+    "usage_event_ids",
+    "usage_hours",
+    "usage_months",
+    "workspaces",
 ];
 
 /// All migrations, oldest first.
@@ -104,6 +159,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0023_sponsors::Migration),
             Box::new(m0024_orientation::Migration),
             Box::new(m0025_blob_mark::Migration),
+            Box::new(m0026_extensions::Migration),
             Box::new(m0027_open_kinds::Migration),
             Box::new(m0028_housekeeping::Migration),
         ]

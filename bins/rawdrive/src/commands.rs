@@ -19,6 +19,7 @@ use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_identity::{MasterKey, MasterKeyTooShort};
 use rawdrive_plans::{Catalogue, CatalogueError};
 use rawdrive_store::Store;
+use rawdrive_store::extension::Extension;
 use rawdrive_tenancy_core::env::{FileClock, FileClockError};
 use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::RedisUsageCache;
@@ -27,6 +28,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use blobs::BlobsError;
+
+/// What the product says of its rows.
+const GALLERY: Extension = Extension::new("gallery", &[])
+    .facts(rawdrive_gallery::FACTS)
+    .checks(rawdrive_gallery::CHECKS);
 
 /// What every command that touches data begins with: everything but the database.
 #[derive(Debug)]
@@ -127,7 +133,7 @@ impl Installation {
     pub(crate) async fn migrate(&self) -> Result<(), OpenError> {
         let config = &self.config;
         let owner = config.database_owner.as_ref().unwrap_or(&config.database);
-        Ok(Store::migrate(owner, config.database.user()).await?)
+        Ok(Store::migrate(owner, config.database.user(), &[GALLERY]).await?)
     }
 
     /// Opens the database. A schema that is behind is brought up to date where the server's role owns it; where another
@@ -136,7 +142,14 @@ impl Installation {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) async fn open_store(&self) -> Result<Store, OpenError> {
-        let open = || Store::open(&self.config.database, self.env.clone(), &self.catalogue);
+        let open = || {
+            Store::open(
+                &self.config.database,
+                self.env.clone(),
+                &self.catalogue,
+                &[GALLERY],
+            )
+        };
         match open().await {
             Err(rawdrive_store::OpenError::Behind { .. })
                 if self.config.database_owner.is_none() =>

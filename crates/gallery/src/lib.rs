@@ -44,7 +44,7 @@ pub use model::{
     Branding, Color, Download, FileName, Gallery, GalleryOverview, Library, ListedGallery,
     Orientation, Photo, TextError, Title, Website,
 };
-pub use onboarding::{BRANDING_SAVED, CLIENT_INVITED, LIBRARY_MADE, STEPS};
+pub use onboarding::{BRANDING_SAVED, CHECKS, CLIENT_INVITED, FACTS, LIBRARY_MADE, STEPS};
 pub use ports::{
     AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
 };

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use rawdrive_migrations::{Extension, MigrateError};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::sqlx::sqlite::SqliteConnection;
@@ -67,10 +68,17 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    pub(crate) async fn connect(target: &Target) -> Result<Self, DbErr> {
+    /// Connects. A SQLite file's schema is brought up to date first.
+    pub(crate) async fn connect(
+        target: &Target,
+        extensions: &[Extension],
+    ) -> Result<Self, MigrateError> {
         match target {
-            Target::Sqlite(path) => Sqlite::open(path).await.map(Self::Sqlite),
-            Target::Postgres(server) => Postgres::connect(server).await.map(Self::Postgres),
+            Target::Sqlite(path) => Sqlite::open(path, extensions).await.map(Self::Sqlite),
+            Target::Postgres(server) => {
+                let connected = Postgres::connect(server).await;
+                Ok(connected.map(Self::Postgres)?)
+            }
         }
     }
 

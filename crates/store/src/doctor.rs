@@ -1,10 +1,12 @@
 //! The invariants over the data, read in one snapshot.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use rawdrive_gallery::id::PhotoId;
 use rawdrive_gallery::{DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_identity::EmailAddress;
+use rawdrive_migrations::Extension;
 use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::Job;
@@ -36,6 +38,7 @@ pub struct AuditChain {
 /// One consistent state of the database.
 pub struct Snapshot {
     tx: Tx,
+    extensions: Arc<[Extension]>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -59,7 +62,10 @@ impl Store {
             [],
         )
         .await?;
-        Ok(Snapshot { tx })
+        Ok(Snapshot {
+            tx,
+            extensions: self.0.extensions.clone(),
+        })
     }
 }
 
@@ -88,20 +94,6 @@ const CHECKS: &[(&str, &str)] = &[
                 THEN (SELECT count(*) FROM invitations WHERE workspace_id = $1) ELSE 0 END AS held
             FROM quotas WHERE workspace_id = $1) q
          WHERE q.reserved <> q.held",
-    ),
-    (
-        "storage_equals_photos",
-        "SELECT 'used ' || q.used || ', photos hold ' || q.bytes AS detail FROM (SELECT
-            coalesce((SELECT used FROM quotas WHERE workspace_id = $1 AND metric = 'storage_bytes'), 0) AS used,
-            coalesce((SELECT sum(size_bytes) FROM photos WHERE workspace_id = $1), 0) AS bytes) q
-         WHERE q.used <> q.bytes",
-    ),
-    (
-        "photos_used_equals_rows",
-        "SELECT q.photos || ' photos in galleries that count ' || q.used AS detail FROM (SELECT
-            coalesce((SELECT sum(used) FROM quotas WHERE workspace_id = $1 AND metric = 'photos'), 0) AS used,
-            (SELECT count(*) FROM photos WHERE workspace_id = $1) AS photos) q
-         WHERE q.used <> q.photos",
     ),
     (
         "seats_equal_members",
@@ -217,7 +209,11 @@ impl Snapshot {
     pub async fn check(&self, scope: &WorkspaceScope) -> Result<Vec<Finding>, StoreError> {
         let workspace = scope.workspace();
         let mut findings = Vec::new();
-        for (invariant, sql) in CHECKS {
+        let own = self
+            .extensions
+            .iter()
+            .flat_map(|extension| extension.checks);
+        for (invariant, sql) in CHECKS.iter().chain(own) {
             for row in self.query(scope, "check an invariant", sql).await? {
                 findings.push(Finding {
                     invariant,

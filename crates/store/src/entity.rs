@@ -27,7 +27,7 @@ macro_rules! table {
 macro_rules! tenant {
     ($module:ident, $name:literal, [$($key:ident: $key_type:ty),*], { $($column:ident: $type:ty),* $(,)? }) => {
         table!($module, $name, [workspace_id: Uuid $(, $key: $key_type)*], { $($column: $type),* });
-        impl crate::scope::Tenant for $module::Entity {
+        impl crate::scope::TenantEntity for $module::Entity {
             const WORKSPACE: Self::Column = $module::Column::WorkspaceId;
         }
     };

@@ -16,7 +16,13 @@ use crate::{Store, Url};
 async fn store_with(workspaces: u32) -> (Store, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let url = Url::sqlite(folder.path().join("rawdrive.db"));
-    let store = Store::open(&url, Env::system(), &rawdrive_gallery::built_in_catalogue()).await;
+    let store = Store::open(
+        &url,
+        Env::system(),
+        &rawdrive_gallery::built_in_catalogue(),
+        &[],
+    )
+    .await;
     let store = store.unwrap();
     run(
         &store,

@@ -5,13 +5,13 @@
 //! use rawdrive_store::{Store, Url};
 //! use rawdrive_tenancy_core::Env;
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Env::system(), &rawdrive_gallery::built_in_catalogue()).await?;
+//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Env::system(), &Catalogue::parse(&std::fs::read_to_string("plans.toml")?)?, &[]).await?;
 //! store.ping().await?;
 //! # Ok(()) }
 //! ```
 //!
 //! Invariant: entities and connections are private; the only ways to tenant rows are [`Store::begin`] and
-//! [`Store::read`], and both take a scope.
+//! [`Store::read`], and both take a scope. Tables of an embedder's own: [`extension`].
 
 mod analysis;
 mod api_keys;
@@ -26,6 +26,7 @@ mod deadline;
 mod doctor;
 mod entitlements;
 mod entity;
+pub mod extension;
 mod gallery;
 mod history;
 mod idempotency;
@@ -39,9 +40,11 @@ mod pending;
 mod pool;
 mod postgres;
 mod proofs;
+mod rows;
 mod schema_checks;
 mod scope;
 mod sqlite;
+mod statement_check;
 mod store;
 mod team;
 mod test_hooks;

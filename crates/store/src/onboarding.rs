@@ -20,14 +20,15 @@ async fn facts(
     on: &impl ConnectionTrait,
 ) -> Result<(Facts, Option<DateTime<Utc>>), StoreError> {
     const READ: &str = "read onboarding's facts";
-    let looked_at = store.facts();
+    let looked_at: Vec<_> = store.facts().collect();
     let mut sql = "SELECT CASE WHEN w.name <> '' THEN 1 ELSE 0 END AS named,
             CASE WHEN w.billing_email IS NOT NULL THEN 1 ELSE 0 END AS billing_email_set,
             o.completed_at, s.step"
         .to_owned();
-    for (at, (_, select)) in looked_at.iter().enumerate() {
+    for (at, fact) in looked_at.iter().enumerate() {
         sql.push_str(&format!(
-            ", CASE WHEN EXISTS ({select}) THEN 1 ELSE 0 END AS fact_{at}"
+            ", CASE WHEN EXISTS ({}) THEN 1 ELSE 0 END AS fact_{at}",
+            fact.sql
         ));
     }
     sql.push_str(
@@ -46,12 +47,12 @@ async fn facts(
             held.insert(name.to_owned());
         }
     }
-    for (at, (name, _)) in looked_at.iter().enumerate() {
+    for (at, fact) in looked_at.iter().enumerate() {
         let holds: i32 = row
             .try_get("", &format!("fact_{at}"))
             .map_err(failed("read a column"))?;
         if holds == 1 {
-            held.insert((*name).to_owned());
+            held.insert(fact.name.to_owned());
         }
     }
     let facts = Facts {
@@ -62,26 +63,6 @@ async fn facts(
             .collect::<Result<_, _>>()?,
     };
     Ok((facts, column(row, "completed_at")?))
-}
-
-impl Store {
-    /// The facts that steps of the product's own look at, each with a SELECT that finds a row where it holds.
-    fn facts(&self) -> &[(&'static str, &'static str)] {
-        &[
-            (
-                rawdrive_gallery::BRANDING_SAVED,
-                "SELECT 1 FROM branding WHERE workspace_id = $1",
-            ),
-            (
-                rawdrive_gallery::LIBRARY_MADE,
-                "SELECT 1 FROM libraries WHERE workspace_id = $1",
-            ),
-            (
-                rawdrive_gallery::CLIENT_INVITED,
-                "SELECT 1 FROM client_links WHERE workspace_id = $1",
-            ),
-        ]
-    }
 }
 
 impl OnboardingRead for Reader {

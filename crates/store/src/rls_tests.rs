@@ -23,6 +23,7 @@ use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use uuid::Uuid;
 
 use crate::connection::{self, Reach};
+use crate::extension::Extension;
 use crate::postgres::within;
 use crate::subject::{self, Opened};
 use crate::support::{Database, Engine};
@@ -89,6 +90,52 @@ async fn a_reader_without_a_filter_reads_its_own_rows_alone() {
     assert_eq!(read, mine);
     let theirs = stage.store.store.read(&stage.other);
     assert_eq!(theirs.library(mine[0]).await.unwrap(), None);
+}
+
+const NOTES: Extension = Extension::new(
+    "notes",
+    &[(
+        "0001",
+        &["CREATE TABLE notes (workspace_id {uuid} NOT NULL, id {uuid} NOT NULL, text TEXT NOT NULL,
+            PRIMARY KEY (workspace_id, id)){strict}"],
+    )],
+);
+
+crate::tenant_entity! {
+    mod notes("notes", [id: Uuid]) { text: String }
+}
+
+/// Rows of an extension are behind the same wall: neither its statements nor its entities reach another workspace's,
+/// with the store's own filter taken out.
+#[tokio::test]
+async fn rows_of_an_extension_are_its_workspaces_alone_without_a_filter() {
+    test_hooks::drop_the_filter();
+    let stage = Stage::set(async |test_env: &TestEnv, catalogue: &Catalogue| {
+        subject::open_with(Engine::Postgres, test_env, catalogue, &[NOTES]).await
+    })
+    .await;
+    let store = &stage.store.store;
+    for (scope, text) in [(&stage.scope, "mine"), (&stage.other, "theirs")] {
+        let mut tx = store.begin(scope).await.unwrap();
+        let insert = "INSERT INTO notes (workspace_id, id, text) VALUES ($1, $2, $3)";
+        let values = [tx.env().uuid().into(), text.into()];
+        tx.execute("insert a note", insert, values).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let reader = store.read(&stage.scope);
+    let read = reader.select::<notes::Entity>().all().await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].text, "mine");
+    let all = "SELECT text FROM notes WHERE workspace_id = $1";
+    assert_eq!(reader.query("read notes", all, []).await.unwrap().len(), 1);
+    let mut tx = store.begin(&stage.scope).await.unwrap();
+    let change = "UPDATE notes SET text = $2 WHERE workspace_id = $1";
+    let changed = tx.execute("change notes", change, ["ours".into()]).await;
+    assert_eq!(changed.unwrap(), 1);
+    assert_eq!(tx.delete::<notes::Entity>().exec().await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    let theirs = store.read(&stage.other).select::<notes::Entity>();
+    assert_eq!(theirs.one().await.unwrap().unwrap().text, "theirs");
 }
 
 #[tokio::test]
@@ -369,5 +416,5 @@ async fn of_one_session(database: &Database) -> connection::Database {
     if let Target::Postgres(server) = &mut target {
         server.pool_size = 1;
     }
-    connection::Database::connect(&target).await.unwrap()
+    connection::Database::connect(&target, &[]).await.unwrap()
 }

@@ -18,11 +18,14 @@ use sea_orm::{
 
 use crate::{pool, test_hooks};
 
-/// A table whose rows belong to a workspace: every statement on it begins with the workspace.
-pub(crate) trait Tenant: EntityTrait {
-    /// The column that names the workspace.
+/// An entity whose rows belong to a workspace. `tenant_entity!` declares one.
+pub trait TenantEntity: EntityTrait {
+    /// The column `workspace_id`.
     const WORKSPACE: Self::Column;
+}
 
+/// Statements on a table whose rows belong to a workspace: each begins with the workspace.
+pub(crate) trait Tenant: TenantEntity {
     /// Reads of the scope's own rows.
     fn scoped(scope: &WorkspaceScope) -> Select<Self> {
         filtered(Self::find(), Self::WORKSPACE, scope)
@@ -50,8 +53,10 @@ pub(crate) trait Tenant: EntityTrait {
     }
 }
 
+impl<E: TenantEntity> Tenant for E {}
+
 /// The scope's own rows of what a statement is about.
-fn filtered<Q: QueryFilter>(
+pub(crate) fn filtered<Q: QueryFilter>(
     statement: Q,
     workspace: impl ColumnTrait,
     scope: &WorkspaceScope,

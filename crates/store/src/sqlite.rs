@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rawdrive_migrations::{Migrator, MigratorTrait};
+use rawdrive_migrations::{Extension, MigrateError};
 use sea_orm::sqlx::SqlitePool;
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -44,7 +44,7 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     /// Opens the file and brings its schema up to date.
-    pub(crate) async fn open(path: &Path) -> Result<Self, DbErr> {
+    pub(crate) async fn open(path: &Path, extensions: &[Extension]) -> Result<Self, MigrateError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -54,13 +54,13 @@ impl Sqlite {
             .busy_timeout(Duration::from_secs(10))
             .pragma("secure_delete", "on")
             .pragma("recursive_triggers", "on");
-        let anchor = match migrate(path, &options).await {
+        let anchor = match migrate(path, &options, extensions).await {
             Ok(anchor) => {
                 keep(&reserve(path));
                 anchor
             }
             // A full disk has no room for the index of the write-ahead log, which even readers need.
-            Err(_) if release(&reserve(path)) => migrate(path, &options).await?,
+            Err(_) if release(&reserve(path)) => migrate(path, &options, extensions).await?,
             Err(error) => return Err(error),
         };
         let pulse = Pulse::new();
@@ -153,17 +153,18 @@ impl Sqlite {
     }
 }
 
-async fn migrate(path: &Path, options: &SqliteConnectOptions) -> Result<SqlitePool, DbErr> {
+async fn migrate(
+    path: &Path,
+    options: &SqliteConnectOptions,
+    extensions: &[Extension],
+) -> Result<SqlitePool, MigrateError> {
     let pool = SqlitePoolOptions::new().max_connections(1);
     let pool = pool.idle_timeout(None).max_lifetime(None);
     let pool = pool.connect_with(options.clone()).await.map_err(lost)?;
     // Whoever starts beside this one waits: a schema is many statements.
     let _alone = alone(path).await?;
-    Migrator::up(
-        &SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone()),
-        None,
-    )
-    .await?;
+    let connection = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone());
+    rawdrive_migrations::migrate(&connection, extensions).await?;
     Ok(pool)
 }
 

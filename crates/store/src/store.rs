@@ -4,6 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rawdrive_gallery::{Opened, Opening};
+use rawdrive_migrations::{
+    Extension, ExtensionError, MigrateError, Place, Problem, check_declarations,
+};
 use rawdrive_plans::{
     Access, BeginError, Catalogue, Contradiction, Entitlements, Metrics, Plan, Slug,
 };
@@ -17,6 +20,7 @@ use crate::batcher::Batcher;
 use crate::connection::{Conn, Database, Reach, Tx};
 use crate::entity::plan_versions;
 use crate::scope::{corrupt, execute, failed, global, global_insert};
+use crate::statement_check::{About, Statements};
 use crate::url::{Backend, Url};
 
 /// Why a store cannot be opened.
@@ -74,9 +78,21 @@ pub enum OpenError {
         /// What the two say differently.
         contradiction: Contradiction,
     },
+    /// An extension is not right, or the database refuses it.
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<MigrateError> for OpenError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Database(error) => Self::Database(error),
+            MigrateError::Extension(error) => Self::Extension(error),
+        }
+    }
 }
 
 pub(crate) struct Inner {
@@ -93,6 +109,9 @@ pub(crate) struct Inner {
     /// Where usage is cached, if anywhere.
     pub(crate) live: OnceLock<LiveUsage>,
     billing: Notify,
+    pub(crate) extensions: Arc<[Extension]>,
+    /// The statements of extensions that were read.
+    pub(crate) statements: Statements,
 }
 
 /// The database. Cheap to clone.
@@ -124,14 +143,19 @@ pub enum Release {
 
 impl Store {
     /// Opens the database and publishes the catalogue's new plan versions. A SQLite file's schema is brought up
-    /// to date first; PostgreSQL's must be ([`Store::migrate`]), since the server's role owns nothing.
+    /// to date first, the core's and then the extensions'; PostgreSQL's must be ([`Store::migrate`]), since the server's
+    /// role owns nothing.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(url: &Url, env: Env, catalogue: &Catalogue) -> Result<Self, OpenError> {
-        let database = Database::connect(&url.0)
-            .await
-            .map_err(OpenError::Database)?;
+    pub async fn open(
+        url: &Url,
+        env: Env,
+        catalogue: &Catalogue,
+        extensions: &[Extension],
+    ) -> Result<Self, OpenError> {
+        let statements = declared(extensions)?;
+        let database = Database::connect(&url.0, extensions).await?;
         let store = Self(Arc::new(Inner {
             database: Arc::new(database),
             backend: url.backend(),
@@ -143,6 +167,8 @@ impl Store {
             openings: Batcher::default(),
             live: OnceLock::new(),
             billing: Notify::new(),
+            extensions: extensions.into(),
+            statements,
         }));
         store.require_fit_database().await?;
         store.publish(catalogue).await?;
@@ -458,7 +484,9 @@ impl WriteTx {
         &self.scope
     }
 
-    pub(crate) fn env(&self) -> &Env {
+    /// The time, ids and randomness that the store works with.
+    #[must_use]
+    pub fn env(&self) -> &Env {
         &self.store.0.env
     }
 }
@@ -501,6 +529,27 @@ impl Reader {
     pub fn scope(&self) -> &WorkspaceScope {
         &self.scope
     }
+}
+
+/// Whether the extensions may run together, and what checks their statements.
+pub(crate) fn declared(extensions: &[Extension]) -> Result<Statements, ExtensionError> {
+    check_declarations(extensions)?;
+    let statements = Statements::new(extensions);
+    for extension in extensions {
+        for (name, sql) in extension.checks.iter().chain(extension.facts) {
+            statements
+                .check(sql, About::Workspace, 1, false)
+                .map_err(|error| ExtensionError::Declaration {
+                    extension: extension.name,
+                    place: Place::default(),
+                    problem: Problem::Statement {
+                        name,
+                        reason: error.to_string(),
+                    },
+                })?;
+        }
+    }
+    Ok(statements)
 }
 
 /// Counts rows of an entity's select.

@@ -54,7 +54,7 @@ impl House {
         let (test_env, folder) = (TestEnv::seeded(1), tempfile::tempdir().unwrap());
         let catalogue = rawdrive_gallery::catalogue(PLANS).unwrap();
         let url = Url::sqlite(folder.path().join("rawdrive.db"));
-        let store = Store::open(&url, test_env.env().clone(), &catalogue).await;
+        let store = Store::open(&url, test_env.env().clone(), &catalogue, &[]).await;
         Self {
             store: store.unwrap(),
             test_env,

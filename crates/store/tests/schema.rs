@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rawdrive_migrations::GLOBAL_TABLES;
+use rawdrive_migrations::{GLOBAL_TABLES, TENANT_TABLES};
 use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, Executor, Row};
@@ -48,9 +48,13 @@ async fn sqlite() -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
-    let store =
-        rawdrive_store::Store::open(&url, Env::system(), &rawdrive_gallery::built_in_catalogue())
-            .await;
+    let store = rawdrive_store::Store::open(
+        &url,
+        Env::system(),
+        &rawdrive_gallery::built_in_catalogue(),
+        &[],
+    )
+    .await;
     store.unwrap().close().await;
     let options = SqliteConnectOptions::new().filename(file);
     let mut on = SqliteConnection::connect_with(&options).await.unwrap();
@@ -155,6 +159,9 @@ async fn every_table_is_a_workspaces_or_global_for_a_reason() {
             [r#"billing_customers is unique by ["customer"]"#]
         );
     }
+    let tenants = sqlite.iter().filter(|(_, table)| table.is_tenant());
+    let tenants: Vec<_> = tenants.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(tenants, TENANT_TABLES, "the list of tenant tables");
     let shape = |schema: &Schema| -> BTreeMap<String, BTreeSet<String>> {
         let tables = schema.iter();
         tables

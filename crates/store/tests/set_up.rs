@@ -22,7 +22,13 @@ mod subject;
 use support::{Blank, Database, Engine, administer, app_role, owner_role, postgres_url};
 
 async fn open(url: &Url) -> Result<Store, OpenError> {
-    Store::open(url, Env::system(), &rawdrive_gallery::built_in_catalogue()).await
+    Store::open(
+        url,
+        Env::system(),
+        &rawdrive_gallery::built_in_catalogue(),
+        &[],
+    )
+    .await
 }
 
 #[tokio::test]
@@ -91,7 +97,7 @@ async fn a_server_that_cannot_be_reached_is_said_at_once_and_why() {
     let begun = std::time::Instant::now();
     for refused in [
         open(&nowhere).await.map(drop),
-        Store::migrate(&nowhere, None).await,
+        Store::migrate(&nowhere, None, &[]).await,
     ] {
         let OpenError::Database(error) = refused.unwrap_err() else {
             panic!("nobody listens there");
@@ -106,7 +112,7 @@ async fn a_server_that_cannot_be_reached_is_said_at_once_and_why() {
 async fn a_role_that_may_not_change_the_schema_is_named() {
     let blank = Blank::new().await;
     let server = Url::parse(&blank.url_for(&app_role())).unwrap();
-    let refused = Store::migrate(&server, Some(&app_role())).await;
+    let refused = Store::migrate(&server, Some(&app_role()), &[]).await;
     assert!(
         matches!(&refused, Err(OpenError::NotOwner { role }) if *role == app_role()),
         "{refused:?}"
@@ -132,7 +138,7 @@ async fn servers_that_start_together_migrate_once() {
     let owner = Url::parse(&blank.url_for(&owner_role())).unwrap();
     let migrations = (0..6).map(|_| {
         let owner = owner.clone();
-        tokio::spawn(async move { Store::migrate(&owner, Some(&app_role())).await })
+        tokio::spawn(async move { Store::migrate(&owner, Some(&app_role()), &[]).await })
     });
     for migration in migrations.collect::<Vec<_>>() {
         migration.await.unwrap().unwrap();
@@ -153,7 +159,7 @@ async fn servers_that_start_together_migrate_once() {
 async fn one_role_for_everything_works_and_is_remarked_upon() {
     let blank = Blank::new().await;
     let owner = Url::parse(&blank.url_for(&owner_role())).unwrap();
-    Store::migrate(&owner, None).await.unwrap();
+    Store::migrate(&owner, None, &[]).await.unwrap();
     let store = open(&owner).await.unwrap();
     let schema_issues = store.schema_issues().await.unwrap();
     assert_eq!(
@@ -206,6 +212,9 @@ async fn a_wall_that_is_missing_is_found() {
             lacks("stray", "FORCE ROW LEVEL SECURITY"),
             lacks("stray", "the policy `tenant`"),
             "table `holds` has a policy `everyone` that this release does not know".to_owned(),
+            "table `stray`: its primary key begins with nothing, not with `workspace_id`: rows of one workspace could \
+             meet another's"
+                .to_owned(),
         ]
     );
     assert!(
@@ -328,8 +337,9 @@ limits = { max_team_members = 3 }
 async fn a_published_version_is_sold_at_further_prices(engine: Engine) {
     let database = Database::new(engine).await;
     let with = |prices: &str| Catalogue::parse(&format!("{TWO_PLANS}{prices}\n")).unwrap();
-    let start =
-        async |catalogue: &Catalogue| Store::open(&database.url, Env::system(), catalogue).await;
+    let start = async |catalogue: &Catalogue| {
+        Store::open(&database.url, Env::system(), catalogue, &[]).await
+    };
     let dollars = r#"{ currency = "usd", interval = "month", amount = 2900 }"#;
     let euros = r#"{ currency = "eur", interval = "month", amount = 2700 }"#;
     let (none, usd, eur) = (

@@ -202,6 +202,7 @@ async fn old_lines_are_chained_and_summed_by_the_migration() {
         &Url::sqlite(&path),
         env,
         &rawdrive_gallery::built_in_catalogue(),
+        &[],
     )
     .await;
     let store = store.unwrap();

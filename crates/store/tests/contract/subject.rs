@@ -11,6 +11,7 @@ use rawdrive_gallery::{self as gallery, Opening, UploadStore};
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace, User};
 use rawdrive_identity::{Currency, EmailAddress, PasswordHash, PersonName, WorkspaceName};
 use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
+use rawdrive_store::extension::Extension;
 use rawdrive_store::{Reader, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::id::UserId;
@@ -21,7 +22,7 @@ use rawdrive_testkit::contract::{Stage, Subject};
 use rawdrive_testkit::{TestEnv, scope};
 use rawdrive_usage::{LedgerEntry, LineFilter, UsageRead};
 
-use crate::support::{Database, Engine};
+use crate::support::{Database, Engine, PRODUCT};
 
 /// Somebody with this role in the transaction's workspace.
 pub(crate) async fn member(tx: &mut WriteTx, env: &Env, role: Role) -> UserId {
@@ -69,8 +70,19 @@ impl Opened {
 
 /// Opens a store on a fresh database.
 pub(crate) async fn open(engine: Engine, test_env: &TestEnv, catalogue: &Catalogue) -> Opened {
+    open_with(engine, test_env, catalogue, &[PRODUCT]).await
+}
+
+/// As [`open`], with extensions.
+pub(crate) async fn open_with(
+    engine: Engine,
+    test_env: &TestEnv,
+    catalogue: &Catalogue,
+    extensions: &[Extension],
+) -> Opened {
     let database = Database::new(engine).await;
-    let store = database.open(test_env.env().clone(), catalogue).await;
+    let env = test_env.env().clone();
+    let store = database.open_with(env, catalogue, extensions).await;
     Opened {
         store,
         database: Some(database),

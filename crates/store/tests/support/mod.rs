@@ -19,6 +19,7 @@ mod server;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rawdrive_plans::Catalogue;
+use rawdrive_store::extension::Extension;
 use rawdrive_store::{Store, Url};
 use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -27,6 +28,11 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 pub use server::postgres_url;
+
+/// What the product says of its rows.
+pub const PRODUCT: Extension = Extension::new("gallery", &[])
+    .facts(rawdrive_gallery::FACTS)
+    .checks(rawdrive_gallery::CHECKS);
 
 /// Of the roles that tests make. No secret: they are in a server that lives as long as a test run.
 const PASSWORD: &str = "rawdrive";
@@ -103,7 +109,23 @@ impl Database {
 
     /// Opens a store on it.
     pub async fn open(&self, env: Env, catalogue: &Catalogue) -> Store {
-        let store = Store::open(&self.url, env, catalogue).await;
+        self.open_with(env, catalogue, &[PRODUCT]).await
+    }
+
+    /// Opens a store with extensions on it, whose migrations run first.
+    pub async fn open_with(
+        &self,
+        env: Env,
+        catalogue: &Catalogue,
+        extensions: &[Extension],
+    ) -> Store {
+        let migrates = extensions.iter().any(|e| !e.migrations.is_empty());
+        if migrates && matches!(self._keep, Keep::Postgres(_)) {
+            let owner = Url::parse(&self.url_for(&owner_role())).unwrap();
+            let migrated = Store::migrate(&owner, Some(&app_role()), extensions).await;
+            migrated.unwrap_or_else(|error| panic!("{error}: {error:?}"));
+        }
+        let store = Store::open(&self.url, env, catalogue, extensions).await;
         store.unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
@@ -228,7 +250,7 @@ async fn make_template() {
     }
     administer(&format!("CREATE DATABASE {template} OWNER {owner}")).await;
     let url = server::address().url(&template, &owner);
-    Store::migrate(&Url::parse(&url).unwrap(), Some(&app))
+    Store::migrate(&Url::parse(&url).unwrap(), Some(&app), &[])
         .await
         .unwrap_or_else(|error| panic!("{error}: {error:?}"));
 }

@@ -1,0 +1,19 @@
+//! What an extension builds on a handle does not give the handle's connection away, nor what is built before it is
+//! scoped.
+
+use rawdrive_store::WriteTx;
+use rawdrive_store::extension::{Globals, MigrationTx};
+
+rawdrive_store::tenant_entity! {
+    mod notes("notes", [id: Uuid]) { text: String }
+}
+
+fn attempt(tx: &mut WriteTx, globals: &Globals, migration: &MigrationTx) {
+    let _ = tx.select::<notes::Entity>().on;
+    let _ = tx.select::<notes::Entity>().select;
+    let _ = tx.delete::<notes::Entity>().delete;
+    let _ = &globals.0;
+    let _ = &migration.tx;
+}
+
+fn main() {}
