@@ -96,7 +96,7 @@ async fn insert(store: &Store, scope: &WorkspaceScope, title: &str) -> Result<()
 
 fn contracts_taken(amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level(Metric::storage_bytes()),
+        key: QuotaKey::level(Metric::new("contracts")),
         amount,
     }
 }
@@ -107,12 +107,11 @@ async fn create(store: &Store, scope: &WorkspaceScope, n: usize) -> Result<(), T
     let mut tx = store.begin(scope).await.unwrap();
     let id = env.id();
     let charges = vec![contracts_taken(1)];
-    hold(&mut tx, env, id, HoldPurpose::Analysis, charges).await?;
+    hold(&mut tx, env, id, HoldPurpose::new("creation"), charges).await?;
     let values = [env.uuid().into(), format!("contract {n}").into()];
     tx.execute("insert a contract", INSERT, values).await?;
     let used = [(contracts_taken(1), "contract".to_owned())];
-    let lines = settle(&mut tx, env, id, &used).await?;
-    tx.append(&lines).await?;
+    settle(&mut tx, env, id, &used).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -126,7 +125,7 @@ async fn count(store: &Store, scope: &WorkspaceScope) -> u64 {
 async fn of_150_creations_as_many_are_kept_as_fit(engine: Engine) {
     let stage = stage(engine).await;
     let limit = Limit::AtMost(100);
-    stage.limit(Metric::storage_bytes(), limit).await;
+    stage.limit(Metric::new("contracts"), limit).await;
     let tasks = (0..150).map(|n| {
         let (store, scope) = (stage.store.store.clone(), stage.scope);
         tokio::spawn(async move { create(&store, &scope, n).await })
