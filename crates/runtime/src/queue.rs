@@ -96,7 +96,10 @@ impl Queue for Jobs {
                 error = %Causes(error), kind = self.kind, job = %job.id,
                 "a job cannot be read and is kept"
             );
-            self.store.retry_job(job).await?;
+            // Where that fails, its lease ends by itself; the others go on.
+            if let Err(error) = self.store.retry_job(job).await {
+                tracing::warn!(error = %Causes(&error), job = %job.id, "its backoff was not recorded");
+            }
         }
         Ok(Round {
             items: leased.jobs,

@@ -17,7 +17,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
-use rawdrive_plans::Catalogue;
+use rawdrive_onboarding::{ONBOARDING_COMPLETED, Step};
+use rawdrive_plans::{Catalogue, PlansTx, ReviewThresholds};
 use rawdrive_runtime::{Builder, JobContext, JobError, Runtime};
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
@@ -49,13 +50,11 @@ struct House {
     _database: Database,
 }
 
-fn catalogue() -> Catalogue {
-    Catalogue::parse("[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n").unwrap()
-}
-
 async fn house(engine: Engine, workspaces: usize) -> House {
     let database = Database::new(engine).await;
-    let store = database.open(Env::system(), &catalogue()).await;
+    let catalogue = rawdrive_gallery::built_in_catalogue();
+    let store = database.open(Env::system(), &catalogue).await;
+    let plan = catalogue.current().next().unwrap();
     let mut scopes = Vec::new();
     for _ in 0..workspaces {
         let scope = rawdrive_testkit::scope(store.env().id::<WorkspaceId>());
@@ -68,6 +67,7 @@ async fn house(engine: Engine, workspaces: usize) -> House {
             created_at: store.env().now(),
         };
         tx.insert_workspace(&workspace).await.unwrap();
+        tx.insert_entitlements(&plan).await.unwrap();
         tx.commit().await.unwrap();
         scopes.push(scope);
     }
@@ -325,6 +325,36 @@ async fn what_has_no_handler_or_cannot_be_read_is_kept(engine: Engine) {
     );
 }
 
+async fn onboarding_is_complete_by_the_steps_that_were_given(engine: Engine) {
+    let named: fn(&rawdrive_onboarding::Facts) -> bool = |facts| facts.has_name;
+    for (done, completions) in [(named, 1), (|_| false, 0)] {
+        let house = house(engine, 1).await;
+        let mut tx = begin(&house.store, &house.scopes[0]).await;
+        // Twice: it is told once.
+        for _ in 0..2 {
+            tx.enqueue(&ReviewThresholds {}, None).unwrap();
+        }
+        tx.commit().await.unwrap();
+        let step = Step {
+            id: "name",
+            title: "Give it a name",
+            needs: None,
+            done,
+        };
+        let told = Arc::new(AtomicU32::new(0));
+        let counted = told.clone();
+        let builder = Runtime::builder(house.store.clone())
+            .review_thresholds(vec![step])
+            .on(ONBOARDING_COMPLETED, move |_, _| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                async { Ok(()) }
+            });
+        let store = house.store.clone();
+        run_until(builder, async || left(&store).await.is_empty()).await;
+        assert_eq!(told.load(Ordering::Relaxed), completions);
+    }
+}
+
 /// A job that finishes in its own transaction takes effect once: who has lost it in the meantime cannot commit.
 async fn a_job_that_another_runner_holds_by_now_cannot_be_finished(engine: Engine) {
     let house = house(engine, 2).await;
@@ -358,5 +388,6 @@ on_every_database![
     a_panic_is_tried_again_and_giving_up_ends,
     each_consumer_is_told_by_itself_and_one_that_fails_repeats_no_other,
     what_has_no_handler_or_cannot_be_read_is_kept,
+    onboarding_is_complete_by_the_steps_that_were_given,
     a_job_that_another_runner_holds_by_now_cannot_be_finished,
 ];
