@@ -18,7 +18,7 @@ use chrono::TimeDelta;
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
 use rawdrive_onboarding::{ONBOARDING_COMPLETED, Step};
-use rawdrive_plans::{Catalogue, PlansTx, ReviewThresholds};
+use rawdrive_plans::{PlansTx, ReviewThresholds};
 use rawdrive_runtime::{Builder, JobContext, JobError, Runtime};
 use rawdrive_store::{Release, Store};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
@@ -326,7 +326,8 @@ async fn what_has_no_handler_or_cannot_be_read_is_kept(engine: Engine) {
 }
 
 async fn onboarding_is_complete_by_the_steps_that_were_given(engine: Engine) {
-    let named: fn(&rawdrive_onboarding::Facts) -> bool = |facts| facts.has_name;
+    let named: fn(&rawdrive_onboarding::Facts) -> bool =
+        |facts| facts.hold(rawdrive_onboarding::NAMED);
     for (done, completions) in [(named, 1), (|_| false, 0)] {
         let house = house(engine, 1).await;
         let mut tx = begin(&house.store, &house.scopes[0]).await;

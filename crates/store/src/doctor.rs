@@ -1,12 +1,10 @@
 //! The invariants over the data, read in one snapshot.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use rawdrive_gallery::id::PhotoId;
 use rawdrive_gallery::{DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_identity::EmailAddress;
-use rawdrive_migrations::Extension;
 use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::job::Job;
@@ -38,7 +36,7 @@ pub struct AuditChain {
 /// One consistent state of the database.
 pub struct Snapshot {
     tx: Tx,
-    extensions: Arc<[Extension]>,
+    pub(crate) store: Store,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -64,7 +62,7 @@ impl Store {
         .await?;
         Ok(Snapshot {
             tx,
-            extensions: self.0.extensions.clone(),
+            store: self.clone(),
         })
     }
 }
@@ -209,10 +207,8 @@ impl Snapshot {
     pub async fn check(&self, scope: &WorkspaceScope) -> Result<Vec<Finding>, StoreError> {
         let workspace = scope.workspace();
         let mut findings = Vec::new();
-        let own = self
-            .extensions
-            .iter()
-            .flat_map(|extension| extension.checks);
+        let extensions = self.store.0.extensions.iter();
+        let own = extensions.flat_map(|extension| extension.checks);
         for (invariant, sql) in CHECKS.iter().chain(own) {
             for row in self.query(scope, "check an invariant", sql).await? {
                 findings.push(Finding {

@@ -49,6 +49,7 @@ use rawdrive_tenancy_core::{Env, StoreError, SystemReason, WorkspaceScope};
 use sea_orm::{ConnectionTrait, FromQueryResult, TryGetable, Value};
 
 use crate::connection::Reach;
+use crate::doctor::Snapshot;
 use crate::rows::On;
 use crate::scope::{self, failed, locks_rows};
 use crate::statement_check::About;
@@ -311,6 +312,24 @@ impl WriteTx {
     #[must_use]
     pub fn new_id<I: TypedId>(&self) -> I {
         self.env().id()
+    }
+}
+
+impl Snapshot {
+    /// As [`Reader::query`], in the state that this snapshot shows.
+    ///
+    /// # Errors
+    /// The statement is not one that is run ([`StatementError`]), or the database fails.
+    pub async fn rows(
+        &self,
+        scope: &WorkspaceScope,
+        operation: &'static str,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let (sql, values) = bound(&self.store, scope, operation, sql, values, false)?;
+        self.on().enter(Reach::of(scope), operation).await?;
+        scope::query(self.on(), operation, &sql, values).await
     }
 }
 

@@ -725,6 +725,23 @@ mod tests {
             ("SELECT CASE WHEN a = 1 OR b = 2 THEN 1 ELSE 0 END AS n FROM notes WHERE workspace_id = $1", 1),
             ("SELECT 1 FROM notes WHERE workspace_id = $1 AND a IS DISTINCT FROM b", 1),
             (
+                "INSERT INTO notes (workspace_id, id) VALUES ($1, $2) RETURNING CASE WHEN EXISTS
+                    (SELECT 1 FROM notes o WHERE o.workspace_id = $1 AND o.id <> $2) THEN 0 ELSE 1 END AS is_only",
+                2,
+            ),
+            (
+                "SELECT 'used ' || q.used AS detail FROM (SELECT
+                    coalesce((SELECT used FROM quotas WHERE workspace_id = $1 AND metric = 'notes'), 0) AS used,
+                    coalesce((SELECT sum(size) FROM notes WHERE workspace_id = $1), 0) AS size) q
+                 WHERE q.used <> q.size",
+                1,
+            ),
+            (
+                "UPDATE notes SET seen_at = $3 WHERE workspace_id = $1 AND id = $2
+                    AND (seen_at IS NULL OR seen_at <= $4 OR seen_at > $3)",
+                4,
+            ),
+            (
                 "WITH own AS (SELECT id, workspace_id FROM drafts WHERE workspace_id = $1)
                  SELECT n.id FROM own o JOIN notes n ON n.workspace_id = o.workspace_id AND n.id = o.id",
                 1,

@@ -368,6 +368,11 @@ async fn doctor_and_onboarding_know_of_an_extension(engine: Engine) {
     let detail = &own.unwrap().detail;
     assert!(detail.ends_with(": contract sale has no party"), "{detail}");
     let theirs = snapshot.check(&stage.other).await.unwrap();
+    let all = "SELECT title FROM contracts WHERE workspace_id = $1";
+    for (scope, n) in [(&stage.scope, 1), (&stage.other, 0)] {
+        let rows = snapshot.rows(scope, "list contracts", all, []).await;
+        assert_eq!(rows.unwrap().len(), n);
+    }
     assert!(
         theirs
             .iter()
