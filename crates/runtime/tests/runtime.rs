@@ -67,7 +67,7 @@ async fn house(engine: Engine, workspaces: usize) -> House {
             created_at: store.env().now(),
         };
         tx.insert_workspace(&workspace).await.unwrap();
-        tx.insert_entitlements(&plan).await.unwrap();
+        tx.insert_entitlements(plan).await.unwrap();
         tx.commit().await.unwrap();
         scopes.push(scope);
     }
