@@ -12,7 +12,6 @@ use rawdrive_tenancy_core::id::WorkspaceId;
 /// The longest reason that the audit log keeps, in characters.
 const REASON_CHARS: usize = 500;
 
-const BYTES_PER_GB: u64 = 1 << 30;
 
 /// The backend of `RawDrive`: where photographers store, select and deliver photos.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
