@@ -12,7 +12,6 @@ use rawdrive_tenancy_core::id::WorkspaceId;
 /// The longest reason that the audit log keeps, in characters.
 const REASON_CHARS: usize = 500;
 
-
 /// The backend of `RawDrive`: where photographers store, select and deliver photos.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "rawdrive", version, args_conflicts_with_subcommands = true)]
