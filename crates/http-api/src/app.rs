@@ -19,9 +19,8 @@ use rawdrive_store::{Store, WriteTx};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{Exceeded, Period};
+use rawdrive_usage::{Exceeded, Period, Refused};
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
 
 use crate::auth::insufficient;
 use crate::billing::BillingDesk;
@@ -165,36 +164,44 @@ impl App {
         }
     }
 
+    /// The 402 of what a plan does not allow, the same for every route, an embedder's own too; or the database's failure.
+    #[must_use]
+    pub fn refused(&self, refused: Refused) -> Problem {
+        let code = match &refused {
+            Refused::ReadOnly(_) => Code::WorkspaceReadOnly,
+            Refused::Feature { .. } => Code::FeatureNotAvailable,
+            Refused::Quota { .. } => Code::QuotaExceeded,
+            Refused::Metric { .. } => return Problem::internal(refused),
+            Refused::Store(_) => {
+                return match refused {
+                    Refused::Store(error) => error.into(),
+                    other => Problem::internal(other),
+                };
+            }
+        };
+        let mut problem = Problem::new(code, sentence(&refused));
+        problem.members.extend(refused.members(&self.upgrade_url()));
+        problem
+    }
+
     pub(crate) fn read_only(&self, read_only: &ReadOnly) -> Problem {
-        Problem::new(
-            Code::WorkspaceReadOnly,
-            "The workspace takes no writes now; everything can still be read.",
-        )
-        .with("reason", read_only.reason.clone())
-        .with("since", time(read_only.since))
-        .with("upgrade_url", self.upgrade_url())
+        self.refused(Refused::ReadOnly(read_only.clone()))
     }
 
     pub(crate) fn feature_denied(&self, feature: &Feature, plan: &Slug) -> Problem {
-        let detail = format!("The plan {plan} does not include {feature}.");
-        Problem::new(Code::FeatureNotAvailable, detail)
-            .with("feature", feature.as_str())
-            .with("plan", plan.as_str())
-            .with("upgrade_url", self.upgrade_url())
+        self.refused(Refused::Feature {
+            feature: feature.clone(),
+            plan: plan.clone(),
+        })
     }
 
-    /// The members that a 402 `quota_exceeded` and a check carry alike.
-    pub(crate) fn quota_members(&self, entitlements: &Entitlements, exceeded: &Exceeded) -> Value {
-        let resets_at = self.resets_at(&exceeded.metric, entitlements.billing_anchor);
-        json!({
-            "metric": exceeded.metric,
-            "current": exceeded.denied.current,
-            "requested": exceeded.denied.requested,
-            "limit": exceeded.denied.limit,
-            "plan": entitlements.plan_at(self.env().now()).slug,
-            "resets_at": resets_at.map(time),
-            "upgrade_url": self.upgrade_url(),
-        })
+    /// A limit that is in the way, under these entitlements.
+    pub(crate) fn over_quota(&self, entitlements: &Entitlements, exceeded: Exceeded) -> Refused {
+        Refused::Quota {
+            resets_at: self.resets_at(&exceeded.metric, entitlements.billing_anchor),
+            plan: entitlements.plan_at(self.env().now()).slug.clone(),
+            exceeded,
+        }
     }
 
     /// When a metric resets: a level never does.
@@ -216,20 +223,10 @@ impl App {
         entitlements: Result<Arc<Entitlements>, StoreError>,
         exceeded: &Exceeded,
     ) -> Problem {
-        let members = match entitlements {
-            Ok(entitlements) => self.quota_members(&entitlements, exceeded),
-            Err(error) => return error.into(),
-        };
-        let denied = exceeded.denied;
-        let detail = format!(
-            "The limit of {} is {}: {} are used or reserved, and {} more were asked for.",
-            exceeded.metric, denied.limit, denied.current, denied.requested
-        );
-        let mut problem = Problem::new(Code::QuotaExceeded, detail);
-        if let Value::Object(members) = members {
-            problem.members.extend(members);
+        match entitlements {
+            Ok(entitlements) => self.refused(self.over_quota(&entitlements, exceeded.clone())),
+            Err(error) => error.into(),
         }
-        problem
     }
 
     pub(crate) async fn upload_problem(

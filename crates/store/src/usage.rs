@@ -1,11 +1,14 @@
 //! Counters, holds and thresholds.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, Utc};
-use rawdrive_plans::Limit;
+use rawdrive_plans::{Feature, Limit, Metric};
 use rawdrive_tenancy_core::id::{HoldId, TypedId};
 use rawdrive_tenancy_core::{Actor, StoreError};
 use rawdrive_usage::{
-    Charge, Edges, Hold, HoldPurpose, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx,
+    Charge, Counted, Edges, Hold, HoldPurpose, HoldState, LedgerLine, QuotaKey, QuotaRow, Refused,
+    UsageTx,
 };
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
@@ -398,6 +401,97 @@ impl UsageTx for WriteTx {
             .await
             .map_err(failed("fire thresholds"))?;
         Ok(())
+    }
+}
+
+/// Gates and counters of an embedder's own, each in one line: see [`rawdrive_usage::take`].
+impl WriteTx {
+    /// Refuses where the plan in force does not include the feature.
+    ///
+    /// # Errors
+    /// [`Refused::Feature`], or the database's failure.
+    pub async fn require(&mut self, feature: &Feature) -> Result<(), Refused> {
+        let env = self.env().clone();
+        rawdrive_usage::require(self, &env, feature).await
+    }
+
+    /// Takes units of a metric that is counted for the whole workspace, within the limit in force, and records them
+    /// under the id of what was counted. They are taken exactly when this transaction is committed.
+    ///
+    /// # Errors
+    /// As [`rawdrive_usage::take`].
+    pub async fn take(
+        &mut self,
+        metric: &Metric,
+        amount: u64,
+        subject: impl Display + Send,
+    ) -> Result<(), Refused> {
+        let env = self.env().clone();
+        let counted = Counted {
+            metric,
+            per: None,
+            amount,
+        };
+        rawdrive_usage::take(self, &env, counted, subject).await
+    }
+
+    /// As [`WriteTx::take`], of a metric that is counted apart for each of its subjects (`per` in the catalogue).
+    ///
+    /// # Errors
+    /// As [`rawdrive_usage::take`].
+    pub async fn take_per(
+        &mut self,
+        metric: &Metric,
+        per: impl Display + Send,
+        amount: u64,
+        subject: impl Display + Send,
+    ) -> Result<(), Refused> {
+        let (env, per) = (self.env().clone(), per.to_string());
+        let counted = Counted {
+            metric,
+            per: Some(&per),
+            amount,
+        };
+        rawdrive_usage::take(self, &env, counted, subject).await
+    }
+
+    /// Gives units of a level back, when what they were taken for is deleted.
+    ///
+    /// # Errors
+    /// As [`rawdrive_usage::give_back`].
+    pub async fn give_back(
+        &mut self,
+        metric: &Metric,
+        amount: u64,
+        subject: impl Display + Send,
+    ) -> Result<(), Refused> {
+        let env = self.env().clone();
+        let counted = Counted {
+            metric,
+            per: None,
+            amount,
+        };
+        rawdrive_usage::give_back(self, &env, counted, subject).await
+    }
+
+    /// As [`WriteTx::give_back`], of a metric that is counted apart for each of its subjects.
+    ///
+    /// # Errors
+    /// As [`rawdrive_usage::give_back`].
+    pub async fn give_back_per(
+        &mut self,
+        metric: &Metric,
+        per: impl Display + Send,
+        amount: u64,
+        subject: impl Display + Send,
+    ) -> Result<(), Refused> {
+        let (env, per) = (self.env().clone(), per.to_string());
+        let counted = Counted {
+            metric,
+            per: Some(&per),
+            amount,
+        };
+        rawdrive_usage::give_back(self, &env, counted, subject).await
     }
 }
 

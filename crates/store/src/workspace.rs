@@ -1,15 +1,17 @@
 //! The workspace's own row, and facts about it.
 
 use chrono::{DateTime, Utc};
-use rawdrive_identity::ports::WorkspaceStatus;
+use rawdrive_identity::ports::{IdentityTx as _, NewWorkspace, WorkspaceStatus};
+use rawdrive_identity::{Currency, WorkspaceName, slug};
+use rawdrive_plans::{Plan, PlansTx as _};
 use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{ConnectionTrait, QuerySelect, Select};
 
 use crate::entity::workspaces;
 use crate::scope::{Tenant, column, corrupt, failed, query};
-use crate::store::{Reader, WriteTx};
+use crate::store::{Reader, Release, Store, WriteTx};
 
 /// A workspace's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,5 +117,32 @@ impl WriteTx {
             .await
             .map_err(failed("update the workspace"))?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Makes the scope's workspace, on a plan: for a service that has accounts of its own. With ours,
+    /// [`sign_up`](rawdrive_identity::sign_up) makes it together with its owner.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] when there is one, or the database does not answer.
+    pub async fn create_workspace(
+        &self,
+        scope: &WorkspaceScope,
+        name: WorkspaceName,
+        currency: Currency,
+        plan: &Plan,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin_despite_read_only(scope, Release::System).await?;
+        let workspace = NewWorkspace {
+            slug: slug(&name, scope.workspace()),
+            name,
+            billing_email: None,
+            currency,
+            created_at: self.env().now(),
+        };
+        tx.insert_workspace(&workspace).await?;
+        tx.insert_entitlements(plan).await?;
+        tx.commit().await
     }
 }

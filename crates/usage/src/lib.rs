@@ -36,6 +36,7 @@ mod quota;
 mod redis_url;
 #[cfg(feature = "redis")]
 mod redis_usage_cache;
+mod refusal;
 mod rollup;
 mod statement;
 mod statement_verify;
@@ -67,6 +68,7 @@ pub use quota::{
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
 #[cfg(feature = "redis")]
 pub use redis_usage_cache::RedisUsageCache;
+pub use refusal::{Counted, Refused, give_back, require, take};
 pub use rollup::{MonthSums, Rollups, hour_of, is_late};
 pub use statement::{
     ChainPoint, HeadDocument, LateDocument, LineDocument, LineFilter, MetricTotals, PointDocument,

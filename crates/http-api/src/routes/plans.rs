@@ -315,9 +315,10 @@ pub(crate) async fn check_entitlement(
                 requested: amount,
                 limit: limit.bound().unwrap_or_default(),
             };
-            let mut members = app.quota_members(&entitlements, &Exceeded { metric, denied });
-            members["allowed"] = json!(allowed);
-            members["limit"] = json!(limit.bound());
+            let over = app.over_quota(&entitlements, Exceeded { metric, denied });
+            let mut members = over.members(&app.upgrade_url());
+            members.insert("allowed".to_owned(), json!(allowed));
+            members.insert("limit".to_owned(), json!(limit.bound()));
             Ok(HttpResponse::Ok().json(members))
         }
         _ => Err(Problem::invalid_field(
