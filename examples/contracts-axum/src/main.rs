@@ -1,4 +1,8 @@
 //! A service with a table, a feature and limits of its own.
+#![expect(
+    clippy::print_stdout,
+    reason = "this service tells its operator of thresholds on its terminal"
+)]
 
 mod login;
 

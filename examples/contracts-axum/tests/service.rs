@@ -1,7 +1,8 @@
 //! The service as its clients meet it: started for real, killed for real.
 #![expect(
+    clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test is its own operator: it vouches for the workspaces that it makes"
+    reason = "a test fails by panicking, and vouches for the workspaces that it makes"
 )]
 
 use std::net::TcpListener;
@@ -113,7 +114,7 @@ async fn run(database: &str, sessions: &str) -> (Child, String) {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
-    let process = Command::new(env!("CARGO_BIN_EXE_example-contracts-axum"))
+    let mut process = Command::new(env!("CARGO_BIN_EXE_example-contracts-axum"))
         .envs([
             ("DATABASE_URL", database),
             ("SESSIONS", sessions),
@@ -128,6 +129,8 @@ async fn run(database: &str, sessions: &str) -> (Child, String) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    process.kill().unwrap();
+    process.wait().unwrap();
     panic!("the service does not answer");
 }
 
