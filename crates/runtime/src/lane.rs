@@ -1,5 +1,6 @@
 //! A lane carries out the work of one queue: so much at once, each within its time, none in the way of another.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const ATTEMPT: Duration = Duration::from_secs(50);
 /// The slow fallback: commits wake a lane, and for those of other servers somebody looks for all lanes together.
 pub(crate) const POLL: Duration = Duration::from_secs(5);
 
+/// So many times at which something is due again are kept.
+const MOST_TIMES: usize = 256;
+
 /// Becomes true when the runtime is to end.
 pub(crate) type Ending = watch::Receiver<bool>;
 
@@ -34,7 +38,7 @@ impl<Q: Queue> Lane<Q> {
         let mut cursor = Q::Cursor::default();
         // Whether there may be work, and when there is some again.
         let mut look = true;
-        let mut again: Option<Instant> = None;
+        let mut again = BTreeSet::new();
         loop {
             while let Some(ended) = running.try_join_next() {
                 note(&mut again, ended.ok().flatten());
@@ -67,10 +71,13 @@ impl<Q: Queue> Lane<Q> {
             if look && running.len() < self.concurrency as usize {
                 continue;
             }
+            let next = again.first().copied();
             tokio::select! {
                 () = self.queue.arrived() => look = true,
-                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
-                    (look, again) = (true, None);
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    look = true;
+                    let now = Instant::now();
+                    again.retain(|at| *at > now);
                 }
                 Some(ended) = running.join_next() => note(&mut again, ended.ok().flatten()),
                 ended = ending.changed() => if ended.is_err() { break },
@@ -80,11 +87,12 @@ impl<Q: Queue> Lane<Q> {
     }
 }
 
-/// Something is due again after that time.
-fn note(again: &mut Option<Instant>, after: Option<Duration>) {
-    if let Some(after) = after {
-        let at = Instant::now() + after;
-        *again = Some(again.map_or(at, |earlier| earlier.min(at)));
+/// Something is due again after that time. Each time is kept: one that comes first must not hide those behind it. Beyond
+/// so many, the look for all lanes finds what is due.
+fn note(again: &mut BTreeSet<Instant>, after: Option<Duration>) {
+    again.extend(after.map(|after| Instant::now() + after));
+    if again.len() > MOST_TIMES {
+        again.pop_last();
     }
 }
 
