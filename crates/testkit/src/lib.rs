@@ -6,7 +6,7 @@
 //! use rawdrive_plans::{Limit, Metric};
 //! use rawdrive_tenancy_core::Commit;
 //! use rawdrive_testkit::{MemoryStore, TestEnv, plan};
-//! use rawdrive_usage::{Charge, QuotaKey, TakeError, UsageTx, add};
+//! use rawdrive_usage::{Charge, QuotaKey, TakeError, add};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! let test_env = TestEnv::seeded(7);
@@ -15,9 +15,8 @@
 //!
 //! let seat = Charge { key: QuotaKey::level(Metric::team_members()), amount: 1 };
 //! let mut tx = store.begin_despite_read_only(&scope).await;
-//! let line = add(&mut tx, test_env.env(), seat.clone(), "usr_1".to_owned()).await?;
-//! tx.append(&[line]).await?;
-//! tx.commit().await?;
+//! add(&mut tx, test_env.env(), seat.clone(), "usr_1".to_owned()).await?;
+//! tx.commit().await?; // the counter, and the ledger line that says so
 //!
 //! let mut tx = store.begin_despite_read_only(&scope).await;
 //! let second = add(&mut tx, test_env.env(), seat, "usr_2".to_owned()).await;
