@@ -45,7 +45,7 @@ pub fn parse_id<T: TypedId>(text: &str) -> Result<T, IdError> {
         .ok_or(IdError { prefix: T::PREFIX })
 }
 
-/// What [`typed_id!`] stands on.
+/// What [`typed_id!`](crate::typed_id) stands on.
 #[doc(hidden)]
 pub mod macro_support {
     pub use serde::de::Error;
