@@ -87,7 +87,7 @@ pub fn corrupt(
 
 /// A statement that is not run.
 pub(crate) fn refused(operation: &'static str, error: StatementError) -> StoreError {
-    StoreError::Unavailable {
+    StoreError::Refused {
         operation,
         source: Box::new(error),
     }

@@ -58,6 +58,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The statement is not one that is run: a mistake in the program, which names it. Nothing was done.
+    #[error("failed to {operation}: the statement is refused")]
+    Refused {
+        /// What was being done.
+        operation: &'static str,
+        /// What the statement must not be.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A unique key is taken: two requests met.
     #[error("failed to {operation}: the key is taken")]
     Taken {

@@ -440,7 +440,7 @@ impl From<StoreError> for Problem {
             )
             .caused_by(error),
             StoreError::Dangling { .. } => Self::not_found().caused_by(error),
-            StoreError::Corrupt { .. } => Self::internal(error),
+            StoreError::Corrupt { .. } | StoreError::Refused { .. } => Self::internal(error),
         }
     }
 }
