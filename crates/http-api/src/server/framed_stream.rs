@@ -345,3 +345,26 @@ impl FramedStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_window_that_was_paced_does_not_hide_a_standstill() {
+        let (window, least_bytes) = (Duration::from_millis(100), 16 * 1024);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut patience = Patience::new();
+        patience.blocked(&mut cx);
+        sleep(Duration::from_millis(30)).await;
+        assert!(patience.moved(20_000, window, least_bytes));
+        // From here on nothing moves. The window ends meanwhile, and was paced.
+        patience.blocked(&mut cx);
+        sleep(Duration::from_millis(90)).await;
+        assert!(patience.moved(0, window, least_bytes));
+        let (_, still) = patience.blocked(&mut cx);
+        assert!(still >= Duration::from_millis(90), "{still:?}");
+    }
+}
