@@ -211,6 +211,26 @@ async fn a_workspace_sees_and_changes_its_own_rows_alone() {
     assert_eq!(session.changes(&insert).await, Some(1));
 }
 
+/// During an upgrade servers of the release before write rows that do not say their kind.
+#[tokio::test]
+async fn what_an_older_server_leaves_is_found_by_its_kind() {
+    let house = House::new(Engine::Postgres).await;
+    let (settings, id) = ([workspace(house.first.workspace())], house.ada.uuid());
+    let mine = house.first.workspace().uuid();
+    let mut session = Session::begin(&house, &settings).await;
+    let job = format!(
+        "INSERT INTO jobs (workspace_id, id, work, due_at, retry_at, leased_until, attempts, created_at)
+        VALUES ('{mine}', '{id}', '{{\"kind\":\"send_mail\",\"sealed\":\"x\"}}', now(), now(), now(), 0, now())
+        RETURNING kind"
+    );
+    assert_eq!(session.texts(&job).await, ["send_mail"]);
+    let hold = format!(
+        "INSERT INTO holds (workspace_id, id, state, purpose, expires_at, created_at)
+        VALUES ('{mine}', '{id}', 'held', 'upload', now(), now()) RETURNING cleanup"
+    );
+    assert_eq!(session.texts(&hold).await, ["upload_ended"]);
+}
+
 #[tokio::test]
 async fn a_person_sees_their_memberships_and_the_workspaces_names_and_changes_nothing() {
     let house = House::new(Engine::Postgres).await;
