@@ -1,10 +1,11 @@
 //! Migrations that an embedder brings along: declared as data, checked as a whole, run through the same door as the
 //! core's own, and remembered apart from them.
 //!
-//! The history is the table `extension_migrations`. It is made before the first migration of the core runs, so that a
-//! database in which it is missing while the core's migrations have begun is one of an older release. What such a
-//! release had applied is written down in the same transaction, as the extension `core`: an extension that takes over
-//! tables of the core finds there what it need not make again, however late it is declared.
+//! The history is the table `extension_migrations`. It is made before the first migration of the core runs, with a note
+//! in it that this release made the database ([`NEUTRAL`]). A database without the note, in which the core's migrations
+//! have begun, is of a release whose core made tables that are an extension's since. What such a release had applied is
+//! written down, as the extension `core`, before anything else runs: an extension that takes over tables of the core finds
+//! there what it need not make again, however late it is declared.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -21,6 +22,10 @@ use crate::{Migrator, ddl, m0026_extensions};
 
 /// As whose the history keeps the core's migrations of a release from before extensions.
 pub(crate) const CORE: &str = "core";
+
+/// What the history says of a database that was begun by a release whose core makes no tables of a product, and of an
+/// older one once its migrations were written down.
+const NEUTRAL: &str = "neutral";
 
 /// The tables of an embedder, and what the core is to know of them.
 ///
@@ -259,7 +264,7 @@ where
     &'c C: sea_orm_migration::IntoSchemaManagerConnection<'c>,
 {
     check(extensions)?;
-    prepare(on).await?;
+    prepare(on, extensions).await?;
     let applied = history(on).await?;
     for extension in extensions {
         let declared = |name: &str| extension.migrations.iter().any(|(known, _)| *known == name);
@@ -294,24 +299,61 @@ pub fn pending(extensions: &[Extension], applied: &[(String, String)]) -> Vec<St
     .collect()
 }
 
-/// Makes the history where there is none.
-async fn prepare(on: &impl Migratable) -> Result<(), DbErr> {
+/// Makes the history where there is none, and writes down once what an older release had applied.
+async fn prepare(on: &impl Migratable, extensions: &[Extension]) -> Result<(), DbErr> {
     let tx = begin(on).await?;
     let manager = SchemaManager::new(&tx);
-    if manager.has_table("extension_migrations").await? {
-        return tx.rollback().await;
-    }
-    let backend = tx.get_database_backend();
     ddl::define(&manager, m0026_extensions::TABLES).await?;
+    let noted = history(&tx).await?;
+    if noted.contains(&(CORE.to_owned(), NEUTRAL.to_owned())) {
+        forget_what_the_core_forgot(&tx, applied_adoptions(extensions, &noted)).await?;
+        return tx.commit().await;
+    }
+    let now = now(tx.get_database_backend());
     if manager.has_table("seaql_migrations").await? {
         let sql = format!(
             "INSERT INTO extension_migrations (extension, name, applied_at)
-             SELECT $1, version, {} FROM seaql_migrations",
-            now(backend)
+             SELECT $1, version, {now} FROM seaql_migrations WHERE true ON CONFLICT DO NOTHING"
         );
         run(&tx, &sql, [CORE.into()]).await?;
     }
+    let sql = format!(
+        "INSERT INTO extension_migrations (extension, name, applied_at) VALUES ($1, $2, {now})"
+    );
+    run(&tx, &sql, [CORE.into(), NEUTRAL.into()]).await?;
     tx.commit().await
+}
+
+/// The extension, its migration and the core's, of those that were applied and have done what the core's did.
+fn applied_adoptions(
+    extensions: &[Extension],
+    noted: &BTreeSet<(String, String)>,
+) -> Vec<[&'static str; 3]> {
+    let mut found = Vec::new();
+    for extension in extensions {
+        for (own, core) in extension.adopts {
+            if noted.contains(&(extension.name.to_owned(), (*own).to_owned())) {
+                found.push([extension.name, *own, *core]);
+            }
+        }
+    }
+    found
+}
+
+/// Whoever takes a migration out of the core's history has it run again: so does the extension's that made the same.
+async fn forget_what_the_core_forgot(
+    on: &impl ConnectionTrait,
+    adoptions: Vec<[&'static str; 3]>,
+) -> Result<(), DbErr> {
+    const KNOWN: &str = "SELECT version FROM seaql_migrations WHERE version = $1";
+    const FORGET: &str = "DELETE FROM extension_migrations WHERE extension = $1 AND name = $2";
+    for [extension, own, core] in adoptions {
+        if query(on, KNOWN, [core.into()]).await?.is_empty() {
+            run(on, FORGET, [extension.into(), own.into()]).await?;
+            run(on, FORGET, [CORE.into(), core.into()]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What was applied: extensions and migrations.

@@ -28,7 +28,6 @@ mod extension;
 mod m0001_first;
 mod m0002_team;
 mod m0003_credentials;
-mod m0004_clients;
 mod m0005_onboarding;
 mod m0006_analysis;
 mod m0008_override_order;
@@ -41,12 +40,13 @@ mod m0021_event_age;
 mod m0022_counters;
 mod m0023_addresses;
 mod m0023_sponsors;
-mod m0024_orientation;
-mod m0025_blob_mark;
 mod m0026_extensions;
 mod m0027_open_kinds;
 mod m0028_housekeeping;
+mod moved;
 pub mod tokens;
+
+use moved::Moved;
 
 /// Tables that belong to no workspace, and why.
 pub const GLOBAL_TABLES: &[(&str, &str)] = &[
@@ -80,10 +80,6 @@ pub const GLOBAL_TABLES: &[(&str, &str)] = &[
         "billing_prices",
         "what is sold is the installation's, like the catalogue",
     ),
-    (
-        "blob_marks",
-        "one blob store holds the photos of every workspace, and is known by its mark",
-    ),
     ("seaql_migrations", "the schema's own history"),
     (
         "extension_migrations",
@@ -101,11 +97,6 @@ pub const TENANT_TABLES: &[&str] = &[
     "billing_customers",
     "billing_effects",
     "billing_operations",
-    "branding",
-    "client_links",
-    "clients",
-    "galleries",
-    "gallery_clients",
     "hold_charges",
     "holds",
     "idempotency_keys",
@@ -114,13 +105,10 @@ pub const TENANT_TABLES: &[&str] = &[
     "jobs",
     "ledger",
     "ledger_heads",
-    "libraries",
     "memberships",
     "onboarding",
     "onboarding_skips",
     "overrides",
-    "photo_analyses",
-    "photos",
     "quotas",
     "refresh_tokens",
     "sessions",
@@ -144,7 +132,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_first::Migration),
             Box::new(m0002_team::Migration),
             Box::new(m0003_credentials::Migration),
-            Box::new(m0004_clients::Migration),
+            Box::new(Moved("m0004_clients")),
             Box::new(m0005_onboarding::Migration),
             Box::new(m0006_analysis::Migration),
             Box::new(m0008_override_order::Migration),
@@ -157,8 +145,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0022_counters::Migration),
             Box::new(m0023_addresses::Migration),
             Box::new(m0023_sponsors::Migration),
-            Box::new(m0024_orientation::Migration),
-            Box::new(m0025_blob_mark::Migration),
+            Box::new(Moved("m0024_orientation")),
+            Box::new(Moved("m0025_blob_mark")),
             Box::new(m0026_extensions::Migration),
             Box::new(m0027_open_kinds::Migration),
             Box::new(m0028_housekeeping::Migration),

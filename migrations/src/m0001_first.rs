@@ -228,54 +228,6 @@ const TABLES: &[&str] = &[
         FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
     ){strict}",
     "CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)",
-    "CREATE TABLE libraries (
-        workspace_id {uuid} NOT NULL,
-        id {uuid} NOT NULL,
-        name TEXT NOT NULL,
-        created_at {time} NOT NULL,
-        updated_at {time} NOT NULL,
-        version {int} NOT NULL,
-        PRIMARY KEY (workspace_id, id),
-        FOREIGN KEY (workspace_id) REFERENCES workspaces (workspace_id)
-    ){strict}",
-    "CREATE TABLE galleries (
-        workspace_id {uuid} NOT NULL,
-        id {uuid} NOT NULL,
-        library_id {uuid} NOT NULL,
-        name TEXT NOT NULL,
-        download TEXT NOT NULL CHECK (download IN ('none', 'web', 'original')),
-        deleted_at {time},
-        created_at {time} NOT NULL,
-        updated_at {time} NOT NULL,
-        version {int} NOT NULL,
-        PRIMARY KEY (workspace_id, id),
-        FOREIGN KEY (workspace_id, library_id) REFERENCES libraries (workspace_id, id)
-    ){strict}",
-    "CREATE INDEX galleries_by_library ON galleries (workspace_id, library_id, id)",
-    "CREATE TABLE photos (
-        workspace_id {uuid} NOT NULL,
-        id {uuid} NOT NULL,
-        gallery_id {uuid} NOT NULL,
-        filename TEXT NOT NULL,
-        content_type TEXT NOT NULL,
-        size_bytes {int} NOT NULL CHECK (size_bytes > 0),
-        sha256 {bytes} NOT NULL,
-        width {int},
-        height {int},
-        taken_at {time},
-        created_at {time} NOT NULL,
-        PRIMARY KEY (workspace_id, id),
-        FOREIGN KEY (workspace_id, gallery_id) REFERENCES galleries (workspace_id, id)
-    ){strict}",
-    "CREATE INDEX photos_by_gallery ON photos (workspace_id, gallery_id, id)",
-    "CREATE TABLE branding (
-        workspace_id {uuid} NOT NULL PRIMARY KEY REFERENCES workspaces (workspace_id),
-        display_name TEXT NOT NULL,
-        primary_color TEXT NOT NULL,
-        logo_photo_id {uuid},
-        website TEXT,
-        updated_at {time} NOT NULL
-    ){strict}",
 ];
 
 /// Tables whose rows are written once.

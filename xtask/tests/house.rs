@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
@@ -37,6 +37,44 @@ fn what_a_manifest_names_its_sources_use() {
         })
         .collect();
     assert!(unused.is_empty(), "{}", unused.join("\n"));
+}
+
+/// Packages that know nothing of the product, whatever is built on them.
+const NEUTRAL: [&str; 9] = [
+    "crates/tenancy-core",
+    "crates/plans",
+    "crates/usage",
+    "crates/identity",
+    "crates/billing",
+    "crates/onboarding",
+    "crates/store",
+    "crates/runtime",
+    "migrations",
+];
+
+/// Words of the product.
+const PRODUCT: [&str; 5] = ["photo", "galler", "librar", "album", "branding"];
+
+/// Lines that may hold such a word all the same, and why.
+const EXCUSED: [(&str, &str); 1] = [("Python library", "a library of code, not of photos")];
+
+#[test]
+fn what_is_left_of_the_gallery_knows_no_product() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = Vec::new();
+    for package in NEUTRAL {
+        for (path, text) in sources_below(&root.join(package).join("src")) {
+            for (n, line) in text.lines().enumerate() {
+                let lower = line.to_lowercase();
+                let names = PRODUCT.iter().any(|word| lower.contains(word));
+                let is_excused = EXCUSED.iter().any(|(words, _)| line.contains(words));
+                if names && !is_excused {
+                    found.push(format!("{}:{}: {}", path.display(), n + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 /// What ARCHITECTURE.md states, in its own short names: `plans` for the package `rawdrive-plans`.
@@ -209,20 +247,28 @@ fn workspace_members(root: &Path) -> Vec<Member> {
         .collect()
 }
 
-/// The sources below a folder, one after the other, less the lines that are comments.
-fn code_below(folder: &Path) -> String {
-    let mut code = String::new();
+/// The Rust files below a folder, and their texts.
+fn sources_below(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut sources = Vec::new();
     for entry in fs::read_dir(folder).expect("a package has sources") {
         let path = entry.expect("a folder can be read").path();
         if path.is_dir() {
-            code.push_str(&code_below(&path));
+            sources.extend(sources_below(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("sources are text");
-            let lines = text
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
-            code.extend(lines.flat_map(|line| [line, "\n"]));
+            sources.push((path, text));
         }
+    }
+    sources
+}
+
+/// The sources below a folder, one after the other, less the lines that are comments.
+fn code_below(folder: &Path) -> String {
+    let mut code = String::new();
+    for (_, text) in sources_below(folder) {
+        let lines = text.lines();
+        let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+        code.extend(lines.flat_map(|line| [line, "\n"]));
     }
     code
 }

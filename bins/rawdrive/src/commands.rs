@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rawdrive_billing::Policy;
+use rawdrive_gallery::sql::GALLERY;
 use rawdrive_gallery::{BlobError, Blobs};
 use rawdrive_identity::{MasterKey, MasterKeyTooShort};
 use rawdrive_plans::{Catalogue, CatalogueError};
 use rawdrive_store::Store;
-use rawdrive_store::extension::Extension;
 use rawdrive_tenancy_core::env::{FileClock, FileClockError};
 use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::RedisUsageCache;
@@ -28,11 +28,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use blobs::BlobsError;
-
-/// What the product says of its rows.
-const GALLERY: Extension = Extension::new("gallery", &[])
-    .facts(rawdrive_gallery::FACTS)
-    .checks(rawdrive_gallery::CHECKS);
 
 /// What every command that touches data begins with: everything but the database.
 #[derive(Debug)]

@@ -10,6 +10,9 @@
 //! assert!("../../etc/passwd".parse::<FileName>().is_err());
 //! ```
 //!
+//! Feature `sql`: the tables, as an extension of `rawdrive-store`, and the ports on its handles. Feature `testkit`: the
+//! ports in memory, and the contract that both keep.
+//!
 //! Invariant: a blob's key is made from the scope's workspace and the photo's id alone; no text of a client
 //! is ever part of it.
 
@@ -24,6 +27,10 @@ mod metering;
 mod model;
 mod onboarding;
 mod ports;
+#[cfg(feature = "sql")]
+pub mod sql;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod upload;
 mod upload_admission;
 mod upload_hooks;

@@ -3,11 +3,11 @@
 use std::future::Future;
 
 use crate::id::{GalleryId, LibraryId, PhotoId};
-use rawdrive_plans::{BeginError, PlansTx};
+use rawdrive_plans::{BeginError, PlansTx, UnitOfWork};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::{Page, PageRequest};
-use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
@@ -177,19 +177,7 @@ pub trait AnalysisRead {
 }
 
 /// A store whose transactions can carry an upload, or another protocol that holds quota meanwhile.
-pub trait UploadStore: Send + Sync {
-    /// Its write handle.
-    type Tx: GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx + Commit;
-    /// Begins a write; refused while the workspace is read-only.
-    fn begin(
-        &self,
-        scope: &WorkspaceScope,
-    ) -> impl Future<Output = Result<Self::Tx, BeginError>> + Send;
-    /// Begins a write that only gives back or renews what is held.
-    fn begin_release(
-        &self,
-        scope: &WorkspaceScope,
-    ) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
+pub trait UploadStore: UnitOfWork<Tx: GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx> {
     /// Opens an upload as [`open_together`] does; a store may do so together with others.
     fn open(
         &self,

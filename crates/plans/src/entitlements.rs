@@ -1,9 +1,11 @@
 //! What a workspace is entitled to at a given time.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
+use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
 
 use crate::{Feature, Limit, Metric, Metrics, Override, Plan, Setting};
 
@@ -209,5 +211,21 @@ pub enum BeginError {
     ReadOnly(ReadOnly),
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] rawdrive_tenancy_core::StoreError),
+    Store(#[from] StoreError),
+}
+
+/// A store that begins writes in a workspace: SQL's, or one in memory.
+pub trait UnitOfWork: Send + Sync {
+    /// Its write handle.
+    type Tx: Commit + Send;
+    /// Begins a write; refused while the workspace is read-only.
+    fn begin(
+        &self,
+        scope: &WorkspaceScope,
+    ) -> impl Future<Output = Result<Self::Tx, BeginError>> + Send;
+    /// Begins a write that only gives back or renews what is held.
+    fn begin_release(
+        &self,
+        scope: &WorkspaceScope,
+    ) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
 }

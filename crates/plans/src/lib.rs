@@ -37,7 +37,7 @@ pub use catalogue::{
     NotInCatalogue, Plan, Price, UnknownInterval,
 };
 pub use entitlements::{
-    Access, BeginError, Entitlement, Entitlements, Origin, PlanEnd, ReadOnly, Schedule,
+    Access, BeginError, Entitlement, Entitlements, Origin, PlanEnd, ReadOnly, Schedule, UnitOfWork,
 };
 pub use names::{Feature, Limit, Metric, NameError, Slug};
 pub use overrides::{

@@ -15,7 +15,6 @@ use sea_orm::{
 
 use crate::connection::Reach;
 use crate::entity::api_keys::{ActiveModel, Column, Entity, Model};
-use crate::gallery::after;
 use crate::identity::status_of;
 use crate::scope::{Tenant, column, corrupt, failed, query};
 use crate::store::{Reader, Store, WriteTx};
@@ -88,7 +87,7 @@ impl ApiKeyRead for Store {
 impl ApiKeyList for Reader {
     async fn api_keys(&self, page: PageRequest) -> Result<Page<ListedKey>, StoreError> {
         let rows = Entity::scoped(&self.scope)
-            .filter(Column::Id.gt(after(page)))
+            .filter(Column::Id.gt(page.after_id()))
             .order_by_asc(Column::Id)
             .limit(u64::from(page.limit) + 1)
             .all(self.db())

@@ -236,36 +236,33 @@ fn does_not_hold() -> DbErr {
 
 #[cfg(test)]
 mod tests {
-    use rawdrive_gallery::GalleryTx as _;
     use rawdrive_identity::{ApiKeyName, NewApiKey, create_api_key};
 
     use rawdrive_tenancy_core::{Commit as _, Role};
-    use rawdrive_testkit::{TestEnv, contract, library};
+    use rawdrive_testkit::{TestEnv, contract, product};
     use secrecy::ExposeSecret as _;
 
     use super::*;
     use crate::scope::query;
-    use crate::subject::{member, open};
+    use crate::subject::{Opened, member, open};
     use crate::support::Engine;
 
     /// A read that fails on the first row that it looks at.
     fn fatal(backend: DatabaseBackend) -> &'static str {
         match backend {
             DatabaseBackend::Sqlite => {
-                "SELECT abs(-9223372036854775807 - length(name) / length(name)) AS n FROM libraries WHERE workspace_id = $1"
+                "SELECT abs(-9223372036854775807 - length(text) / length(text)) AS n FROM memos WHERE workspace_id = $1"
             }
-            _ => {
-                "SELECT 1 / (length(name) - length(name)) AS n FROM libraries WHERE workspace_id = $1"
-            }
+            _ => "SELECT 1 / (length(text) - length(text)) AS n FROM memos WHERE workspace_id = $1",
         }
     }
 
     async fn not_a_row_is_looked_at_without_the_secret(engine: Engine) {
         let test_env = TestEnv::seeded(1);
         let (env, pepper) = (test_env.env(), TokenPepper::new(&[7; 32]));
-        let catalogue = rawdrive_gallery::built_in_catalogue();
+        let catalogue = product::catalogue();
         let opened = open(engine, &test_env, &catalogue).await;
-        let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
+        let plan = catalogue.newest(&"unlimited".parse().unwrap()).unwrap();
         let scope = contract::Subject::workspace(&opened, &plan).await;
         let new = NewApiKey {
             name: ApiKeyName::parse("reader").unwrap(),
@@ -273,7 +270,8 @@ mod tests {
             expires_at: None,
         };
         let mut tx = opened.store.begin(&scope).await.unwrap();
-        tx.insert_library(&library(env)).await.unwrap();
+        let noted = <Opened as contract::Subject>::insert_note(&mut tx, env.uuid(), "note").await;
+        noted.unwrap();
         let maker = member(&mut tx, env, Role::Owner).await;
         let made = create_api_key(&mut tx, env, &pepper, maker, new).await;
         let right = made.unwrap().1;

@@ -18,14 +18,21 @@ const BATCH: usize = 64;
 /// The most that wait for one workspace.
 const WAITING: usize = 4096;
 
-/// Things of one kind that wait, by workspace.
-pub(crate) struct Batcher<I, O>(Arc<Mutex<Queues<I, O>>>);
+/// Things of one kind that wait, by workspace: what arrives while a transaction of its kind is under way goes into the
+/// next one together ([`Store::shared`](crate::Store::shared) keeps one for an extension).
+pub struct Batcher<I, O>(Arc<Mutex<Queues<I, O>>>);
 
 type Queues<I, O> = HashMap<WorkspaceId, Vec<Waiting<I, O>>>;
 
 struct Waiting<I, O> {
     item: I,
     answer: oneshot::Sender<O>,
+}
+
+impl<I, O> std::fmt::Debug for Batcher<I, O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batcher").finish_non_exhaustive()
+    }
 }
 
 impl<I, O> Default for Batcher<I, O> {
@@ -39,7 +46,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     ///
     /// # Errors
     /// Too many wait already, or the work broke off.
-    pub(crate) async fn submit<W, F>(
+    pub async fn submit<W, F>(
         &self,
         workspace: WorkspaceId,
         item: I,

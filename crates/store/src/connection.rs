@@ -337,8 +337,8 @@ impl ConnectionTrait for Tx {
 }
 
 /// Times in whole microseconds, the finest that PostgreSQL keeps: what is compared with what was stored must
-/// have been stored as it is. [`rawdrive_tenancy_core::Env`] gives no finer ones, but a request or a
-/// photo may.
+/// have been stored as it is. [`rawdrive_tenancy_core::Env`] gives no finer ones, but what a request
+/// says may be.
 fn exact(mut statement: Statement) -> Statement {
     for value in statement.values.iter_mut().flat_map(|values| &mut values.0) {
         if let Value::ChronoDateTimeUtc(Some(at)) = value {

@@ -1,13 +1,10 @@
 //! The invariants over the data, read in one snapshot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use rawdrive_gallery::id::PhotoId;
-use rawdrive_gallery::{DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_identity::EmailAddress;
 use rawdrive_tenancy_core::audit::{ChainBreak, Entry, GENESIS, Hash, Payload, verify};
 use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::job::Job;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::QueryResult;
 
@@ -316,96 +313,5 @@ impl Snapshot {
                 .map(|entry| (entry.seq, entry.hash))
                 .collect(),
         })
-    }
-
-    /// The size in bytes of every photo of the scope's workspace.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn photos(
-        &self,
-        scope: &WorkspaceScope,
-    ) -> Result<HashMap<PhotoId, u64>, StoreError> {
-        const PHOTOS: &str = "SELECT id, size_bytes FROM photos WHERE workspace_id = $1";
-        let rows = self.query(scope, "list photos", PHOTOS).await?;
-        rows.iter()
-            .map(|row| {
-                Ok((
-                    PhotoId::from_uuid(column(row, "id")?),
-                    column::<i64>(row, "size_bytes")?.cast_unsigned(),
-                ))
-            })
-            .collect()
-    }
-}
-
-impl Snapshot {
-    /// Some photos of the scope's workspace, chosen at random.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn some_photos(
-        &self,
-        scope: &WorkspaceScope,
-        at_most: u32,
-    ) -> Result<Vec<PhotoId>, StoreError> {
-        const SOME: &str =
-            "SELECT id FROM photos WHERE workspace_id = $1 ORDER BY random() LIMIT $2";
-        let operation = "look for photos";
-        self.tx.enter(Reach::of(scope), operation).await?;
-        let values = [scope.workspace().uuid().into(), i64::from(at_most).into()];
-        let rows = query(&self.tx, operation, SOME, values).await?;
-        rows.iter()
-            .map(|row| Ok(PhotoId::from_uuid(column(row, "id")?)))
-            .collect()
-    }
-
-    /// As [`Snapshot::photos`], of these alone.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn photos_among(
-        &self,
-        scope: &WorkspaceScope,
-        ids: &[PhotoId],
-    ) -> Result<HashMap<PhotoId, u64>, StoreError> {
-        const ONE: &str = "SELECT size_bytes FROM photos WHERE workspace_id = $1 AND id = $2";
-        let operation = "look for photos";
-        self.tx.enter(Reach::of(scope), operation).await?;
-        let mut found = HashMap::new();
-        for id in ids {
-            let values = [scope.workspace().uuid().into(), id.uuid().into()];
-            if let Some(row) = query(&self.tx, operation, ONE, values).await?.first() {
-                found.insert(*id, column::<i64>(row, "size_bytes")?.cast_unsigned());
-            }
-        }
-        Ok(found)
-    }
-
-    /// Photos whose bytes may lie in the blob store without a row: uploads under way, and deletions that a
-    /// job has still to carry out.
-    ///
-    /// # Errors
-    /// The database does not answer, or a row is corrupt.
-    pub async fn in_transit(&self, scope: &WorkspaceScope) -> Result<HashSet<PhotoId>, StoreError> {
-        const HELD: &str = "SELECT id FROM holds WHERE workspace_id = $1 AND state = 'held' AND purpose = 'upload'";
-        const JOBS: &str = "SELECT id, work FROM jobs WHERE workspace_id = $1";
-        let workspace = scope.workspace().uuid();
-        let mut found = HashSet::new();
-        for row in self.query(scope, "list holds", HELD).await? {
-            found.insert(PhotoId::from_uuid(column(&row, "id")?));
-        }
-        for row in self.query(scope, "list jobs", JOBS).await? {
-            let job: Job = serde_json::from_str(&column::<String>(&row, "work")?)
-                .map_err(|e| corrupt("jobs", "work", workspace, e))?;
-            found.extend(job.as_kind().map(|DeleteBlob { photo }| photo));
-            found.extend(job.as_kind().map(UploadEnded::photo));
-            found.extend(
-                job.as_kind()
-                    .into_iter()
-                    .flat_map(|DeleteBlobs { photos }| photos),
-            );
-        }
-        Ok(found)
     }
 }

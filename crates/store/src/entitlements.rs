@@ -135,7 +135,10 @@ impl WriteTx {
 
     /// The entitlements, held as one who is about to change them, or what hangs on it: a take under way ends first,
     /// and later ones see the change.
-    pub(crate) async fn own_entitlements(&mut self) -> Result<Arc<Entitlements>, StoreError> {
+    ///
+    /// # Errors
+    /// The database does not answer, or a row is corrupt.
+    pub async fn entitlements_to_change(&mut self) -> Result<Arc<Entitlements>, StoreError> {
         if self.entitlements_lock != EntitlementsLock::Own {
             self.entitlements_lock = EntitlementsLock::Own;
             // It may have changed before the row was ours.
@@ -166,7 +169,7 @@ impl PlansTx for WriteTx {
     }
 
     async fn move_to_plan(&mut self, plan: &Plan) -> Result<(), StoreError> {
-        self.own_entitlements().await?;
+        self.entitlements_to_change().await?;
         standings::Entity::scoped_update(&self.scope)
             .col_expr(standings::Column::PlanSlug, Expr::value(plan.slug.as_str()))
             .col_expr(
@@ -230,7 +233,7 @@ impl PlansTx for WriteTx {
             Setting::Feature(name, on) => ("feature", name.as_str(), None, Some(*on)),
         };
         // Ended ones stay, so that their number is the place in the order.
-        let seq = self.own_entitlements().await?.overrides.len() + 1;
+        let seq = self.entitlements_to_change().await?.overrides.len() + 1;
         let row = overrides::ActiveModel {
             seq: Set(i64::try_from(seq).unwrap_or(i64::MAX)),
             id: Set(new.id.uuid()),

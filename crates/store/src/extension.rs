@@ -62,6 +62,7 @@ pub use rawdrive_migrations::{
 };
 pub use sea_orm::{self, DbErr, QueryResult as Row};
 
+pub use crate::batcher::Batcher;
 pub use crate::rows::{ByName, ByPlace, Deleted, Inserted, Mapped, Selected, Updated};
 pub use crate::scope::TenantEntity;
 pub use crate::statement_check::StatementError;
@@ -83,6 +84,12 @@ pub fn corrupt(
     reason: impl ToString,
 ) -> StoreError {
     scope::corrupt(table, column, row, reason)
+}
+
+/// An amount as the database keeps it; the largest is no bound.
+#[must_use]
+pub fn amount(value: u64) -> i64 {
+    scope::amount(value)
 }
 
 /// A statement that is not run.

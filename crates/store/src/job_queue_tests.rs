@@ -19,7 +19,7 @@ async fn store_with(workspaces: u32) -> (Store, TempDir) {
     let store = Store::open(
         &url,
         Env::system(),
-        &rawdrive_gallery::built_in_catalogue(),
+        &rawdrive_testkit::product::catalogue(),
         &[],
     )
     .await;

@@ -13,13 +13,10 @@
 //! Invariant: entities and connections are private; the only ways to tenant rows are [`Store::begin`] and
 //! [`Store::read`], and both take a scope. Tables of an embedder's own: [`extension`].
 
-mod analysis;
 mod api_keys;
 mod authenticated_read;
 mod batcher;
 mod billing;
-mod blob_mark;
-mod clients;
 mod connection;
 mod counter_rebuild;
 mod deadline;
@@ -27,7 +24,6 @@ mod doctor;
 mod entitlements;
 mod entity;
 pub mod extension;
-mod gallery;
 mod history;
 mod idempotency;
 mod identity;

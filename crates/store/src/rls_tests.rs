@@ -9,21 +9,18 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{GalleryRead, GalleryTx};
 use rawdrive_plans::Catalogue;
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::WorkspaceScope;
 use rawdrive_tenancy_core::id::{TypedId, UserId};
-use rawdrive_tenancy_core::page::PageRequest;
-use rawdrive_testkit::contract::{self, Stage};
-use rawdrive_testkit::{TestEnv, library};
+use rawdrive_testkit::contract::{self, Stage, Subject as _};
+use rawdrive_testkit::{TestEnv, product};
 use sea_orm::sqlx::postgres::PgConnection;
 use sea_orm::sqlx::{self, AssertSqlSafe, Executor, Row};
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use uuid::Uuid;
 
 use crate::connection::{self, Reach};
-use crate::extension::Extension;
 use crate::postgres::within;
 use crate::subject::{self, Opened};
 use crate::support::{Database, Engine};
@@ -64,77 +61,36 @@ async fn without_row_level_security_the_unfiltered_store_mixes_workspaces() {
     contract::transactions::workspaces_do_not_see_each_others_rows(&stage).await;
 }
 
-const ALL: PageRequest = PageRequest {
-    limit: 200,
-    after: None,
-};
-
-#[tokio::test]
-async fn a_reader_without_a_filter_reads_its_own_rows_alone() {
-    let stage = Stage::set(unfiltered).await;
-    let mut mine = Vec::new();
-    for (scope, n) in [(&stage.scope, 3), (&stage.other, 2)] {
-        for _ in 0..n {
-            let mut tx = stage.store.store.begin(scope).await.unwrap();
-            let shelf = library(stage.env());
-            tx.insert_library(&shelf).await.unwrap();
-            tx.commit().await.unwrap();
-            if scope == &stage.scope {
-                mine.push(shelf.id);
-            }
-        }
-    }
-    let page = stage.store.store.read(&stage.scope).libraries(ALL).await;
-    let read: Vec<_> = page.unwrap().items.iter().map(|l| l.id).collect();
-    mine.sort_unstable();
-    assert_eq!(read, mine);
-    let theirs = stage.store.store.read(&stage.other);
-    assert_eq!(theirs.library(mine[0]).await.unwrap(), None);
-}
-
-const NOTES: Extension = Extension::new(
-    "notes",
-    &[(
-        "0001",
-        &["CREATE TABLE notes (workspace_id {uuid} NOT NULL, id {uuid} NOT NULL, text TEXT NOT NULL,
-            PRIMARY KEY (workspace_id, id)){strict}"],
-    )],
-);
-
 crate::tenant_entity! {
-    mod notes("notes", [id: Uuid]) { text: String }
+    mod memos("memos", [id: Uuid]) { text: String }
 }
 
 /// Rows of an extension are behind the same wall: neither its statements nor its entities reach another workspace's,
 /// with the store's own filter taken out.
 #[tokio::test]
 async fn rows_of_an_extension_are_its_workspaces_alone_without_a_filter() {
-    test_hooks::drop_the_filter();
-    let stage = Stage::set(async |test_env: &TestEnv, catalogue: &Catalogue| {
-        subject::open_with(Engine::Postgres, test_env, catalogue, &[NOTES]).await
-    })
-    .await;
+    let stage = Stage::set(unfiltered).await;
     let store = &stage.store.store;
     for (scope, text) in [(&stage.scope, "mine"), (&stage.other, "theirs")] {
         let mut tx = store.begin(scope).await.unwrap();
-        let insert = "INSERT INTO notes (workspace_id, id, text) VALUES ($1, $2, $3)";
+        let insert = "INSERT INTO memos (workspace_id, id, text) VALUES ($1, $2, $3)";
         let values = [tx.env().uuid().into(), text.into()];
         tx.execute("insert a note", insert, values).await.unwrap();
         tx.commit().await.unwrap();
     }
     let reader = store.read(&stage.scope);
-    let read = reader.select::<notes::Entity>().all().await.unwrap();
+    let read = reader.select::<memos::Entity>().all().await.unwrap();
     assert_eq!(read.len(), 1);
     assert_eq!(read[0].text, "mine");
-    let all = "SELECT text FROM notes WHERE workspace_id = $1";
+    let all = "SELECT text FROM memos WHERE workspace_id = $1";
     assert_eq!(reader.query("read notes", all, []).await.unwrap().len(), 1);
     let mut tx = store.begin(&stage.scope).await.unwrap();
-    let change = "UPDATE notes SET text = $2 WHERE workspace_id = $1";
+    let change = "UPDATE memos SET text = $2 WHERE workspace_id = $1";
     let changed = tx.execute("change notes", change, ["ours".into()]).await;
     assert_eq!(changed.unwrap(), 1);
-    assert_eq!(tx.delete::<notes::Entity>().exec().await.unwrap(), 1);
+    assert_eq!(tx.delete::<memos::Entity>().exec().await.unwrap(), 1);
     tx.commit().await.unwrap();
-    let theirs = store.read(&stage.other).select::<notes::Entity>();
+    let theirs = store.read(&stage.other).select::<memos::Entity>();
     assert_eq!(theirs.one().await.unwrap().unwrap().text, "theirs");
 }
 
@@ -177,7 +133,7 @@ async fn names(connection: &mut PgConnection, statement: &Statement) -> Vec<Stri
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Two workspaces with three libraries each, in a database of their own.
+/// Two workspaces with three notes each, in a database of their own.
 struct House {
     database: Database,
     mine: WorkspaceScope,
@@ -188,18 +144,18 @@ impl House {
     async fn new() -> Self {
         let test_env = TestEnv::seeded(1);
         let database = Database::new(Engine::Postgres).await;
-        let catalogue = rawdrive_gallery::built_in_catalogue();
+        let catalogue = product::catalogue();
         let store = database.open(test_env.env().clone(), &catalogue).await;
         let opened = Opened::new(store.clone());
-        let plan = catalogue.newest(&"enterprise".parse().unwrap()).unwrap();
+        let plan = catalogue.newest(&"unlimited".parse().unwrap()).unwrap();
         let mine = contract::Subject::workspace(&opened, &plan).await;
         let theirs = contract::Subject::workspace(&opened, &plan).await;
         for (scope, name) in [(&mine, "mine"), (&theirs, "theirs")] {
             let mut tx = store.begin(scope).await.unwrap();
             for n in 0..3 {
-                let mut shelf = library(test_env.env());
-                shelf.name = format!("{name} {n}").parse().unwrap();
-                tx.insert_library(&shelf).await.unwrap();
+                let text = format!("{name} {n}");
+                let inserted = Opened::insert_note(&mut tx, test_env.env().uuid(), &text).await;
+                inserted.unwrap();
             }
             tx.commit().await.unwrap();
         }
@@ -230,27 +186,27 @@ async fn a_read_in_one_statement_fails_closed_under_every_plan() {
     let mut connection = house.database.connect().await;
     let reach = Reach::of(&house.mine);
     let own = ["mine 0", "mine 1", "mine 2"].map(str::to_owned);
-    let joined = "SELECT l.name FROM workspaces w JOIN standings s ON s.workspace_id = w.workspace_id
-        JOIN libraries l ON l.workspace_id = s.workspace_id LEFT JOIN jobs j ON j.workspace_id = w.workspace_id";
+    let joined = "SELECT l.text FROM workspaces w JOIN standings s ON s.workspace_id = w.workspace_id
+        JOIN memos l ON l.workspace_id = s.workspace_id LEFT JOIN jobs j ON j.workspace_id = w.workspace_id";
     let constant = |scope: &WorkspaceScope| {
         let id = scope.workspace().uuid();
-        format!("SELECT name FROM libraries WHERE workspace_id = '{id}' ORDER BY name")
+        format!("SELECT text FROM memos WHERE workspace_id = '{id}' ORDER BY text")
     };
     for planner in PLANNERS {
         connection.execute("RESET ALL").await.unwrap();
         connection.execute(AssertSqlSafe(planner)).await.unwrap();
         for (sql, expected) in [
-            ("SELECT name FROM libraries ORDER BY name", &own[..]),
+            ("SELECT text FROM memos ORDER BY text", &own[..]),
             (constant(&house.mine).as_str(), &own[..]),
             (constant(&house.theirs).as_str(), &[][..]),
-            (&format!("{joined} ORDER BY l.name"), &own[..]),
-            ("SELECT max(name) FROM libraries", &own[2..]),
+            (&format!("{joined} ORDER BY l.text"), &own[..]),
+            ("SELECT max(text) FROM memos", &own[2..]),
             (
-                "SELECT name FROM libraries WHERE EXISTS (SELECT 1 FROM standings) ORDER BY name LIMIT 2",
+                "SELECT text FROM memos WHERE EXISTS (SELECT 1 FROM standings) ORDER BY text LIMIT 2",
                 &own[..2],
             ),
             (
-                "WITH all_of_them AS (SELECT * FROM libraries) SELECT name FROM all_of_them ORDER BY name",
+                "WITH all_of_them AS (SELECT * FROM memos) SELECT text FROM all_of_them ORDER BY text",
                 &own[..],
             ),
         ] {
@@ -263,7 +219,7 @@ async fn a_read_in_one_statement_fails_closed_under_every_plan() {
                     "{planner}: {sql}"
                 );
             }
-            let untold = names(&mut connection, &statement("SELECT name FROM libraries")).await;
+            let untold = names(&mut connection, &statement("SELECT text FROM memos")).await;
             assert_eq!(untold, [""; 0], "the setting ends with its statement");
         }
     }
@@ -274,7 +230,7 @@ async fn a_read_in_one_statement_fails_closed_under_every_plan() {
 async fn the_setting_is_made_before_the_first_row_is_looked_at() {
     let house = House::new().await;
     let mut connection = house.database.connect().await;
-    let sql = "SELECT l.name FROM libraries l JOIN workspaces w ON w.workspace_id = l.workspace_id";
+    let sql = "SELECT l.text FROM memos l JOIN workspaces w ON w.workspace_id = l.workspace_id";
     let mut told = within(Reach::of(&house.mine), statement(sql)).unwrap();
     told.sql = format!("EXPLAIN (COSTS OFF) {}", told.sql);
     for planner in PLANNERS {
@@ -286,7 +242,7 @@ async fn the_setting_is_made_before_the_first_row_is_looked_at() {
             line.unwrap_or_else(|| panic!("no {what} in {plan:#?}"))
         };
         assert!(plan[0].starts_with("Nested Loop"), "{plan:#?}");
-        assert!(at("CTE Scan on scope") < at("on libraries l"), "{plan:#?}");
+        assert!(at("CTE Scan on scope") < at("on memos l"), "{plan:#?}");
         assert!(at("CTE Scan on scope") < at("on workspaces w"), "{plan:#?}");
         assert!(
             at("One-Time Filter: (scope.id IS NOT NULL)") > at("CTE Scan on scope"),
@@ -299,8 +255,8 @@ async fn the_setting_is_made_before_the_first_row_is_looked_at() {
 fn a_read_handle_takes_no_other_statement() {
     let reach = Reach::User(UserId::from_uuid(Uuid::nil()));
     for sql in [
-        "DELETE FROM libraries",
-        "UPDATE libraries SET name = ''",
+        "DELETE FROM memos",
+        "UPDATE memos SET text = ''",
         "",
         "SET ROLE postgres",
     ] {
@@ -352,11 +308,13 @@ async fn a_handle_that_reaches_no_workspace_reads_and_writes_none() {
 async fn after_a_failed_statement_nothing_is_committed() {
     let stage = Stage::set(subject::postgres).await;
     let mut tx = stage.begin().await;
-    let shelf = library(stage.env());
-    tx.insert_library(&shelf).await.unwrap();
-    assert!(tx.insert_library(&shelf).await.is_err(), "the id is taken");
+    let id = stage.env().uuid();
+    Opened::insert_note(&mut tx, id, "one").await.unwrap();
+    let again = Opened::insert_note(&mut tx, id, "two").await;
+    assert!(again.is_err(), "the id is taken");
     assert!(tx.commit().await.is_err());
-    assert_eq!(stage.begin().await.library(shelf.id).await.unwrap(), None);
+    let read = Opened::note(&mut stage.begin().await, id).await;
+    assert_eq!(read.unwrap(), None);
 }
 
 /// A statement that is given up, and fails afterwards, is the last of its transaction: whoever gets the connection next

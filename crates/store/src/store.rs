@@ -1,14 +1,14 @@
 //! Opening the database, and the two handles.
 
+use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use rawdrive_gallery::{Opened, Opening};
 use rawdrive_migrations::{
     Extension, ExtensionError, MigrateError, Place, Problem, check_declarations,
 };
 use rawdrive_plans::{
-    Access, BeginError, Catalogue, Contradiction, Entitlements, Metrics, Plan, Slug,
+    Access, BeginError, Catalogue, Contradiction, Entitlements, Metrics, Plan, Slug, UnitOfWork,
 };
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{LiveRow, LiveUsage, Pending, PendingMark};
@@ -16,7 +16,6 @@ use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder, QuerySelect, Set};
 use tokio::sync::Notify;
 
-use crate::batcher::Batcher;
 use crate::connection::{Conn, Database, Reach, Tx};
 use crate::entity::plan_versions;
 use crate::scope::{corrupt, execute, failed, global, global_insert};
@@ -105,7 +104,8 @@ pub(crate) struct Inner {
     /// A lane of jobs waits for its kind.
     lanes: Mutex<HashMap<String, Arc<Notify>>>,
     pub(crate) requests: Notify,
-    pub(crate) openings: Batcher<Opening, Result<Opened, Arc<BeginError>>>,
+    /// See [`Store::shared`].
+    shared: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     /// Where usage is cached, if anywhere.
     pub(crate) live: OnceLock<LiveUsage>,
     billing: Notify,
@@ -164,7 +164,7 @@ impl Store {
             metrics: catalogue.declared().clone(),
             lanes: Mutex::default(),
             requests: Notify::new(),
-            openings: Batcher::default(),
+            shared: Mutex::default(),
             live: OnceLock::new(),
             billing: Notify::new(),
             extensions: extensions.into(),
@@ -435,9 +435,34 @@ impl Store {
         &self.0.env
     }
 
+    /// What an extension keeps beside the store in this process: one of each type, made when it is first asked for.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut shared = self.0.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shared.entry(TypeId::of::<T>());
+        let kept = kept.or_insert_with(|| Arc::new(T::default())).clone();
+        drop(shared);
+        kept.downcast().expect("it is kept by its type")
+    }
+
     /// Closes all connections; what was committed is durable.
     pub async fn close(&self) {
         self.0.database.close().await;
+    }
+}
+
+impl UnitOfWork for Store {
+    type Tx = WriteTx;
+
+    async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
+        Self::begin(self, scope).await
+    }
+
+    async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
+        self.begin_despite_read_only(scope, Release::Freeing).await
     }
 }
 

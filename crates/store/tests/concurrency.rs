@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use rawdrive_gallery::id::LibraryId;
+use rawdrive_gallery::testkit::{gallery, library, photo};
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion};
 use rawdrive_identity::Count;
 use rawdrive_identity::ports::PasswordAttempts;
@@ -26,8 +27,8 @@ use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
+use rawdrive_testkit::TestEnv;
 use rawdrive_testkit::contract::Subject;
-use rawdrive_testkit::{TestEnv, gallery, library, photo};
 use rawdrive_usage::{
     Charge, HOLD_SECONDS, HoldPurpose, QuotaKey, TakeError, add, expire_overdue, extend, hold,
     release, settle,
@@ -287,7 +288,10 @@ async fn a_gallery_is_deleted_under_uploads(engine: Engine) {
         assert_eq!(stage.store.discrepancies(&stage.scope).await, [""; 0]);
         let snapshot = stage.store.store.snapshot().await.unwrap();
         assert_eq!(
-            snapshot.photos(&stage.scope).await.unwrap().len(),
+            rawdrive_gallery::sql::photos(&snapshot, &stage.scope)
+                .await
+                .unwrap()
+                .len(),
             0,
             "all went with it"
         );

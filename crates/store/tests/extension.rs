@@ -482,7 +482,7 @@ async fn later_migrations_run_once_and_see_every_workspace(engine: Engine) {
     }
     store.close().await;
     let database = stage.store.database();
-    let (env, catalogue) = (Env::system(), rawdrive_gallery::built_in_catalogue());
+    let (env, catalogue) = (Env::system(), rawdrive_testkit::product::catalogue());
     for title in ["lease", "loan"] {
         let store = database
             .open_with(env.clone(), &catalogue, &[WITH_CAPITALS])
@@ -580,11 +580,15 @@ const ADOPTING: Extension =
 
 /// How many of the core's migrations the older release had, whether the extension is declared from the first start on,
 /// and whether its table is there without having been made again.
-const RELEASES: [(&str, bool, bool); 4] = [
+const RELEASES: [(&str, bool, bool); 7] = [
+    // This one knew extensions, and its core made a product's tables all the same.
+    ("m0028_housekeeping", true, true),
+    ("m0028_housekeeping", false, true),
     ("m0026_extensions", true, true),
     ("m0026_extensions", false, true),
     ("m0004_clients", true, false),
     ("m0001_first", true, false),
+    ("m0001_first", false, false),
 ];
 
 fn before(migration: &str) -> u32 {
@@ -635,6 +639,30 @@ async fn tables_of_an_older_release_are_adopted_on_sqlite() {
         let pool = SqlitePool::connect_with(options).await.unwrap();
         let columns = pool.fetch_all("SELECT of_before FROM contracts").await;
         assert_eq!(columns.is_ok(), is_adopted, "{release}");
+    }
+}
+
+/// The extension's table was dropped, and the migration that once made it taken out of the core's history.
+#[tokio::test]
+async fn what_is_taken_out_of_the_cores_history_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rawdrive.db");
+    let url = Url::sqlite(&path);
+    let catalogue = rawdrive_gallery::built_in_catalogue();
+    for round in 0..2 {
+        let store = Store::open(&url, Env::system(), &catalogue, &[ADOPTING]).await;
+        store.unwrap().close().await;
+        let options = SqliteConnectOptions::new().filename(&path);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        let rows = pool.fetch_all("SELECT id FROM contracts").await;
+        assert!(rows.is_ok(), "round {round}");
+        for sql in [
+            "DROP TABLE contracts",
+            "DELETE FROM seaql_migrations WHERE version = 'm0004_clients'",
+        ] {
+            pool.execute(sql).await.unwrap();
+        }
+        pool.close().await;
     }
 }
 

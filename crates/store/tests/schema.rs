@@ -12,14 +12,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rawdrive_migrations::{GLOBAL_TABLES, TENANT_TABLES};
+use rawdrive_migrations::{Extension, GLOBAL_TABLES, TENANT_TABLES};
 use rawdrive_tenancy_core::Env;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection, Executor, Row};
 
 mod support;
 
-use support::{Database, Engine};
+use support::{Database, EXTENSIONS, Engine};
 
 /// A table as a database describes it.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ fn words(text: &str) -> Vec<String> {
     text.split(',').map(str::to_owned).collect()
 }
 
-async fn sqlite() -> Schema {
+async fn sqlite(extensions: &[Extension]) -> Schema {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rawdrive.db");
     let url = rawdrive_store::Url::sqlite(&file);
@@ -52,7 +52,7 @@ async fn sqlite() -> Schema {
         &url,
         Env::system(),
         &rawdrive_gallery::built_in_catalogue(),
-        &[],
+        extensions,
     )
     .await;
     store.unwrap().close().await;
@@ -114,7 +114,8 @@ async fn postgres() -> Schema {
 
 /// What is wrong with a schema.
 fn complaints(schema: &Schema) -> Vec<String> {
-    let global: BTreeMap<_, _> = GLOBAL_TABLES.iter().copied().collect();
+    let own = EXTENSIONS.iter().flat_map(|extension| extension.globals);
+    let global: BTreeMap<_, _> = GLOBAL_TABLES.iter().chain(own).copied().collect();
     let first = |columns: &[String]| columns.first().is_some_and(|c| c == "workspace_id");
     let mut found = Vec::new();
     for (name, table) in schema {
@@ -147,19 +148,20 @@ fn complaints(schema: &Schema) -> Vec<String> {
 
 #[tokio::test]
 async fn every_table_is_a_workspaces_or_global_for_a_reason() {
-    let (sqlite, postgres) = (sqlite().await, postgres().await);
+    let (core, sqlite) = (sqlite(&[]).await, sqlite(EXTENSIONS).await);
+    let postgres = postgres().await;
     for schema in [&sqlite, &postgres] {
         assert!(schema.len() > 20, "the schema was read: {schema:#?}");
-        let photos = &schema["photos"];
-        assert_eq!(photos.primary_key, ["workspace_id", "id"]);
-        assert!(!photos.foreign_keys.is_empty() && !photos.unique.is_empty());
+        let holds = &schema["hold_charges"];
+        assert_eq!(holds.primary_key[..2], ["workspace_id", "hold_id"]);
+        assert!(!holds.foreign_keys.is_empty() && !holds.unique.is_empty());
         // The one reasoned exception: an event names the customer alone, whose that is comes out by it.
         assert_eq!(
             complaints(schema),
             [r#"billing_customers is unique by ["customer"]"#]
         );
     }
-    let tenants = sqlite.iter().filter(|(_, table)| table.is_tenant());
+    let tenants = core.iter().filter(|(_, table)| table.is_tenant());
     let tenants: Vec<_> = tenants.map(|(name, _)| name.as_str()).collect();
     assert_eq!(tenants, TENANT_TABLES, "the list of tenant tables");
     let shape = |schema: &Schema| -> BTreeMap<String, BTreeSet<String>> {
@@ -185,7 +187,8 @@ fn a_table_that_is_neither_is_named() {
             .map(|name| (*name).to_owned())
             .collect::<Vec<_>>()
     };
-    for (name, _) in GLOBAL_TABLES {
+    let own = EXTENSIONS.iter().flat_map(|extension| extension.globals);
+    for (name, _) in GLOBAL_TABLES.iter().chain(own) {
         schema.insert((*name).to_owned(), Table::default());
     }
     schema.insert(

@@ -6,12 +6,12 @@
 )]
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_gallery::testkit::library;
 use rawdrive_gallery::{GalleryRead, GalleryTx};
 use rawdrive_plans::Catalogue;
 use rawdrive_store::{Backend, OpenError, SchemaIssue, Severity, Store, Url};
 use rawdrive_tenancy_core::{Commit, Env};
 use rawdrive_testkit::contract::Subject;
-use rawdrive_testkit::library;
 use sea_orm::sqlx::{AssertSqlSafe, Executor, Row};
 
 #[macro_use]

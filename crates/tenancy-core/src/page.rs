@@ -29,6 +29,17 @@ pub struct PageRequest {
     pub after: Option<Position>,
 }
 
+impl PageRequest {
+    /// The id after which the page of a list by ids begins; before all others, where it is the first page.
+    #[must_use]
+    pub const fn after_id(self) -> Uuid {
+        match self.after {
+            Some(Position::Id(id)) => id,
+            _ => Uuid::nil(),
+        }
+    }
+}
+
 /// One page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {

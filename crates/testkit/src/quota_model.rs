@@ -25,6 +25,7 @@ use rawdrive_usage::{
 
 use crate::TestEnv;
 use crate::contract::{Subject, begin};
+use crate::product;
 
 /// A purpose whose end leaves a job.
 const LEAVING: HoldPurpose = HoldPurpose::leaving("upload", "hold_ended");
@@ -282,9 +283,9 @@ impl Model {
 
 fn key(counter: usize) -> QuotaKey {
     if counter == BYTES {
-        QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)
+        QuotaKey::level(product::BYTES)
     } else {
-        QuotaKey::level_of(rawdrive_gallery::PHOTOS, format!("gal_{counter}"))
+        QuotaKey::level_of(product::NOTES, format!("gal_{counter}"))
     }
 }
 
@@ -481,9 +482,9 @@ impl<S: Subject> Game<'_, S> {
                 review: at_once,
             } => {
                 let metric = if *bytes {
-                    rawdrive_gallery::STORAGE_BYTES
+                    product::BYTES
                 } else {
-                    rawdrive_gallery::PHOTOS
+                    product::NOTES
                 };
                 let new = Override {
                     id: env.id(),

@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 
+use rawdrive_gallery::sql::{blob_mark, know_blob_mark, some_photos};
 use rawdrive_gallery::{BlobError, BlobMark, Blobs};
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::StoreError;
@@ -79,7 +80,7 @@ impl Sample {
         let (mut looked_for, mut found) = (0, 0);
         for workspace in workspaces.into_iter().take(SAMPLED_WORKSPACES) {
             let scope = doctor_scope(workspace);
-            for photo in snapshot.some_photos(&scope, SAMPLE_OF_ONE).await? {
+            for photo in some_photos(&snapshot, &scope, SAMPLE_OF_ONE).await? {
                 let bytes = blobs.stored(&scope, &photo.to_string()).await?;
                 looked_for += 1;
                 found += usize::from(bytes.is_some());
@@ -112,7 +113,7 @@ pub(crate) enum Belonging {
 /// # Errors
 /// The database or the photos' store does not answer.
 pub(crate) async fn belonging(store: &Store, blobs: &Blobs) -> Result<Belonging, BlobsError> {
-    let Some(expected) = store.blob_mark().await? else {
+    let Some(expected) = blob_mark(store).await? else {
         return Ok(Belonging::Unmarked);
     };
     let found = blobs.mark().await?;
@@ -146,7 +147,7 @@ pub(crate) async fn claim(store: &Store, blobs: &Blobs) -> Result<(), BlobsError
     // First on disk: a server that is killed in between finds its own mark when it is started again.
     let mark = BlobMark::from_uuid(store.env().uuid());
     let mark = blobs.mark_once(mark).await?;
-    if store.know_blob_mark(mark).await? == mark {
+    if know_blob_mark(store, mark).await? == mark {
         return Ok(());
     }
     // Another server of a new database was faster, elsewhere.
@@ -178,11 +179,11 @@ pub(crate) async fn adopt(
     if !force && !sample.is_convincing() {
         return Err(BlobsError::Elsewhere { place, sample });
     }
-    let mark = match store.blob_mark().await? {
+    let mark = match blob_mark(store).await? {
         Some(mark) => mark,
         None => {
             let mark = BlobMark::from_uuid(store.env().uuid());
-            store.know_blob_mark(mark).await?
+            know_blob_mark(store, mark).await?
         }
     };
     blobs.mark_anew(mark).await?;

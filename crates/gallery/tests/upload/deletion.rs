@@ -2,9 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rawdrive_gallery::testkit::gallery;
 use rawdrive_gallery::{GalleryTx, delete_photo};
 use rawdrive_tenancy_core::Commit;
-use rawdrive_testkit::{Faults, gallery};
+use rawdrive_testkit::Faults;
 
 use crate::studio::{Step, Studio};
 
@@ -51,7 +52,7 @@ async fn perform(acts: &[Act]) {
             Act::Upload { gallery, bytes } => {
                 let id = galleries[*gallery];
                 let living = studio
-                    .rows()
+                    .gallery_rows()
                     .galleries
                     .get(&id)
                     .is_some_and(|g| g.deleted_at.is_none());
@@ -63,7 +64,7 @@ async fn perform(acts: &[Act]) {
             }
             Act::DeletePhoto(place) if !uploaded.is_empty() => {
                 let id = uploaded[place % uploaded.len()].id;
-                let existed = studio.rows().photos.contains_key(&id);
+                let existed = studio.gallery_rows().photos.contains_key(&id);
                 let mut tx = studio.begin().await;
                 assert_eq!(
                     delete_photo(&mut tx, studio.env(), id).await.unwrap(),
@@ -80,7 +81,7 @@ async fn perform(acts: &[Act]) {
         studio.settle_down().await;
         studio.check().await;
     }
-    let rows = studio.rows();
+    let rows = studio.gallery_rows();
     for photo in &uploaded {
         let stands = rows.galleries.contains_key(&photo.gallery);
         assert!(

@@ -45,9 +45,10 @@ async fn upload(steps: &[Step], announced: bool, faults: Faults) {
         .await;
     let rows = studio.rows();
     if let Ok(photo) = &outcome {
-        assert_eq!(rows.photos.get(&photo.id), Some(photo));
+        let kept = studio.gallery_rows();
+        assert_eq!(kept.photos.get(&photo.id), Some(photo));
     }
-    for photo in rows.photos.values() {
+    for photo in studio.gallery_rows().photos.values() {
         let expected = content(steps);
         assert_eq!(photo.size_bytes, expected.len() as u64);
         assert!(

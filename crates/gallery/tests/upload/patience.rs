@@ -79,7 +79,7 @@ async fn an_upload_whose_companion_is_lost_ends() {
     assert_eq!(claim.renewed.load(Ordering::Relaxed), 3);
     studio.settle_down().await;
     studio.check().await;
-    assert!(studio.rows().photos.is_empty());
+    assert!(studio.gallery_rows().photos.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,5 +97,5 @@ async fn what_was_taken_for_dead_does_not_come_back() {
     assert!(matches!(outcome, Err(UploadError::Expired)), "{outcome:?}");
     studio.settle_down().await;
     studio.check().await;
-    assert!(studio.rows().photos.is_empty());
+    assert!(studio.gallery_rows().photos.is_empty());
 }

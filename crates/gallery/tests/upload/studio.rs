@@ -9,13 +9,14 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use rawdrive_gallery::id::{GalleryId, PhotoId};
+use rawdrive_gallery::testkit::{GalleryRows, gallery, library};
 use rawdrive_gallery::{
     Blobs, BodyError, Companion, DeleteBlob, DeleteBlobs, Gallery, GalleryTx, Incoming, Length,
-    MediaType, Photo, UploadEnded, UploadError, UploadStore, delete_gallery_permanently, receive,
+    MediaType, Photo, UploadEnded, UploadError, delete_gallery_permanently, receive,
 };
-use rawdrive_plans::{Limit, Override, PlansTx, Setting};
+use rawdrive_plans::{Limit, Override, PlansTx, Setting, UnitOfWork as _};
 use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
-use rawdrive_testkit::{Faults, MemoryStore, MemoryTx, Rows, TestEnv, gallery, library, plan};
+use rawdrive_testkit::{Faults, MemoryStore, MemoryTx, Rows, TestEnv, plan};
 use rawdrive_usage::{QuotaKey, expire_overdue};
 
 use crate::objects::FailingObjects;
@@ -76,6 +77,11 @@ impl Studio {
 
     pub(crate) fn env(&self) -> &Env {
         self.test_env.env()
+    }
+
+    /// What the gallery has committed.
+    pub(crate) fn gallery_rows(&self) -> Arc<GalleryRows> {
+        GalleryRows::of(&self.rows())
     }
 
     pub(crate) fn rows(&self) -> Arc<Rows> {
@@ -236,10 +242,10 @@ impl Studio {
 
     /// Usage is what the photos' rows say, and nothing lies in the store that has no row.
     pub(crate) async fn check(&self) {
-        let rows = self.rows();
+        let (rows, kept) = (self.rows(), self.gallery_rows());
         assert_eq!(rows.discrepancies(), [""; 0]);
         let used = |key: &QuotaKey| rows.quotas.get(key).map_or(0, |row| row.used);
-        let bytes: u64 = rows.photos.values().map(|p| p.size_bytes).sum();
+        let bytes: u64 = kept.photos.values().map(|p| p.size_bytes).sum();
         assert_eq!(
             used(&QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)),
             bytes
@@ -250,7 +256,7 @@ impl Studio {
             .filter(|key| key.metric == rawdrive_gallery::PHOTOS)
         {
             let inside = |photo: &&Photo| photo.gallery.to_string() == key.subject;
-            let count = rows.photos.values().filter(inside).count();
+            let count = kept.photos.values().filter(inside).count();
             assert_eq!(used(key), count as u64);
         }
         assert!(
@@ -268,7 +274,7 @@ impl Studio {
             .map(|b| (b.photo.unwrap(), b.size_bytes))
             .collect();
         stored.sort_unstable();
-        let photos = rows.photos.values();
+        let photos = kept.photos.values();
         let expected: Vec<_> = photos.map(|p| (p.id, p.size_bytes)).collect();
         assert_eq!(stored, expected);
     }

@@ -2,10 +2,11 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rawdrive_gallery::{Opened, Opening, UploadStore, open_together};
-use rawdrive_plans::Limit;
+use rawdrive_gallery::testkit::{gallery, library};
+use rawdrive_gallery::{Opened, Opening, UploadStore as _, open_together};
+use rawdrive_plans::{Limit, UnitOfWork as _};
 use rawdrive_tenancy_core::Commit;
-use rawdrive_testkit::{MemoryStore, TestEnv, gallery, library, plan};
+use rawdrive_testkit::{MemoryStore, TestEnv, plan};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]

@@ -1,5 +1,6 @@
 //! What is read for a credential comes with the credential's row, and not at all where that does not hold.
 
+use rawdrive_gallery::testkit::library;
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library};
 use rawdrive_identity::{
     ApiKeyName, ApiKeyToken, NewApiKey, TokenPepper, create_api_key, prove_api_key,
@@ -9,7 +10,6 @@ use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Commit, Role, StoreError};
 use rawdrive_testkit::contract::Stage;
-use rawdrive_testkit::library;
 use secrecy::ExposeSecret;
 
 use crate::subject::{Opened, member, stage};

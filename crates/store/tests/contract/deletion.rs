@@ -2,10 +2,10 @@
 
 use chrono::TimeDelta;
 use rawdrive_gallery::id::{GalleryId, PhotoId};
+use rawdrive_gallery::testkit::{gallery, library, photo};
 use rawdrive_gallery::{DeleteBlobs, GalleryTx, delete_gallery_permanently};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_testkit::contract::Stage;
-use rawdrive_testkit::{gallery, library, photo};
 use rawdrive_usage::{Charge, QuotaKey, QuotaRow, add};
 
 use crate::subject::{Opened, stage};

@@ -12,6 +12,7 @@ mod support;
 
 mod authenticated_read;
 mod deletion;
+mod gallery;
 mod idempotency;
 mod ledger;
 mod live_usage;

@@ -7,11 +7,10 @@
 )]
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{self as gallery, Opening, UploadStore};
 use rawdrive_identity::ports::{IdentityTx, NewWorkspace, User};
 use rawdrive_identity::{Currency, EmailAddress, PasswordHash, PersonName, WorkspaceName};
-use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx};
-use rawdrive_store::extension::Extension;
+use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx, UnitOfWork};
+use rawdrive_store::extension::{Extension, column};
 use rawdrive_store::{Reader, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::id::UserId;
@@ -21,8 +20,9 @@ use rawdrive_tenancy_core::{Commit, Env, Role, StoreError, WorkspaceScope};
 use rawdrive_testkit::contract::{Stage, Subject};
 use rawdrive_testkit::{TestEnv, scope};
 use rawdrive_usage::{LedgerEntry, LineFilter, UsageRead};
+use uuid::Uuid;
 
-use crate::support::{Database, Engine, PRODUCT};
+use crate::support::{Database, Engine};
 
 /// Somebody with this role in the transaction's workspace.
 pub(crate) async fn member(tx: &mut WriteTx, env: &Env, role: Role) -> UserId {
@@ -70,7 +70,12 @@ impl Opened {
 
 /// Opens a store on a fresh database.
 pub(crate) async fn open(engine: Engine, test_env: &TestEnv, catalogue: &Catalogue) -> Opened {
-    open_with(engine, test_env, catalogue, &[PRODUCT]).await
+    let database = Database::new(engine).await;
+    let store = database.open(test_env.env().clone(), catalogue).await;
+    Opened {
+        store,
+        database: Some(database),
+    }
 }
 
 /// As [`open`], with extensions.
@@ -106,7 +111,7 @@ pub(crate) async fn stage(engine: Engine) -> Stage<Opened> {
     Stage::set(async |test_env, catalogue| open(engine, test_env, catalogue).await).await
 }
 
-impl UploadStore for Opened {
+impl UnitOfWork for Opened {
     type Tx = WriteTx;
 
     async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
@@ -114,16 +119,7 @@ impl UploadStore for Opened {
     }
 
     async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
-        UploadStore::begin_release(&self.store, scope).await
-    }
-
-    async fn open(
-        &self,
-        scope: &WorkspaceScope,
-        env: &Env,
-        opening: Opening,
-    ) -> Result<gallery::Opened, BeginError> {
-        self.store.open(scope, env, opening).await
+        UnitOfWork::begin_release(&self.store, scope).await
     }
 }
 
@@ -175,6 +171,24 @@ impl Subject for Opened {
         let page = reader.audit(ALL).await.unwrap();
         let head = reader.audit_head().await.unwrap();
         (page.items.into_iter().rev().collect(), head)
+    }
+
+    async fn insert_note(tx: &mut WriteTx, id: Uuid, text: &str) -> Result<(), StoreError> {
+        const INSERT: &str = "INSERT INTO memos (workspace_id, id, text) VALUES ($1, $2, $3)";
+        let values = [id.into(), text.into()];
+        tx.execute("insert a note", INSERT, values).await.map(drop)
+    }
+
+    async fn change_note(tx: &mut WriteTx, id: Uuid, text: &str) -> Result<bool, StoreError> {
+        const CHANGE: &str = "UPDATE memos SET text = $3 WHERE workspace_id = $1 AND id = $2";
+        let values = [id.into(), text.into()];
+        Ok(tx.execute("change a note", CHANGE, values).await? == 1)
+    }
+
+    async fn note(tx: &mut WriteTx, id: Uuid) -> Result<Option<String>, StoreError> {
+        const READ: &str = "SELECT text FROM memos WHERE workspace_id = $1 AND id = $2";
+        let rows = tx.query("read a note", READ, [id.into()]).await?;
+        rows.first().map(|row| column(row, "text")).transpose()
     }
 
     async fn discrepancies(&self, scope: &WorkspaceScope) -> Vec<String> {

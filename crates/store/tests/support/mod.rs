@@ -18,6 +18,7 @@ mod server;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rawdrive_gallery::sql::GALLERY;
 use rawdrive_plans::Catalogue;
 use rawdrive_store::extension::Extension;
 use rawdrive_store::{Store, Url};
@@ -29,10 +30,18 @@ use tokio::sync::OnceCell;
 
 pub use server::postgres_url;
 
-/// What the product says of its rows.
-pub const PRODUCT: Extension = Extension::new("gallery", &[])
-    .facts(rawdrive_gallery::FACTS)
-    .checks(rawdrive_gallery::CHECKS);
+/// A table of an extension's own.
+pub const MEMOS: Extension = Extension::new(
+    "memos",
+    &[(
+        "0001",
+        &["CREATE TABLE memos (workspace_id {uuid} NOT NULL, id {uuid} NOT NULL, text TEXT NOT NULL,
+            PRIMARY KEY (workspace_id, id)){strict}"],
+    )],
+);
+
+/// What every test's database has beside the core's tables: the template has them already.
+pub const EXTENSIONS: &[Extension] = &[MEMOS, GALLERY];
 
 /// Of the roles that tests make. No secret: they are in a server that lives as long as a test run.
 const PASSWORD: &str = "rawdrive";
@@ -109,7 +118,8 @@ impl Database {
 
     /// Opens a store on it.
     pub async fn open(&self, env: Env, catalogue: &Catalogue) -> Store {
-        self.open_with(env, catalogue, &[PRODUCT]).await
+        let store = Store::open(&self.url, env, catalogue, EXTENSIONS).await;
+        store.unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
     /// Opens a store with extensions on it, whose migrations run first.
@@ -250,7 +260,7 @@ async fn make_template() {
     }
     administer(&format!("CREATE DATABASE {template} OWNER {owner}")).await;
     let url = server::address().url(&template, &owner);
-    Store::migrate(&Url::parse(&url).unwrap(), Some(&app), &[])
+    Store::migrate(&Url::parse(&url).unwrap(), Some(&app), EXTENSIONS)
         .await
         .unwrap_or_else(|error| panic!("{error}: {error:?}"));
 }

@@ -22,13 +22,14 @@ const ALL: PageRequest = PageRequest {
     limit: 200,
     after: None,
 };
+use crate::product;
 
 fn calls() -> Metric {
     "api_calls".parse().unwrap()
 }
 
 async fn append<S: Subject>(stage: &Stage<S>, quantity: i64, occurred_at: DateTime<Utc>) {
-    let key = QuotaKey::level(rawdrive_gallery::STORAGE_BYTES);
+    let key = QuotaKey::level(product::BYTES);
     let mut tx = stage.begin().await;
     tx.lock(&key).await.unwrap();
     tx.apply(&key, 0, quantity, Limit::Unlimited).await.unwrap();
@@ -76,15 +77,13 @@ pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S
         append(stage, quantity, at(minutes)).await;
     }
     let read = stage.store.read_usage(&stage.scope);
-    let metric = rawdrive_gallery::STORAGE_BYTES;
+    let metric = product::BYTES;
     let hours = read.hours(&metric, hour, at(180)).await.unwrap();
     assert_eq!(hours, [(hour, 12), (at(60), -4)]);
     assert_eq!(read.total_before(&metric, hour).await.unwrap(), 11);
     assert_eq!(read.total_before(&metric, at(240)).await.unwrap(), 21);
     assert_eq!(
-        read.total_before(&rawdrive_gallery::PHOTOS, at(240))
-            .await
-            .unwrap(),
+        read.total_before(&product::NOTES, at(240)).await.unwrap(),
         0
     );
     let other = stage.store.read_usage(&stage.other);
@@ -270,17 +269,15 @@ pub async fn events_count_beyond_a_limit_and_in_their_own_period<S: Subject>(sta
 /// It changes the count, says why in the audit chain, and warns as usage does.
 pub async fn a_correction_is_a_line_and_an_entry<S: Subject>(stage: &Stage<S>) {
     append(stage, 50, stage.env().now()).await;
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(100)).await;
     let correction = |quantity| Correction {
-        metric: rawdrive_gallery::STORAGE_BYTES,
+        metric: product::BYTES,
         subject: None,
         quantity,
         at: None,
         reason: "counted twice".to_owned(),
     };
-    let catalogue = rawdrive_gallery::built_in_catalogue();
+    let catalogue = product::catalogue();
     let mut tx = stage.begin().await;
     let made = correct(&mut tx, stage.env(), &catalogue, &correction(35)).await;
     let made = made.unwrap();
@@ -318,7 +315,7 @@ pub async fn a_correction_is_a_line_and_an_entry<S: Subject>(stage: &Stage<S>) {
 async fn analyses<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>) -> (u64, u64, u8) {
     let period = Period::containing(stage.env().now(), anchor);
     let mut tx = stage.begin().await;
-    let key = QuotaKey::flow(rawdrive_gallery::AI_ANALYSIS, period);
+    let key = QuotaKey::flow(product::REPORTS, period);
     let row = tx.quota(&key).await.unwrap();
     (row.used, row.reserved, row.fired)
 }
@@ -326,7 +323,7 @@ async fn analyses<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>) -
 async fn take<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, amount: u64) -> HoldId {
     let period = Period::containing(stage.env().now(), anchor);
     let charge = Charge {
-        key: QuotaKey::flow(rawdrive_gallery::AI_ANALYSIS, period),
+        key: QuotaKey::flow(product::REPORTS, period),
         amount,
     };
     let id = stage.id();
@@ -347,7 +344,7 @@ async fn take<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, amoun
 async fn finish<S: Subject>(stage: &Stage<S>, anchor: Option<DateTime<Utc>>, id: HoldId, n: u64) {
     let period = Period::containing(stage.env().now(), anchor);
     let charge = Charge {
-        key: QuotaKey::flow(rawdrive_gallery::AI_ANALYSIS, period),
+        key: QuotaKey::flow(product::REPORTS, period),
         amount: n,
     };
     let mut tx = stage.begin().await;
@@ -370,9 +367,7 @@ async fn shift<S: Subject>(
 
 /// Wherever it moves, and however often, as much is used as was; the same usage is not told of twice.
 pub async fn an_anchor_that_moves_grants_nothing_anew<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::AI_ANALYSIS, Limit::AtMost(10))
-        .await;
+    stage.limit(product::REPORTS, Limit::AtMost(10)).await;
     let id = take(stage, None, 9).await;
     finish(stage, None, id, 9).await;
     assert_eq!(analyses(stage, None).await, (9, 0, 0b011));
@@ -396,9 +391,7 @@ pub async fn an_anchor_that_moves_grants_nothing_anew<S: Subject>(stage: &Stage<
 
 /// Work under way counts in the period that replaces the one in which it began.
 pub async fn what_is_held_moves_with_the_anchor<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::AI_ANALYSIS, Limit::AtMost(10))
-        .await;
+    stage.limit(product::REPORTS, Limit::AtMost(10)).await;
     let id = take(stage, None, 4).await;
     let anchor = Some(stage.env().now());
     shift(stage, None, anchor).await;

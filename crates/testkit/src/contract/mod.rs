@@ -12,8 +12,6 @@
 //! # fn main() {}
 //! ```
 
-pub mod clients;
-pub mod gallery;
 pub mod gateway;
 pub mod history;
 pub mod quota;
@@ -21,21 +19,25 @@ pub mod records;
 pub mod transactions;
 pub mod usage_cache;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
-use rawdrive_gallery::{ClientsTx, UploadStore};
-use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting};
+use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting, UnitOfWork};
 use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
+use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::TypedId;
-use rawdrive_tenancy_core::job::Job;
-use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
-use rawdrive_usage::{Charge, IngestTx, LedgerEntry, QuotaKey, SealTx, UsageRead};
+use rawdrive_tenancy_core::job::{Job, JobsTx};
+use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
+use rawdrive_usage::{Charge, IngestTx, LedgerEntry, QuotaKey, SealTx, UsageRead, UsageTx};
+use uuid::Uuid;
 
-use crate::{MemoryStore, MemoryUsage, TestEnv};
+use crate::{MemoryStore, MemoryTx, MemoryUsage, TestEnv, product};
 
 /// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
 /// panic where the database fails.
-pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx + IngestTx + SealTx> {
+pub trait Subject:
+    UnitOfWork<Tx: UsageTx + PlansTx + EventsTx + JobsTx + AuditTx + IngestTx + SealTx>
+{
     /// Reads a workspace's usage.
     type Read: UsageRead + Send + Sync;
     /// Reads the workspace's usage as it is committed.
@@ -51,9 +53,30 @@ pub trait Subject: UploadStore<Tx: AuditTx + ClientsTx + IngestTx + SealTx> {
         &self,
         scope: &WorkspaceScope,
     ) -> impl Future<Output = (Vec<Entry>, (u64, Hash))> + Send;
+    /// Adds a note, a row of an extension's own; `Taken` where its id is.
+    fn insert_note(
+        tx: &mut Self::Tx,
+        id: Uuid,
+        text: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Writes another text; whether there is such a note.
+    fn change_note(
+        tx: &mut Self::Tx,
+        id: Uuid,
+        text: &str,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// A note's text.
+    fn note(
+        tx: &mut Self::Tx,
+        id: Uuid,
+    ) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
     /// Where usage is not the ledger's sum, or reserved not the sum of what is held; empty when all is well.
     fn discrepancies(&self, scope: &WorkspaceScope) -> impl Future<Output = Vec<String>> + Send;
 }
+
+/// The notes of a workspace in memory.
+#[derive(Debug, Clone, Default)]
+struct Notes(BTreeMap<Uuid, String>);
 
 impl Subject for MemoryStore {
     type Read = MemoryUsage;
@@ -90,6 +113,30 @@ impl Subject for MemoryStore {
         (chain, head)
     }
 
+    async fn insert_note(tx: &mut MemoryTx, id: Uuid, text: &str) -> Result<(), StoreError> {
+        const OPERATION: &str = "insert a note";
+        tx.change_slot(OPERATION, |notes: &mut Notes| {
+            match notes.0.insert(id, text.to_owned()) {
+                None => Ok(()),
+                Some(_) => Err(StoreError::Taken {
+                    operation: OPERATION,
+                }),
+            }
+        })
+    }
+
+    async fn change_note(tx: &mut MemoryTx, id: Uuid, text: &str) -> Result<bool, StoreError> {
+        tx.change_slot("change a note", |notes: &mut Notes| {
+            let note = notes.0.get_mut(&id);
+            Ok(note.map(|note| text.clone_into(note)).is_some())
+        })
+    }
+
+    async fn note(tx: &mut MemoryTx, id: Uuid) -> Result<Option<String>, StoreError> {
+        let notes = tx.slot::<Notes>("read a note")?;
+        Ok(notes.0.get(&id).cloned())
+    }
+
     async fn discrepancies(&self, scope: &WorkspaceScope) -> Vec<String> {
         self.rows(scope).discrepancies()
     }
@@ -112,7 +159,7 @@ impl<S: Subject> Stage<S> {
     /// Opens a store and makes its workspaces.
     pub async fn set(make: impl AsyncFnOnce(&TestEnv, &Catalogue) -> S) -> Self {
         let test_env = TestEnv::seeded(1);
-        let catalogue = rawdrive_gallery::built_in_catalogue();
+        let catalogue = product::catalogue();
         let store = make(&test_env, &catalogue).await;
         let unlimited: Vec<_> = catalogue
             .current()
@@ -120,7 +167,7 @@ impl<S: Subject> Stage<S> {
             .collect();
         let plan = unlimited
             .first()
-            .expect("the built-in catalogue has a plan without limits");
+            .expect("the catalogue has a plan without limits");
         Self {
             scope: store.workspace(plan).await,
             other: store.workspace(plan).await,
@@ -161,7 +208,7 @@ impl<S: Subject> Stage<S> {
 }
 
 /// Begins a write.
-pub(crate) async fn begin<S: UploadStore>(store: &S, scope: &WorkspaceScope) -> S::Tx {
+pub async fn begin<S: UnitOfWork>(store: &S, scope: &WorkspaceScope) -> S::Tx {
     let begun = store.begin(scope).await;
     begun.unwrap_or_else(|error| panic!("the workspace takes writes: {error}"))
 }
@@ -169,7 +216,7 @@ pub(crate) async fn begin<S: UploadStore>(store: &S, scope: &WorkspaceScope) -> 
 /// An amount of stored bytes.
 pub(crate) fn bytes(amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level(rawdrive_gallery::STORAGE_BYTES),
+        key: QuotaKey::level(product::BYTES),
         amount,
     }
 }
@@ -179,7 +226,7 @@ pub(crate) fn bytes(amount: u64) -> Charge {
 #[macro_export]
 macro_rules! store_contract {
     ($make:path) => {
-        $crate::store_contract! { $make =>
+        $crate::store_contract! { $crate::contract => $make =>
             quota {
                 reserving_stops_at_the_limit,
                 no_interleaving_passes_the_limit,
@@ -194,22 +241,6 @@ macro_rules! store_contract {
                 a_refused_take_leaves_nothing_behind,
                 an_episode_fires_once_and_again_after_a_real_fall,
                 settling_counts_what_was_not_held,
-            }
-            gallery {
-                a_library_is_read_as_written_and_deleted_when_empty,
-                of_many_uploads_as_many_open_as_fit,
-                a_gallery_is_read_as_written,
-                a_gallery_is_written_over_by_a_later_version_alone,
-                nothing_stands_in_what_is_not_there,
-                a_gallery_goes_after_its_photos,
-                a_photo_goes_with_its_use_as_a_logo,
-                branding_is_replaced,
-            }
-            clients {
-                a_client_is_read_as_written_and_an_address_is_taken_once,
-                a_link_is_replaced_and_revoked_once,
-                a_deleted_client_is_taken_off_its_galleries,
-                none_but_the_workspaces_clients_see_a_gallery,
             }
             transactions {
                 what_is_dropped_never_was,
@@ -238,13 +269,17 @@ macro_rules! store_contract {
             }
         }
     };
-    ($make:path => $($module:ident { $($name:ident,)+ })+) => {$(
-        mod $module {$(
-            #[tokio::test]
-            async fn $name() {
-                let stage = $crate::contract::Stage::set($make).await;
-                $crate::contract::$module::$name(&stage).await;
-            }
-        )+}
+    // Promises in modules below the first path, which may be another crate's.
+    ($promises:path => $make:path => $($module:ident { $($name:ident,)+ })+) => {$(
+        mod $module {
+            use $promises as promises;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let stage = $crate::contract::Stage::set($make).await;
+                    promises::$module::$name(&stage).await;
+                }
+            )+
+        }
     )+};
 }

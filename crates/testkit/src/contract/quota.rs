@@ -19,9 +19,10 @@ use rawdrive_usage::{
 };
 
 use super::{Stage, Subject, begin, bytes};
+use crate::product;
 
 fn key() -> QuotaKey {
-    QuotaKey::level(rawdrive_gallery::STORAGE_BYTES)
+    QuotaKey::level(product::BYTES)
 }
 
 fn counted(used: u64, reserved: u64) -> QuotaRow {
@@ -86,9 +87,7 @@ pub async fn reserving_stops_at_the_limit<S: Subject>(stage: &Stage<S>) {
 
 /// Of many at once exactly as many are admitted as fit.
 pub async fn no_interleaving_passes_the_limit<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(70))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(70)).await;
     let outcomes = join_all((0..16).map(|_| held(stage, 10))).await;
     let admitted = outcomes.iter().filter(|o| o.is_ok()).count();
     assert_eq!(admitted, 7);
@@ -101,9 +100,7 @@ pub async fn no_interleaving_passes_the_limit<S: Subject>(stage: &Stage<S>) {
 
 /// Several holds are all held where all fit; otherwise each is held or refused as if it came alone.
 pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(100)).await;
     let holds = |amounts: &[u64]| -> Vec<Hold> {
         let hold = |amount: &u64| Hold {
             id: stage.id(),
@@ -125,7 +122,7 @@ pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage:
     tx.commit().await.unwrap();
     let refused = |requested, current| {
         let exceeded = Exceeded {
-            metric: rawdrive_gallery::STORAGE_BYTES,
+            metric: product::BYTES,
             denied: Denied {
                 current,
                 requested,
@@ -162,9 +159,7 @@ pub async fn growth_is_bounded_and_shrinking_never<S: Subject>(stage: &Stage<S>)
 
 /// What a settling takes beyond its hold must fit beside what others hold.
 pub async fn settling_more_than_was_held_takes_the_rest<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(100)).await;
     let (mine, theirs) = (
         held(stage, 10).await.unwrap(),
         held(stage, 60).await.unwrap(),
@@ -223,7 +218,7 @@ pub async fn a_hold_ends_once<S: Subject>(stage: &Stage<S>) {
 
 fn photos_of(gallery: &str, amount: u64) -> Charge {
     Charge {
-        key: QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery),
+        key: QuotaKey::level_of(product::NOTES, gallery),
         amount,
     }
 }
@@ -288,9 +283,7 @@ pub async fn expiry_is_final<S: Subject>(stage: &Stage<S>) {
 
 /// A take that would be refused first gives back what nobody renews.
 pub async fn overdue_holds_make_room_for_others<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(10))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(10)).await;
     held(stage, 10).await.unwrap();
     assert!(is_exceeded(&held(stage, 10).await));
     stage
@@ -302,9 +295,7 @@ pub async fn overdue_holds_make_room_for_others<S: Subject>(stage: &Stage<S>) {
 
 /// Of a hold over several counters none is taken when one is full, and the refusal has exact numbers.
 pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(10))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(10)).await;
     held(stage, 8).await.unwrap();
     let photos = photos_of("gal_1", 1);
     let mut tx = stage.begin().await;
@@ -321,7 +312,7 @@ pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) 
     let Err(TakeError::Exceeded(exceeded)) = refused else {
         panic!("3 do not fit beside 8 of 10: {refused:?}");
     };
-    assert_eq!(exceeded.metric, rawdrive_gallery::STORAGE_BYTES);
+    assert_eq!(exceeded.metric, product::BYTES);
     let denied = exceeded.denied;
     assert_eq!((denied.current, denied.requested, denied.limit), (8, 3, 10));
     assert_eq!(row(stage).await, counted(0, 8));
@@ -331,9 +322,7 @@ pub async fn a_refused_take_leaves_nothing_behind<S: Subject>(stage: &Stage<S>) 
 
 /// Crossing a threshold is told once, wavering at it not again, a new rise after a real fall again.
 pub async fn an_episode_fires_once_and_again_after_a_real_fall<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100))
-        .await;
+    stage.limit(product::BYTES, Limit::AtMost(100)).await;
     for (delta, told) in [
         (79_i64, 0),
         (1, 1),
@@ -382,9 +371,7 @@ fn thresholds_told(jobs: &[Job]) -> Vec<u64> {
 
 /// What was used of a counter that the hold did not know is taken and recorded, or refused.
 pub async fn settling_counts_what_was_not_held<S: Subject>(stage: &Stage<S>) {
-    stage
-        .limit(rawdrive_gallery::PHOTOS, Limit::AtMost(1))
-        .await;
+    stage.limit(product::NOTES, Limit::AtMost(1)).await;
     let photos = |amount| (photos_of("gal_1", amount), "pho".to_owned());
     let id = held(stage, 5).await.unwrap();
     let actual = |n| [(bytes(5), "pho".to_owned()), photos(n)];

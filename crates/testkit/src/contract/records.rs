@@ -15,6 +15,7 @@ use rawdrive_usage::{LedgerLine, UsageTx};
 use serde_json::json;
 
 use super::{Stage, Subject, begin, bytes};
+use crate::product;
 
 /// 1, 2, 3 … in the order of commits, in each workspace; what is rolled back takes no number.
 pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>) {
@@ -61,7 +62,7 @@ pub async fn ledger_lines_are_numbered_without_gaps<S: Subject>(stage: &Stage<S>
     assert!(
         ledger
             .iter()
-            .all(|l| l.key.metric == rawdrive_gallery::STORAGE_BYTES && l.subject == "pho")
+            .all(|l| l.key.metric == product::BYTES && l.subject == "pho")
     );
     assert_eq!(stage.store.ledger(&stage.other).await[0].seq, 1);
 }
@@ -136,7 +137,7 @@ pub async fn the_audit_chain_verifies<S: Subject>(stage: &Stage<S>) {
 
 /// Overrides are read in the order in which they were made, in the transaction that makes them too.
 pub async fn a_later_override_stands_above<S: Subject>(stage: &Stage<S>) {
-    let metric = || rawdrive_gallery::STORAGE_BYTES;
+    let metric = || product::BYTES;
     for bound in [7, 5] {
         stage.limit(metric(), Limit::AtMost(bound)).await;
         stage.test_env.advance(TimeDelta::seconds(1));

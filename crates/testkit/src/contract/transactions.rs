@@ -6,8 +6,6 @@
 )]
 
 use chrono::TimeDelta;
-use rawdrive_gallery::id::{GalleryId, LibraryId, PhotoId};
-use rawdrive_gallery::{Branding, GalleryTx};
 use rawdrive_plans::{Limit, Override, PlansTx, ReviewThresholds, Setting};
 use rawdrive_tenancy_core::Commit;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
@@ -15,37 +13,23 @@ use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::job::{Job, JobsTx};
 use rawdrive_usage::{HoldPurpose, HoldState, QuotaKey, QuotaRow, UsageTx, add, hold};
 use serde_json::Value;
+use uuid::Uuid;
 
-use super::gallery::is_dangling;
 use super::{Stage, Subject, begin, bytes};
-use crate::{gallery, library, photo};
+use crate::product;
 
 struct Written {
-    library: LibraryId,
-    gallery: GalleryId,
-    photo: PhotoId,
+    note: Uuid,
     hold: HoldId,
 }
 
-fn brand() -> Branding {
-    Branding {
-        display_name: "Studio".parse().unwrap(),
-        primary_color: "#102030".parse().unwrap(),
-        logo_photo: None,
-        website: None,
-    }
-}
+const TEXT: &str = "mine";
 
 /// One row of everything, not yet committed.
 async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
     let env = stage.env();
-    let library = library(env);
-    let gallery = gallery(env, library.id);
-    let photo = photo(env, gallery.id, 5);
     let written = Written {
-        library: library.id,
-        gallery: gallery.id,
-        photo: photo.id,
+        note: env.uuid(),
         hold: env.id(),
     };
     hold(
@@ -57,22 +41,21 @@ async fn write<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> Written {
     )
     .await
     .unwrap();
-    add(tx, env, bytes(5), photo.id.to_string()).await.unwrap();
-    tx.insert_library(&library).await.unwrap();
-    tx.insert_gallery(&gallery).await.unwrap();
-    tx.insert_photo(&photo).await.unwrap();
-    tx.put_branding(&brand()).await.unwrap();
+    add(tx, env, bytes(5), written.note.to_string())
+        .await
+        .unwrap();
+    S::insert_note(tx, written.note, TEXT).await.unwrap();
     tx.enqueue(&ReviewThresholds {}, None).unwrap();
     tx.add_override(&Override {
         id: env.id(),
-        setting: Setting::Limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(100)),
+        setting: Setting::Limit(product::BYTES, Limit::AtMost(100)),
         reason: "test".to_owned(),
         until: None,
     })
     .await
     .unwrap();
     let change = Change {
-        action: "branding.changed",
+        action: "notes.changed",
         subject: "ws".to_owned(),
         before: Value::Null,
         after: Value::Null,
@@ -89,11 +72,7 @@ async fn sees_nothing<S: Subject>(stage: &Stage<S>, mut tx: S::Tx, written: &Wri
     assert_eq!(tx.held(written.hold).await.unwrap(), None);
     let much_later = stage.env().lease_now() + TimeDelta::days(1);
     assert_eq!(tx.overdue(much_later).await.unwrap(), []);
-    assert_eq!(tx.library(written.library).await.unwrap(), None);
-    assert_eq!(tx.gallery(written.gallery).await.unwrap(), None);
-    assert_eq!(tx.photo(written.photo).await.unwrap(), None);
-    assert_eq!(tx.take_photos_of(written.gallery).await.unwrap(), []);
-    assert_eq!(tx.branding().await.unwrap(), None);
+    assert_eq!(S::note(&mut tx, written.note).await.unwrap(), None);
     let entitlements = tx.entitlements().await.unwrap();
     assert!(entitlements.overrides.is_empty());
 }
@@ -126,9 +105,9 @@ pub async fn workspaces_do_not_see_each_others_rows<S: Subject>(stage: &Stage<S>
     recorded_nothing(stage, &stage.other).await;
 
     let mut tx = stage.begin().await;
-    assert!(tx.photo(written.photo).await.unwrap().is_some());
+    let note = S::note(&mut tx, written.note).await.unwrap();
+    assert_eq!(note.as_deref(), Some(TEXT));
     assert!(tx.held(written.hold).await.unwrap().is_some());
-    assert_eq!(tx.branding().await.unwrap(), Some(brand()));
     let row = tx.quota(&bytes(0).key).await.unwrap();
     assert_eq!((row.used, row.reserved), (5, 3));
     drop(tx);
@@ -142,11 +121,11 @@ pub async fn workspaces_do_not_see_each_others_rows<S: Subject>(stage: &Stage<S>
 
 /// A name taken in one workspace says nothing in another.
 pub async fn one_id_may_stand_in_two_workspaces<S: Subject>(stage: &Stage<S>) {
-    let shelf = library(stage.env());
+    let note = stage.env().uuid();
     let id: HoldId = stage.id();
     for scope in [&stage.scope, &stage.other] {
         let mut tx = begin(&stage.store, scope).await;
-        tx.insert_library(&shelf).await.unwrap();
+        S::insert_note(&mut tx, note, TEXT).await.unwrap();
         hold(
             &mut tx,
             stage.env(),
@@ -164,45 +143,30 @@ pub async fn one_id_may_stand_in_two_workspaces<S: Subject>(stage: &Stage<S>) {
     assert!(stage.begin().await.held(id).await.unwrap().is_some());
 }
 
-/// By its id alone a row of another workspace is neither changed nor pointed at nor deleted.
+/// By its id alone a row of another workspace is neither changed nor deleted.
 pub async fn an_unseen_row_is_not_written<S: Subject>(stage: &Stage<S>) {
     let mut tx = stage.begin().await;
     let written = write(stage, &mut tx).await;
     tx.commit().await.unwrap();
-    let mine = stage
-        .begin()
-        .await
-        .gallery(written.gallery)
-        .await
-        .unwrap()
-        .unwrap();
     let later = stage.env().lease_now() + TimeDelta::days(1);
 
     let mut tx = begin(&stage.store, &stage.other).await;
-    let mut renamed = mine.clone();
-    renamed.name = "Theirs".parse().unwrap();
-    tx.update_gallery(&renamed).await.unwrap();
-    assert!(!tx.delete_photo(written.photo).await.unwrap());
-    assert!(!tx.delete_gallery(written.gallery).await.unwrap());
+    let changed = S::change_note(&mut tx, written.note, "theirs").await;
+    assert!(!changed.unwrap());
     assert!(
         !tx.close_hold(written.hold, HoldState::Released)
             .await
             .unwrap()
     );
     assert!(!tx.grow_hold(written.hold, None, later).await.unwrap());
-    let bytes_of_all = QuotaKey::level(rawdrive_gallery::STORAGE_BYTES);
+    let bytes_of_all = QuotaKey::level(product::BYTES);
     let applied = tx.apply(&bytes_of_all, 0, -1, Limit::Unlimited).await;
     assert_eq!(applied.unwrap(), None);
     tx.commit().await.unwrap();
-    let abroad = gallery(stage.env(), written.library);
-    let mut tx = begin(&stage.store, &stage.other).await;
-    let outcome = tx.insert_gallery(&abroad).await;
-    assert!(is_dangling(&outcome), "{outcome:?}");
-    drop(tx);
 
     let mut tx = stage.begin().await;
-    assert_eq!(tx.gallery(written.gallery).await.unwrap(), Some(mine));
-    assert!(tx.photo(written.photo).await.unwrap().is_some());
+    let note = S::note(&mut tx, written.note).await.unwrap();
+    assert_eq!(note.as_deref(), Some(TEXT));
     let row = tx.quota(&bytes(0).key).await.unwrap();
     assert_eq!((row.used, row.reserved), (5, 3));
     assert_eq!(tx.overdue(stage.env().lease_now()).await.unwrap(), []);

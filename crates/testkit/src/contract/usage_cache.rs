@@ -8,6 +8,7 @@ use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::id::{TypedId as _, WorkspaceId};
 use rawdrive_usage::{CACHE_MAX, LiveRow, QuotaKey, UsageCache, UsageCacheError};
 
+use crate::product;
 use crate::usage_cache::MemoryUsageCacheServer;
 
 /// A server of a cache, and the clients of it. Its methods panic where the server cannot do it.
@@ -67,7 +68,7 @@ pub fn workspace(number: u128) -> WorkspaceId {
 #[must_use]
 pub fn level(version: u64, used: u64, reserved: u64) -> LiveRow {
     LiveRow {
-        key: QuotaKey::level(rawdrive_gallery::STORAGE_BYTES),
+        key: QuotaKey::level(product::BYTES),
         version,
         used,
         reserved,
@@ -77,7 +78,7 @@ pub fn level(version: u64, used: u64, reserved: u64) -> LiveRow {
 fn flow(version: u64, used: u64) -> LiveRow {
     LiveRow {
         key: QuotaKey {
-            metric: rawdrive_gallery::AI_ANALYSIS,
+            metric: product::REPORTS,
             subject: String::new(),
             period_start: period(),
         },
@@ -201,7 +202,7 @@ pub async fn a_period_is_whole_only_once_it_is_filled(subject: &impl UsageCacheS
 pub async fn counters_are_told_apart(subject: &impl UsageCacheSubject) {
     let cache = connected(subject).await;
     let of_subject = LiveRow {
-        key: QuotaKey::level_of(rawdrive_gallery::STORAGE_BYTES, "gal_1"),
+        key: QuotaKey::level_of(product::BYTES, "gal_1"),
         ..level(7, 70, 7)
     };
     let rows = [

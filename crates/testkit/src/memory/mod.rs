@@ -1,8 +1,6 @@
 //! The ports in memory: a transaction works on a copy, a commit puts it back, a drop forgets it.
 
 mod billing;
-mod clients;
-mod gallery;
 mod history;
 mod records;
 mod usage;
@@ -13,9 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use rawdrive_gallery::id::{ClientId, GalleryId, LibraryId, PhotoId};
-use rawdrive_gallery::{Branding, Client, Gallery, Library, Photo, UploadStore};
-use rawdrive_plans::{Access, BeginError, Entitlements, Plan, PlansTx, ReadOnly};
+use rawdrive_plans::{Access, BeginError, Entitlements, Plan, PlansTx, ReadOnly, UnitOfWork};
 use rawdrive_tenancy_core::audit::Entry;
 use rawdrive_tenancy_core::id::{HoldId, WorkspaceId};
 use rawdrive_tenancy_core::job::Job;
@@ -29,6 +25,7 @@ use self::billing::Global;
 pub use self::billing::{BillingRows, ObjectRow};
 use crate::fault::{Fault, Faults, unavailable};
 use crate::fixtures::scope;
+use crate::slots::{Slot, Slots};
 
 /// A hold and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,18 +61,8 @@ pub struct Rows {
     pub audit: Vec<Entry>,
     /// Jobs with the time at which they become due, in the order in which they were enqueued.
     pub jobs: Vec<(Job, Option<DateTime<Utc>>)>,
-    /// Libraries.
-    pub libraries: BTreeMap<LibraryId, Library>,
-    /// Galleries, deleted ones too.
-    pub galleries: BTreeMap<GalleryId, Gallery>,
-    /// Photos.
-    pub photos: BTreeMap<PhotoId, Photo>,
-    /// The branding, if it was ever saved.
-    pub branding: Option<Branding>,
-    /// Clients.
-    pub clients: BTreeMap<ClientId, Client>,
-    /// Who sees which gallery.
-    pub seen_by: BTreeSet<(GalleryId, ClientId)>,
+    /// What extensions keep, by its type.
+    pub slots: Slots,
     /// What billing keeps.
     pub billing: BillingRows,
 }
@@ -223,7 +210,7 @@ impl MemoryStore {
     }
 }
 
-impl UploadStore for MemoryStore {
+impl UnitOfWork for MemoryStore {
     type Tx = MemoryTx;
 
     async fn begin(&self, scope: &WorkspaceScope) -> Result<MemoryTx, BeginError> {
@@ -276,6 +263,35 @@ impl MemoryTx {
         let rows = self.state.workspaces.get_mut(&self.scope.workspace());
         rows.map(Arc::make_mut)
             .ok_or(StoreError::Dangling { operation })
+    }
+}
+
+/// The rows of an extension, as its ports in memory reach them. Each counts as a call that may fail.
+impl MemoryTx {
+    /// What the workspace keeps of this type.
+    ///
+    /// # Errors
+    /// As the faults say.
+    pub fn slot<T: Slot>(&self, operation: &'static str) -> Result<Arc<T>, StoreError> {
+        Ok(self.read(operation)?.slots.get())
+    }
+
+    /// Changes what the workspace keeps of this type.
+    ///
+    /// # Errors
+    /// As the faults say, or as the change does.
+    pub fn change_slot<T: Slot, R>(
+        &mut self,
+        operation: &'static str,
+        change: impl FnOnce(&mut T) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        self.write(operation)?.slots.change(change)
+    }
+
+    /// The clock, ids and randomness that the store works with.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        self.store.env()
     }
 }
 

@@ -12,6 +12,7 @@ use rawdrive_tenancy_core::job::{Job, JobsTx};
 use rawdrive_usage::{LedgerHead, Rollups, extend_ledger};
 
 use super::{BillingRows, MemoryTx, Rows};
+use crate::slots::Slots;
 
 impl PlansTx for MemoryTx {
     async fn entitlements(&mut self) -> Result<Arc<Entitlements>, StoreError> {
@@ -44,12 +45,7 @@ impl PlansTx for MemoryTx {
             event_ids: BTreeSet::new(),
             audit: Vec::new(),
             jobs: Vec::new(),
-            libraries: BTreeMap::new(),
-            galleries: BTreeMap::new(),
-            photos: BTreeMap::new(),
-            branding: None,
-            clients: BTreeMap::new(),
-            seen_by: BTreeSet::new(),
+            slots: Slots::default(),
             billing: BillingRows::default(),
         };
         self.publish(plan);

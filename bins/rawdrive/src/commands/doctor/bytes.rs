@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use rawdrive_gallery::id::PhotoId;
-use rawdrive_gallery::{Blobs, Layout, StoredBlob};
+use rawdrive_gallery::{Blobs, Layout, StoredBlob, sql};
 use rawdrive_store::{Finding, Snapshot, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
@@ -59,8 +59,8 @@ struct Known {
 impl Known {
     async fn all(on: &Snapshot, scope: &WorkspaceScope) -> Result<Self, StoreError> {
         Ok(Self {
-            photos: on.photos(scope).await?,
-            in_transit: on.in_transit(scope).await?,
+            photos: sql::photos(on, scope).await?,
+            in_transit: sql::in_transit(on, scope).await?,
         })
     }
 
@@ -70,8 +70,8 @@ impl Known {
         ids: &[PhotoId],
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            photos: on.photos_among(scope, ids).await?,
-            in_transit: on.in_transit(scope).await?,
+            photos: sql::photos_among(on, scope, ids).await?,
+            in_transit: sql::in_transit(on, scope).await?,
         })
     }
 

@@ -7,23 +7,24 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
-use rawdrive_gallery::id::PhotoId;
-use rawdrive_gallery::{
-    Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
-    Photo,
-};
 use rawdrive_plans::Limit;
 use rawdrive_tenancy_core::{Commit, StoreError};
 
-use super::{Stage, Subject};
-use crate::{gallery, library, photo};
+use rawdrive_testkit::contract::{Stage, begin};
+
+use super::{GallerySubject, gallery, library, photo};
+use crate::id::PhotoId;
+use crate::{
+    Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
+    Photo,
+};
 
 pub(crate) fn is_dangling<T: std::fmt::Debug>(outcome: &Result<T, StoreError>) -> bool {
     matches!(outcome, Err(StoreError::Dangling { .. }))
 }
 
 /// A gallery in its library, committed.
-async fn furnished<S: Subject>(stage: &Stage<S>) -> Gallery {
+async fn furnished<S: GallerySubject>(stage: &Stage<S>) -> Gallery {
     let library = library(stage.env());
     let gallery = gallery(stage.env(), library.id);
     let mut tx = stage.begin().await;
@@ -35,14 +36,10 @@ async fn furnished<S: Subject>(stage: &Stage<S>) -> Gallery {
 
 /// Uploads that begin at once are held within both limits, as many as fit, whether they go together or not; one
 /// to a gallery that is not there is refused by itself.
-pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
+pub async fn of_many_uploads_as_many_open_as_fit<S: GallerySubject>(stage: &Stage<S>) {
     let gallery = furnished(stage).await;
-    stage
-        .limit(rawdrive_gallery::PHOTOS, Limit::AtMost(7))
-        .await;
-    stage
-        .limit(rawdrive_gallery::STORAGE_BYTES, Limit::AtMost(60))
-        .await;
+    stage.limit(crate::PHOTOS, Limit::AtMost(7)).await;
+    stage.limit(crate::STORAGE_BYTES, Limit::AtMost(60)).await;
     let open = |gallery, bytes| {
         let opening = Opening {
             photo: stage.id(),
@@ -74,13 +71,15 @@ pub async fn of_many_uploads_as_many_open_as_fit<S: Subject>(stage: &Stage<S>) {
     assert_eq!(last, Opened::Held);
     let full = open(gallery.id, 0).await.unwrap();
     assert!(
-        matches!(&full, Opened::Exceeded(e) if e.metric == rawdrive_gallery::PHOTOS && e.denied.current == 7),
+        matches!(&full, Opened::Exceeded(e) if e.metric == crate::PHOTOS && e.denied.current == 7),
         "{full:?}"
     );
 }
 
 /// A library is what was written last; one that holds a gallery, deleted or not, stays.
-pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(stage: &Stage<S>) {
+pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: GallerySubject>(
+    stage: &Stage<S>,
+) {
     let mut gallery = furnished(stage).await;
     let mut tx = stage.begin().await;
     let before = tx.library(gallery.library).await.unwrap().unwrap();
@@ -113,7 +112,7 @@ pub async fn a_library_is_read_as_written_and_deleted_when_empty<S: Subject>(sta
 }
 
 /// A gallery is what was written last, deleted or not.
-pub async fn a_gallery_is_read_as_written<S: Subject>(stage: &Stage<S>) {
+pub async fn a_gallery_is_read_as_written<S: GallerySubject>(stage: &Stage<S>) {
     let before = furnished(stage).await;
     let shelf = library(stage.env());
     let changed = Gallery {
@@ -134,7 +133,9 @@ pub async fn a_gallery_is_read_as_written<S: Subject>(stage: &Stage<S>) {
 }
 
 /// Who looked at a gallery before another wrote it writes nothing over that.
-pub async fn a_gallery_is_written_over_by_a_later_version_alone<S: Subject>(stage: &Stage<S>) {
+pub async fn a_gallery_is_written_over_by_a_later_version_alone<S: GallerySubject>(
+    stage: &Stage<S>,
+) {
     let seen = furnished(stage).await;
     let mut mine = seen.clone();
     (mine.name, mine.version) = ("Mine".parse().unwrap(), seen.version + 1);
@@ -158,7 +159,7 @@ pub async fn a_gallery_is_written_over_by_a_later_version_alone<S: Subject>(stag
 }
 
 /// No gallery without its library, no photo without its gallery.
-pub async fn nothing_stands_in_what_is_not_there<S: Subject>(stage: &Stage<S>) {
+pub async fn nothing_stands_in_what_is_not_there<S: GallerySubject>(stage: &Stage<S>) {
     let nowhere = gallery(stage.env(), stage.id());
     let outcome = stage.begin().await.insert_gallery(&nowhere).await;
     assert!(is_dangling(&outcome), "{outcome:?}");
@@ -168,7 +169,7 @@ pub async fn nothing_stands_in_what_is_not_there<S: Subject>(stage: &Stage<S>) {
 }
 
 /// A gallery's row stays while photos stand in it; they are taken together, and no other gallery's.
-pub async fn a_gallery_goes_after_its_photos<S: Subject>(stage: &Stage<S>) {
+pub async fn a_gallery_goes_after_its_photos<S: GallerySubject>(stage: &Stage<S>) {
     let (one, two) = (furnished(stage).await, furnished(stage).await);
     let photos = [3, 4, 5].map(|size| photo(stage.env(), one.id, size));
     let elsewhere = photo(stage.env(), two.id, 6);
@@ -193,7 +194,7 @@ pub async fn a_gallery_goes_after_its_photos<S: Subject>(stage: &Stage<S>) {
 }
 
 /// A photo is what was written, until it is deleted, and with it its use as a logo.
-pub async fn a_photo_goes_with_its_use_as_a_logo<S: Subject>(stage: &Stage<S>) {
+pub async fn a_photo_goes_with_its_use_as_a_logo<S: GallerySubject>(stage: &Stage<S>) {
     let gallery = furnished(stage).await;
     let full = Photo {
         width: Some(6000),
@@ -233,7 +234,7 @@ fn brand(logo_photo: Option<PhotoId>) -> Branding {
 }
 
 /// There is one branding, and the last one stands.
-pub async fn branding_is_replaced<S: Subject>(stage: &Stage<S>) {
+pub async fn branding_is_replaced<S: GallerySubject>(stage: &Stage<S>) {
     let mut tx = stage.begin().await;
     assert_eq!(tx.branding().await.unwrap(), None);
     tx.put_branding(&brand(None)).await.unwrap();
@@ -244,4 +245,37 @@ pub async fn branding_is_replaced<S: Subject>(stage: &Stage<S>) {
     };
     tx.put_branding(&other).await.unwrap();
     assert_eq!(tx.branding().await.unwrap(), Some(other));
+}
+
+/// Neither read nor changed nor pointed at by its id alone.
+pub async fn no_workspace_sees_anothers_rows<S: GallerySubject>(stage: &Stage<S>) {
+    let mine = furnished(stage).await;
+    let picture = photo(stage.env(), mine.id, 5);
+    let mut tx = stage.begin().await;
+    tx.insert_photo(&picture).await.unwrap();
+    tx.put_branding(&brand(None)).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let mut tx = begin(&stage.store, &stage.other).await;
+    assert_eq!(tx.library(mine.library).await.unwrap(), None);
+    assert_eq!(tx.gallery(mine.id).await.unwrap(), None);
+    assert_eq!(tx.photo(picture.id).await.unwrap(), None);
+    assert_eq!(tx.take_photos_of(mine.id).await.unwrap(), []);
+    assert_eq!(tx.branding().await.unwrap(), None);
+    let mut renamed = mine.clone();
+    renamed.name = "Theirs".parse().unwrap();
+    tx.update_gallery(&renamed).await.unwrap();
+    assert!(!tx.delete_photo(picture.id).await.unwrap());
+    assert!(!tx.delete_gallery(mine.id).await.unwrap());
+    tx.commit().await.unwrap();
+    let mut tx = begin(&stage.store, &stage.other).await;
+    let abroad = gallery(stage.env(), mine.library);
+    let outcome = tx.insert_gallery(&abroad).await;
+    assert!(is_dangling(&outcome), "{outcome:?}");
+    drop(tx);
+
+    let mut tx = stage.begin().await;
+    assert_eq!(tx.gallery(mine.id).await.unwrap(), Some(mine));
+    assert_eq!(tx.photo(picture.id).await.unwrap(), Some(picture));
+    assert_eq!(tx.branding().await.unwrap(), Some(brand(None)));
 }

@@ -3,31 +3,28 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rawdrive_gallery::id::{ClientId, GalleryId, LibraryId, PhotoId};
-use rawdrive_gallery::{
+use rawdrive_plans::{BeginError, PlansTx as _};
+use rawdrive_store::extension::sea_orm::sea_query::{Expr, LockType};
+use rawdrive_store::extension::sea_orm::{
+    ColumnTrait, DbErr, FromQueryResult, QueryFilter as _, QueryOrder as _, QueryResult,
+    QuerySelect as _, Set,
+};
+use rawdrive_store::extension::{Batcher, Selected, amount, column, corrupt};
+use rawdrive_store::{Backend, Reader, Store, WriteTx};
+use rawdrive_tenancy_core::id::TypedId;
+use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
+use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
+use rawdrive_usage::{QuotaKey, UsageTx as _};
+use uuid::Uuid;
+
+use super::entities::{branding, galleries, libraries, photos};
+use super::{count, one_more, version};
+use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
+use crate::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
     Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, Title,
     UploadStore, Website, open_together,
 };
-use rawdrive_plans::BeginError;
-use rawdrive_tenancy_core::id::TypedId;
-use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{QuotaKey, UsageTx};
-use sea_orm::sea_query::{Expr, LockType};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseBackend, DbErr, FromQueryResult, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, Select, SelectModel, Selector, Set,
-};
-use uuid::Uuid;
-
-use crate::entity::{branding, galleries, libraries, photos};
-use crate::scope::{Tenant, amount, column, corrupt, count, execute, failed, query};
-use crate::store::{Reader, Release, Store, WriteTx, exists};
-
-fn version(table: &'static str, value: i64) -> Result<u32, StoreError> {
-    u32::try_from(value).map_err(|e| corrupt(table, "version", value, e))
-}
 
 fn library_of(row: libraries::Model) -> Result<Library, StoreError> {
     let id = LibraryId::from_uuid(row.id);
@@ -57,7 +54,7 @@ fn gallery_of(row: galleries::Model) -> Result<Gallery, StoreError> {
     })
 }
 
-pub(crate) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
+pub(super) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
     let id = PhotoId::from_uuid(row.id);
     let pixels = |column, value: Option<i64>| {
         value
@@ -105,41 +102,37 @@ fn branding_of(row: branding::Model) -> Result<Branding, StoreError> {
 }
 
 async fn one_library(
-    select: Select<libraries::Entity>,
+    select: Selected<'_, libraries::Entity>,
     id: LibraryId,
-    on: &impl ConnectionTrait,
 ) -> Result<Option<Library>, StoreError> {
-    let row = select
-        .filter(libraries::Column::Id.eq(id.uuid()))
-        .one(on)
-        .await;
-    row.map_err(failed("read a library"))?
-        .map(library_of)
-        .transpose()
+    let select = select.filter(libraries::Column::Id.eq(id.uuid()));
+    let row = select.named("read a library").one().await?;
+    row.map(library_of).transpose()
 }
 
 async fn one_gallery(
-    select: Select<galleries::Entity>,
+    select: Selected<'_, galleries::Entity>,
     id: GalleryId,
-    on: &impl ConnectionTrait,
 ) -> Result<Option<Gallery>, StoreError> {
-    let row = select
-        .filter(galleries::Column::Id.eq(id.uuid()))
-        .one(on)
-        .await;
-    row.map_err(failed("read a gallery"))?
-        .map(gallery_of)
-        .transpose()
+    let select = select.filter(galleries::Column::Id.eq(id.uuid()));
+    let row = select.named("read a gallery").one().await?;
+    row.map(gallery_of).transpose()
 }
 
 async fn one_branding(
-    select: Select<branding::Entity>,
-    on: &impl ConnectionTrait,
+    select: Selected<'_, branding::Entity>,
 ) -> Result<Option<Branding>, StoreError> {
-    let row = select.one(on).await;
-    row.map_err(failed("read the branding"))?
-        .map(branding_of)
-        .transpose()
+    let row = select.named("read the branding").one().await?;
+    row.map(branding_of).transpose()
+}
+
+async fn one_photo(
+    select: Selected<'_, photos::Entity>,
+    id: PhotoId,
+) -> Result<Option<Photo>, StoreError> {
+    let select = select.filter(photos::Column::Id.eq(id.uuid()));
+    let row = select.named("read a photo").one().await?;
+    row.map(photo_of).transpose()
 }
 
 impl GalleryTx for WriteTx {
@@ -151,16 +144,15 @@ impl GalleryTx for WriteTx {
             RETURNING CASE WHEN EXISTS (SELECT 1 FROM libraries o WHERE o.workspace_id = $1 AND o.id <> $2)
                 THEN 0 ELSE 1 END AS is_only";
         // Held at least shared, so that who deletes one waits for this.
-        self.load_entitlements().await?;
+        self.entitlements().await?;
         let values = [
-            self.scope.workspace().uuid().into(),
             library.id.uuid().into(),
             library.name.as_str().into(),
             library.created_at.into(),
             library.updated_at.into(),
             i64::from(library.version).into(),
         ];
-        let rows = query(&self.tx, OPERATION, INSERT, values).await?;
+        let rows = self.query(OPERATION, INSERT, values).await?;
         let row = rows.first().ok_or(StoreError::Dangling {
             operation: OPERATION,
         })?;
@@ -168,12 +160,14 @@ impl GalleryTx for WriteTx {
     }
 
     async fn library(&mut self, id: LibraryId) -> Result<Option<Library>, StoreError> {
-        let select = libraries::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
-        one_library(select, id, &self.tx).await
+        let select = self
+            .select::<libraries::Entity>()
+            .lock(LockType::NoKeyUpdate);
+        one_library(select, id).await
     }
 
     async fn update_library(&mut self, library: &Library) -> Result<(), StoreError> {
-        libraries::Entity::scoped_update(&self.scope)
+        self.update::<libraries::Entity>()
             .col_expr(libraries::Column::Name, Expr::value(library.name.as_str()))
             .col_expr(
                 libraries::Column::UpdatedAt,
@@ -184,31 +178,33 @@ impl GalleryTx for WriteTx {
                 Expr::value(i64::from(library.version)),
             )
             .filter(libraries::Column::Id.eq(library.id.uuid()))
-            .exec(&self.tx)
-            .await
-            .map_err(failed("update a library"))?;
+            .named("update a library")
+            .exec()
+            .await?;
         Ok(())
     }
 
     async fn delete_library(&mut self, id: LibraryId) -> Result<LibraryDeletion, StoreError> {
         // Who is adding one to the workspace has seen that this is there.
-        self.own_entitlements().await?;
+        self.entitlements_to_change().await?;
         // A gallery that is being added to it holds the row; afterwards it is seen here.
-        let select = libraries::Entity::scoped(&self.scope).lock(LockType::Update);
-        if one_library(select, id, &self.tx).await?.is_none() {
+        let select = self.select::<libraries::Entity>().lock(LockType::Update);
+        if one_library(select, id).await?.is_none() {
             return Ok(LibraryDeletion::Missing);
         }
-        let inside = galleries::Entity::scoped(&self.scope)
+        let inside = self
+            .select::<galleries::Entity>()
             .filter(galleries::Column::LibraryId.eq(id.uuid()));
-        if exists(inside, &self.tx).await? {
+        if inside.exists().await? {
             return Ok(LibraryDeletion::NotEmpty);
         }
-        let done = libraries::Entity::scoped_delete(&self.scope)
+        let done = self
+            .delete::<libraries::Entity>()
             .filter(libraries::Column::Id.eq(id.uuid()))
-            .exec(&self.tx)
-            .await
-            .map_err(failed("delete a library"))?;
-        Ok(if done.rows_affected == 1 {
+            .named("delete a library")
+            .exec()
+            .await?;
+        Ok(if done == 1 {
             LibraryDeletion::Deleted
         } else {
             LibraryDeletion::Missing
@@ -227,26 +223,25 @@ impl GalleryTx for WriteTx {
             version: Set(i64::from(gallery.version)),
             ..Default::default()
         };
-        let insert = galleries::Entity::scoped_insert(&self.scope, [row]);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("insert a gallery"))?;
+        self.insert([row]).named("insert a gallery").exec().await?;
         Ok(())
     }
 
     async fn gallery(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
-        one_gallery(galleries::Entity::scoped(&self.scope), id, &self.tx).await
+        one_gallery(self.select::<galleries::Entity>(), id).await
     }
 
     async fn gallery_to_change(&mut self, id: GalleryId) -> Result<Option<Gallery>, StoreError> {
-        let select = galleries::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
-        one_gallery(select, id, &self.tx).await
+        let select = self
+            .select::<galleries::Entity>()
+            .lock(LockType::NoKeyUpdate);
+        one_gallery(select, id).await
     }
 
     async fn update_gallery(&mut self, gallery: &Gallery) -> Result<(), StoreError> {
         const OPERATION: &str = "update a gallery";
-        let updated = galleries::Entity::scoped_update(&self.scope)
+        let updated = self
+            .update::<galleries::Entity>()
             .col_expr(
                 galleries::Column::LibraryId,
                 Expr::value(gallery.library.uuid()),
@@ -270,12 +265,16 @@ impl GalleryTx for WriteTx {
             )
             .filter(galleries::Column::Id.eq(gallery.id.uuid()))
             .filter(galleries::Column::Version.lt(i64::from(gallery.version)))
-            .exec(&self.tx)
-            .await
-            .map_err(failed(OPERATION))?;
+            .named(OPERATION)
+            .exec()
+            .await?;
         let id = galleries::Column::Id.eq(gallery.id.uuid());
-        let met = updated.rows_affected == 0
-            && exists(galleries::Entity::scoped(&self.scope).filter(id), &self.tx).await?;
+        let met = updated == 0
+            && self
+                .select::<galleries::Entity>()
+                .filter(id)
+                .exists()
+                .await?;
         if met {
             return Err(StoreError::Taken {
                 operation: OPERATION,
@@ -285,12 +284,13 @@ impl GalleryTx for WriteTx {
     }
 
     async fn delete_gallery(&mut self, id: GalleryId) -> Result<bool, StoreError> {
-        let done = galleries::Entity::scoped_delete(&self.scope)
+        let done = self
+            .delete::<galleries::Entity>()
             .filter(galleries::Column::Id.eq(id.uuid()))
-            .exec(&self.tx)
-            .await
-            .map_err(failed("delete a gallery"))?;
-        Ok(done.rows_affected == 1)
+            .named("delete a gallery")
+            .exec()
+            .await?;
+        Ok(done == 1)
     }
 
     async fn insert_photo(&mut self, photo: &Photo) -> Result<(), StoreError> {
@@ -308,40 +308,31 @@ impl GalleryTx for WriteTx {
             created_at: Set(photo.created_at),
             ..Default::default()
         };
-        let insert = photos::Entity::scoped_insert(&self.scope, [row]);
-        insert
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("insert a photo"))?;
+        self.insert([row]).named("insert a photo").exec().await?;
         Ok(())
     }
 
     async fn photo(&mut self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
-        let row = photos::Entity::scoped(&self.scope)
-            .filter(photos::Column::Id.eq(id.uuid()))
-            .one(&self.tx)
-            .await;
-        row.map_err(failed("read a photo"))?
-            .map(photo_of)
-            .transpose()
+        one_photo(self.select::<photos::Entity>(), id).await
     }
 
     async fn delete_photo(&mut self, id: PhotoId) -> Result<bool, StoreError> {
-        branding::Entity::scoped_update(&self.scope)
+        self.update::<branding::Entity>()
             .col_expr(
                 branding::Column::LogoPhotoId,
                 Expr::value(Option::<Uuid>::None),
             )
             .filter(branding::Column::LogoPhotoId.eq(id.uuid()))
-            .exec(&self.tx)
-            .await
-            .map_err(failed("forget a logo"))?;
-        let done = photos::Entity::scoped_delete(&self.scope)
+            .named("forget a logo")
+            .exec()
+            .await?;
+        let done = self
+            .delete::<photos::Entity>()
             .filter(photos::Column::Id.eq(id.uuid()))
-            .exec(&self.tx)
-            .await
-            .map_err(failed("delete a photo"))?;
-        Ok(done.rows_affected == 1)
+            .named("delete a photo")
+            .exec()
+            .await?;
+        Ok(done == 1)
     }
 
     async fn take_photos_of(
@@ -353,12 +344,13 @@ impl GalleryTx for WriteTx {
             (SELECT id FROM photos WHERE workspace_id = $1 AND gallery_id = $2)";
         const TAKE: &str = "DELETE FROM photos WHERE workspace_id = $1 AND gallery_id = $2
             RETURNING id, size_bytes";
-        self.quota(&QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery))
+        self.quota(&QuotaKey::level_of(crate::PHOTOS, gallery))
             .await?;
-        let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
-        execute(&self.tx, "forget a logo", FORGET_LOGO, values).await?;
-        let values = [self.scope.workspace().uuid().into(), gallery.uuid().into()];
-        let rows = query(&self.tx, "delete a gallery's photos", TAKE, values).await?;
+        self.execute("forget a logo", FORGET_LOGO, [gallery.uuid().into()])
+            .await?;
+        let rows = self
+            .query("delete a gallery's photos", TAKE, [gallery.uuid().into()])
+            .await?;
         rows.iter()
             .map(|row| {
                 let size = count("photos", "size_bytes", column(row, "size_bytes")?)?;
@@ -368,8 +360,10 @@ impl GalleryTx for WriteTx {
     }
 
     async fn branding(&mut self) -> Result<Option<Branding>, StoreError> {
-        let select = branding::Entity::scoped(&self.scope).lock(LockType::NoKeyUpdate);
-        one_branding(select, &self.tx).await
+        let select = self
+            .select::<branding::Entity>()
+            .lock(LockType::NoKeyUpdate);
+        one_branding(select).await
     }
 
     async fn put_branding(&mut self, new: &Branding) -> Result<(), StoreError> {
@@ -377,27 +371,19 @@ impl GalleryTx for WriteTx {
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id) DO UPDATE SET
             display_name = $2, primary_color = $3, logo_photo_id = $4, website = $5, updated_at = $6";
         let values = [
-            self.scope.workspace().uuid().into(),
             new.display_name.as_str().into(),
             new.primary_color.as_str().into(),
             new.logo_photo.map(TypedId::uuid).into(),
             new.website.as_ref().map(|w| w.as_str().to_owned()).into(),
             self.env().now().into(),
         ];
-        execute(&self.tx, "save the branding", PUT, values).await?;
+        self.execute("save the branding", PUT, values).await?;
         Ok(())
     }
 }
 
-pub(crate) fn after(page: PageRequest) -> Uuid {
-    match page.after {
-        Some(Position::Id(id)) => id,
-        _ => Uuid::nil(),
-    }
-}
-
 /// A gallery's row with what it counts.
-pub(crate) struct Counted {
+pub(super) struct Counted {
     gallery: galleries::Model,
     photo_count: i64,
 }
@@ -412,7 +398,7 @@ impl FromQueryResult for Counted {
 }
 
 impl Counted {
-    pub(crate) fn overview(self) -> Result<GalleryOverview, StoreError> {
+    pub(super) fn overview(self) -> Result<GalleryOverview, StoreError> {
         Ok(GalleryOverview {
             gallery: gallery_of(self.gallery)?,
             photo_count: count("quotas", "used", self.photo_count)?,
@@ -421,25 +407,18 @@ impl Counted {
 }
 
 /// The quota row is the count of the gallery's photos, kept in the transaction that changes them.
-pub(crate) fn counted(
-    select: Select<galleries::Entity>,
-    on: &impl ConnectionTrait,
-) -> Selector<SelectModel<Counted>> {
-    with_count(select, on).into_model()
-}
-
-fn with_count(
-    select: Select<galleries::Entity>,
-    on: &impl ConnectionTrait,
-) -> Select<galleries::Entity> {
-    let (subject, epoch) = match on.get_database_backend() {
-        DatabaseBackend::Sqlite => ("lower(hex(galleries.id))", "?"),
-        _ => ("replace(galleries.id::text, '-', '')", "$1"),
+pub(super) fn counted<'h>(
+    select: Selected<'h, galleries::Entity>,
+    dialect: Backend,
+) -> Selected<'h, galleries::Entity> {
+    let (subject, epoch) = match dialect {
+        Backend::Sqlite => ("lower(hex(galleries.id))", "?"),
+        Backend::Postgres => ("replace(galleries.id::text, '-', '')", "$1"),
     };
     let count = format!(
         "coalesce((SELECT q.used FROM quotas q WHERE q.workspace_id = galleries.workspace_id AND q.metric = '{}'
             AND q.subject = '{}_' || {subject} AND q.period_start = {epoch}), 0)",
-        rawdrive_gallery::PHOTOS,
+        crate::PHOTOS,
         GalleryId::PREFIX,
     );
     let count = Expr::cust_with_values(count, [DateTime::<Utc>::UNIX_EPOCH]);
@@ -477,20 +456,19 @@ impl Listed {
 }
 
 /// One statement for a whole page: what a page shows of each gallery comes with its row.
-fn listed(
-    select: Select<galleries::Entity>,
-    on: &impl ConnectionTrait,
-) -> Selector<SelectModel<Listed>> {
-    let ids = match on.get_database_backend() {
-        DatabaseBackend::Sqlite => "group_concat(hex(c.client_id))",
-        _ => "string_agg(c.client_id::text, ',')",
+fn listed<'h>(
+    select: Selected<'h, galleries::Entity>,
+    dialect: Backend,
+) -> Selected<'h, galleries::Entity> {
+    let ids = match dialect {
+        Backend::Sqlite => "group_concat(hex(c.client_id))",
+        Backend::Postgres => "string_agg(c.client_id::text, ',')",
     };
     let clients = format!(
         "(SELECT {ids} FROM gallery_clients c
             WHERE c.workspace_id = galleries.workspace_id AND c.gallery_id = galleries.id)"
     );
-    let select = with_count(select, on).expr_as(Expr::cust(clients), "clients");
-    select.into_model()
+    counted(select, dialect).expr_as(Expr::cust(clients), "clients")
 }
 
 /// Photos of a gallery that was deleted, and may come back, are not shown.
@@ -498,42 +476,42 @@ const IN_VISIBLE_GALLERY: &str =
     "EXISTS (SELECT 1 FROM galleries g WHERE g.workspace_id = photos.workspace_id
     AND g.id = photos.gallery_id AND g.deleted_at IS NULL)";
 
-impl Reader {
-    /// Photos of a gallery that the caller found to be visible.
-    pub(crate) async fn photos_of(
-        &self,
-        gallery: GalleryId,
-        page: PageRequest,
-    ) -> Result<Page<Photo>, StoreError> {
-        let rows = photos::Entity::scoped(&self.scope)
-            .filter(photos::Column::GalleryId.eq(gallery.uuid()))
-            .filter(Expr::cust(IN_VISIBLE_GALLERY))
-            .filter(photos::Column::Id.gt(after(page)))
-            .order_by_asc(photos::Column::Id)
-            .limit(u64::from(page.limit) + 1)
-            .all(self.db())
-            .await
-            .map_err(failed("list photos"))?;
-        let items = rows.into_iter().map(photo_of).collect::<Result<_, _>>()?;
-        Ok(Page::cut(items, page.limit, |p: &Photo| {
-            Position::Id(p.id.uuid())
-        }))
-    }
+/// Photos of a gallery that the caller found to be visible.
+pub(super) async fn photos_of(
+    reader: &Reader,
+    gallery: GalleryId,
+    page: PageRequest,
+) -> Result<Page<Photo>, StoreError> {
+    let rows = reader
+        .select::<photos::Entity>()
+        .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+        .filter(Expr::cust(IN_VISIBLE_GALLERY))
+        .filter(photos::Column::Id.gt(page.after_id()))
+        .order_by_asc(photos::Column::Id)
+        .limit(one_more(page))
+        .named("list photos")
+        .all()
+        .await?;
+    let items = rows.into_iter().map(photo_of).collect::<Result<_, _>>()?;
+    Ok(Page::cut(items, page.limit, |p: &Photo| {
+        Position::Id(p.id.uuid())
+    }))
 }
 
 impl GalleryRead for Reader {
     async fn library(&self, id: LibraryId) -> Result<Option<Library>, StoreError> {
-        one_library(libraries::Entity::scoped(&self.scope), id, self.db()).await
+        one_library(self.select(), id).await
     }
 
     async fn libraries(&self, page: PageRequest) -> Result<Page<Library>, StoreError> {
-        let rows = libraries::Entity::scoped(&self.scope)
-            .filter(libraries::Column::Id.gt(after(page)))
+        let rows = self
+            .select::<libraries::Entity>()
+            .filter(libraries::Column::Id.gt(page.after_id()))
             .order_by_asc(libraries::Column::Id)
-            .limit(u64::from(page.limit) + 1)
-            .all(self.db())
-            .await
-            .map_err(failed("list libraries"))?;
+            .limit(one_more(page))
+            .named("list libraries")
+            .all()
+            .await?;
         let items = rows.into_iter().map(library_of).collect::<Result<_, _>>()?;
         Ok(Page::cut(items, page.limit, |l: &Library| {
             Position::Id(l.id.uuid())
@@ -541,13 +519,13 @@ impl GalleryRead for Reader {
     }
 
     async fn gallery(&self, id: GalleryId) -> Result<Option<ListedGallery>, StoreError> {
-        let select = galleries::Entity::scoped(&self.scope)
+        let select = self
+            .select::<galleries::Entity>()
             .filter(galleries::Column::Id.eq(id.uuid()))
-            .filter(galleries::Column::DeletedAt.is_null());
-        let row = listed(select, self.db()).one(self.db()).await;
-        row.map_err(failed("read a gallery"))?
-            .map(Listed::listed)
-            .transpose()
+            .filter(galleries::Column::DeletedAt.is_null())
+            .named("read a gallery");
+        let select = listed(select, self.dialect()).into_model::<Listed>();
+        select.one().await?.map(Listed::listed).transpose()
     }
 
     async fn galleries(
@@ -555,8 +533,9 @@ impl GalleryRead for Reader {
         filter: GalleryFilter,
         page: PageRequest,
     ) -> Result<Page<ListedGallery>, StoreError> {
-        let mut select =
-            galleries::Entity::scoped(&self.scope).filter(galleries::Column::Id.gt(after(page)));
+        let mut select = self
+            .select::<galleries::Entity>()
+            .filter(galleries::Column::Id.gt(page.after_id()));
         if let Some(library) = filter.library {
             select = select.filter(galleries::Column::LibraryId.eq(library.uuid()));
         }
@@ -568,10 +547,10 @@ impl GalleryRead for Reader {
                 deleted.is_null()
             })
             .order_by_asc(galleries::Column::Id)
-            .limit(u64::from(page.limit) + 1);
-        let rows = listed(select, self.db()).all(self.db()).await;
-        let rows = rows.map_err(failed("list galleries"))?;
-        let items = rows.into_iter().map(Listed::listed);
+            .limit(one_more(page))
+            .named("list galleries");
+        let select = listed(select, self.dialect()).into_model::<Listed>();
+        let items = select.all().await?.into_iter().map(Listed::listed);
         let items = items.collect::<Result<_, _>>()?;
         Ok(Page::cut(items, page.limit, |g: &ListedGallery| {
             Position::Id(g.overview.gallery.id.uuid())
@@ -579,14 +558,10 @@ impl GalleryRead for Reader {
     }
 
     async fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
-        let row = photos::Entity::scoped(&self.scope)
-            .filter(photos::Column::Id.eq(id.uuid()))
-            .filter(Expr::cust(IN_VISIBLE_GALLERY))
-            .one(self.db())
-            .await;
-        row.map_err(failed("read a photo"))?
-            .map(photo_of)
-            .transpose()
+        let visible = self
+            .select::<photos::Entity>()
+            .filter(Expr::cust(IN_VISIBLE_GALLERY));
+        one_photo(visible, id).await
     }
 
     async fn photos(
@@ -594,33 +569,27 @@ impl GalleryRead for Reader {
         gallery: GalleryId,
         page: PageRequest,
     ) -> Result<Option<Page<Photo>>, StoreError> {
-        let visible = galleries::Entity::scoped(&self.scope)
+        let visible = self
+            .select::<galleries::Entity>()
             .filter(galleries::Column::Id.eq(gallery.uuid()))
             .filter(galleries::Column::DeletedAt.is_null());
-        let page = self.photos_of(gallery, page).await?;
+        let page = photos_of(self, gallery, page).await?;
         // A photo says that its gallery is there; only where there is none is that asked for.
-        if page.items.is_empty() && !exists(visible, self.db()).await? {
+        if page.items.is_empty() && !visible.exists().await? {
             return Ok(None);
         }
         Ok(Some(page))
     }
 
     async fn branding(&self) -> Result<Option<Branding>, StoreError> {
-        one_branding(branding::Entity::scoped(&self.scope), self.db()).await
+        one_branding(self.select()).await
     }
 }
 
+/// Uploads that begin in one workspace at the same time go into one transaction.
+type Openings = Batcher<Opening, Result<Opened, Arc<BeginError>>>;
+
 impl UploadStore for Store {
-    type Tx = WriteTx;
-
-    async fn begin(&self, scope: &WorkspaceScope) -> Result<WriteTx, BeginError> {
-        Self::begin(self, scope).await
-    }
-
-    async fn begin_release(&self, scope: &WorkspaceScope) -> Result<WriteTx, StoreError> {
-        self.begin_despite_read_only(scope, Release::Freeing).await
-    }
-
     async fn open(
         &self,
         scope: &WorkspaceScope,
@@ -642,9 +611,8 @@ impl UploadStore for Store {
                 }
             }
         };
-        let opened = self
-            .0
-            .openings
+        let openings = self.shared::<Openings>();
+        let opened = openings
             .submit(scope.workspace(), opening, OPERATION, work)
             .await?;
         opened.map_err(|error| match &*error {

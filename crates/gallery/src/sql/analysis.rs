@@ -1,20 +1,20 @@
 //! Analyses of photos.
 
-use rawdrive_gallery::analysis::{
-    Analysis, Caption, DominantColor, Exposure, Findings, Measurements, PerceptualHash,
-};
-use rawdrive_gallery::id::{GalleryId, PhotoId};
-use rawdrive_gallery::{AnalysisRead, AnalysisTx};
+use rawdrive_store::extension::sea_orm::sea_query::OnConflict;
+use rawdrive_store::extension::sea_orm::{ColumnTrait, QueryFilter as _, Set};
+use rawdrive_store::extension::{column, corrupt};
+use rawdrive_store::{Reader, WriteTx};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::TypedId;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, QueryFilter, Set};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::entity::photo_analyses;
-use crate::scope::{Tenant, column, corrupt, failed, query};
-use crate::store::{Reader, WriteTx};
+use super::entities::photo_analyses;
+use crate::analysis::{
+    Analysis, Caption, DominantColor, Exposure, Findings, Measurements, PerceptualHash,
+};
+use crate::id::{GalleryId, PhotoId};
+use crate::{AnalysisRead, AnalysisTx};
 
 /// A colour as the database keeps it.
 #[derive(Serialize, Deserialize)]
@@ -135,11 +135,11 @@ impl AnalysisTx for WriteTx {
                 Column::AnalyzedAt,
             ])
             .to_owned();
-        photo_analyses::Entity::scoped_insert(&self.scope, [row])
+        self.insert([row])
             .on_conflict(replace)
-            .exec_without_returning(&self.tx)
-            .await
-            .map_err(failed("store an analysis"))?;
+            .named("store an analysis")
+            .exec()
+            .await?;
         Ok(())
     }
 }
@@ -149,17 +149,19 @@ impl AnalysisRead for Reader {
         const GALLERY: &str = "SELECT p.gallery_id FROM photos p
             JOIN galleries g ON g.workspace_id = p.workspace_id AND g.id = p.gallery_id
             WHERE p.workspace_id = $1 AND p.id = $2 AND g.deleted_at IS NULL";
-        let values = [self.scope.workspace().uuid().into(), photo.uuid().into()];
-        let galleries = query(self.db(), "read a photo's gallery", GALLERY, values).await?;
+        let galleries = self
+            .query("read a photo's gallery", GALLERY, [photo.uuid().into()])
+            .await?;
         let Some(gallery) = galleries.first() else {
             return Ok(None);
         };
         let gallery = GalleryId::from_uuid(column(gallery, "gallery_id")?);
-        let row = photo_analyses::Entity::scoped(&self.scope)
+        let row = self
+            .select::<photo_analyses::Entity>()
             .filter(photo_analyses::Column::PhotoId.eq(photo.uuid()))
-            .one(self.db())
-            .await
-            .map_err(failed("read an analysis"))?;
+            .named("read an analysis")
+            .one()
+            .await?;
         row.map(|row| Ok((gallery, analysis_of(&row)?))).transpose()
     }
 
@@ -174,12 +176,11 @@ impl AnalysisRead for Reader {
             JOIN photo_analyses a ON a.workspace_id = p.workspace_id AND a.photo_id = p.id
             WHERE p.workspace_id = $1 AND p.gallery_id = $2 AND p.id > $3 ORDER BY p.id LIMIT $4";
         let values = [
-            self.scope.workspace().uuid().into(),
             gallery.uuid().into(),
             after.map_or(Uuid::nil(), TypedId::uuid).into(),
             i64::from(limit).into(),
         ];
-        let rows = query(self.db(), "read hashes", HASHES, values).await?;
+        let rows = self.query("read hashes", HASHES, values).await?;
         rows.iter()
             .map(|row| {
                 let photo = PhotoId::from_uuid(column(row, "photo_id")?);

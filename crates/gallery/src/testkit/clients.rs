@@ -8,20 +8,21 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use rawdrive_gallery::{Client, ClientsTx, Gallery, GalleryTx, NewLink};
 use rawdrive_identity::EmailAddress;
 use rawdrive_tenancy_core::{Commit, StoreError};
 
-use super::gallery::is_dangling;
-use super::{Stage, Subject, begin};
-use crate::{client, gallery, library};
+use rawdrive_testkit::contract::{Stage, begin};
+
+use super::galleries::is_dangling;
+use super::{GallerySubject, client, gallery, library};
+use crate::{Client, ClientsTx, Gallery, GalleryTx, NewLink};
 
 fn is_taken<T>(outcome: &Result<T, StoreError>) -> bool {
     matches!(outcome, Err(StoreError::Taken { .. }))
 }
 
 /// Two galleries in a library.
-async fn galleries<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> [Gallery; 2] {
+async fn galleries<S: GallerySubject>(stage: &Stage<S>, tx: &mut S::Tx) -> [Gallery; 2] {
     let library = library(stage.env());
     tx.insert_library(&library).await.unwrap();
     let both = [(); 2].map(|()| gallery(stage.env(), library.id));
@@ -32,7 +33,7 @@ async fn galleries<S: Subject>(stage: &Stage<S>, tx: &mut S::Tx) -> [Gallery; 2]
 }
 
 /// A client is what was written last; a folded address is one client's, in each workspace.
-pub async fn a_client_is_read_as_written_and_an_address_is_taken_once<S: Subject>(
+pub async fn a_client_is_read_as_written_and_an_address_is_taken_once<S: GallerySubject>(
     stage: &Stage<S>,
 ) {
     let first = client(stage.env(), "ada@example.com");
@@ -67,7 +68,7 @@ pub async fn a_client_is_read_as_written_and_an_address_is_taken_once<S: Subject
 }
 
 /// A client has at most one link, the newest; it is revoked once.
-pub async fn a_link_is_replaced_and_revoked_once<S: Subject>(stage: &Stage<S>) {
+pub async fn a_link_is_replaced_and_revoked_once<S: GallerySubject>(stage: &Stage<S>) {
     let invited = client(stage.env(), "ada@example.com");
     let mut tx = stage.begin().await;
     tx.insert_client(&invited).await.unwrap();
@@ -88,7 +89,7 @@ pub async fn a_link_is_replaced_and_revoked_once<S: Subject>(stage: &Stage<S>) {
 }
 
 /// Their galleries are told, and grow by a version; other clients stay where they are.
-pub async fn a_deleted_client_is_taken_off_its_galleries<S: Subject>(stage: &Stage<S>) {
+pub async fn a_deleted_client_is_taken_off_its_galleries<S: GallerySubject>(stage: &Stage<S>) {
     let leaving = client(stage.env(), "ada@example.com");
     let staying = client(stage.env(), "bob@example.com");
     let mut tx = stage.begin().await;
@@ -119,7 +120,7 @@ pub async fn a_deleted_client_is_taken_off_its_galleries<S: Subject>(stage: &Sta
 }
 
 /// Nobody unknown, and nobody of another workspace.
-pub async fn none_but_the_workspaces_clients_see_a_gallery<S: Subject>(stage: &Stage<S>) {
+pub async fn none_but_the_workspaces_clients_see_a_gallery<S: GallerySubject>(stage: &Stage<S>) {
     let foreign = client(stage.env(), "ada@example.com");
     let mut tx = begin(&stage.store, &stage.other).await;
     tx.insert_client(&foreign).await.unwrap();
