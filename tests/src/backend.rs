@@ -1,6 +1,6 @@
 //! What the server under test stands on.
 //!
-//! The same suite runs on each: nothing in a test says which. On PostgreSQL every server has a database of its
+//! The same suite runs on each: nothing in a test says which, but for the few in `on_sqlite` and `on_postgres`. On PostgreSQL every server has a database of its
 //! own, copied from one that `rawdrive migrate` made as the owner's role, and works as a role that owns nothing.
 
 use std::env;
@@ -40,6 +40,19 @@ impl Backend {
                 "RAWDRIVE_E2E_BACKEND is {other:?}: expected sqlite, postgres, postgres-redis or pgbouncer-redis"
             ),
         })
+    }
+
+    /// For a test that is about this one: fails on another, where it should have been left out.
+    ///
+    /// # Panics
+    /// Another was chosen.
+    #[track_caller]
+    pub fn assert_chosen(self) {
+        let chosen = Self::chosen();
+        assert_eq!(
+            chosen, self,
+            "this test is about {self:?} alone, and `cargo xtask test` leaves it out elsewhere"
+        );
     }
 
     /// Whether the data lie in PostgreSQL.

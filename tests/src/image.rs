@@ -128,6 +128,67 @@ pub fn bomb(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
+/// A progressive JPEG of one flat colour: one bit a block, and a decoder keeps the coefficients of them all.
+#[must_use]
+pub fn progressive_jpeg(width: u16, height: u16, components: u8) -> Vec<u8> {
+    let segment = |code: u8, body: &[u8]| {
+        let length = u16::try_from(body.len() + 2).expect("a short segment");
+        [&[0xFF, code], &length.to_be_bytes()[..], body].concat()
+    };
+    let mut frame = vec![8];
+    frame.extend(height.to_be_bytes());
+    frame.extend(width.to_be_bytes());
+    frame.push(components);
+    frame.extend((0..components).flat_map(|id| [id, 0x11, 0]));
+    // One code, `0`: the same as the block before.
+    let codes = [&[0, 1][..], &[0; 15], &[0]].concat();
+    let mut scan = vec![components];
+    scan.extend((0..components).flat_map(|id| [id, 0]));
+    scan.extend([0, 0, 0]);
+    let blocks = usize::from(width).div_ceil(8) * usize::from(height).div_ceil(8);
+    let bits = vec![0; (blocks * usize::from(components)).div_ceil(8)];
+    [
+        b"\xFF\xD8".to_vec(),
+        segment(0xDB, &[&[0][..], &[1; 64]].concat()),
+        segment(0xC2, &frame),
+        segment(0xC4, &codes),
+        segment(0xDA, &scan),
+        bits,
+        b"\xFF\xD9".to_vec(),
+    ]
+    .concat()
+}
+
+/// A small PNG whose colour profile is so many zeros, in a 640th of the bytes.
+#[must_use]
+pub fn png_with_profile(unpacked_bytes: usize) -> Vec<u8> {
+    // zlib with one block of fixed codes (RFC 1951, 3.2.6): a zero, and copies of 258 bytes, 13 bits each.
+    let mut zlib = vec![0x78, 0x01];
+    let (mut bits, mut count) = (0_u64, 0);
+    let mut put = |code: u64, length: u32| {
+        bits |= code << count;
+        count += length;
+        while count >= 8 {
+            zlib.push(bits as u8);
+            bits >>= 8;
+            count -= 8;
+        }
+    };
+    put(0b011, 3);
+    put(0b0000_1100, 8);
+    let copies = unpacked_bytes / 258;
+    for _ in 0..copies {
+        put(0b1010_0011, 13);
+    }
+    put(0, 7);
+    put(0, 7);
+    let length = u32::try_from(1 + copies * 258).expect("less than 4 GiB");
+    zlib.extend(((length % 65_521) << 16 | 1).to_be_bytes());
+    let profile = [&b"flat\0\0"[..], &zlib].concat();
+    let (head, rest) = TINY_PNG.split_at(33);
+    [head, &chunk(b"iCCP", &profile), rest].concat()
+}
+
 /// [`CAMERA_PNG`] with scribble in the middle of its pixels: its header and its chunks are whole.
 #[must_use]
 pub fn damaged_png() -> Vec<u8> {

@@ -565,3 +565,39 @@ async fn beyond_the_queue_one_is_told_to_come_back_and_nothing_is_held() {
     assert!(answers.try_recv().is_err(), "one too many was refused");
     server.assert_healthy().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_decoding_took_is_given_back_and_no_profile_is_unpacked() {
+    // A server of its own: its memory is measured.
+    let server = Server::start();
+    let ada = server.sign_up_on("memory", "enterprise").await;
+    let gallery = ada.gallery("Memory").await;
+    let coffee = upload(&ada, &gallery, image::COFFEE_JPEG, "image/jpeg").await;
+    let _ = analyze(&ada, &coffee).await.is(201);
+    let before = server.memory_bytes("VmRSS");
+
+    let flat = image::png_with_profile(400_000_000);
+    let mut photos = Vec::new();
+    for _ in 0..8 {
+        photos.push(upload(&ada, &gallery, flat.clone(), "image/png").await);
+    }
+    server.reset_memory_peak();
+    for answer in join_all(photos.iter().map(|photo| analyze(&ada, photo))).await {
+        let _ = answer.is(201);
+    }
+    let grown = server.memory_bytes("VmHWM").saturating_sub(before) >> 20;
+    assert!(grown < 100, "{grown} MiB for profiles of 400 MB");
+
+    let progressive = image::progressive_jpeg(4_000, 3_000, 3);
+    for _ in 0..2 {
+        let mut photos = Vec::new();
+        for _ in 0..4 {
+            photos.push(upload(&ada, &gallery, progressive.clone(), "image/jpeg").await);
+        }
+        for answer in join_all(photos.iter().map(|photo| analyze(&ada, photo))).await {
+            let _ = answer.is(201);
+        }
+    }
+    let grown = server.memory_bytes("VmRSS").saturating_sub(before) >> 20;
+    assert!(grown < 40, "{grown} MiB more after 8 analyses");
+}

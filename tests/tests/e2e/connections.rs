@@ -188,6 +188,57 @@ async fn a_reader_that_takes_nothing_for_a_minute_is_cut_and_a_slow_one_is_not()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_uplink_that_moves_gets_through_and_a_byte_a_second_does_not() {
+    const PIECE: usize = 3 * 1024;
+    const SECONDS: usize = 22;
+    let server = Server::shared();
+    let ada = server.sign_up("uplink").await;
+    let gallery = ada.gallery("Uplink").await;
+    let head = format!(
+        "POST /v1/galleries/{gallery}/photos?filename=x.jpg HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+         Authorization: Bearer {}\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+        ada.token,
+        PIECE * SECONDS
+    );
+    let photo = image::jpeg(PIECE * SECONDS, 5);
+    let open = || {
+        let mut stream = connect(server);
+        stream.write_all(head.as_bytes()).expect("it is taken");
+        stream
+    };
+    let (mut phone, mut dripping, drops) = (open(), open(), photo.clone());
+    let phone = tokio::task::spawn_blocking(move || {
+        for piece in photo.chunks(PIECE) {
+            std::thread::sleep(Duration::from_secs(1));
+            if phone.write_all(piece).is_err() {
+                break;
+            }
+        }
+        let mut answer = Vec::new();
+        let _ = phone.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let dripping = tokio::task::spawn_blocking(move || {
+        let since = Instant::now();
+        dripping
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a timeout can be set");
+        for drop in drops.chunks(1) {
+            // An answer or the end: nothing comes before.
+            let mut start = [0; 12];
+            if dripping.write_all(drop).is_err() || dripping.read(&mut start).is_ok() {
+                break;
+            }
+        }
+        since.elapsed()
+    });
+    let answer = phone.await.expect("no panic");
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let held = dripping.await.expect("no panic");
+    assert!(held < Duration::from_secs(32), "{held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipelined_requests_are_all_answered_in_order() {
     let server = Server::shared();
     let one = "GET /livez HTTP/1.1\r\nHost: t\r\n\r\n";
@@ -299,8 +350,13 @@ async fn whatever_is_refused_is_answered_at_once_although_a_body_is_expected() {
 async fn what_cannot_be_read_is_a_problem_with_an_id() {
     let server = Server::shared();
     let since = Instant::now();
+    let too_many = format!(
+        "GET /livez HTTP/1.1\r\nHost: t\r\n{}\r\n",
+        "x: y\r\n".repeat(200)
+    );
     for (request, status) in [
         ("GET /livez HTTP/1.1\r\n\r\n", 400),
+        (too_many.as_str(), 431),
         (
             "POST /v1/signup HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
             400,

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use e2e::{Actor, Api, Backend, Server, image, rounds, sha256, uploads_per_round};
+use futures_util::future::{join, join_all};
+use reqwest::Method;
 use serde_json::json;
 
 const CLIENTS: usize = 16;
@@ -195,4 +197,35 @@ async fn what_a_killed_server_acknowledged_is_there_and_nothing_else_is_left() {
         killed_amid, rounds,
         "a server was killed when all uploads were done"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_amid_a_write_takes_nothing_of_others_along() {
+    let server = Server::start();
+    let ada = server.sign_up_on("away", "enterprise").await;
+    let named = |name: String| json!({ "name": name });
+    let mut kept = BTreeSet::new();
+    for round in 0..rounds(12) * 10 {
+        let leaving = (0..4).map(|n| {
+            let (ada, body) = (ada.clone(), named(format!("away-{round}-{n}")));
+            let patience = Duration::from_micros(((round * 4 + n) as u64 * 370) % 12_000);
+            async move {
+                let request = ada.request(Method::POST, "/v1/libraries").json(&body);
+                // Not to wait for the answer is the point.
+                let _ = tokio::time::timeout(patience, ada.try_send(request)).await;
+            }
+        });
+        let body = named(format!("kept-{round}"));
+        let (_, made) = join(join_all(leaving), ada.post("/v1/libraries", &body)).await;
+        kept.insert(made.is(201).text("id"));
+    }
+    server.restart();
+    let rows = ada.list_all("/v1/libraries", 200).await;
+    let there: BTreeSet<_> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
+    let lost: Vec<_> = kept
+        .iter()
+        .filter(|id| !there.contains(id.as_str()))
+        .collect();
+    assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+    server.assert_healthy().await;
 }

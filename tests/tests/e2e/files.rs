@@ -318,6 +318,15 @@ async fn what_takes_too_much_memory_to_decode_is_refused_with_the_bound() {
     let problem = refused.problem(422, "validation_failed");
     let said = problem["errors"][0]["message"].as_str().expect("a text");
     assert!(said.contains("419430400 bytes of memory"), "{said}");
+    // Four components of 119 megapixels, each with its coefficients.
+    let cmyk = image::progressive_jpeg(12_000, 9_900, 4);
+    let photo = stored(&ada, &gallery, &cmyk, "image/jpeg").await;
+    let id = photo["id"].as_str().expect("an id");
+    let path = format!("/v1/photos/{id}/analysis");
+    let refused = ada.send(ada.request(Method::POST, &path)).await;
+    let problem = refused.problem(422, "validation_failed");
+    let said = problem["errors"][0]["message"].as_str().expect("a text");
+    assert!(said.contains("419430400 bytes of memory"), "{said}");
     // The flawed files that are stored are decoded too.
     for bytes in [file!("samsung.jpg"), file!("between.jpg")] {
         let photo = stored(&ada, &gallery, bytes, "image/jpeg").await;

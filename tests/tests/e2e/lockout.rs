@@ -1,7 +1,7 @@
 //! Whoever tries too often is slowed down, and nobody else is: behind a proxy, behind one address for everybody, by
 //! many connections.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Actor, Answer, Server};
 use futures_util::future::join_all;
@@ -201,6 +201,60 @@ async fn one_address_signs_up_an_office_and_not_two_hundred() {
     )
     .await;
     taken.problem(409, "email_taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_tries_a_hundred_passwords_at_whatever_accounts_and_not_five_hundred() {
+    let server = Server::start_with(BEHIND_A_PROXY);
+    let email = "ana@example.test";
+    let _ = by_proxy(&server, "203.0.113.1", "/v1/signup", &sign_up_body(email))
+        .await
+        .is(201);
+    let spray = async |n: u32| {
+        let nobody = format!("n{n}@example.test");
+        sign_in(&server, "198.51.100.7", &nobody, "a guess").await
+    };
+    let mut answers = Vec::new();
+    for n in (0..500).step_by(20) {
+        answers.extend(join_all((n..n + 20).map(&spray)).await);
+    }
+    let tried = answers.iter().filter(|answer| answer.status == 401).count();
+    assert_eq!(tried, 100);
+    for refused in answers.iter().filter(|answer| answer.status != 401) {
+        refused.problem(429, "rate_limited");
+        assert_eq!(
+            limit(refused, "ratelimit", "sign-in-network")[0],
+            ("r".to_owned(), 0)
+        );
+    }
+    let _ = sign_in(&server, "203.0.113.77", email, Actor::PASSWORD)
+        .await
+        .is(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_up_that_cannot_be_is_refused_before_its_password_is_hashed() {
+    let server = Server::start();
+    let ada = server.sign_up("hashed").await;
+    let anonymous = server.anonymous();
+    let median = async |path: &str, body: &Value, status: u16| {
+        let mut times = Vec::new();
+        for _ in 0..21 {
+            let since = Instant::now();
+            let _ = anonymous.post(path, body).await.is(status);
+            times.push(since.elapsed());
+        }
+        times.sort();
+        times[times.len() / 2]
+    };
+    let wrong = json!({ "email": ada.email, "password": "a guess" });
+    let hashed = median("/v1/sessions", &wrong, 401).await;
+    let mut nameless = sign_up_body("nameless@example.test");
+    nameless["workspace_name"] = json!("");
+    for (body, status) in [(sign_up_body(&ada.email), 409), (nameless, 422)] {
+        let refused = median("/v1/signup", &body, status).await;
+        assert!(refused < hashed / 2, "{refused:?}, and {hashed:?} to hash");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

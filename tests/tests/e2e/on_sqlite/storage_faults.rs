@@ -1,7 +1,7 @@
 //! A disk that fails: at every single call that changes a file, for once or until it is repaired.
 //!
 //! What fails is the real server's calls of the C library (`assets/failing_disk.c`). After each fault:
-//! acknowledged ⊆ durable ⊆ attempted, and the server goes on by itself.
+//! acknowledged ⊆ durable ⊆ attempted, and the server goes on by itself. PostgreSQL's disk is its own affair.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -245,10 +245,7 @@ async fn sign_in(disk: &Disk, ada: &Actor) -> Api {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_call_fails_what_was_acknowledged_is_durable() {
-    if Backend::chosen().is_postgres() {
-        // There the disk is the database's own affair.
-        return;
-    }
+    Backend::Sqlite.assert_chosen();
     let disk = Disk::start().await;
     let ada = disk.server.sign_up_on("disk", "enterprise").await;
     let gallery = ada.gallery("Disk").await;
@@ -305,9 +302,7 @@ async fn whatever_call_fails_what_was_acknowledged_is_durable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_on_a_full_disk_starts_and_reads_and_goes_on_when_there_is_room() {
-    if Backend::chosen().is_postgres() {
-        return;
-    }
+    Backend::Sqlite.assert_chosen();
     let disk = Disk::start().await;
     let ada = disk.server.sign_up_on("full", "enterprise").await;
     let gallery = ada.gallery("Full").await;
