@@ -106,6 +106,26 @@ impl PaymentGateway for ManualGateway {
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
         Err(NOTHING)
     }
+    async fn update_customer(
+        &self,
+        _: &CustomerId,
+        _: &str,
+        _: Option<&str>,
+        _: &IdempotencyKey,
+    ) -> Result<CustomerSnapshot, GatewayError> {
+        Err(NOTHING)
+    }
+    async fn collect_unpaid(
+        &self,
+        _: &SubscriptionId,
+        _: &Metadata,
+        _: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        Err(NOTHING)
+    }
+    async fn sync_portal(&self, _: bool, _: &IdempotencyKey) -> Result<bool, GatewayError> {
+        Err(NOTHING)
+    }
     async fn invoice(&self, _: &InvoiceId) -> Result<Option<InvoiceSnapshot>, GatewayError> {
         Ok(None)
     }

@@ -2,9 +2,10 @@
 
 use rawdrive_plans::{Catalogue, Interval, Plan};
 
-use crate::ids::PriceId;
+use crate::ids::{ItemId, PriceId};
 use crate::money::Currency;
 use crate::ports::{Sold, SoldPrice};
+use crate::provider_objects::ItemSnapshot;
 
 /// Every price that is or was sold.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +43,26 @@ impl PriceCatalog {
         self.0.iter().find(|noted| noted.price == *price)
     }
 
+    /// Which line of a subscription is a plan of ours, and which plan: the one at a price that we sell, otherwise the
+    /// first at another price of a product that we sell, as one that was negotiated.
+    #[must_use]
+    pub fn plan_of<'a>(&'a self, items: &'a [ItemSnapshot]) -> Option<(&'a ItemId, &'a Sold)> {
+        let by_price =
+            |item: &'a ItemSnapshot| Some((&item.id, &self.sold_by(&item.price.id)?.sold));
+        let by_product = |item: &'a ItemSnapshot| {
+            let product = item.price.product.as_str();
+            let sells = self
+                .0
+                .iter()
+                .find(|noted| product_of(&noted.sold) == product);
+            sells.map(|noted| (&item.id, &noted.sold))
+        };
+        items
+            .iter()
+            .find_map(by_price)
+            .or_else(|| items.iter().find_map(by_product))
+    }
+
     /// The provider's price of a plan version. Of several (one that the catalogue names beside one that was made),
     /// the one that was noted last.
     #[must_use]
@@ -56,6 +77,12 @@ impl PriceCatalog {
         };
         self.0.iter().rfind(of).map(|noted| &noted.price)
     }
+}
+
+/// The provider's product of a plan version: its id is ours to choose, so that it is found again.
+#[must_use]
+pub fn product_of(sold: &Sold) -> String {
+    format!("rawdrive_{}_v{}", sold.plan, sold.version)
 }
 
 /// A plan version's name.
