@@ -487,6 +487,11 @@ pub trait PaymentGateway: Send + Sync {
         &self,
         lookup_key: &str,
     ) -> impl Future<Output = Result<Option<PriceSnapshot>, GatewayError>> + Send;
+    /// A price by its id.
+    fn price_by_id(
+        &self,
+        id: &PriceId,
+    ) -> impl Future<Output = Result<Option<PriceSnapshot>, GatewayError>> + Send;
     /// Makes a price, and its product where there is none.
     fn create_price(
         &self,

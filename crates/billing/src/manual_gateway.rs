@@ -7,7 +7,7 @@ use crate::gateway::{
 };
 use crate::ids::{
     ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, PaymentMethodId,
-    SubscriptionId,
+    PriceId, SubscriptionId,
 };
 use crate::provider_objects::{
     ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot, InvoiceSnapshot, Metadata,
@@ -168,6 +168,9 @@ impl PaymentGateway for ManualGateway {
         Ok(none())
     }
     async fn price(&self, _: &str) -> Result<Option<PriceSnapshot>, GatewayError> {
+        Ok(None)
+    }
+    async fn price_by_id(&self, _: &PriceId) -> Result<Option<PriceSnapshot>, GatewayError> {
         Ok(None)
     }
     async fn create_price(

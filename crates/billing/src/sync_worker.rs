@@ -170,7 +170,19 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
         return park(billing, dirty, customer).await;
     };
     let scope = acting(billing, workspace, &fetched).await?;
-    let book = book(billing).await?;
+    let mut book = book(billing).await?;
+    if let Fetched::Subscription(snapshot) = &fetched
+        && book.plan_of(&snapshot.items).is_none()
+    {
+        // A price that was negotiated, on the product of one that the catalogue names.
+        for (price, sold) in PriceCatalog::named(&billing.catalogue) {
+            match billing.gateway.price_by_id(&price).await {
+                Ok(Some(price)) => book.learn(price.product, sold),
+                Ok(None) | Err(GatewayError::Rejected { .. } | GatewayError::NotFound) => {}
+                Err(error) => return retry(billing, dirty, &error).await,
+            }
+        }
+    }
     let mut tx = store.begin_billing(&scope).await?;
     let context = ProjectionContext {
         book: &book,

@@ -40,7 +40,7 @@ use crate::gateway::{
 };
 use crate::ids::{
     ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, PaymentMethodId,
-    SubscriptionId,
+    PriceId, SubscriptionId,
 };
 use crate::provider_objects::{
     ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot, InvoiceSnapshot, Metadata,
@@ -456,6 +456,10 @@ impl PaymentGateway for StripeGateway {
 
     async fn price(&self, lookup_key: &str) -> Result<Option<PriceSnapshot>, GatewayError> {
         self.find_price(self.http.deadline(), lookup_key).await
+    }
+
+    async fn price_by_id(&self, id: &PriceId) -> Result<Option<PriceSnapshot>, GatewayError> {
+        self.find_price_by_id(self.http.deadline(), id).await
     }
 
     async fn create_price(

@@ -24,8 +24,12 @@ impl StripeGateway {
         request: &PreviewRequest,
     ) -> Result<ChargePreview, GatewayError> {
         let Some((subscription, _)) = &request.change else {
+            let from = match request.timing {
+                ChangeTiming::Now { proration_date } => proration_date,
+                ChangeTiming::AtPeriodEnd => self.http.now(),
+            };
             let days = request.trial_days.filter(|days| *days > 0);
-            let trial_end = days.map(|days| self.http.now() + TimeDelta::days(i64::from(days)));
+            let trial_end = days.map(|days| from + TimeDelta::days(i64::from(days)));
             let first = first_invoice(request, None, trial_end);
             let first = self.previewed(within, first).await?;
             return self.priced(within, request, Some(&first), None).await;

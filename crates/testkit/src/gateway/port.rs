@@ -6,8 +6,8 @@ use rawdrive_billing::{
     CheckoutId, CheckoutSnapshot, ClientSecret, CustomerId, CustomerQuery, CustomerSnapshot,
     Decline, DisputeId, DisputeSnapshot, EventQuery, GatewayError, IdempotencyKey, InvoiceId,
     InvoiceSnapshot, InvoiceStatus, Listed, Metadata, Money, NOTHING_TO_PAY_WITH, NewCheckout,
-    NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceSnapshot,
-    ProviderEvent, Subscribe, SubscriptionId, SubscriptionSnapshot,
+    NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceId,
+    PriceSnapshot, ProviderEvent, Subscribe, SubscriptionId, SubscriptionSnapshot,
 };
 
 use super::model::{Collected, Model, after};
@@ -537,6 +537,10 @@ impl PaymentGateway for MemoryGateway {
                 .find(|p| p.lookup_key.as_deref() == Some(lookup_key))
                 .cloned()
         })
+    }
+
+    async fn price_by_id(&self, id: &PriceId) -> Result<Option<PriceSnapshot>, GatewayError> {
+        self.look(|model| model.prices.get(id).cloned())
     }
 
     async fn create_price(
