@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rawdrive_billing::{
     Billing, ManualGateway, PaymentGateway, PreviewKey, StripeGateway, StripeSettings,
-    StripeSetupError, SyncPlansError, WebhookSecrets, sync_plans,
+    StripeSetupError, SyncPlansError, WebhookSecrets, sync_plans, sync_portal,
 };
 use rawdrive_http_api::{BillingDesk, Desk};
 use rawdrive_identity::MasterKey;
@@ -109,6 +109,7 @@ pub(crate) async fn collect(
     let billing = assemble(installation, store, gateway);
     if double.is_some() {
         sync_plans(&billing.catalogue, &billing.gateway, &billing.store, false).await?;
+        sync_portal(&billing.gateway, false).await?;
     }
     let provider = Provider::Present {
         reconcile_every: config.reconcile_every,

@@ -175,6 +175,7 @@ impl Installation {
     pub(crate) const fn policy(&self) -> Policy {
         Policy {
             grace_days: self.config.grace_days,
+            reversal: self.config.reversal,
         }
     }
 

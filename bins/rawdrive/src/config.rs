@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use rawdrive_billing::{Reversal, UnknownReversal};
 use rawdrive_gallery::analysis::VisionSettings;
 use rawdrive_http_api::TrustedProxies;
 use rawdrive_notices::SmtpUrl;
@@ -66,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) currency: String,
     /// Days for which a failed payment is forgiven, where the plan does not say.
     pub(crate) grace_days: u16,
+    /// What becomes of a workspace whose payment is taken back.
+    pub(crate) reversal: Reversal,
     /// Stripe; an operator grants plans without it.
     pub(crate) stripe: Option<StripeConfig>,
     /// How often our rows are compared with Stripe's.
@@ -239,6 +242,10 @@ impl Config {
             smtp_url: sources.optional("smtp_url", values::smtp_url)?,
             currency: sources.required("currency", values::currency)?,
             grace_days: sources.required("grace_days", values::days)?,
+            reversal: sources.required("reversal_policy", |text| {
+                text.parse()
+                    .map_err(|error: UnknownReversal| error.to_string())
+            })?,
             stripe: sources.stripe()?,
             reconcile_every: sources.required("reconcile_seconds", values::seconds)?,
             retention_days: sources.required("retention_days", values::days)?,

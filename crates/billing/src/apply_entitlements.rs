@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{
-    Catalogue, Entitlements, Plan, PlanEnd, PlansTx, ReviewThresholds, Schedule, Slug,
+    Catalogue, Entitlements, Plan, PlanEnd, PlansTx, ReadOnly, ReviewThresholds, Schedule, Slug,
 };
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
@@ -13,10 +13,14 @@ use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::{UsageTx, move_anchor};
 use serde_json::{Value, json};
 
-use crate::entitlement_policy::{Basis, Grace, GraceStage, basis, grace, read_only};
+use crate::entitlement_policy::{
+    Basis, Grace, GraceStage, PAYMENT_REVERSED, basis, ended_unpaid, grace, next_due, read_only,
+};
 use crate::ports::{Account, BillingTx, Sold, Subscription};
+use crate::provider_objects::InvoiceSnapshot;
 
-/// A stage of a grace was reached; facts `stage`, `until`, `invoice`.
+/// A stage of a grace was reached; facts `stage`, `until`, `invoice`, `overdue` (it was to be paid by a day),
+/// `ended` (the provider has ended the subscription: a payment does not bring it back) and `owed` (how many invoices).
 pub const GRACE_REACHED: &str = "billing.grace_reached";
 /// The plan in force is another.
 pub const PLAN_CHANGED: &str = "plan.changed";
@@ -28,11 +32,46 @@ pub const ACCESS_CHANGED: &str = "access.changed";
 pub struct Policy {
     /// For how many days a failed payment is forgiven, where the plan does not say.
     pub grace_days: u16,
+    /// What becomes of a workspace whose payment is taken back.
+    pub reversal: Reversal,
+}
+
+/// What becomes of a workspace whose payment is taken back: given back in full, or lost in a dispute. The operator is
+/// told in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reversal {
+    /// Nothing: who gives money back may mean it well.
+    #[default]
+    Keep,
+    /// It is read-only until a later payment stays.
+    ReadOnly,
+    /// Its subscription ends at once.
+    End,
+}
+
+/// A text that names no such policy.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("must be keep, read_only or end")]
+pub struct UnknownReversal;
+
+impl std::str::FromStr for Reversal {
+    type Err = UnknownReversal;
+    fn from_str(text: &str) -> Result<Self, UnknownReversal> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "read_only" => Ok(Self::ReadOnly),
+            "end" => Ok(Self::End),
+            _ => Err(UnknownReversal),
+        }
+    }
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { grace_days: 14 }
+        Self {
+            grace_days: 14,
+            reversal: Reversal::Keep,
+        }
     }
 }
 
@@ -101,17 +140,36 @@ pub(crate) async fn settle_because(
     let entitlements = tx.entitlements().await?;
     let account = tx.account().await?;
     let subscriptions = tx.subscriptions().await?;
-    let owed = tx.owed_invoices().await?;
 
     let basis = basis(account.grant.as_ref(), &subscriptions, now);
     let (mut plan, mut schedule, mut forgiven) = (None, Schedule::default(), None);
+    let (mut due, mut has_ended) = (None, false);
     schedule.billing_anchor = anchor(&subscriptions).or(entitlements.billing_anchor);
     match basis {
         Basis::Untouched => {
-            note_review(tx, account, None).await?;
+            note_review(tx, account, None, now).await?;
             return Ok(false);
         }
-        Basis::Nothing => {}
+        Basis::Nothing => {
+            if let Some(ended) = ended_unpaid(&subscriptions)
+                && let Some(sold) = &ended.sold
+            {
+                let sold = published(tx, sold).await?;
+                let invoices = tx.invoices_of(&ended.snapshot.id).await?;
+                let days = sold.grace_days.unwrap_or(policy.grace_days);
+                let lasting = grace(ended, &invoices, days, now).filter(|grace| now < grace.until);
+                if let Some(grace) = lasting {
+                    // It ends when it would have become read-only, and no sooner.
+                    schedule.billing_anchor = Some(ended.snapshot.billing_cycle_anchor);
+                    schedule.grace_until = Some(grace.until);
+                    schedule.ends = Some(PlanEnd {
+                        at: grace.until,
+                        then: free(catalogue, &entitlements),
+                    });
+                    (plan, forgiven, has_ended) = (Some(sold), Some(grace), true);
+                }
+            }
+        }
         Basis::Grant(granted) => {
             plan = Some(published(tx, &granted.sold).await?);
             if let Some(until) = granted.until {
@@ -125,31 +183,50 @@ pub(crate) async fn settle_because(
             }
         }
         Basis::Subscription(subscription) => {
+            let mut reversed = None;
             if let Some(sold) = &subscription.sold {
                 let sold = published(tx, sold).await?;
                 let days = sold.grace_days.unwrap_or(policy.grace_days);
-                forgiven = grace(subscription, &owed, days);
+                let invoices = tx.invoices_of(&subscription.snapshot.id).await?;
+                forgiven = grace(subscription, &invoices, days, now);
+                due = next_due(subscription, &invoices, now);
+                reversed = reversal(policy, &invoices);
                 plan = Some(sold);
             }
             schedule.billing_anchor = Some(subscription.snapshot.billing_cycle_anchor);
             schedule.grace_until = forgiven.as_ref().map(|grace| grace.until);
-            schedule.read_only = read_only(subscription, forgiven.as_ref());
+            schedule.read_only = read_only(subscription, forgiven.as_ref()).or(reversed);
         }
     }
     let plan = plan.unwrap_or_else(|| free(catalogue, &entitlements));
     carry_over(tx, env, &entitlements, &schedule).await?;
     let changed = write(tx, &entitlements, &plan, &schedule, reason).await?;
     if let Some(grace) = &forgiven {
-        tell_grace(tx, grace, now).await?;
+        tell_grace(tx, grace, now, has_ended).await?;
     }
     let next = [
+        due,
         forgiven
             .as_ref()
             .and_then(|grace| GraceStage::next(grace, now)),
         schedule.ends.map(|end| end.at),
     ];
-    note_review(tx, account, next.into_iter().flatten().min()).await?;
+    note_review(tx, account, next.into_iter().flatten().min(), now).await?;
     Ok(changed)
+}
+
+/// Read-only because the latest payment did not stay, where the installation wants it so. A later payment that stays
+/// opens the workspace again.
+fn reversal(policy: Policy, invoices: &[InvoiceSnapshot]) -> Option<ReadOnly> {
+    if policy.reversal != Reversal::ReadOnly {
+        return None;
+    }
+    let paid = invoices.iter().filter(|i| i.amount_paid > 0);
+    let latest = paid.max_by_key(|i| i.position())?;
+    Some(ReadOnly {
+        reason: PAYMENT_REVERSED.to_owned(),
+        since: latest.reversed_at?,
+    })
 }
 
 /// A billing day that moves grants nothing anew. Before the new plan is written: thresholds are told by the limit
@@ -194,12 +271,16 @@ async fn published(tx: &mut (impl BillingTx + Send), sold: &Sold) -> Result<Arc<
     })
 }
 
+/// Notes when the workspace is to be looked at next. A review that is due stays so until it was made: it may be about
+/// something else, as who pays.
 async fn note_review(
     tx: &mut (impl BillingTx + Send),
     mut account: Account,
     review_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    if account.review_at == review_at {
+    let is_due = account.review_at.is_some_and(|at| at <= now);
+    if account.review_at == review_at || is_due {
         return Ok(());
     }
     account.review_at = review_at;
@@ -280,6 +361,7 @@ async fn tell_grace(
     tx: &mut (impl BillingTx + EventsTx + Send),
     grace: &Grace,
     now: DateTime<Utc>,
+    has_ended: bool,
 ) -> Result<(), StoreError> {
     let Some(reached) = GraceStage::reached(grace, now) else {
         return Ok(());
@@ -293,8 +375,10 @@ async fn tell_grace(
         is_new = tx.record_effect(&key).await?;
     }
     if is_new {
-        let facts =
-            json!({ "stage": reached.as_str(), "until": grace.until, "invoice": grace.invoice });
+        let facts = json!({
+            "stage": reached.as_str(), "until": grace.until, "invoice": grace.invoice,
+            "overdue": grace.is_overdue, "ended": has_ended, "owed": grace.owed,
+        });
         tx.emit(DomainEvent {
             kind: GRACE_REACHED.to_owned(),
             subject: grace.invoice.to_string(),

@@ -114,6 +114,8 @@ pub struct EventEnvelope {
     pub customer: Option<CustomerId>,
     /// The subscription that the object names, if it names one.
     pub subscription: Option<String>,
+    /// The charge that the object names, if it names one.
+    pub charge: Option<String>,
 }
 
 /// A body that is no event: it was signed, so somebody with our secret sent something else.
@@ -151,6 +153,7 @@ impl EventEnvelope {
             object: text(&object["id"]).filter(|id| is_id(id)),
             customer: reference(&object["customer"]).and_then(|id| id.parse().ok()),
             subscription: reference(&object["subscription"]).filter(|id| is_id(id)),
+            charge: reference(&object["charge"]).filter(|id| is_id(id)),
         })
     }
 
@@ -181,6 +184,10 @@ impl EventEnvelope {
                 Some((ObjectKind::Customer, object))
             }
             "charge.refunded" => Some((ObjectKind::Charge, object)),
+            // A refund that fails later was none.
+            "charge.refund.updated" | "refund.created" | "refund.updated" | "refund.failed" => {
+                Some((ObjectKind::Charge, self.charge.as_deref()))
+            }
             _ if kind.starts_with("customer.subscription.") => {
                 Some((ObjectKind::Subscription, object))
             }
@@ -283,7 +290,7 @@ mod tests {
 
     #[test]
     fn an_event_touches_the_object_that_it_is_about() {
-        let object = json!({ "id": "x_1", "customer": "cus_1", "subscription": { "id": "sub_1" } });
+        let object = json!({ "id": "x_1", "customer": "cus_1", "subscription": { "id": "sub_1" }, "charge": "ch_1" });
         for (kind, touched, id) in [
             (
                 "customer.subscription.deleted",
@@ -295,6 +302,7 @@ mod tests {
             ("checkout.session.completed", ObjectKind::Checkout, "x_1"),
             ("payment_method.attached", ObjectKind::Customer, "cus_1"),
             ("charge.refunded", ObjectKind::Charge, "x_1"),
+            ("refund.updated", ObjectKind::Charge, "ch_1"),
             ("charge.dispute.closed", ObjectKind::Dispute, "x_1"),
             (
                 "subscription_schedule.released",

@@ -6,8 +6,8 @@ use rawdrive_plans::Interval;
 use crate::money::Currency;
 use crate::ports::{Sold, Subscription};
 use crate::provider_objects::{
-    InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, PriceSnapshot, SubscriptionSnapshot,
-    SubscriptionStatus,
+    CollectionMethod, InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, PriceSnapshot,
+    SubscriptionSnapshot, SubscriptionStatus,
 };
 
 fn start() -> DateTime<Utc> {
@@ -44,13 +44,18 @@ pub(crate) fn subscription(id: &str) -> Subscription {
         created: start(),
         livemode: false,
         items: vec![item],
+        plan_item: None,
         billing_cycle_anchor: start(),
         trial_end: None,
         cancel_at_period_end: false,
         cancel_at: None,
+        cancellation_reason: None,
         canceled_at: None,
         ended_at: None,
         pause: None,
+        paused: None,
+        collection_method: CollectionMethod::default(),
+        discount: None,
         default_payment_method: None,
         latest_invoice: None,
         scheduled: None,
@@ -83,6 +88,9 @@ pub(crate) fn invoice(id: &str) -> InvoiceSnapshot {
         created: start(),
         period_start: start(),
         period_end: start() + TimeDelta::days(30),
+        collection_method: CollectionMethod::default(),
+        due_at: None,
+        reversed_at: None,
         finalized_at: Some(start()),
         paid_at: None,
         voided_at: None,

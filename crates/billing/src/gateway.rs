@@ -206,6 +206,9 @@ pub struct ChangePrice {
     pub item: ItemId,
     /// The price it is to have.
     pub price: PriceId,
+    /// How many of it, which a change of price alone keeps. Nothing for an operation of a release that did not say.
+    #[serde(default)]
+    pub quantity: Option<u64>,
     /// From when on.
     #[serde(flatten)]
     pub timing: ChangeTiming,
@@ -216,12 +219,16 @@ pub struct ChangePrice {
 /// What is to be previewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewRequest {
-    /// Who would pay.
-    pub customer: CustomerId,
+    /// Who would pay; nothing for somebody whom the provider does not know yet.
+    pub customer: Option<CustomerId>,
     /// What would change; nothing for a new subscription.
     pub change: Option<(SubscriptionId, ItemId)>,
     /// The price it would have.
     pub price: PriceId,
+    /// How many of it.
+    pub quantity: u64,
+    /// Days before the first charge of a new subscription.
+    pub trial_days: Option<u16>,
     /// From when on.
     pub timing: ChangeTiming,
 }
@@ -355,8 +362,8 @@ pub trait PaymentGateway: Send + Sync {
         &self,
         customer: &CustomerId,
     ) -> impl Future<Output = Result<Vec<SubscriptionSnapshot>, GatewayError>> + Send;
-    /// Changes the price. A change that was scheduled earlier, and an end at the period's end, are dropped.
-    /// `Declined`: the subscription is as it was. `Rejected` where the difference is to be counted from a time outside
+    /// Changes the price of one line, and nothing else of it; other lines stay as they are. A change that was scheduled
+    /// earlier, and an end that was set, are dropped. `Declined`: the subscription is as it was. `Rejected` where the difference is to be counted from a time outside
     /// of the current period: it is not moved here, since a repetition must send the same under its key.
     fn change_price(
         &self,
@@ -385,7 +392,23 @@ pub trait PaymentGateway: Send + Sync {
         id: &SubscriptionId,
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<SubscriptionSnapshot, GatewayError>> + Send;
-    /// Takes back an end at the period's end and a scheduled change, or wakes a paused one, which may have to be
+    /// Brings a customer's name and address up to date.
+    fn update_customer(
+        &self,
+        customer: &CustomerId,
+        name: &str,
+        email: Option<&str>,
+        key: &IdempotencyKey,
+    ) -> impl Future<Output = Result<CustomerSnapshot, GatewayError>> + Send;
+    /// Collects all that an unpaid subscription owes, oldest first: what was written meanwhile is finalized first. The
+    /// latest decides, so that it is in order when all is paid. It stops at what is refused.
+    fn collect_unpaid(
+        &self,
+        id: &SubscriptionId,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> impl Future<Output = Result<Outcome<SubscriptionSnapshot>, GatewayError>> + Send;
+    /// Takes back an end that was set and a scheduled change, or wakes a paused one, which may have to be
     /// paid: `Rejected` with [`NOTHING_TO_PAY_WITH`] where nothing is there to pay with, and `Declined` leaves nothing
     /// that could be paid later. One that has ended stays so: `Rejected`.
     fn resume(
@@ -436,6 +459,13 @@ pub trait PaymentGateway: Send + Sync {
         return_url: &str,
     ) -> impl Future<Output = Result<String, GatewayError>> + Send;
 
+    /// Makes the hosted page's settings where they are missing; whether they were. A dry run makes nothing.
+    fn sync_portal(
+        &self,
+        dry_run: bool,
+        key: &IdempotencyKey,
+    ) -> impl Future<Output = Result<bool, GatewayError>> + Send;
+
     /// A charge.
     fn charge(
         &self,
@@ -456,6 +486,11 @@ pub trait PaymentGateway: Send + Sync {
     fn price(
         &self,
         lookup_key: &str,
+    ) -> impl Future<Output = Result<Option<PriceSnapshot>, GatewayError>> + Send;
+    /// A price by its id.
+    fn price_by_id(
+        &self,
+        id: &PriceId,
     ) -> impl Future<Output = Result<Option<PriceSnapshot>, GatewayError>> + Send;
     /// Makes a price, and its product where there is none.
     fn create_price(

@@ -44,10 +44,12 @@ mod sync_plans;
 mod sync_worker;
 
 pub use apply_entitlements::{
-    ACCESS_CHANGED, GRACE_REACHED, PLAN_CHANGED, Policy, apply_entitlements,
+    ACCESS_CHANGED, GRACE_REACHED, PLAN_CHANGED, Policy, Reversal, UnknownReversal,
+    apply_entitlements,
 };
 pub use entitlement_policy::{
-    Basis, Grace, GraceStage, PAYMENT_FAILED, TRIAL_ENDED, basis, current, grace, read_only, ruling,
+    Basis, Grace, GraceStage, PAYMENT_FAILED, PAYMENT_REVERSED, SUBSCRIPTION_PAUSED, TRIAL_ENDED,
+    arrears, basis, current, ended_unpaid, grace, next_due, read_only, ruling,
 };
 pub use event::{
     Disposition, EventEnvelope, Ignored, NoEvent, ObjectKind, ObjectRef, ProviderEvent,
@@ -73,17 +75,18 @@ pub use ports::{
     WaitingFor,
 };
 pub use preview::{Broken, Effective, Preview, PreviewKey, preview};
-pub use price_catalog::{PriceCatalog, sold};
+pub use price_catalog::{PriceCatalog, product_of, sold};
 pub use projection::{
     CHARGE_REFUNDED, CUSTOMER_DELETED, DISPUTE_CLOSED, DISPUTE_OPENED, FINALIZATION_FAILED,
     Fetched, INVOICE_PAID, INVOICE_UNCOLLECTIBLE, INVOICE_VOIDED, PAYMENT_ACTION_REQUIRED,
-    PAYMENT_FAILED_EVENT, ProjectionContext, SUBSCRIPTION_CHANGED, SUBSCRIPTION_CREATED,
+    PAYMENT_FAILED_EVENT, ProjectionContext, REVERSAL, SUBSCRIPTION_CHANGED, SUBSCRIPTION_CREATED,
     SUBSCRIPTION_ENDED, project,
 };
 pub use provider_objects::{
-    Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot,
-    InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, OPERATION_KEY, Pause, PriceSnapshot,
-    ScheduledChange, SubscriptionSnapshot, SubscriptionStatus, WORKSPACE_KEY,
+    Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CollectionMethod, CustomerSnapshot,
+    DiscountSnapshot, DisputeSnapshot, InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata,
+    OPERATION_KEY, Pause, Paused, PriceSnapshot, RefundSnapshot, ScheduledChange,
+    SubscriptionSnapshot, SubscriptionStatus, WORKSPACE_KEY,
 };
 pub use reconcile::{Drift, Heal, ReconcileError, default_since, reconcile, replay};
 pub use signature::{SignatureError, TOLERANCE, WebhookSecrets, verify_signature};
@@ -93,8 +96,8 @@ pub use subscriptions::{
     BillingError, Order, cancel, cancel_all, change_plan, checkout, portal, resume, subscribe,
 };
 pub use sync_plans::{
-    PLAN_KEY, PLAN_VERSION_KEY, PriceDifference, PriceFinding, SyncPlansError, SyncedPrice,
-    sync_plans,
+    PLAN_KEY, PLAN_VERSION_KEY, PortalFinding, PriceDifference, PriceFinding, SyncPlansError,
+    SyncedPrice, sync_plans, sync_portal,
 };
 pub use sync_worker::{
     Billing, LEASE_SECONDS, Step, WebhookError, project_next, project_object, review, review_due,

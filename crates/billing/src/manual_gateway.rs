@@ -7,7 +7,7 @@ use crate::gateway::{
 };
 use crate::ids::{
     ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, PaymentMethodId,
-    SubscriptionId,
+    PriceId, SubscriptionId,
 };
 use crate::provider_objects::{
     ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot, InvoiceSnapshot, Metadata,
@@ -106,6 +106,26 @@ impl PaymentGateway for ManualGateway {
     ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
         Err(NOTHING)
     }
+    async fn update_customer(
+        &self,
+        _: &CustomerId,
+        _: &str,
+        _: Option<&str>,
+        _: &IdempotencyKey,
+    ) -> Result<CustomerSnapshot, GatewayError> {
+        Err(NOTHING)
+    }
+    async fn collect_unpaid(
+        &self,
+        _: &SubscriptionId,
+        _: &Metadata,
+        _: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        Err(NOTHING)
+    }
+    async fn sync_portal(&self, _: bool, _: &IdempotencyKey) -> Result<bool, GatewayError> {
+        Err(NOTHING)
+    }
     async fn invoice(&self, _: &InvoiceId) -> Result<Option<InvoiceSnapshot>, GatewayError> {
         Ok(None)
     }
@@ -148,6 +168,9 @@ impl PaymentGateway for ManualGateway {
         Ok(none())
     }
     async fn price(&self, _: &str) -> Result<Option<PriceSnapshot>, GatewayError> {
+        Ok(None)
+    }
+    async fn price_by_id(&self, _: &PriceId) -> Result<Option<PriceSnapshot>, GatewayError> {
         Ok(None)
     }
     async fn create_price(

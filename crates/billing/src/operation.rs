@@ -17,7 +17,7 @@ pub const OPERATION_LEASE_SECONDS: i64 = 45;
 /// What must not happen twice at a time in a workspace: at most one operation of a lane is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Making the customer.
+    /// Making the customer, and keeping its record.
     Customer,
     /// Whatever makes or changes the subscription: a change does not overtake a cancellation.
     Subscription,
@@ -49,6 +49,15 @@ impl fmt::Display for Lane {
 pub enum OperationRequest {
     /// Make the workspace's customer.
     CreateCustomer(NewCustomer),
+    /// Bring the customer's name and address up to date.
+    UpdateCustomer {
+        /// Which.
+        customer: CustomerId,
+        /// The name on invoices.
+        name: String,
+        /// Where invoices go.
+        email: Option<String>,
+    },
     /// Subscribe.
     Subscribe(Subscribe),
     /// Change the price.
@@ -85,13 +94,23 @@ impl OperationRequest {
     #[must_use]
     pub const fn lane(&self) -> Lane {
         match self {
-            Self::CreateCustomer(_) => Lane::Customer,
+            Self::CreateCustomer(_) | Self::UpdateCustomer { .. } => Lane::Customer,
             Self::Subscribe(_)
             | Self::ChangePrice(_)
             | Self::Cancel { .. }
             | Self::Resume { .. }
             | Self::Checkout(_) => Lane::Subscription,
             Self::Retire { .. } => Lane::Retirement,
+        }
+    }
+
+    /// What the provider has been told of who pays, by an operation that says it.
+    #[must_use]
+    pub fn told(&self) -> Option<(&str, Option<&str>)> {
+        match self {
+            Self::CreateCustomer(new) => Some((&new.name, new.email.as_deref())),
+            Self::UpdateCustomer { name, email, .. } => Some((name, email.as_deref())),
+            _ => None,
         }
     }
 
@@ -150,6 +169,7 @@ impl OperationRequest {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::CreateCustomer(_) => "create_customer",
+            Self::UpdateCustomer { .. } => "update_customer",
             Self::Subscribe(_) => "subscribe",
             Self::ChangePrice(_) => "change_price",
             Self::Cancel { .. } => "cancel",

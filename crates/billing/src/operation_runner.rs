@@ -11,15 +11,18 @@ use rawdrive_plans::PlansTx as _;
 use rawdrive_tenancy_core::id::OperationId;
 use rawdrive_tenancy_core::{Causes, Commit as _, StoreError, WorkspaceScope};
 
-use crate::entitlement_policy::{ended_trials, is_in_force};
+use crate::apply_entitlements::Reversal;
+use crate::entitlement_policy::{arrears, ended_trials, is_in_force};
 use crate::event::{ObjectKind, ObjectRef};
 use crate::gateway::{
     CancelWhen, ClientSecret, CustomerQuery, Decline, GatewayError, Outcome, PaymentGateway,
 };
 use crate::ids::{CustomerId, InvoiceId, SubscriptionId};
-use crate::operation::{OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest};
-use crate::ports::{Account, BillingStore, BillingTx as _, OperationsTx as _, Subscription};
-use crate::provider_objects::{Metadata, SubscriptionSnapshot, SubscriptionStatus};
+use crate::operation::{
+    Lane, OPERATION_LEASE_SECONDS, Operation, OperationOutcome, OperationRequest,
+};
+use crate::ports::{Account, BillingStore, BillingTx as _, OperationsTx as _, Payer, Subscription};
+use crate::provider_objects::{InvoiceStatus, Metadata, SubscriptionSnapshot, SubscriptionStatus};
 use crate::subscriptions::BillingError;
 use crate::sync_worker::{Billing, project_object, scope};
 
@@ -37,6 +40,8 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::hours(1);
 pub(crate) struct Ended {
     pub(crate) outcome: OperationOutcome,
     pub(crate) client_secret: Option<ClientSecret>,
+    /// What is there although the payer must still confirm something.
+    left: Option<SubscriptionId>,
 }
 
 impl From<OperationOutcome> for Ended {
@@ -44,6 +49,7 @@ impl From<OperationOutcome> for Ended {
         Self {
             outcome,
             client_secret: None,
+            left: None,
         }
     }
 }
@@ -106,13 +112,27 @@ pub(crate) async fn cancel_replaced_subscription<S: BillingStore, G: PaymentGate
     let Some(subscription) = ended_trials(tx, &rows).await?.pop_first() else {
         return Ok(());
     };
+    // Where one is under way already, its end leads here again.
+    intend(billing, scope, tx, |metadata| OperationRequest::Retire {
+        subscription,
+        metadata,
+    })
+    .await?;
+    Ok(())
+}
+
+/// Writes an operation down in the transaction of what calls for it. Who recovers operations carries it out. False
+/// where one of its lane is under way.
+async fn intend<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    tx: &mut S::Tx,
+    request: impl FnOnce(Metadata) -> OperationRequest,
+) -> Result<bool, StoreError> {
     let id: OperationId = billing.env.id();
     let operation = Operation {
         id,
-        request: OperationRequest::Retire {
-            subscription,
-            metadata: Metadata::of(scope.workspace(), Some(id)),
-        },
+        request: request(Metadata::of(scope.workspace(), Some(id))),
         actor: scope.actor(),
         attempt: 1,
         fence: 1,
@@ -120,8 +140,103 @@ pub(crate) async fn cancel_replaced_subscription<S: BillingStore, G: PaymentGate
         leased_until: billing.env.lease_now(),
         unanswered: false,
     };
+    tx.begin_operation(&operation).await
+}
+
+/// Collects what was written for an unpaid subscription while nobody finalized it, once the invoice that had failed is
+/// paid: the provider waits for the latest, and whoever paid was told that a payment opens the workspace.
+pub(crate) async fn collect_drafts<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    tx: &mut S::Tx,
+) -> Result<(), StoreError> {
+    let rows = tx.subscriptions().await?;
+    let unpaid = rows.iter().filter(|row| row.sold.is_some());
+    let unpaid = unpaid.filter(|row| row.snapshot.status == SubscriptionStatus::Unpaid);
+    for row in unpaid {
+        let invoices = tx.invoices_of(&row.snapshot.id).await?;
+        let owed = arrears(row, &invoices);
+        // One that is open waits for its payer; one that cannot be finalized waits for the operator.
+        let is_only_drafts = !owed.is_empty()
+            && owed.iter().all(|invoice| {
+                invoice.status == InvoiceStatus::Draft && invoice.finalization_error.is_none()
+            });
+        if is_only_drafts {
+            let subscription = row.snapshot.id.clone();
+            intend(billing, scope, tx, |metadata| OperationRequest::Resume {
+                subscription,
+                metadata,
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the subscription whose payment was taken back, where the installation wants it so.
+pub(crate) async fn end_reversed<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    tx: &mut S::Tx,
+    invoice: Option<&InvoiceId>,
+) -> Result<(), StoreError> {
+    let Some(invoice) = invoice.filter(|_| billing.policy.reversal == Reversal::End) else {
+        return Ok(());
+    };
+    let Some(subscription) = tx.invoice(invoice).await?.and_then(|row| row.subscription) else {
+        return Ok(());
+    };
+    let rows = tx.subscriptions().await?;
+    let lives =
+        |row: &Subscription| row.snapshot.id == subscription && !row.snapshot.status.is_final();
+    if rows.iter().any(lives) {
+        intend(billing, scope, tx, |metadata| OperationRequest::Cancel {
+            subscription,
+            when: CancelWhen::Now,
+            metadata,
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Brings the provider's record of who pays up to date, where it was last told something else.
+pub(crate) async fn follow_payer<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    tx: &mut S::Tx,
+) -> Result<(), StoreError> {
+    let account = tx.account().await?;
+    let Some(customer) = account
+        .customer
+        .filter(|_| billing.gateway.livemode().is_some())
+    else {
+        return Ok(());
+    };
+    let payer = tx.payer().await?;
+    let last = tx.ended_last(Lane::Customer).await?;
+    let told = last.as_ref().and_then(OperationRequest::told);
+    if told == Some((payer.name.as_str(), payer.email.as_deref())) {
+        return Ok(());
+    }
+    begin_update(billing, scope, tx, customer, payer).await
+}
+
+/// As [`follow_payer`], whatever it was told.
+pub(crate) async fn begin_update<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    scope: &WorkspaceScope,
+    tx: &mut S::Tx,
+    customer: CustomerId,
+    payer: Payer,
+) -> Result<(), StoreError> {
     // Where one is under way already, its end leads here again.
-    tx.begin_operation(&operation).await?;
+    intend(billing, scope, tx, |_| OperationRequest::UpdateCustomer {
+        customer,
+        name: payer.name,
+        email: payer.email,
+    })
+    .await?;
     Ok(())
 }
 
@@ -214,7 +329,10 @@ async fn drive<S: BillingStore, G: PaymentGateway>(
                 return put_down(billing, scope, &operation, retry_after).await;
             }
             Err(GatewayError::Unauthorized | GatewayError::NotConfigured)
-                if matches!(operation.request, OperationRequest::Retire { .. }) =>
+                if matches!(
+                    operation.request,
+                    OperationRequest::Retire { .. } | OperationRequest::UpdateCustomer { .. }
+                ) =>
             {
                 // Nobody asked for it who could ask again.
                 let later = Duration::from_secs(OPERATION_LEASE_SECONDS.unsigned_abs());
@@ -274,6 +392,11 @@ async fn end<S: BillingStore, G: PaymentGateway>(
             return put_down(billing, scope, operation, None).await;
         }
     }
+    if let Some(left) = &ended.left {
+        // A trial that runs while its card waits to be confirmed. Where this does not reach it, its event does.
+        let left = ObjectRef::new(ObjectKind::Subscription, left);
+        project_object(billing, &left, None).await?;
+    }
     let mut tx = billing.store.begin_billing(scope).await?;
     tx.entitlements().await?;
     if !tx.end_operation(operation, &ended.outcome).await? {
@@ -285,6 +408,8 @@ async fn end<S: BillingStore, G: PaymentGateway>(
     }
     let mut customer = None;
     match &ended.outcome {
+        OperationOutcome::Customer { .. }
+            if matches!(operation.request, OperationRequest::UpdateCustomer { .. }) => {}
         OperationOutcome::Customer { customer: made } => {
             let mut account = tx.account().await?;
             account.customer = Some(made.clone());
@@ -305,6 +430,10 @@ async fn end<S: BillingStore, G: PaymentGateway>(
         // There may be another.
         cancel_replaced_subscription(billing, scope, &mut tx).await?;
     }
+    if operation.request.lane() == Lane::Customer {
+        // It may be another already.
+        follow_payer(billing, scope, &mut tx).await?;
+    }
     tx.commit().await?;
     if let Some(customer) = customer {
         // What came of the customer before it was linked has waited for this.
@@ -320,6 +449,15 @@ async fn call(gateway: &impl PaymentGateway, operation: &Operation) -> Result<En
         OperationRequest::CreateCustomer(new) => {
             let made = gateway.create_customer(new, &key).await?;
             Ok(OperationOutcome::Customer { customer: made.id }.into())
+        }
+        OperationRequest::UpdateCustomer {
+            customer,
+            name,
+            email,
+        } => {
+            let email = email.as_deref();
+            let told = gateway.update_customer(customer, name, email, &key).await?;
+            Ok(OperationOutcome::Customer { customer: told.id }.into())
         }
         OperationRequest::Subscribe(new) => {
             cancel_incomplete(gateway, &new.customer, new.replaces.as_ref(), operation).await?;
@@ -358,8 +496,17 @@ async fn call(gateway: &impl PaymentGateway, operation: &Operation) -> Result<En
             metadata,
         } => {
             let found = gateway.subscription(subscription).await?;
-            if let Some(asleep) = found.filter(|s| s.status == SubscriptionStatus::Paused) {
-                cancel_incomplete(gateway, &asleep.customer, None, operation).await?;
+            if let Some(found) = &found {
+                match found.status {
+                    SubscriptionStatus::Paused => {
+                        cancel_incomplete(gateway, &found.customer, None, operation).await?;
+                    }
+                    SubscriptionStatus::Unpaid => {
+                        let collected = gateway.collect_unpaid(subscription, metadata, &key);
+                        return subscription_outcome(gateway, operation, collected.await?).await;
+                    }
+                    _ => {}
+                }
             }
             let outcome = gateway.resume(subscription, metadata, &key).await?;
             subscription_outcome(gateway, operation, outcome).await
@@ -453,6 +600,10 @@ async fn subscription_outcome(
             client_secret,
             left,
         } => Ok(Ended {
+            left: left
+                .as_ref()
+                .filter(|left| left.status.is_live())
+                .map(|left| left.id.clone()),
             outcome: OperationOutcome::ActionRequired {
                 invoice: left.and_then(|left| left.latest_invoice),
             },
@@ -482,7 +633,8 @@ async fn look_for(
         OperationRequest::ChangePrice(change) => {
             let found = gateway.subscription(&change.subscription).await?;
             let has_it = |s: &SubscriptionSnapshot| {
-                let now = s.item().is_some_and(|item| item.price.id == change.price);
+                let item = s.item_of(&change.item);
+                let now = item.is_some_and(|item| item.price.id == change.price);
                 now || s
                     .scheduled
                     .as_ref()
@@ -498,23 +650,29 @@ async fn look_for(
         } => {
             let found = gateway.subscription(subscription).await?;
             let has_it = |s: &SubscriptionSnapshot| {
-                s.status.is_final() || (*when == CancelWhen::AtPeriodEnd && s.cancel_at_period_end)
+                let in_time = s.ends_at().is_some_and(|at| Some(at) <= s.period_end());
+                s.status.is_final() || (*when == CancelWhen::AtPeriodEnd && in_time)
             };
             Ok(found.filter(has_it).as_ref().map(done))
         }
         OperationRequest::Resume { subscription, .. } => {
             let found = gateway.subscription(subscription).await?;
             let has_it = |s: &SubscriptionSnapshot| {
-                !s.cancel_at_period_end
+                s.ends_at().is_none()
                     && s.scheduled.is_none()
                     && !s.status.is_final()
-                    && s.status != SubscriptionStatus::Paused
+                    && !matches!(
+                        s.status,
+                        SubscriptionStatus::Paused | SubscriptionStatus::Unpaid
+                    )
             };
             Ok(found.filter(has_it).as_ref().map(done))
         }
         // A checkout that nobody was shown is paid by nobody, and expires. What is to be retired is looked at by the
-        // call itself.
-        OperationRequest::Checkout(_) | OperationRequest::Retire { .. } => Ok(None),
+        // call itself. A record that is written twice is written once.
+        OperationRequest::Checkout(_)
+        | OperationRequest::Retire { .. }
+        | OperationRequest::UpdateCustomer { .. } => Ok(None),
     }
 }
 
@@ -532,6 +690,13 @@ async fn adopt(
     };
     let outcome = match (&found.status, &found.latest_invoice) {
         (SubscriptionStatus::IncompleteExpired, _) => declined(None),
+        (SubscriptionStatus::Trialing, Some(invoice)) => match gateway.waits_for(invoice).await? {
+            Some(Outcome::ActionRequired { client_secret, .. }) => Outcome::ActionRequired {
+                client_secret,
+                left: Some(found),
+            },
+            _ => Outcome::Done(found),
+        },
         (SubscriptionStatus::Incomplete, Some(invoice)) => {
             match gateway.waits_for(invoice).await? {
                 Some(Outcome::ActionRequired { client_secret, .. }) => Outcome::ActionRequired {

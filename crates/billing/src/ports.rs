@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Disposition, ObjectRef, ProviderEvent};
 use crate::ids::{CheckoutId, CustomerId, InvoiceId, PriceId, ProviderEventId, SubscriptionId};
 use crate::money::Currency;
-use crate::operation::{Lane, Operation, OperationOutcome};
+use crate::operation::{Lane, Operation, OperationOutcome, OperationRequest};
 use crate::provider_objects::{InvoiceSnapshot, SubscriptionSnapshot};
 
 /// Whether an event was new.
@@ -272,7 +272,7 @@ pub struct Payer {
     pub workspace: WorkspaceId,
     /// Its name.
     pub name: String,
-    /// Where its invoices go, if the owner said so.
+    /// Where its invoices go: the address that was named, otherwise that of its first owner.
     pub email: Option<String>,
     /// The one currency it pays in.
     pub currency: Currency,
@@ -327,6 +327,12 @@ pub trait BillingTx {
     /// Invoices that are open or uncollectible.
     fn owed_invoices(
         &mut self,
+    ) -> impl Future<Output = Result<Vec<InvoiceSnapshot>, StoreError>> + Send;
+    /// The newest invoices of a subscription, newest first by [`InvoiceSnapshot::position`]: as many as a grace is
+    /// looked for in.
+    fn invoices_of(
+        &mut self,
+        subscription: &SubscriptionId,
     ) -> impl Future<Output = Result<Vec<InvoiceSnapshot>, StoreError>> + Send;
     /// Whether money was ever paid for a subscription, as far as its invoices are known.
     fn was_paid(
@@ -388,6 +394,11 @@ pub trait OperationsTx {
         operation: &Operation,
         outcome: &OperationOutcome,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// The operation of a lane that ended last, by real time.
+    fn ended_last(
+        &mut self,
+        lane: Lane,
+    ) -> impl Future<Output = Result<Option<OperationRequest>, StoreError>> + Send;
     /// How an operation ended; nothing while it is live.
     fn outcome(
         &mut self,

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_plans::{Interval, Limit, Metric, Plan, PlansTx as _};
 use rawdrive_tenancy_core::WorkspaceScope;
 use rawdrive_tenancy_core::id::UserId;
-use rawdrive_usage::{Period, QuotaKey, UsageTx};
+use rawdrive_usage::{QuotaKey, UsageTx};
 use serde_json::json;
 
 use crate::gateway::{ChangeTiming, ChargePreview, PaymentGateway, PreviewRequest};
@@ -105,8 +105,12 @@ pub async fn preview<S: BillingStore, G: PaymentGateway>(
     key: &PreviewKey,
     order: &Order,
 ) -> Result<Preview, BillingError> {
-    let known = Known::read(billing, scope).await?;
+    let mut known = Known::read(billing, scope).await?;
     let plan = newest(billing, &order.plan)?;
+    if known.changeable().is_err() {
+        // A first purchase is previewed for whoever the provider still knows.
+        known.living_customer(billing, scope).await?;
+    }
     // Whole seconds: that is how the provider counts.
     let now = billing.env.now();
     let date = DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
@@ -162,8 +166,13 @@ impl ChangeFacts {
         let (from, change, period_end) = match (known.changeable(), known.current()) {
             (Ok(current), _) => (
                 from(current),
-                Change::to(known, &current.snapshot, plan, interval, date)?,
-                current.snapshot.period_end(),
+                Change::to(known, current, plan, interval, date)?,
+                // An end that comes sooner is not put off.
+                current.snapshot.period_end().map(|end| {
+                    let ends = current.snapshot.ends_at();
+                    let ends = ends.filter(|_| plan.prices.is_empty());
+                    ends.map_or(end, |ends| ends.min(end))
+                }),
             ),
             (Err(_), Ok(unpaid)) if plan.prices.is_empty() => {
                 (from(unpaid), Change::Cancellation, None)
@@ -180,7 +189,7 @@ impl ChangeFacts {
         let charge = match &change {
             Change::Cancellation => None,
             Change::Price { price, timing } => {
-                Some(charge(billing, known, plan, interval, price, *timing).await?)
+                Some(charge(billing, known, plan, price, *timing).await?)
             }
         };
         let change = match (change, charge.and_then(|charge| charge.proration_date)) {
@@ -276,62 +285,30 @@ pub(crate) fn check_token(
         .map_err(|_| BillingError::PlanChangeStale)
 }
 
+/// What is charged, as the provider reckons it: credit, discounts, taxes, quantities and whatever stands beside the
+/// plan are its to know.
 async fn charge<S, G: PaymentGateway>(
     billing: &Billing<S, G>,
     known: &Known,
     plan: &Plan,
-    interval: Interval,
     price: &crate::ids::PriceId,
     timing: ChangeTiming,
 ) -> Result<ChargePreview, BillingError> {
-    let amount = plan.price(known.payer.currency.as_str(), interval);
-    let amount = amount.map_or(0, |price| i64::try_from(price.amount).unwrap_or(i64::MAX));
-    let amount = Money::new(amount, known.payer.currency);
     let current = known.changeable().ok();
     let item = current.and_then(|c| Some((c.snapshot.id.clone(), c.snapshot.item()?)));
-    match (&known.account.customer, item, timing) {
-        (_, Some((_, item)), ChangeTiming::AtPeriodEnd) => Ok(ChargePreview {
-            now: Money::new(0, amount.currency),
-            next: amount,
-            next_at: item.period_end,
-            proration_date: None,
-        }),
-        (Some(customer), Some((subscription, item)), ChangeTiming::Now { .. }) => {
-            let request = PreviewRequest {
-                customer: customer.clone(),
-                change: Some((subscription, item.id.clone())),
-                price: price.clone(),
-                timing,
-            };
-            Ok(billing.gateway.preview(&request).await?)
-        }
-        // Nobody need be asked what a first subscription costs.
-        _ => {
-            // In whole seconds, as the provider counts.
-            let now = billing.env.now().trunc_subsecs(0);
-            if let Some(days) = known.trial_days(plan) {
-                return Ok(ChargePreview {
-                    now: Money::new(0, amount.currency),
-                    next: amount,
-                    next_at: now + TimeDelta::days(i64::from(days)),
-                    proration_date: None,
-                });
-            }
-            let anchor = Period::containing(now, Some(now));
-            let next_at = match interval {
-                Interval::Month => anchor.end,
-                Interval::Year => now
-                    .checked_add_months(chrono::Months::new(12))
-                    .unwrap_or(anchor.end),
-            };
-            Ok(ChargePreview {
-                now: amount,
-                next: amount,
-                next_at,
-                proration_date: None,
-            })
-        }
-    }
+    let quantity = item.as_ref().map_or(1, |(_, item)| item.quantity);
+    let request = PreviewRequest {
+        customer: known.account.customer.clone(),
+        trial_days: match item {
+            Some(_) => None,
+            None => known.trial_days(plan),
+        },
+        change: item.map(|(subscription, item)| (subscription, item.id.clone())),
+        price: price.clone(),
+        quantity,
+        timing,
+    };
+    Ok(billing.gateway.preview(&request).await?)
 }
 
 /// The limits of a plan that today's usage would break, overrides above the plan considered.

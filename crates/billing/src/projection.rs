@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::apply_entitlements::{AuditedEvent, Policy, apply_entitlements, tell, tell_once};
 use crate::event::{ObjectKind, ObjectRef};
+use crate::ids::{ChargeId, InvoiceId};
 use crate::ports::{BillingTx, InboxTx, Subscription};
 use crate::price_catalog::PriceCatalog;
 use crate::provider_objects::{
@@ -47,6 +48,8 @@ pub const CHARGE_REFUNDED: &str = "charge.refunded";
 pub const DISPUTE_OPENED: &str = "dispute.opened";
 /// A dispute was decided.
 pub const DISPUTE_CLOSED: &str = "dispute.closed";
+/// What the key of a reversal's effect begins with; the charge follows.
+pub const REVERSAL: &str = "reversal:";
 /// The customer was deleted at the provider.
 pub const CUSTOMER_DELETED: &str = "billing.customer_deleted";
 
@@ -96,8 +99,8 @@ pub async fn project(
         Fetched::Invoice(snapshot) => project_invoice(tx, snapshot).await?,
         Fetched::Customer(snapshot) => project_customer(tx, snapshot).await?,
         Fetched::Checkout(snapshot) => project_checkout(tx, snapshot).await?,
-        Fetched::Charge(snapshot) => project_charge(tx, snapshot).await?,
-        Fetched::Dispute(snapshot) => project_dispute(tx, snapshot).await?,
+        Fetched::Charge(snapshot) => project_charge(tx, context.env, snapshot).await?,
+        Fetched::Dispute(snapshot) => project_dispute(tx, context.env, snapshot).await?,
     }
     apply_entitlements(tx, context.catalogue, context.policy, context.env).await
 }
@@ -110,13 +113,23 @@ async fn project_subscription(
     let known = tx.subscriptions().await?;
     let old = known.iter().find(|old| old.snapshot.id == snapshot.id);
     let price = |s: &SubscriptionSnapshot| s.item().map(|item| item.price.id.clone());
+    let mut snapshot = snapshot.clone();
+    let plan = context.book.plan_of(&snapshot.items);
+    let (item, sold) = plan
+        .map(|(item, sold)| (item.clone(), sold.clone()))
+        .unzip();
+    let known_item = old.and_then(|old| old.snapshot.plan_item.clone());
+    let first = snapshot.items.first().map(|first| first.id.clone());
+    snapshot.plan_item = item
+        .or(known_item)
+        .filter(|item| first.as_ref() != Some(item));
     let mut new = Subscription {
-        snapshot: snapshot.clone(),
         // What it was sold as stays, until it has another price.
         sold: old
-            .filter(|old| price(&old.snapshot) == price(snapshot))
+            .filter(|old| price(&old.snapshot) == price(&snapshot))
             .and_then(|old| old.sold.clone())
-            .or_else(|| Some(context.book.sold_by(&price(snapshot)?)?.sold.clone())),
+            .or(sold),
+        snapshot: snapshot.clone(),
     };
     // Final is final, whatever an answer says.
     if let Some(old) = old.filter(|old| old.snapshot.status.is_final()) {
@@ -188,11 +201,15 @@ fn terms(subscription: &Subscription) -> Value {
     json!({
         "status": snapshot.status.as_str(),
         "price": snapshot.item().map(|item| &item.price.id),
+        "quantity": snapshot.item().map(|item| item.quantity),
+        "addons": snapshot.addons().map(|item| (&item.price.id, item.quantity)).collect::<Vec<_>>(),
+        "collection_method": snapshot.collection_method.as_str(),
         "plan": subscription.sold.as_ref().map(|sold| &sold.plan),
         "version": subscription.sold.as_ref().map(|sold| sold.version),
         "cancel_at": snapshot.cancel_at,
         "cancel_at_period_end": snapshot.cancel_at_period_end,
         "paused": snapshot.pause.as_ref().map(|pause| &pause.behavior),
+        "pause_reason": snapshot.paused.as_ref().map(|paused| &paused.reason),
         "scheduled": snapshot.scheduled.as_ref().map(|change| (&change.price, change.at)),
     })
 }
@@ -204,6 +221,7 @@ async fn project_invoice(
     let old = tx.invoice(&snapshot.id).await?;
     let mut new = snapshot.clone();
     if let Some(old) = &old {
+        new.reversed_at = old.reversed_at;
         // A provider that does not tell today what it told yesterday has not undone it.
         if new.attempts.is_empty() {
             new.attempts.clone_from(&old.attempts);
@@ -321,24 +339,65 @@ async fn project_checkout(
 }
 
 async fn project_charge(
-    tx: &mut (impl BillingTx + AuditTx + EventsTx + Send),
+    tx: &mut (impl BillingTx + InboxTx + AuditTx + EventsTx + Send),
+    env: &Env,
     snapshot: &ChargeSnapshot,
 ) -> Result<(), StoreError> {
-    if snapshot.amount_refunded == 0 {
-        return Ok(());
-    }
-    let (id, refunded) = (&snapshot.id, snapshot.amount_refunded);
-    let audited = AuditedEvent {
+    let (id, currency) = (&snapshot.id, snapshot.amount.currency);
+    let audited = |amount: i64, all: i64, refund: Option<&str>| AuditedEvent {
         action: CHARGE_REFUNDED,
         subject: id.to_string(),
-        before: json!({ "amount": snapshot.amount.minor, "currency": snapshot.amount.currency }),
-        after: json!({ "refunded": refunded, "currency": snapshot.amount.currency }),
+        before: json!({ "amount": snapshot.amount.minor, "currency": currency }),
+        after: json!({
+            "refunded": amount, "refunded_in_all": all, "refund": refund, "currency": currency,
+        }),
     };
-    tell_once(tx, &format!("charge:{id}:refunded:{refunded}"), audited).await
+    let mut all = 0;
+    for refund in &snapshot.refunds {
+        all += refund.amount;
+        // An earlier release told the sum: what it told so is not told again.
+        let is_new = tx
+            .record_effect(&format!("charge:{id}:refunded:{all}"))
+            .await?;
+        if tx.record_effect(&format!("refund:{}", refund.id)).await? && is_new {
+            tell(tx, audited(refund.amount, all, Some(&refund.id)));
+        }
+    }
+    let sum = snapshot.amount_refunded;
+    if snapshot.refunds.is_empty() && sum > 0 {
+        let key = format!("charge:{id}:refunded:{sum}");
+        tell_once(tx, &key, audited(sum, sum, None)).await?;
+    }
+    if snapshot.is_reversed() {
+        note_reversal(tx, env, id.as_str(), snapshot.invoice.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// A payment did not stay. The invoice that it paid says so from now on, and the operator is told.
+async fn note_reversal(
+    tx: &mut (impl BillingTx + InboxTx + Send),
+    env: &Env,
+    charge: &str,
+    invoice: Option<&InvoiceId>,
+) -> Result<(), StoreError> {
+    if !tx.record_effect(&format!("{REVERSAL}{charge}")).await? {
+        return Ok(());
+    }
+    tracing::warn!(charge, ?invoice, "a payment was taken back");
+    let Some(id) = invoice else {
+        return Ok(());
+    };
+    if let Some(mut row) = tx.invoice(id).await? {
+        row.reversed_at = Some(env.now());
+        tx.put_invoice(&row).await?;
+    }
+    Ok(())
 }
 
 async fn project_dispute(
-    tx: &mut (impl BillingTx + AuditTx + EventsTx + Send),
+    tx: &mut (impl BillingTx + InboxTx + AuditTx + EventsTx + Send),
+    env: &Env,
     snapshot: &DisputeSnapshot,
 ) -> Result<(), StoreError> {
     let id = &snapshot.id;
@@ -364,6 +423,13 @@ async fn project_dispute(
             after,
         };
         tell_once(tx, &format!("dispute:{id}:closed"), closed).await?;
+    }
+    if snapshot.is_lost() {
+        let charge = snapshot
+            .charge
+            .as_ref()
+            .map_or(id.as_str(), ChargeId::as_str);
+        note_reversal(tx, env, charge, snapshot.invoice.as_ref()).await?;
     }
     Ok(())
 }

@@ -143,6 +143,22 @@ status! {
     }
 }
 
+status! {
+    /// How an invoice is collected.
+    CollectionMethod {
+        /// From the payer's default means of paying, at once.
+        ChargeAutomatically = "charge_automatically",
+        /// It is mailed, and to be paid by its due date.
+        SendInvoice = "send_invoice",
+    }
+}
+
+impl Default for CollectionMethod {
+    fn default() -> Self {
+        Self::ChargeAutomatically
+    }
+}
+
 /// A price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceSnapshot {
@@ -197,6 +213,24 @@ pub struct Pause {
     pub resumes_at: Option<DateTime<Utc>>,
 }
 
+/// Why and since when a subscription has the status `paused`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// The provider's word, as `pause_requested`.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// What a subscription is given less for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscountSnapshot {
+    /// The provider's coupon.
+    pub coupon: String,
+    /// When it ends by itself.
+    pub ends_at: Option<DateTime<Utc>>,
+}
+
 /// A change of price that is to happen by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduledChange {
@@ -219,8 +253,12 @@ pub struct SubscriptionSnapshot {
     pub created: DateTime<Utc>,
     /// Whether it moves real money.
     pub livemode: bool,
-    /// Its lines. Ours have one; what others add is kept, and the first that is sold decides.
+    /// Its lines. Ours have one; what others add is kept.
     pub items: Vec<ItemSnapshot>,
+    /// The line that is the plan, where it is not the first. Found when it is projected: the provider does not know
+    /// what we sell.
+    #[serde(default)]
+    pub plan_item: Option<ItemId>,
     /// The day and time by which its periods are counted.
     pub billing_cycle_anchor: DateTime<Utc>,
     /// When the trial ends or ended, if there is one.
@@ -229,12 +267,24 @@ pub struct SubscriptionSnapshot {
     pub cancel_at_period_end: bool,
     /// When it is to end, if that is settled.
     pub cancel_at: Option<DateTime<Utc>>,
+    /// Why it ended or is to end, as `payment_failed`.
+    #[serde(default)]
+    pub cancellation_reason: Option<String>,
     /// When somebody asked for its end.
     pub canceled_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
     /// Collection that is paused.
     pub pause: Option<Pause>,
+    /// Why it has the status `paused`, if it has.
+    #[serde(default)]
+    pub paused: Option<Paused>,
+    /// How its invoices are collected.
+    #[serde(default)]
+    pub collection_method: CollectionMethod,
+    /// What it is given less for, if anything; of several, the first.
+    #[serde(default)]
+    pub discount: Option<DiscountSnapshot>,
     /// What its invoices are charged to, where it is not the customer's own default.
     pub default_payment_method: Option<PaymentMethodId>,
     /// The newest invoice.
@@ -246,10 +296,42 @@ pub struct SubscriptionSnapshot {
 }
 
 impl SubscriptionSnapshot {
-    /// The line that decides; nothing for a subscription without lines.
+    /// The line that is the plan; nothing for a subscription without lines.
     #[must_use]
     pub fn item(&self) -> Option<&ItemSnapshot> {
-        self.items.first()
+        let plan = self.plan_item.as_ref();
+        plan.and_then(|id| self.item_of(id))
+            .or_else(|| self.items.first())
+    }
+
+    /// A line by its id.
+    #[must_use]
+    pub fn item_of(&self, id: &ItemId) -> Option<&ItemSnapshot> {
+        self.items.iter().find(|item| item.id == *id)
+    }
+
+    /// The lines beside the plan.
+    pub fn addons(&self) -> impl Iterator<Item = &ItemSnapshot> {
+        let plan = self.item().map(|item| &item.id);
+        self.items.iter().filter(move |item| Some(&item.id) != plan)
+    }
+
+    /// When it ends, however that was asked for: with its period, or at a date. Nothing where it goes on, or has
+    /// ended.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<DateTime<Utc>> {
+        if self.status.is_final() {
+            return None;
+        }
+        let with_period = self.period_end().filter(|_| self.cancel_at_period_end);
+        self.cancel_at.or(with_period)
+    }
+
+    /// Whether it ends with its current period, however that was asked for.
+    #[must_use]
+    pub fn ends_with_period(&self) -> bool {
+        let at = self.ends_at();
+        at.is_some() && (self.cancel_at_period_end || at == self.period_end())
     }
 
     /// When the current period ends.
@@ -317,6 +399,15 @@ pub struct InvoiceSnapshot {
     pub period_start: DateTime<Utc>,
     /// The period's end.
     pub period_end: DateTime<Utc>,
+    /// How it is collected.
+    #[serde(default)]
+    pub collection_method: CollectionMethod,
+    /// By when it is to be paid, where it is mailed.
+    #[serde(default)]
+    pub due_at: Option<DateTime<Utc>>,
+    /// When its payment was taken back: given back in full, or lost in a dispute. Found when its charge is projected.
+    #[serde(default)]
+    pub reversed_at: Option<DateTime<Utc>>,
     /// When it was finalized.
     pub finalized_at: Option<DateTime<Utc>>,
     /// When it was paid.
@@ -376,6 +467,17 @@ impl InvoiceSnapshot {
         )
     }
 
+    /// Since when its payment is missing: the first attempt that failed, or the day by which it was to be paid where
+    /// nobody attempts. A draft that nobody finalizes is missing since it was written.
+    #[must_use]
+    pub fn missing_since(&self) -> Option<DateTime<Utc>> {
+        match (&self.status, &self.collection_method) {
+            (InvoiceStatus::Draft, _) => Some(self.created),
+            (_, CollectionMethod::SendInvoice) => self.due_at,
+            _ => self.first_failed_at(),
+        }
+    }
+
     /// When the first attempt to collect it failed, by the provider's clock. Where the provider counts attempts
     /// but does not tell their times, the time at which the invoice became collectable stands for the first,
     /// which is made at once: every fetch finds the same.
@@ -432,6 +534,17 @@ pub struct CheckoutSnapshot {
     pub metadata: Metadata,
 }
 
+/// Money that was given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundSnapshot {
+    /// Its id.
+    pub id: String,
+    /// How much, in minor units.
+    pub amount: i64,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+}
+
 /// A charge, for what was given back of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChargeSnapshot {
@@ -443,10 +556,23 @@ pub struct ChargeSnapshot {
     pub amount: Money,
     /// What of it was given back, in minor units.
     pub amount_refunded: i64,
+    /// Each time that something was given back, oldest first. May be empty although something was, where the
+    /// provider does not list them.
+    pub refunds: Vec<RefundSnapshot>,
+    /// The invoice that it paid, if that is known.
+    pub invoice: Option<InvoiceId>,
     /// When it was made.
     pub created: DateTime<Utc>,
     /// Whether it moves real money.
     pub livemode: bool,
+}
+
+impl ChargeSnapshot {
+    /// Whether all of it was given back.
+    #[must_use]
+    pub const fn is_reversed(&self) -> bool {
+        self.amount.minor > 0 && self.amount_refunded >= self.amount.minor
+    }
 }
 
 /// A dispute: the payer asked the bank for the money.
@@ -458,6 +584,8 @@ pub struct DisputeSnapshot {
     pub charge: Option<ChargeId>,
     /// Whom that was charged to: read from the charge, since a dispute does not say.
     pub customer: Option<CustomerId>,
+    /// The invoice that the charge paid, if that is known.
+    pub invoice: Option<InvoiceId>,
     /// What is at stake.
     pub amount: Money,
     /// `needs_response`, `won`, `lost` …
@@ -468,6 +596,14 @@ pub struct DisputeSnapshot {
     pub created: DateTime<Utc>,
     /// Whether it moves real money.
     pub livemode: bool,
+}
+
+impl DisputeSnapshot {
+    /// Whether the money is lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.status == "lost"
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use rawdrive_tenancy_core::{Commit as _, StoreError};
 use crate::event::{Disposition, ObjectKind, ObjectRef};
 use crate::gateway::{CustomerQuery, EventQuery, GatewayError, PaymentGateway};
 use crate::ids::{CustomerId, InvoiceId, ProviderEventId, SubscriptionId};
+use crate::operation_runner::begin_update;
 use crate::ports::{Billed, BillingStore, BillingTx as _, Inbox, Receipt, Subscription};
 use crate::provider_objects::{
     CustomerSnapshot, InvoiceSnapshot, InvoiceStatus, SubscriptionSnapshot,
@@ -72,6 +73,29 @@ pub enum Drift {
         /// Which.
         invoice: InvoiceId,
     },
+    /// A linked customer that the provider does not know. Nothing heals it: a wrong key would look the same.
+    UnknownCustomer {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which.
+        customer: CustomerId,
+    },
+    /// A customer whose name or address is not the workspace's.
+    StaleCustomer {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which.
+        customer: CustomerId,
+    },
+    /// A customer that the provider refuses to list something of.
+    Refused {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which.
+        customer: CustomerId,
+        /// The provider's code.
+        code: String,
+    },
     /// A customer that we made for a workspace and never linked.
     UnlinkedCustomer {
         /// The workspace that it names.
@@ -113,6 +137,34 @@ impl fmt::Display for Drift {
                 write!(
                     f,
                     "{workspace}: subscription {subscription} is not known to the provider"
+                )
+            }
+            Self::UnknownCustomer {
+                workspace,
+                customer,
+            } => {
+                write!(
+                    f,
+                    "{workspace}: customer {customer} is not known to the provider"
+                )
+            }
+            Self::StaleCustomer {
+                workspace,
+                customer,
+            } => {
+                write!(
+                    f,
+                    "{workspace}: customer {customer} has another name or address"
+                )
+            }
+            Self::Refused {
+                workspace,
+                customer,
+                code,
+            } => {
+                write!(
+                    f,
+                    "{workspace}: the provider refuses to tell of customer {customer}: {code}"
                 )
             }
             Self::StaleInvoice { workspace, invoice } => {
@@ -165,7 +217,23 @@ pub async fn reconcile<S: BillingStore, G: PaymentGateway>(
     loop {
         let batch = billing.store.billed(after.as_ref(), BATCH).await?;
         for billed in &batch {
-            compare(billing, billed, heal, &mut found).await?;
+            match compare(billing, billed, heal, &mut found).await {
+                // One that the provider refuses keeps no other from being looked at.
+                Err(ReconcileError::Gateway(GatewayError::Rejected { code, .. })) => {
+                    found.insert(Drift::Refused {
+                        workspace: billed.workspace,
+                        customer: billed.customer.clone(),
+                        code,
+                    });
+                }
+                Err(ReconcileError::Gateway(GatewayError::NotFound)) => {
+                    found.insert(Drift::UnknownCustomer {
+                        workspace: billed.workspace,
+                        customer: billed.customer.clone(),
+                    });
+                }
+                compared => compared?,
+            }
         }
         match batch.last() {
             Some(last) if batch.len() == BATCH as usize => after = Some(last.clone()),
@@ -282,7 +350,20 @@ async fn compare<S: BillingStore, G: PaymentGateway>(
         // Whatever waited for the link and was missed when it was made.
         billing.store.unpark(customer).await?;
     }
-    let theirs = billing.gateway.subscriptions_of(customer).await?;
+    let known = billing.gateway.customer(customer).await?;
+    let theirs = match &known {
+        Some(known) => {
+            compare_payer(billing, workspace, known, heal, found).await?;
+            billing.gateway.subscriptions_of(customer).await?
+        }
+        None => {
+            found.insert(Drift::UnknownCustomer {
+                workspace,
+                customer: customer.clone(),
+            });
+            Vec::new()
+        }
+    };
     let (ours, invoices) = rows(billing, workspace).await?;
     for snapshot in &theirs {
         let subscription = snapshot.id.clone();
@@ -318,6 +399,9 @@ async fn compare<S: BillingStore, G: PaymentGateway>(
             }
         }
     }
+    if known.is_none() {
+        return Ok(());
+    }
     let mut after = None;
     for _ in 0..MAX_PAGES {
         let page = billing.gateway.invoices_of(customer, after).await?;
@@ -342,6 +426,35 @@ async fn compare<S: BillingStore, G: PaymentGateway>(
     Ok(())
 }
 
+/// Whether the provider knows who pays as the workspace says it. Former customers are left as they were.
+async fn compare_payer<S: BillingStore, G: PaymentGateway>(
+    billing: &Billing<S, G>,
+    workspace: WorkspaceId,
+    known: &CustomerSnapshot,
+    heal: Heal,
+    found: &mut BTreeSet<Drift>,
+) -> Result<(), StoreError> {
+    let scope = scope(workspace);
+    let mut tx = billing.store.begin_billing(&scope).await?;
+    tx.entitlements().await?;
+    let is_current = tx.account().await?.customer.as_ref() == Some(&known.id);
+    let payer = tx.payer().await?;
+    let differs =
+        (known.name.as_deref(), &known.email) != (Some(payer.name.as_str()), &payer.email);
+    if known.deleted || !is_current || !differs {
+        return Ok(());
+    }
+    found.insert(Drift::StaleCustomer {
+        workspace,
+        customer: known.id.clone(),
+    });
+    if heal == Heal::Yes {
+        begin_update(billing, &scope, &mut tx, known.id.clone(), payer).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
 async fn rows<S: BillingStore, G>(
     billing: &Billing<S, G>,
     workspace: WorkspaceId,
@@ -362,6 +475,11 @@ async fn invoice_row<S: BillingStore, G>(
 
 /// In which fields two snapshots of a subscription differ.
 fn differs(ours: &SubscriptionSnapshot, theirs: &SubscriptionSnapshot) -> Option<String> {
+    // Which line is the plan is ours to say.
+    let theirs = &SubscriptionSnapshot {
+        plan_item: ours.plan_item.clone(),
+        ..theirs.clone()
+    };
     if ours == theirs {
         return None;
     }
@@ -369,6 +487,10 @@ fn differs(ours: &SubscriptionSnapshot, theirs: &SubscriptionSnapshot) -> Option
     let named = [
         ("status", ours.status != theirs.status),
         ("price", price(ours) != price(theirs)),
+        (
+            "items",
+            price(ours) == price(theirs) && ours.items != theirs.items,
+        ),
         ("period", ours.period_end() != theirs.period_end()),
         (
             "end",
@@ -384,7 +506,10 @@ fn differs(ours: &SubscriptionSnapshot, theirs: &SubscriptionSnapshot) -> Option
             ours.latest_invoice != theirs.latest_invoice,
         ),
         ("scheduled change", ours.scheduled != theirs.scheduled),
-        ("collection", ours.pause != theirs.pause),
+        (
+            "collection",
+            (&ours.pause, &ours.collection_method) != (&theirs.pause, &theirs.collection_method),
+        ),
     ];
     let names: Vec<_> = named
         .iter()

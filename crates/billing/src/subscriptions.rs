@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Interval, Plan, PlansTx as _, Slug};
 use rawdrive_tenancy_core::id::TypedId as _;
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
 
 use crate::entitlement_policy::{current, ended_trials};
 use crate::event::{ObjectKind, ObjectRef};
@@ -22,7 +22,7 @@ use crate::operation_runner::{Ended, carry_out, client_secret};
 use crate::ports::{Account, BillingStore, BillingTx as _, Payer, Subscription};
 use crate::preview::{ChangeFacts, PreviewKey, check_token, fresh_date};
 use crate::price_catalog::{PriceCatalog, sold};
-use crate::provider_objects::{SubscriptionSnapshot, SubscriptionStatus};
+use crate::provider_objects::SubscriptionStatus;
 use crate::sync_worker::{Billing, book, project_object};
 
 /// Why a use case of billing came to nothing.
@@ -59,6 +59,9 @@ pub enum BillingError {
         "the trial has ended without a payment method: subscribe with one, or add one in the portal and resume"
     )]
     TrialEnded,
+    /// Nothing is there to pay with.
+    #[error("nothing is there to pay with: add a payment method in the portal and resume")]
+    NothingToPayWith,
     /// The subscription waits for its first payment.
     #[error("the subscription waits for its first payment: have it confirmed, or subscribe anew")]
     FirstPaymentDue,
@@ -241,7 +244,7 @@ pub async fn subscribe<S: BillingStore, G: PaymentGateway>(
     order: &Order,
     payment_method: Option<PaymentMethodId>,
 ) -> Result<Subscription, BillingError> {
-    let (plan, known) = (
+    let (plan, mut known) = (
         newest(billing, &order.plan)?,
         Known::read(billing, scope).await?,
     );
@@ -251,7 +254,7 @@ pub async fn subscribe<S: BillingStore, G: PaymentGateway>(
     if payment_method.is_none() && trial_days.is_none() {
         return Err(BillingError::NoPaymentMethod);
     }
-    let customer = customer(billing, scope, &known).await?;
+    let customer = customer(billing, scope, &mut known).await?;
     close_checkout(billing, &known).await?;
     let still = |_: &Account, rows: &[Subscription]| known.not_yet_subscribed(rows);
     let ended = carry_out(billing, scope, still, |metadata| {
@@ -314,14 +317,50 @@ async fn refusal<S, G: PaymentGateway>(
     })
 }
 
+impl Known {
+    /// The workspace's customer, as long as the provider has it. One that is gone is unlinked: who subscribes again
+    /// gets another, although nobody told of the deletion.
+    pub(crate) async fn living_customer<S: BillingStore, G: PaymentGateway>(
+        &mut self,
+        billing: &Billing<S, G>,
+        scope: &WorkspaceScope,
+    ) -> Result<Option<CustomerId>, BillingError> {
+        let Some(customer) = self.account.customer.clone() else {
+            return Ok(None);
+        };
+        match billing.gateway.customer(&customer).await? {
+            Some(found) if !found.deleted => return Ok(Some(customer)),
+            Some(_) => {
+                let object = ObjectRef::new(ObjectKind::Customer, &customer);
+                project_object(billing, &object, Some(&customer)).await?;
+            }
+            None => {
+                tracing::error!(%customer, "the payment provider does not know a workspace's customer");
+                let mut tx = billing.store.begin_billing(scope).await?;
+                tx.entitlements().await?;
+                let mut account = tx.account().await?;
+                if account.customer.as_ref() == Some(&customer) {
+                    account.customer = None;
+                    account.checkout = None;
+                    tx.put_account(&account).await?;
+                    tx.commit().await?;
+                }
+            }
+        }
+        self.account.customer = None;
+        self.account.checkout = None;
+        Ok(None)
+    }
+}
+
 /// The workspace's customer, made where there is none.
 async fn customer<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
     scope: &WorkspaceScope,
-    known: &Known,
+    known: &mut Known,
 ) -> Result<CustomerId, BillingError> {
-    if let Some(customer) = &known.account.customer {
-        return Ok(customer.clone());
+    if let Some(customer) = known.living_customer(billing, scope).await? {
+        return Ok(customer);
     }
     let mut made = None;
     let still = |account: &Account, _: &[Subscription]| {
@@ -414,7 +453,7 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
         .is_some_and(|item| item.price.id == price);
     if is_there {
         // What was to follow is what changes, if anything does.
-        let follows = current.snapshot.scheduled.is_some() || current.snapshot.cancel_at_period_end;
+        let follows = current.snapshot.scheduled.is_some() || current.snapshot.ends_at().is_some();
         return if follows {
             resume(billing, scope).await
         } else {
@@ -425,6 +464,7 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
         .snapshot
         .item()
         .ok_or(BillingError::NoSubscription)?;
+    let quantity = Some(item.quantity);
     let (subscription, item) = (current.snapshot.id.clone(), item.id.clone());
     let still = |_: &Account, rows: &[Subscription]| {
         let now = rows
@@ -447,6 +487,7 @@ pub async fn change_plan<S: BillingStore, G: PaymentGateway>(
             subscription,
             item,
             price,
+            quantity,
             timing,
             metadata,
         })
@@ -468,10 +509,20 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// The price that a subscription has, where it is to the plan already: the one that is sold, or one that was
+    /// negotiated.
+    fn price_had(row: &Subscription, plan: &Plan, interval: Interval) -> Option<PriceId> {
+        let item = row
+            .snapshot
+            .item()
+            .filter(|_| row.sold == Some(sold(plan)))?;
+        (item.price.interval == Some(interval)).then(|| item.price.id.clone())
+    }
+
     /// More, or as much, counts at once; less when the period ends, since nothing is given back for what was had.
     pub(crate) fn to(
         known: &Known,
-        current: &SubscriptionSnapshot,
+        row: &Subscription,
         plan: &Plan,
         interval: Interval,
         date: DateTime<Utc>,
@@ -479,6 +530,13 @@ impl Change {
         if plan.prices.is_empty() {
             return Ok(Self::Cancellation);
         }
+        let now = ChangeTiming::Now {
+            proration_date: date,
+        };
+        if let Some(price) = Self::price_had(row, plan, interval) {
+            return Ok(Self::Price { price, timing: now });
+        }
+        let current = &row.snapshot;
         let price = known.price(plan, interval)?;
         let monthly = |amount: i64, interval: Interval| {
             // Compared per year, so that no division loses a cent.
@@ -495,9 +553,7 @@ impl Change {
             });
         // A trial has charged nothing yet: there is nothing to wait for.
         let timing = if wants >= has || current.status.is_trial() {
-            ChangeTiming::Now {
-                proration_date: date,
-            }
+            now
         } else {
             ChangeTiming::AtPeriodEnd
         };
@@ -531,7 +587,7 @@ pub async fn cancel<S: BillingStore, G: PaymentGateway>(
     subscribed(billing, scope, ended).await
 }
 
-/// Takes back an end or a change that was to come, or wakes a paused subscription.
+/// Takes back an end or a change that was to come, wakes a paused subscription, or collects what an unpaid one owes.
 ///
 /// # Errors
 /// [`BillingError`].
@@ -549,6 +605,7 @@ pub async fn resume<S: BillingStore, G: PaymentGateway>(
         close_checkout(billing, &known).await?;
     }
     let subscription = current.snapshot.id.clone();
+    let is_trial = known.ended_trials.contains(&subscription);
     let ended = carry_out(
         billing,
         scope,
@@ -560,9 +617,11 @@ pub async fn resume<S: BillingStore, G: PaymentGateway>(
     )
     .await?;
     match &ended.outcome {
-        OperationOutcome::Rejected { code } if code == NOTHING_TO_PAY_WITH => {
-            Err(BillingError::TrialEnded)
-        }
+        OperationOutcome::Rejected { code } if code == NOTHING_TO_PAY_WITH => Err(if is_trial {
+            BillingError::TrialEnded
+        } else {
+            BillingError::NothingToPayWith
+        }),
         _ => subscribed(billing, scope, ended).await,
     }
 }
@@ -578,13 +637,13 @@ pub async fn checkout<S: BillingStore, G: PaymentGateway>(
     success_url: String,
     cancel_url: String,
 ) -> Result<String, BillingError> {
-    let (plan, known) = (
+    let (plan, mut known) = (
         newest(billing, &order.plan)?,
         Known::read(billing, scope).await?,
     );
     let price = known.price(&plan, order.interval)?;
     known.not_yet_subscribed(&known.subscriptions)?;
-    let customer = customer(billing, scope, &known).await?;
+    let customer = customer(billing, scope, &mut known).await?;
     close_checkout(billing, &known).await?;
     let trial_days = known.trial_days(&plan);
     let still = |_: &Account, rows: &[Subscription]| known.not_yet_subscribed(rows);
@@ -618,8 +677,9 @@ pub async fn portal<S: BillingStore, G: PaymentGateway>(
     scope: &WorkspaceScope,
     return_url: &str,
 ) -> Result<String, BillingError> {
-    let known = Known::read(billing, scope).await?;
-    let customer = known.account.customer.ok_or(BillingError::NoSubscription)?;
+    let mut known = Known::read(billing, scope).await?;
+    let customer = known.living_customer(billing, scope).await?;
+    let customer = customer.ok_or(BillingError::NoSubscription)?;
     Ok(billing.gateway.portal(&customer, return_url).await?)
 }
 

@@ -13,6 +13,7 @@ use crate::gateway::{GatewayError, NewPrice, PaymentGateway};
 use crate::ids::{IdempotencyKey, PriceId, ProductId};
 use crate::money::Currency;
 use crate::ports::{BillingDirectory, Sold, SoldPrice};
+use crate::price_catalog::{product_of, sold};
 use crate::provider_objects::{Metadata, PriceSnapshot};
 
 /// The key of the plan's slug in the metadata of its products and prices.
@@ -157,6 +158,40 @@ pub async fn sync_plans(
     Ok(report)
 }
 
+/// What was found, or done, about the settings of the hosted page where cards and invoices are managed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortalFinding {
+    /// They are there.
+    Present,
+    /// They were missing and have been made.
+    Made,
+    /// They are missing; a run that is not dry makes them.
+    Missing,
+}
+
+/// Makes the settings of the hosted page where they are missing: an account whose owner has saved none in the
+/// provider's own pages opens no page without.
+///
+/// # Errors
+/// The provider fails.
+pub async fn sync_portal(
+    gateway: &impl PaymentGateway,
+    dry_run: bool,
+) -> Result<PortalFinding, SyncPlansError> {
+    let mut attempt = 1;
+    loop {
+        let key = format!("sync-portal-{attempt}");
+        let key = key.parse().expect("a word and a number are a key");
+        match gateway.sync_portal(dry_run, &key).await {
+            Ok(true) if dry_run => return Ok(PortalFinding::Missing),
+            Ok(true) => return Ok(PortalFinding::Made),
+            Ok(false) => return Ok(PortalFinding::Present),
+            Err(GatewayError::ReplayedFailure) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 impl PriceFinding {
     const fn price(&self) -> Option<&PriceId> {
         match self {
@@ -214,7 +249,7 @@ impl Wanted {
             what,
         };
         let currency = Currency::parse(&price.currency).map_err(|_| wrong("its currency"))?;
-        let stem = format!("rawdrive_{}_v{}", plan.slug, plan.version);
+        let stem = product_of(&sold(plan));
         let named = price.stripe_price.as_deref().map(str::parse).transpose();
         Ok(Self {
             sold: Sold {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rawdrive_plans::Catalogue;
+use rawdrive_plans::{Catalogue, PlansTx as _};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::backoff;
 use rawdrive_tenancy_core::{Causes, Commit as _, Env, StoreError, SystemReason, WorkspaceScope};
@@ -12,8 +12,12 @@ use crate::apply_entitlements::{Policy, apply_entitlements};
 use crate::event::{NoEvent, ObjectKind, ObjectRef, ProviderEvent};
 use crate::gateway::{GatewayError, PaymentGateway};
 use crate::ids::CustomerId;
-use crate::operation_runner::cancel_replaced_subscription;
-use crate::ports::{BillingDirectory, BillingStore, Dirty, Inbox, InboxTx as _, Leasing, Receipt};
+use crate::operation_runner::{
+    cancel_replaced_subscription, collect_drafts, end_reversed, follow_payer,
+};
+use crate::ports::{
+    BillingDirectory, BillingStore, BillingTx as _, Dirty, Inbox, InboxTx as _, Leasing, Receipt,
+};
 use crate::price_catalog::PriceCatalog;
 use crate::projection::{Fetched, ProjectionContext, project};
 use crate::signature::{SignatureError, WebhookSecrets, verify_signature};
@@ -166,7 +170,19 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
         return park(billing, dirty, customer).await;
     };
     let scope = acting(billing, workspace, &fetched).await?;
-    let book = book(billing).await?;
+    let mut book = book(billing).await?;
+    if let Fetched::Subscription(snapshot) = &fetched
+        && book.plan_of(&snapshot.items).is_none()
+    {
+        // A price that was negotiated, on the product of one that the catalogue names.
+        for (price, sold) in PriceCatalog::named(&billing.catalogue) {
+            match billing.gateway.price_by_id(&price).await {
+                Ok(Some(price)) => book.learn(price.product, sold),
+                Ok(None) | Err(GatewayError::Rejected { .. } | GatewayError::NotFound) => {}
+                Err(error) => return retry(billing, dirty, &error).await,
+            }
+        }
+    }
     let mut tx = store.begin_billing(&scope).await?;
     let context = ProjectionContext {
         book: &book,
@@ -175,8 +191,19 @@ async fn project_dirty<S: BillingStore, G: PaymentGateway>(
         env: &billing.env,
     };
     project(&mut tx, context, &fetched).await?;
-    if matches!(fetched, Fetched::Subscription(_)) {
-        cancel_replaced_subscription(billing, &scope, &mut tx).await?;
+    match &fetched {
+        Fetched::Subscription(_) => {
+            cancel_replaced_subscription(billing, &scope, &mut tx).await?;
+            collect_drafts(billing, &scope, &mut tx).await?;
+        }
+        Fetched::Invoice(_) => collect_drafts(billing, &scope, &mut tx).await?,
+        Fetched::Charge(charge) if charge.is_reversed() => {
+            end_reversed(billing, &scope, &mut tx, charge.invoice.as_ref()).await?;
+        }
+        Fetched::Dispute(dispute) if dispute.is_lost() => {
+            end_reversed(billing, &scope, &mut tx, dispute.invoice.as_ref()).await?;
+        }
+        Fetched::Customer(_) | Fetched::Checkout(_) | Fetched::Charge(_) | Fetched::Dispute(_) => {}
     }
     if !tx.settle(dirty).await? {
         // Somebody fetched it after us: what we have may be older.
@@ -345,8 +372,8 @@ pub(crate) const fn scope(workspace: WorkspaceId) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, SystemReason::JOB)
 }
 
-/// Settles workspaces in which something changes by the passing of time alone: a stage of a grace, the end of a
-/// grant. Returns how many. One that cannot be settled is said, stays due, and keeps no other from it.
+/// Settles workspaces in which something changes by the passing of time alone, a stage of a grace or the end of a
+/// grant, and those whose name or billing address has changed. Returns how many. One that cannot be settled is said, stays due, and keeps no other from it.
 ///
 /// # Errors
 /// The database does not answer; those settled before stay so.
@@ -383,6 +410,14 @@ pub async fn review<S: BillingStore, G: PaymentGateway>(
     scope: &WorkspaceScope,
 ) -> Result<(), StoreError> {
     let mut tx = billing.store.begin_billing(scope).await?;
+    tx.entitlements().await?;
+    let mut account = tx.account().await?;
+    if account.review_at.is_some() {
+        // What follows says when the next is due.
+        account.review_at = None;
+        tx.put_account(&account).await?;
+    }
     apply_entitlements(&mut tx, &billing.catalogue, billing.policy, &billing.env).await?;
+    follow_payer(billing, scope, &mut tx).await?;
     tx.commit().await
 }

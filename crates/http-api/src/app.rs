@@ -331,6 +331,7 @@ impl App {
             error @ (BillingError::AlreadySubscribed
             | BillingError::NoSubscription
             | BillingError::TrialEnded
+            | BillingError::NothingToPayWith
             | BillingError::FirstPaymentDue) => {
                 Problem::new(Code::Conflict, sentence(&error))
             }

@@ -52,25 +52,59 @@ pub(super) fn mail(event: &DomainEvent, workspace: &Name, billing_url: &str) -> 
 fn grace(facts: &Value, workspace: &str) -> Option<(String, String)> {
     let until: DateTime<Utc> = facts.get("until")?.as_str()?.parse().ok()?;
     let until = until.format("%-d %B %Y, %H:%M UTC");
-    let subject = match facts.get("stage")?.as_str()? {
+    let is = |name: &str| facts.get(name).and_then(Value::as_bool) == Some(true);
+    let stage = facts.get("stage")?.as_str()?;
+    if is("ended") {
+        return ended(stage, workspace, &until.to_string());
+    }
+    let subject = match stage {
+        "started" if is("overdue") => "an invoice is overdue".to_owned(),
         "started" => "a payment failed".to_owned(),
         "half" => "a payment is still missing".to_owned(),
         "last_day" => "the last day to pay".to_owned(),
         "over" => {
+            let owed = facts.get("owed").and_then(Value::as_u64).unwrap_or(1);
+            let way_out = match owed {
+                0 | 1 => "A payment makes the workspace writable again at once.".to_owned(),
+                // Of several, the latest decides: one payment may not be enough.
+                owed => format!(
+                    "{owed} invoices are open. Once they are paid, the workspace is writable again at once."
+                ),
+            };
             let text = format!(
                 "A payment of {workspace} is missing, and since {until} nothing new is taken.\n\n\
-                 Galleries stay online; everything can be seen, downloaded and deleted. A payment makes the \
-                 workspace writable again at once."
+                 Galleries stay online; everything can be seen, downloaded and deleted. {way_out}"
             );
             return Some(("read-only until it is paid".to_owned(), text));
         }
         _ => return None,
     };
+    let what = if is("overdue") {
+        format!("An invoice of {workspace} was not paid by its due date.")
+    } else {
+        format!("A payment of {workspace} failed.")
+    };
     let text = format!(
-        "A payment of {workspace} failed. Everything goes on until {until}; after that nothing new is taken until \
-         it is paid, while galleries stay online."
+        "{what} Everything goes on until {until}; after that nothing new is taken until it is paid, while galleries \
+         stay online."
     );
     Some((subject, text))
+}
+
+/// The payment provider has ended the subscription: a payment does not bring it back, and nobody is told so.
+fn ended(stage: &str, workspace: &str, until: &str) -> Option<(String, String)> {
+    let subject = match stage {
+        "started" => "the subscription has ended",
+        "half" => "the subscription has ended, and its plan ends soon",
+        "last_day" => "the last day of the plan",
+        "over" => "the plan has ended",
+        _ => return None,
+    };
+    let text = format!(
+        "The subscription of {workspace} has ended because a payment was missing. Its plan goes on until {until}; after \
+         that it is the free plan, and nothing is deleted. To keep the plan, subscribe again."
+    );
+    Some((subject.to_owned(), text))
 }
 
 /// An amount as people write it, in the currency of the same facts.
@@ -146,6 +180,24 @@ mod tests {
                 mail.text
             );
         }
+    }
+
+    #[test]
+    fn what_has_ended_is_not_said_to_come_back_by_a_payment() {
+        for stage in ["started", "half", "last_day", "over"] {
+            let facts = json!({
+                "stage": stage, "until": "2026-12-15T10:00:00Z", "invoice": "in_1", "ended": true,
+            });
+            let mail = said(GRACE_REACHED, facts);
+            assert!(mail.text.contains("subscribe again"), "{}", mail.text);
+            assert!(!mail.text.contains("until it is paid"), "{}", mail.text);
+        }
+        let facts = json!({
+            "stage": "started", "until": "2026-12-15T10:00:00Z", "invoice": "in_1", "overdue": true,
+        });
+        let mail = said(GRACE_REACHED, facts);
+        assert_eq!(mail.subject, "Studio: an invoice is overdue");
+        assert!(mail.text.contains("due date"), "{}", mail.text);
     }
 
     #[test]

@@ -543,6 +543,13 @@ impl Catalogue {
                     let message = "must be a whole number from 0".to_owned();
                     return Err(refuse(price.span(), "plan.prices.amount", message));
                 }
+                if is_three_decimal(&p.currency) && p.amount % 10 != 0 {
+                    let message = format!(
+                        "must end in 0: amounts in {} have three decimals, of which card networks charge two",
+                        p.currency
+                    );
+                    return Err(refuse(price.span(), "plan.prices.amount", message));
+                }
                 let twice = plan.prices.iter().filter(|q| {
                     let q = q.get_ref();
                     q.currency == p.currency && q.interval == p.interval
@@ -711,6 +718,11 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a currency has thousandths as its minor unit (Stripe, "Three-decimal currencies").
+fn is_three_decimal(currency: &str) -> bool {
+    matches!(currency, "bhd" | "jod" | "kwd" | "omr" | "tnd")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -840,6 +852,10 @@ mod tests {
                 "plan.prices.currency",
             ),
             (
+                "prices = [{ currency = \"kwd\", interval = \"month\", amount = 9999 }]",
+                "line 5, plan.prices.amount: must end in 0: amounts in kwd",
+            ),
+            (
                 "prices = [{ currency = \"usd\", interval = \"week\", amount = 1 }]",
                 "unknown variant `week`, expected `month` or `year`",
             ),
@@ -857,6 +873,13 @@ mod tests {
                 "line 8, metric.per: expected 1 to 30 of a-z",
             ),
         ];
+        for good in [
+            "kwd\", interval = \"month\", amount = 9990",
+            "jpy\", interval = \"month\", amount = 9999",
+        ] {
+            let text = format!("{free}prices = [{{ currency = \"{good} }}]\n");
+            assert!(Catalogue::parse(&text).is_ok(), "{good}");
+        }
         for (line, expected) in cases {
             let error = Catalogue::parse(&format!("{free}{line}\n"))
                 .unwrap_err()

@@ -143,6 +143,8 @@ impl BillingTx for WriteTx {
     async fn payer(&mut self) -> Result<Payer, StoreError> {
         const OPERATION: &str = "read who pays";
         let workspace = self.scope.workspace();
+        const OWNER: &str = "SELECT u.email FROM memberships m JOIN users u ON u.id = m.user_id
+            WHERE m.workspace_id = $1 AND m.role = 'owner' ORDER BY m.joined_at, m.user_id LIMIT 1";
         let row = workspaces::Entity::scoped(&self.scope)
             .one(&self.tx)
             .await
@@ -150,10 +152,17 @@ impl BillingTx for WriteTx {
             .ok_or(StoreError::Dangling {
                 operation: OPERATION,
             })?;
+        let email = match row.billing_email {
+            Some(email) => Some(email),
+            None => {
+                let owner = query(&self.tx, OPERATION, OWNER, [workspace.uuid().into()]).await?;
+                owner.first().map(|row| column(row, "email")).transpose()?
+            }
+        };
         Ok(Payer {
             workspace,
             name: row.name,
-            email: row.billing_email,
+            email,
             currency: Currency::parse(&row.currency)
                 .map_err(|e| corrupt("workspaces", "currency", workspace, e))?,
         })
@@ -264,6 +273,21 @@ impl BillingTx for WriteTx {
         rows.iter().map(invoice_of).collect()
     }
 
+    async fn invoices_of(
+        &mut self,
+        subscription: &SubscriptionId,
+    ) -> Result<Vec<InvoiceSnapshot>, StoreError> {
+        // Five years of months. What is older decides no grace.
+        const NEWEST: &str = "SELECT id, snapshot FROM invoices
+            WHERE workspace_id = $1 AND subscription = $2 ORDER BY position DESC, id LIMIT 60";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            subscription.as_str().into(),
+        ];
+        let rows = query(&self.tx, "read a subscription's invoices", NEWEST, values).await?;
+        rows.iter().map(invoice_of).collect()
+    }
+
     async fn was_paid(&mut self, subscription: &SubscriptionId) -> Result<bool, StoreError> {
         const PAID: &str = "SELECT id, snapshot FROM invoices
             WHERE workspace_id = $1 AND subscription = $2 AND status = 'paid'";
@@ -325,6 +349,20 @@ impl BillingTx for WriteTx {
             self.env().now().into(),
         ];
         Ok(execute(&self.tx, "record an effect", RECORD, values).await? == 1)
+    }
+}
+
+impl WriteTx {
+    /// Who pays may be called otherwise from now on: billing looks at it, and tells the provider.
+    pub(crate) async fn review_payer(&mut self) -> Result<(), StoreError> {
+        const REVIEW: &str = "UPDATE billing_accounts SET review_at = $2
+            WHERE workspace_id = $1 AND customer IS NOT NULL AND (review_at IS NULL OR review_at > $2)";
+        let values = [
+            self.scope.workspace().uuid().into(),
+            self.env().now().into(),
+        ];
+        execute(&self.tx, "let who pays be looked at", REVIEW, values).await?;
+        Ok(())
     }
 }
 

@@ -84,7 +84,8 @@ impl TeamTx for WriteTx {
             .exec(&self.tx)
             .await
             .map_err(failed("change a role"))?;
-        Ok(())
+        // Bills may go to an owner.
+        self.review_payer().await
     }
 
     async fn delete_membership(
@@ -104,7 +105,7 @@ impl TeamTx for WriteTx {
             .exec(&self.tx)
             .await
             .map_err(failed("end a member's sessions"))?;
-        Ok(())
+        self.review_payer().await
     }
 }
 

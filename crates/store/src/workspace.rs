@@ -116,7 +116,7 @@ impl WriteTx {
             .exec(&self.tx)
             .await
             .map_err(failed("update the workspace"))?;
-        Ok(())
+        self.review_payer().await
     }
 }
 

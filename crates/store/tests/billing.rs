@@ -11,10 +11,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use rawdrive_billing::{
     Account, Billed, Billing, BillingDirectory as _, BillingRead as _, BillingStore as _,
-    BillingTx as _, CancelWhen, CustomerId, Dirty, Heal, Inbox, InboxTx as _, InvoiceSnapshot,
-    InvoiceStatus, Lane, Leasing, Metadata, NewCustomer, ObjectKind, ObjectRef, Operation,
-    OperationOutcome, OperationRequest, OperationsTx as _, Order, Policy, ProviderEvent, Receipt,
-    WaitingFor, cancel, default_since, project_next, reconcile, subscribe,
+    BillingTx as _, CancelWhen, CollectionMethod, CustomerId, Dirty, Heal, Inbox, InboxTx as _,
+    InvoiceSnapshot, InvoiceStatus, Lane, Leasing, Metadata, NewCustomer, ObjectKind, ObjectRef,
+    Operation, OperationOutcome, OperationRequest, OperationsTx as _, Order, Policy, ProviderEvent,
+    Receipt, WaitingFor, cancel, default_since, project_next, reconcile, subscribe,
 };
 use rawdrive_identity::ports::{IdentityTx as _, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
@@ -487,6 +487,9 @@ fn invoice(n: i64, created: DateTime<Utc>) -> InvoiceSnapshot {
         created,
         period_start: created,
         period_end: created,
+        collection_method: CollectionMethod::default(),
+        due_at: None,
+        reversed_at: None,
         finalized_at: None,
         paid_at: None,
         voided_at: None,

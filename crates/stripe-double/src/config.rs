@@ -35,6 +35,9 @@ pub struct Account {
     pub final_action: FinalAction,
     /// How many days before a renewal `invoice.upcoming` is sent.
     pub upcoming_days: i64,
+    /// Whether somebody has saved the settings of the customer portal: a new account has no default configuration, and
+    /// a session must name one.
+    pub portal_saved: bool,
     /// Two letters, shown on invoices.
     pub country: String,
     /// The name on invoices and hosted pages.
@@ -48,6 +51,7 @@ impl Default for Account {
             retry_days: vec![3, 5, 7],
             final_action: FinalAction::Cancel,
             upcoming_days: 7,
+            portal_saved: false,
             country: "US".to_owned(),
             name: "Double".to_owned(),
         }

@@ -103,6 +103,18 @@ fn fraudulent() -> String {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Decide {
+    won: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pause {
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Authenticate {
     succeed: bool,
 }
@@ -191,6 +203,20 @@ fn control(
         ("POST", ["charges", id, "dispute"]) => {
             let wish: Dispute = serde_json::from_slice(body)?;
             Ok(json!({ "dispute": faults.dispute(id, &wish.reason)? }))
+        }
+        ("POST", ["disputes", id, "decide"]) => {
+            let wish: Decide = serde_json::from_slice(body)?;
+            faults.decide_dispute(id, wish.won)?;
+            Ok(done)
+        }
+        ("POST", ["subscriptions", id, "pause"]) => {
+            let wish: Pause = serde_json::from_slice(body)?;
+            faults.pause_subscription(id, &wish.reason)?;
+            Ok(done)
+        }
+        ("DELETE", ["objects", id]) => {
+            faults.forget(id)?;
+            Ok(done)
         }
         ("POST", ["intents", id, "authenticate"]) => {
             let wish: Authenticate = serde_json::from_slice(body)?;

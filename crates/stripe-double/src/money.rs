@@ -36,19 +36,27 @@ pub(crate) fn minimum_charge(currency: &str) -> i64 {
     }
 }
 
-/// Whether a currency has no minor unit.
-fn is_zero_decimal(currency: &str) -> bool {
-    matches!(currency, "jpy" | "krw" | "vnd" | "clp" | "xaf" | "xof")
+/// How many digits of an amount are minor units (<https://docs.stripe.com/currencies>).
+pub(crate) fn decimals(currency: &str) -> u32 {
+    match currency {
+        "bif" | "clp" | "djf" | "gnf" | "jpy" | "kmf" | "krw" | "mga" | "pyg" | "rwf" | "vnd"
+        | "vuv" | "xaf" | "xof" | "xpf" => 0,
+        "bhd" | "jod" | "kwd" | "omr" | "tnd" => 3,
+        _ => 2,
+    }
 }
 
 /// `$29.00`, for descriptions.
 pub(crate) fn words(amount: i64, currency: &str) -> String {
     let sign = if amount < 0 { "-" } else { "" };
     let amount = amount.unsigned_abs();
-    let number = if is_zero_decimal(currency) {
-        amount.to_string()
-    } else {
-        format!("{}.{:02}", amount / 100, amount % 100)
+    let number = match decimals(currency) {
+        0 => amount.to_string(),
+        places => {
+            let unit = 10_u64.pow(places);
+            let (whole, part) = (amount / unit, amount % unit);
+            format!("{whole}.{part:0width$}", width = places as usize)
+        }
     };
     match currency {
         "usd" => format!("{sign}${number}"),
@@ -67,6 +75,19 @@ pub(crate) fn total(price: &Value, quantity: i64) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_amount_is_written_in_its_currencys_way() {
+        for (amount, currency, expected) in [
+            (2_900, "usd", "$29.00"),
+            (-5, "eur", "-€0.05"),
+            (1_200, "jpy", "1200 JPY"),
+            (1_200, "pyg", "1200 PYG"),
+            (1_230, "kwd", "1.230 KWD"),
+        ] {
+            assert_eq!(words(amount, currency), expected);
+        }
+    }
 
     #[test]
     fn exactly_half_goes_away_from_zero() {

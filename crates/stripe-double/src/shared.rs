@@ -23,6 +23,8 @@ pub struct Call {
     pub method: String,
     /// The path, without the query.
     pub path: String,
+    /// The query, as it came.
+    pub query: String,
     /// The idempotency key it carried.
     pub idempotency_key: Option<String>,
     /// The answer's status; `None` where the connection was closed without one.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cards::Decline;
 use crate::config::{Config, StartError};
+use crate::engine::cycling::{PAUSE_REASONS, enter_pause};
 use crate::engine::invoicing::FINALIZATION_ERRORS;
 use crate::engine::paying;
 use crate::faults::{DeliveryOrder, Fault, Matching};
@@ -206,6 +207,50 @@ impl Faults {
     /// Fails if there is no such charge, it failed, or it is disputed already.
     pub fn dispute(&self, charge: &str, reason: &str) -> Result<String, FaultError> {
         self.change(charge, |world| paying::dispute(world, charge, reason))
+    }
+
+    /// Lets an object vanish as if it had never been made: somebody has deleted the account's test data, or the key is
+    /// another account's.
+    ///
+    /// # Errors
+    /// Fails if there is no such object.
+    pub fn forget(&self, id: &str) -> Result<(), FaultError> {
+        let mut inner = self.shared.lock();
+        if inner.world.get(id).is_none() {
+            return Err(FaultError::new(format!("no such object: {id}")));
+        }
+        inner.world.forget(id);
+        Ok(())
+    }
+
+    /// Pauses a subscription for a reason of Stripe's: `first_payment_failure`, `final_payment_failure`,
+    /// `pause_requested`, `system`, `trial_end_without_payment_method`.
+    ///
+    /// # Errors
+    /// Fails if there is no such subscription, or no such reason.
+    pub fn pause_subscription(&self, id: &str, reason: &str) -> Result<(), FaultError> {
+        if !PAUSE_REASONS.contains(&reason) {
+            return Err(FaultError::new(format!("no such reason: {reason}")));
+        }
+        self.change(id, |world| {
+            let before = visible(&world.find(Kind::Subscription, id, "subscription", false)?);
+            enter_pause(world, id, reason, &before);
+            Ok(())
+        })
+    }
+
+    /// Decides a dispute that is open, as `won` or `lost`.
+    ///
+    /// # Errors
+    /// Fails if there is no such dispute.
+    pub fn decide_dispute(&self, id: &str, is_won: bool) -> Result<(), FaultError> {
+        self.change(id, |world| {
+            world.find(Kind::Dispute, id, "dispute", false)?;
+            let status = if is_won { "won" } else { "lost" };
+            world.edit(id, |dispute| set(dispute, "status", status));
+            world.emit("charge.dispute.closed", id);
+            Ok(())
+        })
     }
 
     fn change<T>(

@@ -422,7 +422,8 @@ async fn six_events_of_one_story_in_any_order_by_several_clients_at_once() {
     let renewed = json!({
         "plan": "professional", "plan_version": 1, "status": "active", "interval": "month", "currency": "usd",
         "current_period_end": "2027-01-24T10:00:00Z", "cancel_at_period_end": false, "grace_until": null,
-        "trial_end": null, "scheduled": null, "grant": null,
+        "trial_end": null, "scheduled": null, "grant": null, "cancel_at": null, "paused": null, "discount": null,
+        "collection_method": "charge_automatically", "quantity": 1, "addons": [],
     });
     let audited = counts(&[
         ("subscription.created", &[1]),

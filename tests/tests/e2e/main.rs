@@ -3,6 +3,7 @@
 
 mod access;
 mod analysis;
+mod arrears;
 mod billing;
 mod blob_mark;
 mod clients;
@@ -13,11 +14,13 @@ mod crash;
 mod credentials;
 mod development;
 mod doctor;
+mod ends;
 mod files;
 mod galleries;
 mod hostile;
 mod identity;
 mod isolation;
+mod items;
 mod ledger;
 mod life;
 mod lockout;
@@ -34,6 +37,7 @@ mod on_sqlite {
 }
 mod onboarding;
 mod operation;
+mod payer;
 mod people;
 mod photos;
 mod plans;

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use e2e::previews;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, subscription};
+use crate::stage::{Stage, id, subscription};
 
 const PATH: &str = "/v1/billing/subscription";
 
@@ -51,6 +51,43 @@ fn sum(all: &[Value], member: &str) -> i64 {
         .sum()
 }
 
+/// What people have beside the plan: seats, something else that is sold, credit on the account.
+async fn adorn(stage: &Stage, chance: &mut Chance, customer: &str, by_month: bool) {
+    let all = stage.subscriptions(customer);
+    let subscription = all.last().expect("a subscription");
+    let (path, item) = (
+        format!("/v1/subscriptions/{}", id(subscription)),
+        id(&subscription["items"]["data"][0]),
+    );
+    let quantity = (1 + chance.below(3)).to_string();
+    let mut form = vec![
+        ("proration_behavior", "none"),
+        ("items[0][id]", item.as_str()),
+        ("items[0][quantity]", &quantity),
+    ];
+    let extra;
+    // The double mixes no intervals.
+    if by_month && chance.below(2) == 0 {
+        let price = [
+            ("currency", "usd"),
+            ("unit_amount", "700"),
+            ("recurring[interval]", "month"),
+            ("product_data[name]", "Extra backup"),
+        ];
+        extra = id(&stage.stripe("/v1/prices", &price).await);
+        form.push(("items[1][price]", &extra));
+        form.push(("items[1][quantity]", "2"));
+    }
+    let _ = stage.stripe(&path, &form).await;
+    if chance.below(3) == 0 {
+        let credit = format!("-{}", 1 + chance.below(20_000));
+        let path = format!("/v1/customers/{customer}/balance_transactions");
+        let form = [("amount", credit.as_str()), ("currency", "usd")];
+        let _ = stage.stripe(&path, &form).await;
+    }
+    stage.settled().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_preview_says_is_what_is_charged() {
     let stage = Stage::start().await;
@@ -65,6 +102,8 @@ async fn what_a_preview_says_is_what_is_charged() {
         let _ = api.post(PATH, &body).await.is(201);
         stage.settled().await;
         let customer = stage.customer(&ada);
+        let by_month = ORDERS[from].1 == "month" && ORDERS[to].1 == "month";
+        adorn(&stage, &mut chance, &customer, by_month).await;
         // Sometimes in a trial, sometimes in a later period than the first.
         stage.turn(chance.seconds(50 * 86_400));
         stage.settled().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use e2e::{Actor, Api, Server};
-use rawdrive_stripe_double::{Config, Faults, State, StripeDouble};
+use rawdrive_stripe_double::{Account, Config, Faults, State, StripeDouble};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -68,6 +68,15 @@ impl Stage {
     }
 
     pub(crate) async fn start_with(extra: &[(&str, &str)]) -> Self {
+        Self::start_on(extra, |_| {}).await
+    }
+
+    /// As [`Stage::start`], with other settings of the Stripe account.
+    pub(crate) async fn start_at(adjust: impl FnOnce(&mut Account)) -> Self {
+        Self::start_on(&[], adjust).await
+    }
+
+    async fn start_on(extra: &[(&str, &str)], adjust: impl FnOnce(&mut Account)) -> Self {
         let folder = tempfile::tempdir().expect("failed to make a directory");
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -82,6 +91,7 @@ impl Stage {
         config.clock = Arc::new(move || *time.lock().expect("nobody panicked with the clock"));
         let webhook = format!("http://127.0.0.1:{port}/v1/webhooks/stripe");
         config.webhook = vec![(webhook, WEBHOOK_SECRET.to_owned())];
+        adjust(&mut config.account);
         config.webhook_backoff = vec![Duration::from_millis(200); 100];
         let double = StripeDouble::start(config).expect("the double starts");
         let url = double.url();
@@ -231,8 +241,29 @@ impl Stage {
 
     /// A call of Stripe's API, past the server.
     pub(crate) async fn stripe(&self, path: &str, form: &[(&str, &str)]) -> Value {
+        self.call(reqwest::Method::POST, path, form).await
+    }
+
+    /// Deletes something at Stripe, past the server.
+    pub(crate) async fn stripe_delete(&self, path: &str) -> Value {
+        self.call(reqwest::Method::DELETE, path, &[]).await
+    }
+
+    /// What a person does on a hosted page: opens its address, and sends a form.
+    pub(crate) async fn page(&self, url: &str, form: &[(&str, &str)]) {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("a client");
+        let request = client.post(url).header("content-type", FORM);
+        let answer = request.body(form_of(form)).send().await;
+        let answer = answer.expect("the page answers");
+        assert_eq!(answer.status(), 303, "{url} {form:?}");
+    }
+
+    async fn call(&self, method: reqwest::Method, path: &str, form: &[(&str, &str)]) -> Value {
         let request = reqwest::Client::new()
-            .post(format!("{}{path}", self.double.url()))
+            .request(method, format!("{}{path}", self.double.url()))
             .bearer_auth(SECRET_KEY)
             .header("content-type", FORM)
             .body(form_of(form));
@@ -242,6 +273,23 @@ impl Stage {
         assert!(status.is_success(), "{path}: {status} {text}");
         serde_json::from_str(&text).expect("the double answers in JSON")
     }
+}
+
+/// An object's id.
+pub(crate) fn id(object: &Value) -> String {
+    object["id"].as_str().expect("an id").to_owned()
+}
+
+/// A point in time of an answer.
+pub(crate) fn time_of(value: &Value) -> DateTime<Utc> {
+    let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
+    text.parse().expect("a time")
+}
+
+/// A point in time as Stripe gives it.
+pub(crate) fn stripe_time(value: &Value) -> DateTime<Utc> {
+    let seconds = value.as_i64().unwrap_or_else(|| panic!("no time: {value}"));
+    DateTime::from_timestamp(seconds, 0).expect("a time")
 }
 
 /// The media type of a form.

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use rawdrive_billing::{
-    Billing, Drift, Heal, PaymentGateway, PriceFinding, ReconcileError, Step, SyncPlansError,
-    SyncedPrice, default_since, project_next, reconcile, replay, sync_plans,
+    Billing, Drift, Heal, PaymentGateway, PortalFinding, PriceFinding, ReconcileError, Step,
+    SyncPlansError, SyncedPrice, default_since, project_next, reconcile, replay, sync_plans,
+    sync_portal,
 };
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::StoreError;
@@ -42,12 +43,18 @@ pub(crate) async fn run<G: PaymentGateway>(
         Stripe::SyncPlans(common) => {
             let (catalogue, store) = (&billing.catalogue, &billing.store);
             let found = sync_plans(catalogue, &billing.gateway, store, common.dry_run).await?;
+            let portal = sync_portal(&billing.gateway, common.dry_run).await?;
+            let portal = match portal {
+                PortalFinding::Present => "present",
+                PortalFinding::Made => "made",
+                PortalFinding::Missing => "missing",
+            };
             if common.json {
                 let prices: Vec<_> = found.iter().map(price_json).collect();
                 writeln!(
                     out,
                     "{}",
-                    json!({ "dry_run": common.dry_run, "prices": prices })
+                    json!({ "dry_run": common.dry_run, "prices": prices, "portal": portal })
                 )?;
             } else {
                 for price in &found {
@@ -56,6 +63,7 @@ pub(crate) async fn run<G: PaymentGateway>(
                 if found.is_empty() {
                     writeln!(out, "the catalogue has no prices: nothing is sold")?;
                 }
+                writeln!(out, "settings of the customer portal: {portal}")?;
             }
             if found.iter().any(SyncedPrice::is_conflict) {
                 return Err(StripeError::Conflict);
@@ -188,6 +196,25 @@ fn drift_json(drift: &Drift) -> Value {
             subscription,
         } => {
             json!({ "kind": "unknown_subscription", "workspace": workspace, "subscription": subscription })
+        }
+        Drift::UnknownCustomer {
+            workspace,
+            customer,
+        } => {
+            json!({ "kind": "unknown_customer", "workspace": workspace, "customer": customer })
+        }
+        Drift::StaleCustomer {
+            workspace,
+            customer,
+        } => {
+            json!({ "kind": "stale_customer", "workspace": workspace, "customer": customer })
+        }
+        Drift::Refused {
+            workspace,
+            customer,
+            code,
+        } => {
+            json!({ "kind": "refused", "workspace": workspace, "customer": customer, "code": code })
         }
         Drift::StaleInvoice { workspace, invoice } => {
             json!({ "kind": "stale_invoice", "workspace": workspace, "invoice": invoice })

@@ -81,6 +81,7 @@ pub(super) const KEYS: &[Key] = &[
     key("RAWDRIVE_SECRET_KEY", "secret_key", None),
     key("RAWDRIVE_CURRENCY", "currency", Some("usd")),
     key("RAWDRIVE_GRACE_DAYS", "grace_days", Some("14")),
+    key("RAWDRIVE_REVERSAL_POLICY", "reversal_policy", Some("keep")),
     key(
         "RAWDRIVE_RECONCILE_SECONDS",
         "reconcile_seconds",

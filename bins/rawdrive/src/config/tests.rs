@@ -256,6 +256,11 @@ fn an_unreadable_value_names_its_key_and_what_would_be_right() {
         ("RAWDRIVE_CURRENCY", "euro", "three lower-case letters"),
         ("RAWDRIVE_GRACE_DAYS", "-1", "a whole number of days"),
         ("RAWDRIVE_GRACE_DAYS", "1.5", "a whole number of days"),
+        (
+            "RAWDRIVE_REVERSAL_POLICY",
+            "delete",
+            "keep, read_only or end",
+        ),
         ("RAWDRIVE_RETENTION_DAYS", "99999", "a whole number of days"),
         ("RAWDRIVE_RETENTION_DAYS", "", "a whole number of days"),
         (

@@ -385,11 +385,18 @@ impl Call {
             StripeMethod::Post => Method::POST,
             StripeMethod::Delete => Method::DELETE,
         };
+        let body = request.body.map(|body| sorted(&body));
+        // The bindings put a DELETE's parameters into a body; Stripe's own libraries send them in the query, and what
+        // becomes of the body of a DELETE on its way is nobody's promise.
+        let (query, body) = match method {
+            Method::DELETE => (request.query.or(body), None),
+            _ => (request.query, body),
+        };
         Ok(Self {
             method,
             path: request.path,
-            query: request.query.filter(|query| !query.is_empty()),
-            body: request.body.map(|body| sorted(&body)),
+            query: query.filter(|query| !query.is_empty()),
+            body,
             key,
         })
     }
@@ -575,6 +582,18 @@ mod tests {
     #[test]
     fn the_version_that_is_sent_is_the_one_the_bindings_were_made_for() {
         assert_eq!(stripe_client_core::VERSION.as_str(), API_VERSION);
+    }
+
+    #[test]
+    fn the_parameters_of_a_delete_are_in_its_query() {
+        let mut request = RequestBuilder::new(StripeMethod::Delete, "/subscriptions/sub_1");
+        request.body = Some("prorate=false&invoice_now=false".to_owned());
+        let call = Call::new(request, None).unwrap();
+        assert_eq!(call.body, None);
+        assert_eq!(
+            call.url("https://api.example"),
+            "https://api.example/v1/subscriptions/sub_1?invoice_now=false&prorate=false"
+        );
     }
 
     #[test]

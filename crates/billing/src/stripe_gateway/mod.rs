@@ -15,12 +15,13 @@ mod subscriptions;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::Env;
 use secrecy::{ExposeSecret as _, SecretString};
-use stripe_client_core::StripeRequest as _;
+use stripe_client_core::{RequestBuilder, StripeRequest as _};
 use stripe_core::charge::RetrieveCharge;
 use stripe_core::customer::{
     CreateCustomer, ListCustomer, RetrieveCustomer, UpdateCustomer, UpdateCustomerInvoiceSettings,
@@ -39,7 +40,7 @@ use crate::gateway::{
 };
 use crate::ids::{
     ChargeId, CheckoutId, CustomerId, DisputeId, IdempotencyKey, InvoiceId, PaymentMethodId,
-    SubscriptionId,
+    PriceId, SubscriptionId,
 };
 use crate::provider_objects::{
     ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot, InvoiceSnapshot, Metadata,
@@ -130,6 +131,8 @@ pub enum StripeSetupError {
 pub struct StripeGateway {
     http: HttpClient,
     livemode: bool,
+    /// The portal's settings that we made, once they were found.
+    portal_configuration: Mutex<Option<String>>,
 }
 
 impl fmt::Debug for StripeGateway {
@@ -149,6 +152,7 @@ impl StripeGateway {
     pub fn new(settings: &StripeSettings, env: Env) -> Result<Self, StripeSetupError> {
         Ok(Self {
             livemode: settings.livemode()?,
+            portal_configuration: Mutex::new(None),
             http: HttpClient::new(settings, env)?,
         })
     }
@@ -194,7 +198,7 @@ impl PaymentGateway for StripeGateway {
         }
         let within = self.http.deadline();
         let customer: Customer = self.http.post(within, create.build(), key).await?;
-        Ok(customer.into())
+        Ok(customer.snapshot(self.livemode))
     }
 
     async fn customer(&self, id: &CustomerId) -> Result<Option<CustomerSnapshot>, GatewayError> {
@@ -204,7 +208,23 @@ impl PaymentGateway for StripeGateway {
         let within = self.http.deadline();
         let retrieve = RetrieveCustomer::new(id).build();
         let found = self.http.find::<Customer>(within, retrieve).await?;
-        Ok(found.map(CustomerSnapshot::from))
+        Ok(found.map(|customer| customer.snapshot(self.livemode)))
+    }
+
+    async fn update_customer(
+        &self,
+        customer: &CustomerId,
+        name: &str,
+        email: Option<&str>,
+        key: &IdempotencyKey,
+    ) -> Result<CustomerSnapshot, GatewayError> {
+        let within = self.http.deadline();
+        let update = UpdateCustomer::new(segment(customer.as_str())?)
+            .name(name)
+            // An empty text removes it.
+            .email(email.unwrap_or_default());
+        let updated: Customer = self.http.post(within, update.build(), key).await?;
+        Ok(updated.snapshot(self.livemode))
     }
 
     async fn customers(
@@ -222,7 +242,7 @@ impl PaymentGateway for StripeGateway {
         let page: Page<Customer> = self.http.get(within, list.build()).await?;
         page.listed(
             |customer: &CustomerSnapshot| customer.id.to_string(),
-            |customer| Ok(customer.into()),
+            |customer| Ok(customer.snapshot(self.livemode)),
         )
     }
 
@@ -234,7 +254,7 @@ impl PaymentGateway for StripeGateway {
     ) -> Result<Outcome<CustomerSnapshot>, GatewayError> {
         let within = self.http.deadline();
         match self.attach(within, customer, method, key).await {
-            Ok(customer) => Ok(Outcome::Done(customer.into())),
+            Ok(customer) => Ok(Outcome::Done(customer.snapshot(self.livemode))),
             Err(failure) => refused(failure),
         }
     }
@@ -306,6 +326,16 @@ impl PaymentGateway for StripeGateway {
             .await
     }
 
+    async fn collect_unpaid(
+        &self,
+        id: &SubscriptionId,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        self.collect_all(self.http.deadline(), id, metadata, key)
+            .await
+    }
+
     async fn invoice(&self, id: &InvoiceId) -> Result<Option<InvoiceSnapshot>, GatewayError> {
         self.find_invoice(self.http.deadline(), id).await
     }
@@ -352,14 +382,26 @@ impl PaymentGateway for StripeGateway {
             .await
     }
 
+    async fn sync_portal(&self, dry_run: bool, key: &IdempotencyKey) -> Result<bool, GatewayError> {
+        self.ensure_portal(self.http.deadline(), dry_run, key).await
+    }
+
     async fn charge(&self, id: &ChargeId) -> Result<Option<ChargeSnapshot>, GatewayError> {
         let Ok(id) = segment(id.as_str()) else {
             return Ok(None);
         };
         let within = self.http.deadline();
         let retrieve = RetrieveCharge::new(id).build();
-        let found = self.http.find::<Charge>(within, retrieve).await?;
-        Ok(found.map(ChargeSnapshot::from))
+        let Some(charge) = self.http.find::<Charge>(within, retrieve).await? else {
+            return Ok(None);
+        };
+        if !charge.was_refunded() {
+            return Ok(Some(charge.snapshot(Vec::new(), None)));
+        }
+        let refunds = self.refunds(within, id).await?;
+        let intent = charge.payment_intent.as_ref().map(|id| id.0.as_str());
+        let invoice = self.invoice_paid_by(within, intent).await?;
+        Ok(Some(charge.snapshot(refunds, invoice)))
     }
 
     async fn dispute(&self, id: &DisputeId) -> Result<Option<DisputeSnapshot>, GatewayError> {
@@ -376,7 +418,9 @@ impl PaymentGateway for StripeGateway {
             let charge = self.http.find(within, retrieve).await?;
             dispute.charge = charge.map(Expandable::Object).or(dispute.charge);
         }
-        Ok(Some(dispute.snapshot()))
+        let intent = dispute.payment_intent().filter(|_| dispute.is_lost());
+        let invoice = self.invoice_paid_by(within, intent).await?;
+        Ok(Some(dispute.snapshot(invoice)))
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Listed<ProviderEvent>, GatewayError> {
@@ -414,6 +458,10 @@ impl PaymentGateway for StripeGateway {
         self.find_price(self.http.deadline(), lookup_key).await
     }
 
+    async fn price_by_id(&self, id: &PriceId) -> Result<Option<PriceSnapshot>, GatewayError> {
+        self.find_price_by_id(self.http.deadline(), id).await
+    }
+
     async fn create_price(
         &self,
         new: &NewPrice,
@@ -443,6 +491,15 @@ fn refused<T>(failure: Failure) -> Result<Outcome<T>, GatewayError> {
 
 fn texts(metadata: &Metadata) -> HashMap<String, String> {
     metadata.0.clone().into_iter().collect()
+}
+
+/// Adds a parameter that is empty, by which Stripe unsets what it names. The bindings have no word for that.
+fn unset(request: &mut RequestBuilder, parameter: &str) {
+    let pair = format!("{parameter}=");
+    request.body = Some(match request.body.take() {
+        Some(body) if !body.is_empty() => format!("{body}&{pair}"),
+        _ => pair,
+    });
 }
 
 /// The period and price of what was sold, as Stripe counts time.

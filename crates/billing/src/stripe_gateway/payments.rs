@@ -3,20 +3,27 @@
 //! Since 2025-03-31.basil an invoice does not name its payment: its payments are a list of their own. A server that
 //! lacks one of these lists answers 404 or 400; then what it says is nothing, and the domain has a fallback.
 
-use stripe_billing::invoice::{ListInvoice, RetrieveInvoice, VoidInvoiceInvoice};
+use serde::Serialize;
+use stripe_billing::invoice::{
+    FinalizeInvoiceInvoice, ListInvoice, PayInvoice, RetrieveInvoice, VoidInvoiceInvoice,
+};
 use stripe_billing::invoice_payment::ListInvoicePayment;
-use stripe_client_core::{RequestBuilder, StripeRequest as _};
+use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest as _};
 use stripe_core::charge::ListCharge;
 use stripe_core::payment_intent::RetrievePaymentIntent;
 
 use super::http_client::{Deadline, Failure, segment};
 use super::responses::{
-    Charge, Confirmable, Expandable, Intent, Invoice, InvoicePayment, Named, Page, generic_decline,
+    Charge, Confirmable, Expandable, Intent, Invoice, InvoicePayment, Named, Page, Refund,
+    generic_decline,
 };
-use super::{PAGE, StripeGateway};
+use super::subscriptions::End;
+use super::{PAGE, StripeGateway, refused};
 use crate::gateway::{ClientSecret, Decline, GatewayError, Listed, Outcome};
-use crate::ids::{CustomerId, IdempotencyKey, InvoiceId};
-use crate::provider_objects::{Attempt, InvoiceSnapshot, InvoiceStatus};
+use crate::ids::{CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
+use crate::provider_objects::{
+    Attempt, InvoiceSnapshot, InvoiceStatus, Metadata, RefundSnapshot, SubscriptionSnapshot,
+};
 
 /// How many payments of one invoice are looked at, newest first. An invoice has one unless somebody split it.
 const MAX_INTENTS: usize = 10;
@@ -100,6 +107,126 @@ impl StripeGateway {
         Ok(attempts)
     }
 
+    /// What was given back of a charge, oldest first.
+    pub(super) async fn refunds(
+        &self,
+        within: Deadline,
+        charge: &str,
+    ) -> Result<Vec<RefundSnapshot>, GatewayError> {
+        #[derive(Serialize)]
+        struct List<'a> {
+            charge: &'a str,
+            limit: i64,
+        }
+        let list = List {
+            charge,
+            limit: PAGE,
+        };
+        let list = RequestBuilder::new(StripeMethod::Get, "/refunds").query(&list);
+        let page: Option<Page<Refund>> = self.if_told(within, list).await?;
+        let refunds = page.map(|page| page.data).unwrap_or_default();
+        let mut made: Vec<_> = refunds.into_iter().filter_map(Refund::snapshot).collect();
+        made.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(made)
+    }
+
+    /// The invoice that a payment has paid, if one is told.
+    pub(super) async fn invoice_paid_by(
+        &self,
+        within: Deadline,
+        intent: Option<&str>,
+    ) -> Result<Option<InvoiceId>, GatewayError> {
+        let Some(intent) = intent else {
+            return Ok(None);
+        };
+        #[derive(Serialize)]
+        struct Of<'a> {
+            #[serde(rename = "type")]
+            kind: &'a str,
+            payment_intent: &'a str,
+        }
+        #[derive(Serialize)]
+        struct List<'a> {
+            payment: Of<'a>,
+            limit: i64,
+        }
+        let list = List {
+            payment: Of {
+                kind: "payment_intent",
+                payment_intent: intent,
+            },
+            limit: 1,
+        };
+        let list = RequestBuilder::new(StripeMethod::Get, "/invoice_payments").query(&list);
+        let page: Option<Page<InvoicePayment>> = self.if_told(within, list).await?;
+        let payments = page.map(|page| page.data).unwrap_or_default();
+        Ok(payments
+            .into_iter()
+            .find_map(|payment| Some(payment.invoice?.0)))
+    }
+
+    /// Finalizes and pays all that an unpaid subscription owes, oldest first.
+    pub(super) async fn collect_all(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        self.mark(within, id, End::AsItIs, metadata, key).await?;
+        let list = ListInvoice::new().subscription(id.as_str()).limit(PAGE);
+        let page: Page<Invoice> = self.http.get(within, list.build()).await?;
+        let all = page
+            .data
+            .into_iter()
+            .map(|invoice| invoice.snapshot(Vec::new()));
+        let mut owed: Vec<_> = all
+            .filter(|i| matches!(i.status, InvoiceStatus::Open | InvoiceStatus::Draft))
+            .collect();
+        owed.sort_by_key(InvoiceSnapshot::position);
+        for invoice in owed {
+            let path = segment(invoice.id.as_str())?;
+            if invoice.status == InvoiceStatus::Draft {
+                let finalize = FinalizeInvoiceInvoice::new(path).auto_advance(false);
+                let finalize = finalize.build();
+                match self.http.post_part::<Named>(within, finalize, key).await {
+                    // Somebody else was faster.
+                    Ok(_) => {}
+                    Err(Failure::Gateway(GatewayError::Rejected { .. }))
+                        if self.invoice_status(within, &invoice.id).await?
+                            != Some(InvoiceStatus::Draft) => {}
+                    Err(failure) => return Err(failure.into()),
+                }
+            }
+            let pay = PayInvoice::new(path).off_session(false).build();
+            match self.http.post_part::<Named>(within, pay, key).await {
+                Ok(_) => {}
+                Err(Failure::Gateway(error @ GatewayError::Rejected { .. })) => {
+                    // Paid by somebody else, or by what was on the account.
+                    let now = self.invoice_status(within, &invoice.id).await?;
+                    if now != Some(InvoiceStatus::Paid) {
+                        return Err(error);
+                    }
+                }
+                Err(failure) => return refused(failure),
+            }
+        }
+        let now = self.find_subscription(within, id).await?;
+        Ok(Outcome::Done(now.ok_or(GatewayError::NotFound)?))
+    }
+
+    /// What a subscription's card waits for before it can be charged later, where its first invoice came to nothing.
+    async fn setup_of(
+        &self,
+        within: Deadline,
+        subscription: Option<&SubscriptionId>,
+    ) -> Result<Option<ClientSecret>, GatewayError> {
+        let Some(subscription) = subscription else {
+            return Ok(None);
+        };
+        self.pending_setup(within, subscription).await
+    }
+
     /// The payments of an invoice, newest first.
     async fn intents(
         &self,
@@ -153,10 +280,19 @@ impl StripeGateway {
             return Ok(None);
         };
         let was_attempted = invoice.was_attempted();
-        if !invoice.snapshot(Vec::new()).is_owed() {
+        let invoice = invoice.snapshot(Vec::new());
+        let left = None;
+        if invoice.amount_due == 0 {
+            let subscription = invoice.subscription.as_ref();
+            let secret = self.setup_of(within, subscription).await?;
+            return Ok(secret.map(|client_secret| Outcome::ActionRequired {
+                client_secret,
+                left,
+            }));
+        }
+        if !invoice.is_owed() {
             return Ok(None);
         }
-        let left = None;
         Ok(match self.wait(within, id).await? {
             Wait::Payer(client_secret) => Some(Outcome::ActionRequired {
                 client_secret,

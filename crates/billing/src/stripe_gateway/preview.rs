@@ -1,18 +1,21 @@
-//! What a change would cost.
+//! What a first purchase or a change would cost, as Stripe reckons it: credit, discounts, taxes, quantities and what
+//! stands beside the plan are all in its previews, and in none of our own sums.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use stripe_billing::invoice::{
     CreatePreviewInvoice, CreatePreviewInvoicePreviewMode, CreatePreviewInvoiceSubscriptionDetails,
     CreatePreviewInvoiceSubscriptionDetailsItems,
     CreatePreviewInvoiceSubscriptionDetailsProrationBehavior as Proration,
+    CreatePreviewInvoiceSubscriptionDetailsTrialEnd as TrialEnd,
 };
 use stripe_client_core::{RequestBuilder, StripeRequest as _};
 
 use super::http_client::Deadline;
 use super::responses::Preview;
-use super::{StripeGateway, rejected, seconds};
+use super::{StripeGateway, rejected, seconds, unset};
 use crate::gateway::{ChangeTiming, ChargePreview, GatewayError, PreviewRequest};
 use crate::money::Money;
-use crate::provider_objects::{SubscriptionSnapshot, SubscriptionStatus};
+use crate::provider_objects::{ItemSnapshot, SubscriptionSnapshot, SubscriptionStatus};
 
 impl StripeGateway {
     pub(super) async fn preview_change(
@@ -21,7 +24,14 @@ impl StripeGateway {
         request: &PreviewRequest,
     ) -> Result<ChargePreview, GatewayError> {
         let Some((subscription, _)) = &request.change else {
-            let first = self.previewed(within, first_invoice(request)).await?;
+            let from = match request.timing {
+                ChangeTiming::Now { proration_date } => proration_date,
+                ChangeTiming::AtPeriodEnd => self.http.now(),
+            };
+            let days = request.trial_days.filter(|days| *days > 0);
+            let trial_end = days.map(|days| from + TimeDelta::days(i64::from(days)));
+            let first = first_invoice(request, None, trial_end);
+            let first = self.previewed(within, first).await?;
             return self.priced(within, request, Some(&first), None).await;
         };
         let found = self.find_subscription(within, subscription).await?;
@@ -29,11 +39,10 @@ impl StripeGateway {
         let request = &within_period(request, &present);
         let charges_now = matches!(request.timing, ChangeTiming::Now { .. })
             && present.status != SubscriptionStatus::Trialing
-            && present
-                .item()
-                .is_some_and(|item| item.price.id != request.price);
+            && plan_item(request, &present).is_some_and(|item| item.price.id != request.price);
         let at_once = if charges_now {
-            Some(self.previewed(within, first_invoice(request)).await?)
+            let first = first_invoice(request, Some(&present), None);
+            Some(self.previewed(within, first).await?)
         } else {
             None
         };
@@ -58,7 +67,8 @@ impl StripeGateway {
         at_once: Option<&Preview>,
         present: Option<&SubscriptionSnapshot>,
     ) -> Result<ChargePreview, GatewayError> {
-        let next = self.regularly(within, request).await?;
+        let regular = regular_invoice(request, present);
+        let next = self.previewed(within, regular).await?.total();
         let next_at = at_once
             .and_then(Preview::until)
             .or_else(|| present.and_then(SubscriptionSnapshot::period_end));
@@ -72,67 +82,85 @@ impl StripeGateway {
             },
         })
     }
+}
 
-    /// What comes with each period. A server that cannot preview it says what the price is, which is the same where
-    /// there is neither tax nor discount.
-    async fn regularly(
-        &self,
-        within: Deadline,
-        request: &PreviewRequest,
-    ) -> Result<Money, GatewayError> {
-        match self.previewed(within, regular_invoice(request)).await {
-            Ok(regular) => Ok(regular.total()),
-            Err(error @ GatewayError::Rejected { .. }) => {
-                let price = self.find_price_by_id(within, &request.price).await?;
-                let amount =
-                    price.and_then(|price| Some(Money::new(price.amount?, price.currency)));
-                amount.ok_or(error)
-            }
-            Err(error) => Err(error),
-        }
-    }
+/// The line that would change.
+fn plan_item<'a>(
+    request: &PreviewRequest,
+    present: &'a SubscriptionSnapshot,
+) -> Option<&'a ItemSnapshot> {
+    let (_, item) = request.change.as_ref()?;
+    present.item_of(item)
 }
 
 /// The request with its time moved into the current period: Stripe refuses any other.
 fn within_period(request: &PreviewRequest, present: &SubscriptionSnapshot) -> PreviewRequest {
+    let item = plan_item(request, present);
     let mut request = request.clone();
-    if let (ChangeTiming::Now { proration_date }, Some(item)) =
-        (&mut request.timing, present.item())
-    {
+    if let (ChangeTiming::Now { proration_date }, Some(item)) = (&mut request.timing, item) {
         *proration_date = item.within_period(*proration_date);
     }
     request
 }
 
-/// The invoice that the change would make at once.
-fn first_invoice(request: &PreviewRequest) -> RequestBuilder {
-    let mut details = details(request);
+/// The invoice that the change, or a first purchase, would make at once.
+fn first_invoice(
+    request: &PreviewRequest,
+    present: Option<&SubscriptionSnapshot>,
+    trial_end: Option<DateTime<Utc>>,
+) -> RequestBuilder {
+    let mut details = details(request, present);
     if let (ChangeTiming::Now { proration_date }, Some(_)) = (request.timing, &request.change) {
         details.proration_behavior = Some(Proration::AlwaysInvoice);
         details.proration_date = Some(seconds(proration_date));
     }
-    preview(request, details).build()
+    details.trial_end = trial_end.map(|end| TrialEnd::Timestamp(seconds(end)));
+    without_date(preview(request, details).build(), present)
 }
 
 /// The invoice that comes with each period once the change is made.
-fn regular_invoice(request: &PreviewRequest) -> RequestBuilder {
-    let mut details = details(request);
+fn regular_invoice(
+    request: &PreviewRequest,
+    present: Option<&SubscriptionSnapshot>,
+) -> RequestBuilder {
+    let mut details = details(request, present);
     if request.change.is_some() {
         details.proration_behavior = Some(Proration::None);
     }
-    preview(request, details)
+    let regular = preview(request, details)
         .preview_mode(CreatePreviewInvoicePreviewMode::Recurring)
-        .build()
+        .build();
+    without_date(regular, present)
 }
 
-fn details(request: &PreviewRequest) -> CreatePreviewInvoiceSubscriptionDetails {
+/// Whether a subscription ends at a date that has nothing to do with its period.
+fn ends_at_date(present: Option<&SubscriptionSnapshot>) -> bool {
+    present.is_some_and(|present| present.ends_at().is_some() && !present.cancel_at_period_end)
+}
+
+/// A change takes an end back, also one that was set as a date.
+fn without_date(
+    mut preview: RequestBuilder,
+    present: Option<&SubscriptionSnapshot>,
+) -> RequestBuilder {
+    if ends_at_date(present) {
+        unset(&mut preview, "subscription_details[cancel_at]");
+    }
+    preview
+}
+
+fn details(
+    request: &PreviewRequest,
+    present: Option<&SubscriptionSnapshot>,
+) -> CreatePreviewInvoiceSubscriptionDetails {
     let mut item = CreatePreviewInvoiceSubscriptionDetailsItems::new();
     item.price = Some(request.price.to_string());
+    item.quantity = Some(request.quantity);
     item.id = request.change.as_ref().map(|(_, item)| item.to_string());
     let mut details = CreatePreviewInvoiceSubscriptionDetails::new();
     details.items = Some(vec![item]);
-    // A change takes an end back.
-    details.cancel_at_period_end = request.change.is_some().then_some(false);
+    let is_change = request.change.is_some() && !ends_at_date(present);
+    details.cancel_at_period_end = is_change.then_some(false);
     details
 }
 
@@ -140,9 +168,10 @@ fn preview(
     request: &PreviewRequest,
     details: CreatePreviewInvoiceSubscriptionDetails,
 ) -> CreatePreviewInvoice {
-    let preview = CreatePreviewInvoice::new()
-        .customer(request.customer.as_str())
-        .subscription_details(details);
+    let mut preview = CreatePreviewInvoice::new().subscription_details(details);
+    if let Some(customer) = &request.customer {
+        preview = preview.customer(customer.as_str());
+    }
     match &request.change {
         Some((subscription, _)) => preview.subscription(subscription.as_str()),
         None => preview,

@@ -22,9 +22,10 @@ use crate::ids::{
 };
 use crate::money::{Currency, Money};
 use crate::provider_objects::{
-    Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CustomerSnapshot, DisputeSnapshot,
-    InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata, Pause, PriceSnapshot, ScheduledChange,
-    SubscriptionSnapshot, SubscriptionStatus,
+    Attempt, AttemptOutcome, ChargeSnapshot, CheckoutSnapshot, CollectionMethod, CustomerSnapshot,
+    DiscountSnapshot, DisputeSnapshot, InvoiceSnapshot, InvoiceStatus, ItemSnapshot, Metadata,
+    Pause, Paused, PriceSnapshot, RefundSnapshot, ScheduledChange, SubscriptionSnapshot,
+    SubscriptionStatus,
 };
 
 const GENERIC_DECLINE: &str = "generic_decline";
@@ -143,8 +144,8 @@ pub(super) struct Customer {
     currency: Option<Currency>,
     invoice_settings: Option<InvoiceSettings>,
     created: Option<At>,
-    #[serde(default)]
-    livemode: bool,
+    /// A deleted one does not say.
+    livemode: Option<bool>,
     #[serde(default)]
     metadata: Texts,
 }
@@ -154,19 +155,21 @@ struct InvoiceSettings {
     default_payment_method: Option<Ref<PaymentMethodId>>,
 }
 
-impl From<Customer> for CustomerSnapshot {
-    fn from(customer: Customer) -> Self {
-        let settings = customer.invoice_settings;
-        Self {
-            id: customer.id,
-            deleted: customer.deleted,
-            email: customer.email,
-            name: customer.name,
-            currency: customer.currency,
+impl Customer {
+    /// The customer. One that was deleted does not say whether it moved real money: our key sees those of its own mode
+    /// alone.
+    pub(super) fn snapshot(self, livemode: bool) -> CustomerSnapshot {
+        let settings = self.invoice_settings;
+        CustomerSnapshot {
+            id: self.id,
+            deleted: self.deleted,
+            email: self.email,
+            name: self.name,
+            currency: self.currency,
             default_payment_method: id(settings.and_then(|s| s.default_payment_method)),
-            created: at(customer.created),
-            livemode: customer.livemode,
-            metadata: customer.metadata.into(),
+            created: at(self.created),
+            livemode: self.livemode.unwrap_or(livemode),
+            metadata: self.metadata.into(),
         }
     }
 }
@@ -234,8 +237,13 @@ pub(super) struct Subscription {
     canceled_at: Option<At>,
     ended_at: Option<At>,
     pause_collection: Option<PauseCollection>,
+    collection_method: Option<CollectionMethod>,
+    discounts: Option<Vec<Expandable<Discount>>>,
+    cancellation_details: Option<CancellationDetails>,
+    status_details: Option<StatusDetails>,
     default_payment_method: Option<Ref<PaymentMethodId>>,
     latest_invoice: Option<Ref<InvoiceId>>,
+    pub(super) pending_setup_intent: Option<Expandable<SetupIntent>>,
     pub(super) schedule: Option<Expandable<Schedule>>,
     pending_update: Option<IgnoredAny>,
     #[serde(default)]
@@ -249,6 +257,85 @@ struct Item {
     quantity: Option<u64>,
     current_period_start: Option<At>,
     current_period_end: Option<At>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct CancellationDetails {
+    reason: Option<String>,
+}
+
+/// A discount, where newer versions keep its coupon and where older ones do.
+#[derive(Debug, Clone, Deserialize)]
+struct Discount {
+    source: Option<DiscountSource>,
+    coupon: Option<Ref<String>>,
+    end: Option<At>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct DiscountSource {
+    coupon: Option<Ref<String>>,
+}
+
+impl Discount {
+    fn snapshot(self) -> Option<DiscountSnapshot> {
+        let coupon = self
+            .source
+            .and_then(|source| source.coupon)
+            .or(self.coupon)?;
+        Some(DiscountSnapshot {
+            coupon: coupon.0,
+            ends_at: at(self.end),
+        })
+    }
+}
+
+/// Why a subscription has its status.
+#[derive(Debug, Clone, Deserialize)]
+struct StatusDetails {
+    paused: Option<PausedDetails>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PausedDetails {
+    transitioned_at: At,
+    subscription: Option<PauseType>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PauseType {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl StatusDetails {
+    fn paused(self) -> Option<Paused> {
+        let details = self.paused?;
+        let kind = details.subscription.and_then(|pause| pause.kind);
+        Some(Paused {
+            reason: kind.unwrap_or_else(|| "unknown".to_owned()),
+            since: details.transitioned_at.0,
+        })
+    }
+}
+
+/// What sets a card up for later payments.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct SetupIntent {
+    status: String,
+    client_secret: Option<Hidden>,
+}
+
+impl SetupIntent {
+    /// What its payer's browser needs, where the bank asks for the payer.
+    pub(super) fn confirmable(&self) -> Option<ClientSecret> {
+        let waits = matches!(
+            self.status.as_str(),
+            "requires_action" | "requires_confirmation"
+        );
+        let secret = self.client_secret.as_ref().filter(|_| waits)?;
+        Some(secret.reveal())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -269,13 +356,26 @@ impl Subscription {
         let items = self.items.map(|page| page.data).unwrap_or_default();
         let items = items.into_iter().map(|item| item.snapshot(outer));
         let items: Vec<_> = items.collect::<Result<_, _>>()?;
-        let price = items.first().map(|item| &item.price.id);
-        let scheduled = match &self.schedule {
-            Some(Expandable::Object(schedule)) => schedule.change(price),
+        let schedule = match &self.schedule {
+            Some(Expandable::Object(schedule)) => Some(schedule),
             Some(Expandable::Id(_)) | None => None,
         };
+        let scheduled = schedule.and_then(|schedule| schedule.change(&items));
+        let ends = schedule.and_then(Schedule::cancels_at);
+        let paused = self.status_details.and_then(StatusDetails::paused);
+        let is_paused = self.status == SubscriptionStatus::Paused;
+        let discounts = self.discounts.unwrap_or_default().into_iter();
+        let mut discounts = discounts.filter_map(|discount| match discount {
+            Expandable::Object(discount) => discount.snapshot(),
+            Expandable::Id(_) => None,
+        });
         Ok(SubscriptionSnapshot {
             scheduled,
+            plan_item: None,
+            paused: paused.filter(|_| is_paused),
+            collection_method: self.collection_method.unwrap_or_default(),
+            discount: discounts.next(),
+            cancellation_reason: self.cancellation_details.and_then(|details| details.reason),
             id: self.id,
             customer: self.customer.0,
             status: self.status,
@@ -285,7 +385,7 @@ impl Subscription {
             billing_cycle_anchor: self.billing_cycle_anchor.unwrap_or(self.created).0,
             trial_end: at(self.trial_end),
             cancel_at_period_end: self.cancel_at_period_end.unwrap_or(false),
-            cancel_at: at(self.cancel_at),
+            cancel_at: at(self.cancel_at).or(ends),
             canceled_at: at(self.canceled_at),
             ended_at: at(self.ended_at),
             pause: self.pause_collection.map(|pause| Pause {
@@ -321,6 +421,7 @@ pub(super) struct Schedule {
     pub(super) current_phase: Option<CurrentPhase>,
     #[serde(default)]
     pub(super) phases: Vec<Phase>,
+    end_behavior: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -333,6 +434,7 @@ pub(super) struct CurrentPhase {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Phase {
     start_date: At,
+    end_date: Option<At>,
     #[serde(default)]
     pub(super) items: Vec<PhaseItem>,
     pub(super) discounts: Option<Vec<PhaseDiscount>>,
@@ -345,6 +447,10 @@ pub(super) struct Phase {
 pub(super) struct PhaseItem {
     pub(super) price: Ref<PriceId>,
     pub(super) quantity: Option<u64>,
+    pub(super) discounts: Option<Vec<PhaseDiscount>>,
+    pub(super) tax_rates: Option<Vec<Ref<String>>>,
+    #[serde(default)]
+    pub(super) metadata: Texts,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -373,8 +479,15 @@ impl Schedule {
         self.phases.iter().find(|phase| phase.start_date == start)
     }
 
-    /// The next change away from the present price.
-    fn change(&self, present: Option<&PriceId>) -> Option<ScheduledChange> {
+    /// When it ends the subscription, if it does.
+    fn cancels_at(&self) -> Option<DateTime<Utc>> {
+        let cancels = self.is_active() && self.end_behavior.as_deref() == Some("cancel");
+        let ends = self.phases.iter().filter_map(|phase| phase.end_date).max();
+        at(ends.filter(|_| cancels))
+    }
+
+    /// The next change to a price that is not there now.
+    fn change(&self, present: &[ItemSnapshot]) -> Option<ScheduledChange> {
         let current = self.current_phase.as_ref().filter(|_| self.is_active())?;
         let mut later: Vec<_> = self.phases.iter().collect();
         later.retain(|phase| match current.end_date {
@@ -383,8 +496,9 @@ impl Schedule {
         });
         later.sort_by_key(|phase| phase.start_date);
         later.into_iter().find_map(|phase| {
-            let price = &phase.items.first()?.price.0;
-            (Some(price) != present).then(|| ScheduledChange {
+            let mut prices = phase.items.iter().map(|item| &item.price.0);
+            let price = prices.find(|price| present.iter().all(|item| item.price.id != **price))?;
+            Some(ScheduledChange {
                 price: price.clone(),
                 at: phase.start_date.0,
             })
@@ -412,6 +526,8 @@ pub(super) struct Invoice {
     period_start: Option<At>,
     period_end: Option<At>,
     lines: Option<Page<Line>>,
+    collection_method: Option<CollectionMethod>,
+    due_date: Option<At>,
     status_transitions: Option<Transitions>,
     #[serde(default)]
     attempted: bool,
@@ -488,6 +604,9 @@ impl Invoice {
             created: self.created.0,
             period_start: start.or(self.period_start).unwrap_or(self.created).0,
             period_end: end.or(self.period_end).unwrap_or(self.created).0,
+            collection_method: self.collection_method.unwrap_or_default(),
+            due_at: at(self.due_date),
+            reversed_at: None,
             finalized_at: at(moments.finalized_at),
             paid_at: at(moments.paid_at),
             voided_at: at(moments.voided_at),
@@ -540,6 +659,7 @@ impl Preview {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct InvoicePayment {
     pub(super) payment: Option<Payment>,
+    pub(super) invoice: Option<Ref<InvoiceId>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -625,6 +745,7 @@ pub(super) struct Charge {
     amount: i64,
     currency: Currency,
     amount_refunded: Option<i64>,
+    pub(super) payment_intent: Option<Ref<String>>,
     created: At,
     status: Option<String>,
     failure_code: Option<String>,
@@ -662,16 +783,48 @@ impl Charge {
     }
 }
 
-impl From<Charge> for ChargeSnapshot {
-    fn from(charge: Charge) -> Self {
-        Self {
-            id: charge.id,
-            customer: id(charge.customer),
-            amount: Money::new(charge.amount, charge.currency),
-            amount_refunded: charge.amount_refunded.unwrap_or(0),
-            created: charge.created.0,
-            livemode: charge.livemode,
+impl Charge {
+    /// Whether something of it was given back.
+    pub(super) fn was_refunded(&self) -> bool {
+        self.amount_refunded.is_some_and(|amount| amount > 0)
+    }
+
+    pub(super) fn snapshot(
+        self,
+        refunds: Vec<RefundSnapshot>,
+        invoice: Option<InvoiceId>,
+    ) -> ChargeSnapshot {
+        ChargeSnapshot {
+            id: self.id,
+            customer: id(self.customer),
+            amount: Money::new(self.amount, self.currency),
+            amount_refunded: self.amount_refunded.unwrap_or(0),
+            refunds,
+            invoice,
+            created: self.created.0,
+            livemode: self.livemode,
         }
+    }
+}
+
+/// Money that was given back, or is on its way.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Refund {
+    id: String,
+    amount: i64,
+    created: At,
+    status: Option<String>,
+}
+
+impl Refund {
+    /// What was given back; nothing for one that failed or was taken back.
+    pub(super) fn snapshot(self) -> Option<RefundSnapshot> {
+        let is_void = matches!(self.status.as_deref(), Some("failed" | "canceled"));
+        (!is_void).then(|| RefundSnapshot {
+            id: self.id,
+            amount: self.amount,
+            created: self.created.0,
+        })
     }
 }
 
@@ -693,10 +846,26 @@ pub(super) struct Dispute {
 pub(super) struct DisputedCharge {
     id: ChargeId,
     customer: Option<Ref<CustomerId>>,
+    payment_intent: Option<Ref<String>>,
 }
 
 impl Dispute {
-    pub(super) fn snapshot(self) -> DisputeSnapshot {
+    /// Whether somebody has decided that the money is gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.status == "lost"
+    }
+
+    /// The payment that is disputed.
+    pub(super) fn payment_intent(&self) -> Option<&str> {
+        match &self.charge {
+            Some(Expandable::Object(charge)) => {
+                charge.payment_intent.as_ref().map(|id| id.0.as_str())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn snapshot(self, invoice: Option<InvoiceId>) -> DisputeSnapshot {
         let (charge, customer) = match self.charge {
             Some(Expandable::Object(charge)) => (Some(charge.id), id(charge.customer)),
             Some(Expandable::Id(charge)) => (charge.parse().ok(), None),
@@ -706,6 +875,7 @@ impl Dispute {
             id: self.id,
             charge,
             customer,
+            invoice,
             amount: Money::new(self.amount, self.currency),
             status: self.status,
             reason: self.reason,
@@ -740,6 +910,22 @@ impl From<Checkout> for CheckoutSnapshot {
             livemode: checkout.livemode,
             metadata: checkout.metadata.into(),
         }
+    }
+}
+
+/// The settings of the hosted portal.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct PortalConfiguration {
+    pub(super) id: String,
+    #[serde(default)]
+    metadata: Texts,
+}
+
+impl PortalConfiguration {
+    /// Whether we made it, for this.
+    pub(super) fn has_mark(&self, key: &str) -> bool {
+        let texts = self.metadata.0.as_ref();
+        texts.is_some_and(|texts| texts.contains_key(key))
     }
 }
 
@@ -994,12 +1180,51 @@ mod tests {
         let read: Customer =
             serde_json::from_str(r#"{"id": "cus_1", "object": "customer", "deleted": true}"#)
                 .unwrap();
-        let read = CustomerSnapshot::from(read);
-        assert!(read.deleted);
+        // It does not say of which mode it was: our key sees its own alone.
+        assert!(read.clone().snapshot(true).livemode);
+        let read = read.snapshot(false);
+        assert!(read.deleted && !read.livemode);
         assert_eq!(
             (read.email, read.created, read.currency),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn what_people_do_in_the_dashboard_is_read() {
+        let mut value = subscription();
+        value["status"] = json!("paused");
+        value["collection_method"] = json!("send_invoice");
+        value["cancellation_details"] = json!({ "reason": "payment_failed" });
+        value["status_details"] = json!({ "paused": {
+            "type": "subscription", "transitioned_at": 1_790_000_100,
+            "subscription": { "type": "pause_requested" },
+        }});
+        value["discounts"] = json!([
+            { "id": "di_1", "source": { "type": "coupon", "coupon": "SPRING" }, "end": 1_800_000_000 },
+        ]);
+        value["schedule"]["end_behavior"] = json!("cancel");
+        value["schedule"]["phases"][1]["end_date"] = json!(1_795_000_000);
+        let read = read_subscription(&value).unwrap();
+        assert_eq!(read.collection_method, CollectionMethod::SendInvoice);
+        assert_eq!(read.cancellation_reason.as_deref(), Some("payment_failed"));
+        assert_eq!(read.ends_at().unwrap().timestamp(), 1_795_000_000);
+        let discount = read.discount.unwrap();
+        assert_eq!(discount.coupon, "SPRING");
+        assert_eq!(discount.ends_at.unwrap().timestamp(), 1_800_000_000);
+        let paused = read.paused.unwrap();
+        assert_eq!(
+            (paused.reason.as_str(), paused.since.timestamp()),
+            ("pause_requested", 1_790_000_100)
+        );
+        // What was the reason once is none of one that goes on.
+        value["status"] = json!("active");
+        assert_eq!(read_subscription(&value).unwrap().paused, None);
+        let mut mailed = invoice();
+        mailed["collection_method"] = json!("send_invoice");
+        mailed["due_date"] = json!(1_790_600_000);
+        let read = read_invoice(&mailed).unwrap();
+        assert_eq!(read.missing_since().unwrap().timestamp(), 1_790_600_000);
     }
 
     #[test]

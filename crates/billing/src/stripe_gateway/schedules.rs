@@ -6,6 +6,7 @@ use stripe_billing::subscription_schedule::{
     UpdateSubscriptionSchedulePhasesAutomaticTax, UpdateSubscriptionSchedulePhasesDiscounts,
     UpdateSubscriptionSchedulePhasesDuration, UpdateSubscriptionSchedulePhasesDurationInterval,
     UpdateSubscriptionSchedulePhasesEndDate, UpdateSubscriptionSchedulePhasesItems,
+    UpdateSubscriptionSchedulePhasesItemsDiscounts,
     UpdateSubscriptionSchedulePhasesProrationBehavior, UpdateSubscriptionSchedulePhasesStartDate,
     UpdateSubscriptionSchedulePhasesTrialEnd, UpdateSubscriptionScheduleProrationBehavior,
 };
@@ -15,11 +16,11 @@ use stripe_shared::SubscriptionScheduleEndBehavior;
 use rawdrive_plans::Interval;
 
 use super::http_client::{Deadline, Failure, segment};
-use super::responses::{Expandable, Named, Phase, Schedule, Subscription};
-use super::{StripeGateway, rejected, seconds};
+use super::responses::{Expandable, Named, Phase, PhaseItem, Schedule, Subscription};
+use super::{StripeGateway, rejected, seconds, texts};
 use crate::gateway::GatewayError;
-use crate::ids::{IdempotencyKey, PriceId};
-use crate::provider_objects::{SubscriptionSnapshot, SubscriptionStatus};
+use crate::ids::{IdempotencyKey, ItemId, PriceId};
+use crate::provider_objects::{ItemSnapshot, SubscriptionSnapshot, SubscriptionStatus};
 
 impl StripeGateway {
     /// A subscription with its schedule, where the answer holds its id alone.
@@ -51,18 +52,20 @@ impl StripeGateway {
         }
     }
 
-    /// Lets a subscription have another price from its next period on.
+    /// Lets a line of a subscription have another price from the next period on. All that stands beside it stays: a
+    /// phase replaces what it does not name.
     pub(super) async fn schedule(
         &self,
         within: Deadline,
         subscription: &SubscriptionSnapshot,
         schedule: Option<Schedule>,
+        item: &ItemId,
         price: &PriceId,
         key: &IdempotencyKey,
     ) -> Result<(), GatewayError> {
         let item = subscription
-            .item()
-            .ok_or_else(|| rejected("no_item", "the subscription has no line"))?;
+            .item_of(item)
+            .ok_or_else(|| rejected("no_item", "the subscription has no such line"))?;
         let interval = self
             .find_price_by_id(within, price)
             .await?
@@ -82,13 +85,26 @@ impl StripeGateway {
             Some(phase) => phase.start_date.0,
             None => item.period_start,
         };
-        let present = current.and_then(|phase| phase.items.first());
-        let present = present.map_or(&item.price.id, |line| &line.price.0);
-        let quantity = current
-            .and_then(|phase| phase.items.first()?.quantity)
-            .unwrap_or(item.quantity);
+        let present = match current {
+            Some(phase) => phase.items.iter().map(line).collect(),
+            None => subscription.items.iter().map(bare_line).collect::<Vec<_>>(),
+        };
+        // The phase names no line by its id; no two have the same price.
+        let is_it = |line: &UpdateSubscriptionSchedulePhasesItems| {
+            line.price.as_deref() == Some(item.price.id.as_str())
+        };
+        if !present.iter().any(is_it) {
+            return Err(rejected("no_item", "the schedule has no such line"));
+        }
+        let following = present.iter().cloned().map(|mut line| {
+            if is_it(&line) {
+                line.price = Some(price.to_string());
+            }
+            line
+        });
 
-        let mut now = phase(current, present, quantity);
+        let mut next = phase(current, following.collect());
+        let mut now = phase(current, present.clone());
         now.start_date = Some(UpdateSubscriptionSchedulePhasesStartDate::Timestamp(
             seconds(start),
         ));
@@ -100,7 +116,6 @@ impl StripeGateway {
             .filter(|_| subscription.status == SubscriptionStatus::Trialing);
         now.trial_end =
             trial_end.map(|end| UpdateSubscriptionSchedulePhasesTrialEnd::Timestamp(seconds(end)));
-        let mut next = phase(current, price, quantity);
         next.duration = Some(one(interval));
         next.proration_behavior = Some(UpdateSubscriptionSchedulePhasesProrationBehavior::None);
 
@@ -114,16 +129,44 @@ impl StripeGateway {
     }
 }
 
-/// A phase at a price, with all that the present one has beside: a phase replaces what it does not name.
+/// A line of a phase as it is.
+fn line(present: &PhaseItem) -> UpdateSubscriptionSchedulePhasesItems {
+    let mut line = UpdateSubscriptionSchedulePhasesItems::new();
+    line.price = Some(present.price.0.to_string());
+    line.quantity = present.quantity;
+    let discounts = present.discounts.iter().flatten().map(|old| {
+        let mut discount = UpdateSubscriptionSchedulePhasesItemsDiscounts::new();
+        match (&old.discount, &old.promotion_code, &old.coupon) {
+            (Some(id), _, _) => discount.discount = Some(id.0.clone()),
+            (None, Some(id), _) => discount.promotion_code = Some(id.0.clone()),
+            (None, None, coupon) => discount.coupon = coupon.as_ref().map(|id| id.0.clone()),
+        }
+        discount
+    });
+    let discounts: Vec<_> = discounts.collect();
+    let rates = present.tax_rates.iter().flatten();
+    let rates: Vec<_> = rates.map(|rate| rate.0.clone()).collect();
+    let metadata = texts(&present.metadata.clone().into());
+    line.discounts = Some(discounts).filter(|all| !all.is_empty());
+    line.tax_rates = Some(rates).filter(|all| !all.is_empty());
+    line.metadata = Some(metadata).filter(|all| !all.is_empty());
+    line
+}
+
+/// A line of a subscription whose schedule tells of none.
+fn bare_line(item: &ItemSnapshot) -> UpdateSubscriptionSchedulePhasesItems {
+    let mut line = UpdateSubscriptionSchedulePhasesItems::new();
+    line.price = Some(item.price.id.to_string());
+    line.quantity = Some(item.quantity);
+    line
+}
+
+/// A phase of these lines, with all that the present one has beside: a phase replaces what it does not name.
 fn phase(
     present: Option<&Phase>,
-    price: &PriceId,
-    quantity: u64,
+    lines: Vec<UpdateSubscriptionSchedulePhasesItems>,
 ) -> UpdateSubscriptionSchedulePhases {
-    let mut item = UpdateSubscriptionSchedulePhasesItems::new();
-    item.price = Some(price.to_string());
-    item.quantity = Some(quantity);
-    let mut phase = UpdateSubscriptionSchedulePhases::new([item]);
+    let mut phase = UpdateSubscriptionSchedulePhases::new(lines);
     let Some(present) = present else {
         return phase;
     };

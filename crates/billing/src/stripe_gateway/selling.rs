@@ -1,5 +1,8 @@
 //! What is sold, and the hosted pages where it is bought and managed.
 
+use std::sync::PoisonError;
+
+use serde::Serialize;
 use stripe_billing::billing_portal_session::CreateBillingPortalSession;
 use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData,
@@ -8,7 +11,7 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSessionSubscriptionDataTrialSettingsEndBehaviorMissingPaymentMethod as MissingMethod,
     ExpireCheckoutSession, RetrieveCheckoutSession,
 };
-use stripe_client_core::StripeRequest as _;
+use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest as _};
 use stripe_product::price::{
     CreatePrice, CreatePriceRecurring, CreatePriceRecurringInterval, ListPrice, RetrievePrice,
 };
@@ -19,11 +22,17 @@ use stripe_types::Currency;
 use rawdrive_plans::Interval;
 
 use super::http_client::{Deadline, Failure, segment};
-use super::responses::{Checkout, Named, Page, Portal, Price};
-use super::{StripeGateway, rejected, texts};
+use super::responses::{Checkout, Named, Page, Portal, PortalConfiguration, Price};
+use super::{PAGE, StripeGateway, rejected, texts};
 use crate::gateway::{GatewayError, NewCheckout, NewPrice};
 use crate::ids::{CheckoutId, CustomerId, IdempotencyKey, PriceId};
 use crate::provider_objects::{CheckoutSnapshot, PriceSnapshot};
+
+/// Where the portal's settings are.
+const PORTAL: &str = "/billing_portal/configurations";
+/// The key of what we leave on ours.
+const PORTAL_MARK: &str = "rawdrive_portal";
+const PORTAL_METADATA: &str = "metadata[rawdrive_portal]";
 
 /// What Stripe says of an id that is taken.
 const TAKEN: &str = "resource_already_exists";
@@ -101,11 +110,81 @@ impl StripeGateway {
         customer: &CustomerId,
         return_url: &str,
     ) -> Result<String, GatewayError> {
-        let create = CreateBillingPortalSession::new()
+        let mut create = CreateBillingPortalSession::new()
             .customer(customer.as_str())
             .return_url(return_url);
-        let portal: Portal = self.http.send(within, create.build()).await?;
-        Ok(portal.url)
+        // Without one of ours it is the account's own, if somebody has saved any.
+        if let Some(configuration) = self.portal_configuration(within).await? {
+            create = create.configuration(configuration);
+        }
+        let opened = self.http.send::<Portal>(within, create.build()).await;
+        if opened.is_err() {
+            // It may have been switched off: looked for again next time.
+            self.remember_portal(None);
+        }
+        Ok(opened?.url)
+    }
+
+    fn remember_portal(&self, configuration: Option<String>) {
+        let known = self.portal_configuration.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = configuration;
+    }
+
+    /// The portal's settings that [`StripeGateway::ensure_portal`] made.
+    async fn portal_configuration(&self, within: Deadline) -> Result<Option<String>, GatewayError> {
+        let known = self.portal_configuration.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner).clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        #[derive(Serialize)]
+        struct List {
+            active: bool,
+            limit: i64,
+        }
+        let list = List {
+            active: true,
+            limit: PAGE,
+        };
+        let list = RequestBuilder::new(StripeMethod::Get, PORTAL).query(&list);
+        let page: Page<PortalConfiguration> = self.http.get(within, list).await?;
+        let ours = page
+            .data
+            .into_iter()
+            .find(|found| found.has_mark(PORTAL_MARK));
+        let ours = ours.map(|found| found.id);
+        self.remember_portal(ours.clone());
+        Ok(ours)
+    }
+
+    /// Makes the portal's settings where they are missing. The name and address on invoices are the workspace's own and
+    /// follow it, so that they are not changed there; nor is the plan, whose limits the portal knows nothing of.
+    pub(super) async fn ensure_portal(
+        &self,
+        within: Deadline,
+        dry_run: bool,
+        key: &IdempotencyKey,
+    ) -> Result<bool, GatewayError> {
+        self.remember_portal(None);
+        if self.portal_configuration(within).await?.is_some() {
+            return Ok(false);
+        }
+        if dry_run {
+            return Ok(true);
+        }
+        let pairs = [
+            ("features[invoice_history][enabled]", "true"),
+            ("features[payment_method_update][enabled]", "true"),
+            ("features[subscription_cancel][enabled]", "true"),
+            ("features[subscription_cancel][mode]", "at_period_end"),
+            (PORTAL_METADATA, "1"),
+        ];
+        let mut create = RequestBuilder::new(StripeMethod::Post, PORTAL);
+        let pairs = pairs.map(|(name, value)| format!("{name}={value}"));
+        create.body = Some(pairs.join("&"));
+        let made: PortalConfiguration = self.http.post(within, create, key).await?;
+        self.remember_portal(Some(made.id));
+        Ok(true)
     }
 
     pub(super) async fn find_price(

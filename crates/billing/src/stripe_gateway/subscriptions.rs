@@ -6,7 +6,7 @@ use stripe_billing::subscription::{
     CreateSubscriptionTrialSettingsEndBehavior,
     CreateSubscriptionTrialSettingsEndBehaviorMissingPaymentMethod, ListSubscription,
     ListSubscriptionStatus, ResumeSubscription, ResumeSubscriptionPaymentBehavior,
-    RetrieveSubscription, UpdateSubscription, UpdateSubscriptionItems,
+    RetrieveSubscription, UpdateSubscription, UpdateSubscriptionCancelAt, UpdateSubscriptionItems,
     UpdateSubscriptionPaymentBehavior, UpdateSubscriptionProrationBehavior,
 };
 use stripe_client_core::StripeRequest as _;
@@ -16,9 +16,10 @@ use chrono::{DateTime, Utc};
 use super::http_client::{Deadline, Failure, segment, undo_key};
 use super::payments::Wait;
 use super::responses::{Expandable, Named, Page, Schedule, Subscription};
-use super::{PAGE, StripeGateway, refused, rejected, seconds, texts};
+use super::{PAGE, StripeGateway, refused, rejected, seconds, texts, unset};
 use crate::gateway::{
-    CancelWhen, ChangePrice, ChangeTiming, GatewayError, NOTHING_TO_PAY_WITH, Outcome, Subscribe,
+    CancelWhen, ChangePrice, ChangeTiming, ClientSecret, GatewayError, NOTHING_TO_PAY_WITH,
+    Outcome, Subscribe,
 };
 use crate::ids::{CustomerId, IdempotencyKey, InvoiceId, SubscriptionId};
 use crate::provider_objects::{InvoiceStatus, Metadata, SubscriptionSnapshot, SubscriptionStatus};
@@ -26,6 +27,21 @@ use crate::provider_objects::{InvoiceStatus, Metadata, SubscriptionSnapshot, Sub
 /// How many pages of a customer's subscriptions are read. The newest come first; one that lives is among them
 /// unless somebody subscribed a thousand times.
 const MAX_PAGES: usize = 10;
+
+/// What becomes of a subscription's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It stays as it is.
+    AsItIs,
+    /// It ends with its period.
+    WithPeriod,
+    /// It ends at a date.
+    At(DateTime<Utc>),
+    /// It does not end with its period.
+    NotWithPeriod,
+    /// It does not end at a date. Stripe keeps date and flag apart, and clears each by its own parameter.
+    NotAtDate,
+}
 
 /// A subscription, and what of it is still to come.
 struct Found {
@@ -53,7 +69,8 @@ impl StripeGateway {
         let Ok(id) = segment(id.as_str()) else {
             return Ok(None);
         };
-        let retrieve = RetrieveSubscription::new(id).expand(["schedule".to_owned()]);
+        let retrieve =
+            RetrieveSubscription::new(id).expand(["schedule".to_owned(), "discounts".to_owned()]);
         let Some(found) = self.http.find(within, retrieve.build()).await? else {
             return Ok(None);
         };
@@ -112,7 +129,7 @@ impl StripeGateway {
                 .customer(customer.as_str())
                 .status(ListSubscriptionStatus::All)
                 .limit(PAGE)
-                .expand(["data.schedule".to_owned()]);
+                .expand(["data.schedule".to_owned(), "data.discounts".to_owned()]);
             if let Some(last) = all.last() {
                 list = list.starting_after(last.id.as_str());
             }
@@ -147,6 +164,7 @@ impl StripeGateway {
             .customer(new.customer.as_str())
             .items([item])
             .payment_behavior(CreateSubscriptionPaymentBehavior::AllowIncomplete)
+            .expand(["pending_setup_intent".to_owned()])
             .metadata(texts(&new.metadata));
         if let Some(days) = new.trial_days {
             let mut end = CreateSubscriptionTrialSettingsEndBehavior::new();
@@ -160,7 +178,20 @@ impl StripeGateway {
             Ok(made) => made,
             Err(failure) => return refused(failure),
         };
+        let sets_up = made.pending_setup_intent.is_some();
         let made = self.complete(within, made).await?;
+        if made.status == SubscriptionStatus::Trialing && sets_up {
+            // The trial runs; whether its card can be charged when it ends is the payer's to confirm.
+            let secret = self.pending_setup(within, &made.id).await?;
+            let now = self.must_find(within, &made.id).await?.snapshot;
+            return Ok(match secret {
+                Some(client_secret) => Outcome::ActionRequired {
+                    client_secret,
+                    left: Some(now),
+                },
+                None => Outcome::Done(now),
+            });
+        }
         if made.status != SubscriptionStatus::Incomplete {
             return Ok(Outcome::Done(made));
         }
@@ -179,6 +210,22 @@ impl StripeGateway {
         let decline = self.last_decline(within, &first).await?;
         let left = Some(now);
         Ok(Outcome::Declined { decline, left })
+    }
+
+    /// What the payer must confirm so that a subscription's card can be charged later, if anything.
+    pub(super) async fn pending_setup(
+        &self,
+        within: Deadline,
+        id: &SubscriptionId,
+    ) -> Result<Option<ClientSecret>, GatewayError> {
+        let retrieve = RetrieveSubscription::new(segment(id.as_str())?)
+            .expand(["pending_setup_intent".to_owned()])
+            .build();
+        let found: Option<Subscription> = self.http.find(within, retrieve).await?;
+        Ok(match found.and_then(|found| found.pending_setup_intent) {
+            Some(Expandable::Object(intent)) => intent.confirmable(),
+            _ => None,
+        })
     }
 
     /// The outcome for a subscription that its latest invoice decides.
@@ -240,12 +287,22 @@ impl StripeGateway {
             self.release(within, schedule, key).await?;
         }
         // A change that may wait for its payment takes no metadata, so they come first. They also tell this call,
-        // made again, that what waits is its own.
-        self.mark(within, &change.subscription, None, &change.metadata, key)
+        // made again, that what waits is its own. Nor does it take a date at which it ends: the date becomes an end
+        // with the period, which the change drops once it is paid.
+        let date = found
+            .snapshot
+            .ends_at()
+            .filter(|_| !found.snapshot.cancel_at_period_end);
+        let end = match date {
+            Some(_) => End::WithPeriod,
+            None => End::AsItIs,
+        };
+        self.mark(within, &change.subscription, end, &change.metadata, key)
             .await?;
         let mut item = UpdateSubscriptionItems::new();
         item.id = Some(change.item.to_string());
         item.price = Some(change.price.to_string());
+        item.quantity = change.quantity;
         // Always the same parameters, whatever was found: the key is the caller's. An end at the period's end may
         // be among them since 2026-09-30.endive.
         let update = UpdateSubscription::new(segment(change.subscription.as_str())?)
@@ -263,7 +320,14 @@ impl StripeGateway {
             && let Some(scheduled) = &found.snapshot.scheduled
         {
             let (key, price) = (undo_key(key, &released.id), &scheduled.price);
-            self.schedule(within, &found.snapshot, None, price, &key)
+            let item = &change.item;
+            self.schedule(within, &found.snapshot, None, item, price, &key)
+                .await?;
+        }
+        if let (Outcome::Declined { .. }, Some(date)) = (&outcome, date) {
+            let end = End::At(date);
+            let key = undo_key(key, change.subscription.as_str());
+            self.mark(within, &change.subscription, end, &change.metadata, &key)
                 .await?;
         }
         Ok(outcome)
@@ -322,7 +386,7 @@ impl StripeGateway {
             snapshot, schedule, ..
         } = found;
         let is_present = snapshot
-            .item()
+            .item_of(&change.item)
             .is_some_and(|item| item.price.id == change.price);
         let schedule = match schedule {
             // Back to what it is: nothing is to come.
@@ -333,33 +397,62 @@ impl StripeGateway {
             other => other,
         };
         // An end is not to be touched beside a schedule, which has an end of its own.
-        let keeps = snapshot.cancel_at_period_end.then_some(false);
-        self.mark(within, &snapshot.id, keeps, &change.metadata, key)
-            .await?;
+        self.keep(within, &snapshot, &change.metadata, key).await?;
         if !is_present {
-            self.schedule(within, &snapshot, schedule, &change.price, key)
+            let (item, price) = (&change.item, &change.price);
+            self.schedule(within, &snapshot, schedule, item, price, key)
                 .await?;
         }
         let now = self.must_find(within, &snapshot.id).await?;
         Ok(Outcome::Done(now.snapshot))
     }
 
-    /// Leaves our texts on a subscription, and says whether it ends with its period.
-    async fn mark(
+    /// Leaves our texts on a subscription that is to go on: an end that was set is taken back, by whichever parameter
+    /// it was set.
+    async fn keep(
+        &self,
+        within: Deadline,
+        found: &SubscriptionSnapshot,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<SubscriptionSnapshot, GatewayError> {
+        let end = match found.ends_at() {
+            None => End::AsItIs,
+            Some(_) if found.cancel_at_period_end => End::NotWithPeriod,
+            Some(_) => End::NotAtDate,
+        };
+        let marked = self.mark(within, &found.id, end, metadata, key).await?;
+        // Where both were set, or Stripe wants the other of the two.
+        let other = match (marked.ends_at(), end) {
+            (None, _) => return Ok(marked),
+            (Some(_), End::NotAtDate) => End::NotWithPeriod,
+            (Some(_), _) => End::NotAtDate,
+        };
+        self.mark(within, &found.id, other, metadata, key).await
+    }
+
+    /// Leaves our texts on a subscription, and says what becomes of its end.
+    pub(super) async fn mark(
         &self,
         within: Deadline,
         id: &SubscriptionId,
-        ends: Option<bool>,
+        end: End,
         metadata: &Metadata,
         key: &IdempotencyKey,
     ) -> Result<SubscriptionSnapshot, GatewayError> {
         let mut update = UpdateSubscription::new(segment(id.as_str())?)
             .metadata(texts(metadata))
             .expand(["schedule".to_owned()]);
-        if let Some(ends) = ends {
-            update = update.cancel_at_period_end(ends);
+        update = match end {
+            End::AsItIs | End::NotAtDate => update,
+            End::WithPeriod => update.cancel_at_period_end(true),
+            End::NotWithPeriod => update.cancel_at_period_end(false),
+            End::At(date) => update.cancel_at(UpdateSubscriptionCancelAt::Timestamp(seconds(date))),
+        };
+        let mut update = update.build();
+        if end == End::NotAtDate {
+            unset(&mut update, "cancel_at");
         }
-        let update = update.build();
         let marked = self
             .http
             .post_part::<Subscription>(within, update, key)
@@ -411,7 +504,7 @@ impl StripeGateway {
         let at_once =
             when == CancelWhen::Now || snapshot.status == SubscriptionStatus::Incomplete || is_over;
         if at_once {
-            self.mark(within, id, None, metadata, key).await?;
+            self.mark(within, id, End::AsItIs, metadata, key).await?;
             let now = self.withdraw_waiting(within, found, key).await?;
             if now.status == snapshot.status {
                 let cancel = CancelSubscription::new(segment(id.as_str())?)
@@ -430,7 +523,14 @@ impl StripeGateway {
         if let Some(schedule) = &found.schedule {
             self.release(within, schedule, key).await?;
         }
-        self.mark(within, id, Some(true), metadata, key).await
+        // A date that comes sooner is somebody's wish as well.
+        let is_sooner = snapshot.cancel_at.is_some() && snapshot.ends_at() <= snapshot.period_end();
+        let end = if is_sooner {
+            End::AsItIs
+        } else {
+            End::WithPeriod
+        };
+        self.mark(within, id, end, metadata, key).await
     }
 
     pub(super) async fn withdraw_payment(
@@ -492,8 +592,7 @@ impl StripeGateway {
         if let Some(schedule) = &found.schedule {
             self.release(within, schedule, key).await?;
         }
-        let ends = found.snapshot.cancel_at_period_end.then_some(false);
-        let marked = self.mark(within, id, ends, metadata, key).await?;
+        let marked = self.keep(within, &found.snapshot, metadata, key).await?;
         if found.snapshot.status == SubscriptionStatus::Paused {
             return self.wake(within, id, key).await;
         }

@@ -571,7 +571,7 @@ async fn a_customer_without_its_workspace_is_reported_and_a_dry_run_writes_nothi
     for (key, scope) in [("k1", &studio.scope), ("k2", &nowhere(&studio))] {
         let new = NewCustomer {
             name: "Studio".to_owned(),
-            email: None,
+            email: Some("studio@example.com".to_owned()),
             metadata: rawdrive_billing::Metadata::of(scope.workspace(), None),
         };
         studio

@@ -350,6 +350,7 @@ async fn a_change_survives_the_loss_of_any_one_answer() {
             subscription: subscription.id.clone(),
             item: subscription.item().unwrap().id.clone(),
             price: dear.clone(),
+            quantity: Some(1),
             timing: ChangeTiming::AtPeriodEnd,
             metadata: Metadata::default(),
         };

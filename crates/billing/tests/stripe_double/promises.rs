@@ -134,6 +134,7 @@ impl Shop {
             subscription: of.id.clone(),
             item: of.item().expect("there is a line").id.clone(),
             price: to.clone(),
+            quantity: Some(1),
             timing,
             metadata: metadata(3),
         }
@@ -416,9 +417,11 @@ async fn a_change_charges_what_its_preview_said() {
     let subscription = shop.subscribed().await;
     let item = subscription.item().unwrap();
     let request = PreviewRequest {
-        customer: shop.customer.clone(),
+        customer: Some(shop.customer.clone()),
         change: Some((subscription.id.clone(), item.id.clone())),
         price: shop.pro.clone(),
+        quantity: item.quantity,
+        trial_days: None,
         timing: shop.at_once(),
     };
     let preview = shop.gateway().preview(&request).await.unwrap();
@@ -463,9 +466,11 @@ async fn a_change_charges_what_its_preview_said() {
 async fn a_new_subscription_is_previewed() {
     let shop = &Shop::open().await;
     let request = PreviewRequest {
-        customer: shop.customer.clone(),
+        customer: Some(shop.customer.clone()),
         change: None,
         price: shop.pro.clone(),
+        quantity: 1,
+        trial_days: None,
         timing: shop.at_once(),
     };
     let preview = shop.gateway().preview(&request).await.unwrap();

@@ -6,8 +6,8 @@ use std::str::FromStr as _;
 use actix_web::{HttpRequest, HttpResponse, get, patch, post, web};
 use rawdrive_billing::{
     Account, BillingDirectory, BillingError, BillingRead, Broken, CancelWhen, Effective,
-    InvoiceSnapshot, Order, PaymentMethodId, Preview, PriceCatalog, Subscription,
-    SubscriptionStatus, current,
+    InvoiceSnapshot, ItemSnapshot, Order, PaymentMethodId, Preview, PriceCatalog, Subscription,
+    SubscriptionSnapshot, SubscriptionStatus, current,
 };
 use rawdrive_plans::{Entitlements, Interval, Slug};
 use rawdrive_store::WorkspaceRow;
@@ -36,6 +36,44 @@ pub(crate) struct ScheduledView {
     at: String,
 }
 
+/// Why nothing is charged at the moment.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PausedView {
+    /// Stripe's word: `pause_requested`, `trial_end_without_payment_method`, `first_payment_failure`,
+    /// `final_payment_failure`, `system`. `collection_paused` where the subscription goes on and its invoices are not
+    /// collected.
+    reason: String,
+    /// `null` where Stripe does not say.
+    #[schema(required = true)]
+    since: Option<String>,
+    /// When it goes on by itself.
+    #[schema(required = true)]
+    resumes_at: Option<String>,
+}
+
+/// What is paid for beside the plan.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AddonView {
+    /// Stripe's price.
+    price: String,
+    /// Stripe's product.
+    product: String,
+    quantity: u64,
+    /// Minor units for one; `null` where the price has steps.
+    #[schema(required = true)]
+    amount: Option<i64>,
+}
+
+/// What is given less for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DiscountView {
+    /// Stripe's coupon.
+    coupon: String,
+    /// When it ends by itself.
+    #[schema(required = true)]
+    ends_at: Option<String>,
+}
+
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GrantView {
     plan: String,
@@ -60,7 +98,23 @@ pub(crate) struct SubscriptionView {
     currency: String,
     #[schema(required = true)]
     current_period_end: Option<String>,
+    /// Whether it ends with the current period, however that was asked for.
     cancel_at_period_end: bool,
+    /// When it ends, however that was asked for; `null` where it goes on, or has ended.
+    #[schema(required = true)]
+    cancel_at: Option<String>,
+    /// `charge_automatically`, or `send_invoice` where invoices are mailed and due by a day; `null` without a
+    /// subscription.
+    #[schema(required = true)]
+    collection_method: Option<String>,
+    /// How many of the plan; `null` without a subscription.
+    #[schema(required = true)]
+    quantity: Option<u64>,
+    addons: Vec<AddonView>,
+    #[schema(required = true)]
+    discount: Option<DiscountView>,
+    #[schema(required = true)]
+    paused: Option<PausedView>,
     /// Until when a failed payment is forgiven; from then on the workspace is read-only.
     #[schema(required = true)]
     grace_until: Option<String>,
@@ -82,6 +136,36 @@ fn shown(subscriptions: &[Subscription]) -> Option<&Subscription> {
         let lived = subscriptions.iter().filter(lived);
         lived.max_by_key(|s| (s.snapshot.created, &s.snapshot.id))
     })
+}
+
+impl PausedView {
+    fn of(snapshot: &SubscriptionSnapshot) -> Option<Self> {
+        if snapshot.status == SubscriptionStatus::Paused {
+            let paused = snapshot.paused.as_ref();
+            return Some(Self {
+                reason: paused.map_or_else(|| "unknown".to_owned(), |paused| paused.reason.clone()),
+                since: paused.map(|paused| time(paused.since)),
+                resumes_at: None,
+            });
+        }
+        let pause = snapshot.pause.as_ref()?;
+        Some(Self {
+            reason: "collection_paused".to_owned(),
+            since: None,
+            resumes_at: pause.resumes_at.map(time),
+        })
+    }
+}
+
+impl AddonView {
+    fn of(item: &ItemSnapshot) -> Self {
+        Self {
+            price: item.price.id.to_string(),
+            product: item.price.product.to_string(),
+            quantity: item.quantity,
+            amount: item.price.amount,
+        }
+    }
 }
 
 impl SubscriptionView {
@@ -109,8 +193,27 @@ impl SubscriptionView {
                 .map(Interval::as_str),
             currency: workspace.currency.clone(),
             current_period_end: item.filter(|_| !is_over).map(|item| time(item.period_end)),
-            cancel_at_period_end: snapshot.is_some_and(|snapshot| snapshot.cancel_at_period_end),
-            grace_until: entitlements.grace_until.map(time),
+            cancel_at_period_end: snapshot.is_some_and(SubscriptionSnapshot::ends_with_period),
+            cancel_at: snapshot.and_then(SubscriptionSnapshot::ends_at).map(time),
+            collection_method: snapshot.map(|s| s.collection_method.as_str().to_owned()),
+            quantity: item.map(|item| item.quantity),
+            addons: snapshot
+                .into_iter()
+                .flat_map(SubscriptionSnapshot::addons)
+                .map(AddonView::of)
+                .collect(),
+            discount: snapshot
+                .and_then(|snapshot| snapshot.discount.as_ref())
+                .map(|discount| DiscountView {
+                    coupon: discount.coupon.clone(),
+                    ends_at: discount.ends_at.map(time),
+                }),
+            paused: snapshot.and_then(PausedView::of),
+            // With a plan that has ended by itself the grace has, too.
+            grace_until: entitlements
+                .grace_until
+                .filter(|_| entitlements.ends.as_ref().is_none_or(|end| now < end.at))
+                .map(time),
             trial_end: snapshot.and_then(|snapshot| snapshot.trial_end).map(time),
             scheduled: scheduled.map(|change| {
                 let follows = book.sold_by(&change.price);
@@ -446,7 +549,8 @@ pub(crate) async fn cancel_subscription(
     .await
 }
 
-/// Takes back an end or a change of plan that was to come.
+/// Takes back an end or a change of plan that was to come; wakes a paused subscription, and collects what an unpaid one
+/// owes.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])),
     responses((status = 200, body = SubscriptionView), (status = 402, description = "`payment_declined` or `payment_action_required`"),
@@ -580,6 +684,9 @@ pub(crate) struct InvoiceView {
     created_at: String,
     #[schema(required = true)]
     paid_at: Option<String>,
+    /// By when it is to be paid, where it is mailed.
+    #[schema(required = true)]
+    due_at: Option<String>,
     /// How often it was tried to collect it.
     attempt_count: u32,
     #[schema(required = true)]
@@ -609,6 +716,7 @@ impl From<InvoiceSnapshot> for InvoiceView {
             },
             created_at: time(invoice.created),
             paid_at: invoice.paid_at.map(time),
+            due_at: invoice.due_at.map(time),
             attempt_count: invoice.attempt_count,
             next_attempt_at: invoice.next_attempt.map(time),
             hosted_url: invoice.hosted_url,

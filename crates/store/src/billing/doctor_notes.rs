@@ -1,7 +1,7 @@
 //! What `doctor` says about billing. Notes: none of it is a broken invariant, all of it is worth a look.
 
-use chrono::TimeDelta;
-use rawdrive_billing::{Basis, basis};
+use chrono::{DateTime, TimeDelta, Utc};
+use rawdrive_billing::{Basis, REVERSAL, basis};
 use rawdrive_plans::Slug;
 use rawdrive_tenancy_core::id::{OperationId, TypedId};
 use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
@@ -14,6 +14,8 @@ use crate::scope::{column, count, query};
 
 /// How many of one kind are told by name.
 const NAMED: i64 = 20;
+/// For how long a payment that was taken back is told.
+const TOLD_FOR: TimeDelta = TimeDelta::days(30);
 /// How old a live operation is when somebody should look at it.
 const STUCK_AFTER: TimeDelta = TimeDelta::minutes(10);
 
@@ -85,7 +87,10 @@ impl Snapshot {
     ) -> Result<Vec<String>, StoreError> {
         const STUCK: &str = "SELECT id, kind, attempt FROM billing_operations
             WHERE workspace_id = $1 AND outcome IS NULL AND created_at <= $2 ORDER BY created_at";
-        const PLAN: &str = "SELECT plan_slug, plan_version FROM standings WHERE workspace_id = $1";
+        const PLAN: &str =
+            "SELECT plan_slug, plan_version, plan_ends_at FROM standings WHERE workspace_id = $1";
+        const REVERSED: &str = "SELECT key FROM billing_effects
+            WHERE workspace_id = $1 AND key LIKE $2 AND at >= $3 ORDER BY at, key";
         let (workspace, now) = (scope.workspace(), env.now());
         let operation = "look at a workspace's billing";
         self.on().enter(Reach::of(scope), operation).await?;
@@ -101,6 +106,25 @@ impl Snapshot {
                 "{workspace}: operation {id} ({kind}) has not ended, at attempt {attempt}"
             ));
         }
+        let values = [
+            workspace.uuid().into(),
+            format!("{REVERSAL}%").into(),
+            (now - TOLD_FOR).into(),
+        ];
+        for row in query(
+            self.on(),
+            "look for payments that did not stay",
+            REVERSED,
+            values,
+        )
+        .await?
+        {
+            let key = column::<String>(&row, "key")?;
+            let charge = key.trim_start_matches(REVERSAL);
+            notes.push(format!(
+                "{workspace}: the payment {charge} was taken back, by a refund of all of it or a dispute that was lost"
+            ));
+        }
         let account = account(scope, self.on()).await?;
         let subscriptions = subscriptions(scope, self.on()).await?;
         let due = match basis(account.grant.as_ref(), &subscriptions, now) {
@@ -114,7 +138,10 @@ impl Snapshot {
                 column::<String>(&row, "plan_slug")?,
                 column::<i64>(&row, "plan_version")?,
             );
+            // One that was ended for want of payment is kept until its grace is over.
+            let ends: Option<DateTime<Utc>> = column(&row, "plan_ends_at")?;
             let right = match due {
+                None if ends.is_some_and(|ends| now < ends) => true,
                 Some(sold) => plan == sold.plan.as_str() && version == i64::from(sold.version),
                 None => plan == Slug::free().as_str(),
             };

@@ -1,7 +1,7 @@
 //! The operation log of a workspace.
 
 use chrono::{DateTime, Utc};
-use rawdrive_billing::{Lane, Operation, OperationOutcome, OperationsTx};
+use rawdrive_billing::{Lane, Operation, OperationOutcome, OperationRequest, OperationsTx};
 use rawdrive_tenancy_core::id::{OperationId, TypedId};
 use rawdrive_tenancy_core::{Actor, StoreError};
 use sea_orm::QueryResult;
@@ -141,6 +141,21 @@ impl OperationsTx for WriteTx {
         let rest = [outcome.into(), now.into()];
         self.change_operation("end an operation", operation, set, rest)
             .await
+    }
+
+    async fn ended_last(&mut self, lane: Lane) -> Result<Option<OperationRequest>, StoreError> {
+        // By real time: of one lane, no two are leased at a time.
+        const LAST: &str = "SELECT id, request FROM billing_operations
+            WHERE workspace_id = $1 AND lane = $2 AND outcome IS NOT NULL
+            ORDER BY leased_until DESC, id DESC LIMIT 1";
+        let values = [self.scope.workspace().uuid().into(), lane.as_str().into()];
+        let rows = query(&self.tx, "read the last operation", LAST, values).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let id = OperationId::from_uuid(column(row, "id")?);
+        let request: String = column(row, "request")?;
+        of_json(TABLE, "request", &id.to_string(), &request).map(Some)
     }
 
     async fn outcome(&mut self, id: OperationId) -> Result<Option<OperationOutcome>, StoreError> {

@@ -155,7 +155,8 @@ pub(crate) fn end_trial(world: &mut World, id: &str) {
         let now = world.now;
         world.edit(id, |subscription| {
             set(subscription, "status", "paused");
-            set(subscription, "status_details", paused_details(now));
+            let details = paused_details(now, "trial_end_without_payment_method");
+            set(subscription, "status_details", details);
         });
         world.emit_changed("customer.subscription.updated", id, &before);
         world.emit("customer.subscription.paused", id);
@@ -169,10 +170,10 @@ pub(crate) fn end_trial(world: &mut World, id: &str) {
     world.emit_changed("customer.subscription.updated", id, &before);
 }
 
-fn paused_details(at: i64) -> Value {
+fn paused_details(at: i64, reason: &str) -> Value {
     json!({
         "paused": {
-            "subscription": { "type": "system" },
+            "subscription": { "type": reason },
             "transitioned_at": at,
             "type": "subscription",
         },
@@ -273,12 +274,26 @@ pub(crate) fn pause(world: &mut World, id: &str, credits_unused: bool) {
             );
         }
     }
+    enter_pause(world, id, "pause_requested", &before);
+}
+
+/// Why Stripe may have paused a subscription.
+pub(crate) const PAUSE_REASONS: [&str; 5] = [
+    "final_payment_failure",
+    "first_payment_failure",
+    "pause_requested",
+    "system",
+    "trial_end_without_payment_method",
+];
+
+/// A subscription is paused from now on, for a reason.
+pub(crate) fn enter_pause(world: &mut World, id: &str, reason: &str, before: &Value) {
     let now = world.now;
     world.edit(id, |subscription| {
         set(subscription, "status", "paused");
-        set(subscription, "status_details", paused_details(now));
+        set(subscription, "status_details", paused_details(now, reason));
     });
-    world.emit_changed("customer.subscription.updated", id, &before);
+    world.emit_changed("customer.subscription.updated", id, before);
     world.emit("customer.subscription.paused", id);
 }
 

@@ -1,4 +1,4 @@
-//! A subscription is to end with its period, or not any more.
+//! A subscription is to end with its period, at a date, or not any more.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,10 @@ pub(crate) fn set_cancel_at_period_end(world: &mut World, id: &str, at_end: bool
     let now = world.now;
     world.edit(id, |subscription| {
         if !at_end {
-            uncancelable(subscription);
+            // A date that was set by itself is cleared by itself: `cancel_at=`.
+            if subscription.flag("cancel_at_period_end") {
+                uncancelable(subscription);
+            }
         } else if !subscription.flag("cancel_at_period_end") {
             merge(
                 subscription,
@@ -22,6 +25,24 @@ pub(crate) fn set_cancel_at_period_end(world: &mut World, id: &str, at_end: bool
             subscription["cancellation_details"]["reason"] = json!("cancellation_requested");
         }
     });
+}
+
+/// Lets a subscription end at a date, which says nothing of its period.
+pub(crate) fn set_cancel_at(world: &mut World, id: &str, at: i64) {
+    let now = world.now;
+    world.edit(id, |subscription| {
+        merge(
+            subscription,
+            json!({ "cancel_at": at, "canceled_at": now, "cancel_at_period_end": false }),
+        );
+        subscription["cancellation_details"]["reason"] = json!("cancellation_requested");
+    });
+}
+
+/// Whether a subscription is billed flexibly: then the portal ends it by `cancel_at`
+/// (<https://docs.stripe.com/billing/subscriptions/billing-mode>).
+pub(crate) fn is_flexible(subscription: &Value) -> bool {
+    subscription["billing_mode"].text("type") == "flexible"
 }
 
 /// Takes a planned cancellation back.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::calendar::date_words;
 use crate::cards;
-use crate::engine::ending::set_cancel_at_period_end;
+use crate::engine::ending::{is_flexible, set_cancel_at, set_cancel_at_period_end, uncancelable};
 use crate::engine::{changing, cycling, setting_up};
 use crate::json::{Fields as _, set, visible};
 use crate::money;
@@ -78,12 +78,13 @@ fn row(world: &World, subscription: &Value, cancels: bool) -> String {
         )
     });
     let items = items.collect::<Vec<_>>().join(", ");
-    let ends = subscription.flag("cancel_at_period_end");
-    let (what, action, label) = if ends {
+    let ends = subscription.time("cancel_at");
+    let (what, action, label) = if ends.is_some() {
         ("ends", "resume", "Keep the subscription")
     } else {
         ("renews", "cancel", "Cancel the subscription")
     };
+    let end = ends.unwrap_or(end);
     let button = if cancels {
         format!(
             "<form method=\"post\"><input type=\"hidden\" name=\"subscription\" value=\"{}\">\
@@ -136,8 +137,12 @@ fn act(world: &mut World, session: &Value, params: &Params) -> Result<(), ApiErr
             cycling::cancel_by_request(world, &id, false, false)?;
             return Ok(());
         }
+        "cancel" if is_flexible(&subscription) => {
+            let (_, end) = changing::period(&subscription);
+            set_cancel_at(world, &id, end);
+        }
         "cancel" => set_cancel_at_period_end(world, &id, true),
-        "resume" => set_cancel_at_period_end(world, &id, false),
+        "resume" => world.edit(&id, uncancelable),
         _ => return Err(ApiError::parameter_unknown("action")),
     }
     if visible(&world.copy(&id)) != before {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{list_of, list_params, retrieve, same, set_texts};
 use crate::calendar::Cadence;
 use crate::json::{Fields as _, set};
+use crate::money;
 use crate::objects::plan;
 use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
@@ -197,6 +198,7 @@ fn create_price(world: &mut World, params: &Params) -> Answer {
         ));
     }
     let unit_amount = unit_amount(params)?;
+    check_thousandths(&currency, unit_amount)?;
     params.one_of("billing_scheme", &["per_unit"])?;
     let recurring = recurring(params)?;
     let tax_behavior = params
@@ -238,6 +240,22 @@ fn create_price(world: &mut World, params: &Params) -> Answer {
         world.emit_object("plan.created", &plan, None);
     }
     Ok(world.copy(&id))
+}
+
+/// The last digit of a three-decimal amount is 0: no network charges it
+/// (<https://docs.stripe.com/currencies#three-decimal>).
+fn check_thousandths(currency: &str, amount: i64) -> Result<(), ApiError> {
+    if money::decimals(currency) == 3 && amount % 10 != 0 {
+        return Err(ApiError::malformed(
+            "unit_amount",
+            Some("parameter_invalid_integer"),
+            format!(
+                "Invalid integer: {amount}. Amounts in {} must be divisible by 10.",
+                currency.to_uppercase()
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn unit_amount(params: &Params) -> Result<i64, ApiError> {

@@ -113,7 +113,8 @@ pub(super) fn create(world: &mut World, params: &Params) -> Answer {
 }
 
 fn apply(customer: &mut Value, params: &Params) -> Result<(), ApiError> {
-    if let Some(email) = params.text("email")?
+    if let Some(email) = params.nullable("email")?
+        && let Some(email) = email.as_str()
         && (email.len() > 512 || !email.contains('@'))
     {
         return Err(ApiError::malformed(

@@ -119,6 +119,7 @@ fn list_invoices(world: &World, params: &Params) -> Answer {
         "status",
         &["draft", "open", "paid", "uncollectible", "void"],
     )?;
+    super::known_customer(world, customer.as_deref())?;
     list_of(world, Kind::Invoice, "/v1/invoices", params, |invoice| {
         same(customer.as_deref(), invoice.link("customer"))
             && same(method.as_deref(), invoice.link("collection_method"))

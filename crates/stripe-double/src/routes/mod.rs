@@ -97,6 +97,16 @@ fn retrieve(world: &World, kind: Kind, id: &str, params: &Params) -> Answer {
     world.find(kind, id, "id", true)
 }
 
+/// A list that is filtered by a customer is refused where there never was such a customer. A deleted one was.
+fn known_customer(world: &World, customer: Option<&str>) -> Result<(), ApiError> {
+    match customer {
+        Some(id) if world.kind_of(id) != Some(Kind::Customer) => {
+            Err(ApiError::no_such("customer", id, "customer", false))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Lists objects of a kind, newest first, that match.
 fn list_of(
     world: &World,

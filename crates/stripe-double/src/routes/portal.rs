@@ -29,7 +29,11 @@ fn create_session(world: &mut World, params: &Params) -> Answer {
             world.find(Kind::PortalConfiguration, &id, "configuration", false)?;
             id
         }
-        None => default_configuration(world),
+        None => default_configuration(world).ok_or_else(|| {
+            ApiError::invalid(
+                "No configuration provided and your test mode default configuration has not been created. Provide a configuration or create your default by saving your customer portal settings in test mode at https://dashboard.stripe.com/test/settings/billing/portal.",
+            )
+        })?,
     };
     let defaults = world.copy(&configuration);
     let return_url = match params.text("return_url")? {
@@ -56,16 +60,19 @@ fn create_session(world: &mut World, params: &Params) -> Answer {
     Ok(world.copy(&id))
 }
 
-/// The configuration that the dashboard would have saved.
-fn default_configuration(world: &mut World) -> String {
+/// The configuration that somebody has saved in the dashboard; a new account has none.
+fn default_configuration(world: &mut World) -> Option<String> {
     let is_default = |configuration: &&Value| configuration.flag("is_default");
     let found = world.all(Kind::PortalConfiguration).find(is_default);
     if let Some(id) = found.map(|configuration| configuration.text("id").to_owned()) {
-        return id;
+        return Some(id);
+    }
+    if !world.account.portal_saved {
+        return None;
     }
     let mut configuration = new_configuration(world);
     set(&mut configuration, "is_default", true);
-    world.insert(Kind::PortalConfiguration, configuration)
+    Some(world.insert(Kind::PortalConfiguration, configuration))
 }
 
 fn new_configuration(world: &World) -> Value {

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::subscription_params::{item_changes, new_subscription, trial_end};
-use super::subscriptions::anchor;
+use super::subscriptions::{anchor, cancel_at};
 use crate::engine::changing::{self, Change, Proration};
-use crate::engine::ending::set_cancel_at_period_end;
+use crate::engine::ending::{set_cancel_at, set_cancel_at_period_end, uncancelable};
 use crate::engine::invoicing::{intent_of, merge};
 use crate::engine::{cycling, previewing, subscribing};
 use crate::json::{Fields as _, set};
@@ -13,8 +13,9 @@ use crate::state::{Kind, World};
 use crate::wire::error::{Answer, ApiError};
 use crate::wire::params::Params;
 
-const DETAILS: [&str; 8] = [
+const DETAILS: [&str; 9] = [
     "billing_cycle_anchor",
+    "cancel_at",
     "cancel_at_period_end",
     "cancel_now",
     "items",
@@ -76,6 +77,11 @@ fn of_existing(mut copy: World, id: &str, details: &Params, recurring: bool) -> 
     if let Some(at_end) = details.boolean("cancel_at_period_end")? {
         set_cancel_at_period_end(&mut copy, id, at_end);
     }
+    if details.unset("cancel_at") {
+        copy.edit(id, uncancelable);
+    } else if let Some(at) = cancel_at(&copy, id, details)? {
+        set_cancel_at(&mut copy, id, at);
+    }
     let asked = details.one_of("proration_behavior", &Proration::NAMES)?;
     let proration = if recurring {
         Proration::None
@@ -106,7 +112,13 @@ fn of_existing(mut copy: World, id: &str, details: &Params, recurring: bool) -> 
 }
 
 fn of_new(mut copy: World, params: &Params, details: &Params, recurring: bool) -> Answer {
-    let customer = params.require("customer")?;
+    // Nobody need be there yet: what is new costs the same whoever comes.
+    let customer = match params.text("customer")? {
+        Some(customer) => customer,
+        None => super::customers::create(&mut copy, &Params::default())?
+            .text("id")
+            .to_owned(),
+    };
     if details.children("items").is_empty() {
         return Err(
             ApiError::invalid(format!("No upcoming invoices for customer: {customer}"))

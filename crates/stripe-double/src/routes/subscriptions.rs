@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::subscription_params::{self, CREATE, item_changes, new_subscription, settings};
 use super::{list_params, retrieve, same};
 use crate::engine::changing::{self, Change, Collection, Proration};
-use crate::engine::ending::{set_cancel_at_period_end, uncancelable};
+use crate::engine::ending::{set_cancel_at, set_cancel_at_period_end, uncancelable};
 use crate::engine::subscribing::{self, PaymentBehavior};
 use crate::engine::{cycling, invoicing};
 use crate::json::{Fields as _, set, visible};
@@ -69,6 +69,7 @@ fn list_subscriptions(world: &World, params: &Params) -> Answer {
             "unpaid",
         ],
     )?;
+    super::known_customer(world, customer.as_deref())?;
     let mut rows = Vec::new();
     for subscription in world.all(Kind::Subscription).rev() {
         let own = subscription.text("status");
@@ -242,7 +243,7 @@ fn apply_settings(
 
 fn apply_cancellation(world: &mut World, id: &str, params: &Params) -> Result<(), ApiError> {
     if let Some(at_end) = params.boolean("cancel_at_period_end")? {
-        if at_end && params.text("cancel_at")?.is_some() {
+        if params.has("cancel_at") {
             return Err(ApiError::malformed(
                 "cancel_at",
                 Some("parameters_exclusive"),
@@ -253,23 +254,26 @@ fn apply_cancellation(world: &mut World, id: &str, params: &Params) -> Result<()
     }
     if params.unset("cancel_at") {
         world.edit(id, uncancelable);
-    } else if let Some(at) = params.integer("cancel_at")? {
-        if at <= world.now {
-            return Err(ApiError::invalid(
-                "Invalid timestamp: must be an integer Unix timestamp in the future.",
-            )
-            .param("cancel_at"));
-        }
-        let now = world.now;
-        world.edit(id, |s| {
-            invoicing::merge(
-                s,
-                json!({ "cancel_at": at, "canceled_at": now, "cancel_at_period_end": false }),
-            );
-            s["cancellation_details"]["reason"] = json!("cancellation_requested");
-        });
+    } else if let Some(at) = cancel_at(world, id, params)? {
+        set_cancel_at(world, id, at);
     }
     Ok(())
+}
+
+/// `cancel_at`: a date in the future, or the end of the period that all items share.
+pub(super) fn cancel_at(world: &World, id: &str, params: &Params) -> Result<Option<i64>, ApiError> {
+    let word = params.text("cancel_at")?;
+    if matches!(word.as_deref(), Some("min_period_end" | "max_period_end")) {
+        let (_, end) = changing::period(&world.copy(id));
+        return Ok(Some(end));
+    }
+    match params.integer("cancel_at")? {
+        Some(at) if at <= world.now => Err(ApiError::invalid(
+            "Invalid timestamp: must be an integer Unix timestamp in the future.",
+        )
+        .param("cancel_at")),
+        other => Ok(other),
+    }
 }
 
 /// What of an update touches items or cycle.

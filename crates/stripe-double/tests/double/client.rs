@@ -215,7 +215,7 @@ fn reads<T: miniserde::Deserialize + std::fmt::Debug>(object: &serde_json::Value
 
 /// A life that makes every kind of object, in every state that is easily reached.
 async fn full_life() -> Bench {
-    let bench = Bench::new();
+    let bench = Bench::with(|config| config.account.portal_saved = true);
     let price = bench.price("Professional", "2900", "month").await;
     let dear = bench.price("Enterprise", "9900", "month").await;
     let customer = bench.customer("pm_card_createDispute").await;

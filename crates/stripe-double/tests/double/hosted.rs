@@ -143,8 +143,19 @@ async fn the_portal_cancels_keeps_and_replaces_the_card() {
     let price = bench.price("Professional", "2900", "month").await;
     let customer = bench.customer("pm_card_visa").await;
     let subscription = id(&bench.subscribe(&customer, &price, &[]).await.ok());
+    // A new account has saved nothing: a session must name its configuration.
+    let sessions = "/v1/billing_portal/sessions";
+    let form = [("customer", customer.as_str())];
+    bench.post(sessions, &form).await.error(400);
+    let features = [
+        ("features[subscription_cancel][enabled]", "true"),
+        ("features[payment_method_update][enabled]", "true"),
+    ];
+    let path = "/v1/billing_portal/configurations";
+    let configuration = id(&bench.post(path, &features).await.ok());
     let form = [
         ("customer", customer.as_str()),
+        ("configuration", configuration.as_str()),
         ("return_url", "http://app.test/billing"),
     ];
     let portal = bench.post("/v1/billing_portal/sessions", &form).await.ok();
@@ -159,6 +170,16 @@ async fn the_portal_cancels_keeps_and_replaces_the_card() {
     assert_eq!(act("cancel").await, 303);
     let planned = bench.subscription(&subscription).await;
     assert_eq!(planned["cancel_at"], at("2027-02-28T10:00:00Z"));
+    // On flexible billing the portal sets a date, which the flag does not clear.
+    assert_eq!(planned["cancel_at_period_end"], false);
+    let path = format!("/v1/subscriptions/{subscription}");
+    let kept = bench
+        .post(&path, &[("cancel_at_period_end", "false")])
+        .await;
+    assert_eq!(kept.ok()["cancel_at"], planned["cancel_at"]);
+    let cleared = bench.post(&path, &[("cancel_at", "")]).await;
+    assert!(cleared.ok()["cancel_at"].is_null());
+    assert_eq!(act("cancel").await, 303);
     assert_eq!(act("resume").await, 303);
     assert!(bench.subscription(&subscription).await["cancel_at"].is_null());
 

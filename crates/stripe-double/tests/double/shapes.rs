@@ -65,7 +65,7 @@ fn differences(name: &str, example: &Value, object: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_field_of_stripes_examples_is_there() {
-    let bench = Bench::new();
+    let bench = Bench::with(|config| config.account.portal_saved = true);
     let price = bench.price("Professional", "2900", "month").await;
     let customer = bench.customer("pm_card_createDispute").await;
     let subscription = bench.subscribe(&customer, &price, &[]).await.ok();

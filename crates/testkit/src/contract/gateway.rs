@@ -200,6 +200,57 @@ pub async fn customers_are_found_by_their_metadata_in_the_list<S: GatewaySubject
     }
 }
 
+/// A customer's record is brought up to date, as often as it is asked for.
+pub async fn a_customers_record_is_updated<S: GatewaySubject>(s: &S) {
+    let made = customer(s).await;
+    for email in [Some("bills@example.com"), None] {
+        let (key, gateway) = (key(s), s.gateway());
+        for _ in 0..2 {
+            let told = gateway.update_customer(&made.id, "Atelier", email, &key);
+            assert_eq!(told.await.unwrap().email.as_deref(), email);
+        }
+        let read = gateway.customer(&made.id).await.unwrap().unwrap();
+        assert_eq!(
+            (read.name.as_deref(), read.email.as_deref()),
+            (Some("Atelier"), email)
+        );
+        assert_eq!(read.metadata, made.metadata);
+    }
+}
+
+/// What a first purchase costs is told of somebody whom the provider does not know yet, and nobody is made for it.
+pub async fn a_first_purchase_is_previewed_for_nobody<S: GatewaySubject>(s: &S) {
+    let request = |trial_days, quantity| PreviewRequest {
+        customer: None,
+        change: None,
+        price: s.prices()[1].clone(),
+        quantity,
+        trial_days,
+        timing: ChangeTiming::Now {
+            proration_date: s.env().now(),
+        },
+    };
+    let shown = s.gateway().preview(&request(None, 2)).await.unwrap();
+    assert_eq!((shown.now.minor, shown.next.minor), (5_800, 5_800));
+    let shown = s.gateway().preview(&request(Some(14), 1)).await.unwrap();
+    assert_eq!((shown.now.minor, shown.next.minor), (0, 2_900));
+    let days = (shown.next_at - s.env().now()).num_hours();
+    assert!((14 * 24 - 1..=14 * 24).contains(&days), "{shown:?}");
+    let all = s.gateway().customers(&CustomerQuery::default()).await;
+    assert!(all.unwrap().items.is_empty());
+}
+
+/// The settings of the hosted page are made once.
+pub async fn the_portals_settings_are_made_once<S: GatewaySubject>(s: &S) {
+    let sync = async |dry_run| s.gateway().sync_portal(dry_run, &key(s)).await.unwrap();
+    assert!(
+        sync(true).await && sync(true).await,
+        "a dry run makes nothing"
+    );
+    assert!(sync(false).await);
+    assert!(!sync(false).await && !sync(true).await);
+}
+
 /// Absence is no error.
 pub async fn what_is_not_there_is_nothing<S: GatewaySubject>(s: &S) {
     let gateway = s.gateway();
@@ -466,8 +517,9 @@ pub async fn an_end_can_be_taken_back_until_it_has_come<S: GatewaySubject>(s: &S
     };
     let ending = cancel(CancelWhen::AtPeriodEnd).await;
     assert!(ending.cancel_at_period_end && !ending.status.is_final());
+    assert_eq!(ending.ends_at(), ending.period_end());
     let resumed = done(s.gateway().resume(&made.id, &metadata(s), &key(s)).await);
-    assert!(!resumed.cancel_at_period_end);
+    assert_eq!(resumed.ends_at(), None);
     let ended = cancel(CancelWhen::Now).await;
     assert_eq!(ended.status, SubscriptionStatus::Canceled);
     assert!(ended.ended_at.is_some());
@@ -484,6 +536,7 @@ fn change(s: &impl GatewaySubject, of: &SubscriptionSnapshot, timing: ChangeTimi
         subscription: of.id.clone(),
         item: of.item().unwrap().id.clone(),
         price: s.prices()[1].clone(),
+        quantity: Some(1),
         timing,
         metadata: metadata(s),
     }
@@ -498,9 +551,11 @@ pub async fn a_change_costs_what_its_preview_says<S: GatewaySubject>(s: &S) {
     };
     let change = change(s, &made, timing);
     let request = PreviewRequest {
-        customer: made.customer.clone(),
+        customer: Some(made.customer.clone()),
         change: Some((made.id.clone(), change.item.clone())),
         price: change.price.clone(),
+        quantity: 1,
+        trial_days: None,
         timing,
     };
     let shown = s.gateway().preview(&request).await.unwrap();
@@ -538,9 +593,11 @@ pub async fn a_time_outside_of_the_period_is_moved_into_it<S: GatewaySubject>(s:
         };
         let timing = |proration_date| ChangeTiming::Now { proration_date };
         let request = PreviewRequest {
-            customer: made.customer.clone(),
+            customer: Some(made.customer.clone()),
             change: Some((made.id.clone(), item.id.clone())),
             price: s.prices()[1].clone(),
+            quantity: 1,
+            trial_days: None,
             timing: timing(asked),
         };
         let shown = s.gateway().preview(&request).await.unwrap();
@@ -626,6 +683,8 @@ pub async fn a_checkout_is_opened_and_closed<S: GatewaySubject>(s: &S) {
         let closed = s.gateway().expire_checkout(&opened.id).await.unwrap();
         assert_eq!(closed.status, "expired");
     }
+    let settings: IdempotencyKey = s.env().uuid().to_string().parse().unwrap();
+    s.gateway().sync_portal(false, &settings).await.unwrap();
     let portal = s
         .gateway()
         .portal(&customer.id, "https://example.com")
@@ -735,6 +794,9 @@ macro_rules! gateway_contract {
         $crate::gateway_contract! { $make =>
             a_customer_is_made_once_for_a_key,
             customers_are_found_by_their_metadata_in_the_list,
+            a_customers_record_is_updated,
+            a_first_purchase_is_previewed_for_nobody,
+            the_portals_settings_are_made_once,
             what_is_not_there_is_nothing,
             a_subscription_is_made_and_paid,
             one_key_makes_one_subscription,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Months, TimeDelta, Utc};
 use rawdrive_billing::{
     Attempt, AttemptOutcome, CancelWhen, ChangePrice, ChangeTiming, ChargeId, ChargeSnapshot,
-    CheckoutId, CheckoutSnapshot, Currency, CustomerId, CustomerSnapshot, DisputeId,
-    DisputeSnapshot, IdempotencyKey, InvoiceId, InvoiceSnapshot, InvoiceStatus, ItemSnapshot,
-    Metadata, Money, NewCheckout, NewCustomer, PaymentMethodId, PriceId, PriceSnapshot,
-    ProviderEvent, ProviderEventId, ScheduledChange, Subscribe, SubscriptionId,
-    SubscriptionSnapshot, SubscriptionStatus,
+    CheckoutId, CheckoutSnapshot, CollectionMethod, Currency, CustomerId, CustomerSnapshot,
+    DisputeId, DisputeSnapshot, IdempotencyKey, InvoiceId, InvoiceSnapshot, InvoiceStatus,
+    ItemSnapshot, Metadata, Money, NewCheckout, NewCustomer, PaymentMethodId, PriceId,
+    PriceSnapshot, ProviderEvent, ProviderEventId, RefundSnapshot, ScheduledChange, Subscribe,
+    SubscriptionId, SubscriptionSnapshot, SubscriptionStatus,
 };
 use rawdrive_plans::Interval;
 use serde_json::json;
@@ -40,6 +40,7 @@ pub(super) struct Model {
     pub(super) asked: usize,
     pub(super) down: bool,
     pub(super) renewals: Renewals,
+    pub(super) has_portal: bool,
     numbers: u64,
 }
 
@@ -53,7 +54,7 @@ pub(super) enum Collected {
 
 impl Model {
     /// The provider counts in whole seconds.
-    fn second(&self) -> DateTime<Utc> {
+    pub(super) fn second(&self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.now.timestamp(), 0).expect("a time of today")
     }
 
@@ -127,6 +128,20 @@ impl Model {
         made
     }
 
+    pub(super) fn update_customer(
+        &mut self,
+        id: &CustomerId,
+        name: &str,
+        email: Option<&str>,
+    ) -> Option<CustomerSnapshot> {
+        let row = self.customers.get_mut(id).filter(|row| !row.deleted)?;
+        row.name = Some(name.to_owned());
+        row.email = email.map(str::to_owned);
+        let updated = row.clone();
+        self.event("customer.updated", id.as_str(), Some(id));
+        Some(updated)
+    }
+
     pub(super) fn set_card(&mut self, customer: &CustomerId, card: Card) {
         self.attach(customer, &card.method().parse().expect("an id"));
     }
@@ -192,13 +207,18 @@ impl Model {
             created: now,
             livemode: false,
             items: vec![item],
+            plan_item: None,
             billing_cycle_anchor: trial_end.unwrap_or(now),
             trial_end,
             cancel_at_period_end: false,
             cancel_at: None,
+            cancellation_reason: None,
             canceled_at: None,
             ended_at: None,
             pause: None,
+            paused: None,
+            collection_method: CollectionMethod::default(),
+            discount: None,
             default_payment_method: None,
             latest_invoice: None,
             scheduled: None,
@@ -256,6 +276,9 @@ impl Model {
             created: now,
             period_start: item.period_start,
             period_end: item.period_end,
+            collection_method: CollectionMethod::default(),
+            due_at: None,
+            reversed_at: None,
             finalized_at: Some(now),
             paid_at: None,
             voided_at: None,
@@ -323,6 +346,8 @@ impl Model {
             customer: Some(invoice.customer.clone()),
             amount: Money::new(invoice.amount_remaining, invoice.currency),
             amount_refunded: 0,
+            refunds: Vec::new(),
+            invoice: Some(invoice.id.clone()),
             created: self.second(),
             livemode: false,
         };
@@ -381,7 +406,12 @@ impl Model {
         let status = self.subscriptions[&subscription].status.clone();
         if invoice.next_attempt.is_none() {
             match self.renewals {
-                Renewals::Cancel => self.end(&subscription),
+                Renewals::Cancel => {
+                    self.end(&subscription);
+                    let row = self.subscriptions.get_mut(&subscription);
+                    row.expect("it is there").cancellation_reason =
+                        Some("payment_failed".to_owned());
+                }
                 Renewals::LeaveUnpaid => {
                     self.set_status(&subscription, SubscriptionStatus::Unpaid);
                     self.subscription_event(&subscription, "updated");
@@ -494,6 +524,24 @@ impl Model {
             }
         }
         self.subscriptions[id].clone()
+    }
+
+    /// Collects all that an unpaid subscription owes, oldest first.
+    pub(super) fn collect_unpaid(&mut self, id: &SubscriptionId, metadata: &Metadata) -> Collected {
+        self.merge(id, metadata);
+        let of = |i: &&InvoiceSnapshot| {
+            i.subscription.as_ref() == Some(id) && i.status == InvoiceStatus::Open
+        };
+        let mut open: Vec<_> = self.invoices.values().filter(of).cloned().collect();
+        open.sort_by_key(InvoiceSnapshot::position);
+        for invoice in open {
+            let collected = self.attempt(&invoice.id);
+            if collected != Collected::Paid {
+                return collected;
+            }
+        }
+        self.revive(id);
+        Collected::Paid
     }
 
     /// Nobody makes the payment any more that a paused subscription waits for.
@@ -695,8 +743,15 @@ impl Model {
     }
 
     pub(super) fn refund(&mut self, id: &ChargeId, amount: i64) {
+        let refund: ChargeId = self.id("re");
+        let created = self.second();
         let charge = self.charges.get_mut(id).expect("the charge is there");
         charge.amount_refunded += amount;
+        charge.refunds.push(RefundSnapshot {
+            id: refund.to_string(),
+            amount,
+            created,
+        });
         let customer = charge.customer.clone();
         self.event("charge.refunded", id.as_str(), customer.as_ref());
     }
@@ -707,6 +762,7 @@ impl Model {
             id: self.id("dp"),
             charge: Some(charge.clone()),
             customer: about.customer,
+            invoice: about.invoice,
             amount: about.amount,
             status: "needs_response".to_owned(),
             reason: Some("fraudulent".to_owned()),
@@ -794,7 +850,7 @@ const fn renews(status: &SubscriptionStatus) -> bool {
     )
 }
 
-fn after(from: DateTime<Utc>, interval: Option<Interval>) -> DateTime<Utc> {
+pub(super) fn after(from: DateTime<Utc>, interval: Option<Interval>) -> DateTime<Utc> {
     let months = Months::new(interval.map_or(1, Interval::months));
     from.checked_add_months(months).expect("a time of this age")
 }

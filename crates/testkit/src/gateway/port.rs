@@ -6,11 +6,11 @@ use rawdrive_billing::{
     CheckoutId, CheckoutSnapshot, ClientSecret, CustomerId, CustomerQuery, CustomerSnapshot,
     Decline, DisputeId, DisputeSnapshot, EventQuery, GatewayError, IdempotencyKey, InvoiceId,
     InvoiceSnapshot, InvoiceStatus, Listed, Metadata, Money, NOTHING_TO_PAY_WITH, NewCheckout,
-    NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceSnapshot,
-    ProviderEvent, Subscribe, SubscriptionId, SubscriptionSnapshot,
+    NewCustomer, NewPrice, Outcome, PaymentGateway, PaymentMethodId, PreviewRequest, PriceId,
+    PriceSnapshot, ProviderEvent, Subscribe, SubscriptionId, SubscriptionSnapshot,
 };
 
-use super::model::{Collected, Model};
+use super::model::{Collected, Model, after};
 use super::{GatewayFault, MemoryGateway};
 
 /// How many items a page holds: few, so that a test of a few turns pages.
@@ -288,14 +288,24 @@ impl PaymentGateway for MemoryGateway {
         let preview = self.look(|model| {
             let price = model.prices.get(&request.price)?;
             let amount = price.amount.unwrap_or(0);
+            let amount = amount * i64::try_from(request.quantity).ok()?;
             let money = |minor| Money::new(minor, price.currency);
             let Some((id, _)) = &request.change else {
-                let now = model.now;
-                return Some(ChargePreview {
-                    now: money(amount),
-                    next: money(amount),
-                    next_at: now + chrono::TimeDelta::days(30),
-                    proration_date: None,
+                let now = model.second();
+                let days = request.trial_days.map(i64::from).filter(|days| *days > 0);
+                return Some(match days {
+                    Some(days) => ChargePreview {
+                        now: money(0),
+                        next: money(amount),
+                        next_at: now + chrono::TimeDelta::days(days),
+                        proration_date: None,
+                    },
+                    None => ChargePreview {
+                        now: money(amount),
+                        next: money(amount),
+                        next_at: after(now, price.interval),
+                        proration_date: None,
+                    },
                 });
             };
             let subscription = model.subscriptions.get(id)?;
@@ -369,6 +379,39 @@ impl PaymentGateway for MemoryGateway {
                 let collected = model.resume(id, metadata);
                 outcome(model, id, &collected, false)
             }
+        })?;
+        Ok(subscription(answer))
+    }
+
+    async fn update_customer(
+        &self,
+        customer: &CustomerId,
+        name: &str,
+        email: Option<&str>,
+        key: &IdempotencyKey,
+    ) -> Result<CustomerSnapshot, GatewayError> {
+        let call = format!("update {customer} {name} {email:?}");
+        let answer = self.once(key, call, |model| {
+            let updated = model.update_customer(customer, name, email);
+            updated.map_or(Answer::Rejected("resource_missing"), Answer::Customer)
+        })?;
+        match answer {
+            Answer::Customer(updated) => Ok(updated),
+            _ => unreachable!("a key's call is compared before its answer is given"),
+        }
+    }
+
+    async fn collect_unpaid(
+        &self,
+        id: &SubscriptionId,
+        metadata: &Metadata,
+        key: &IdempotencyKey,
+    ) -> Result<Outcome<SubscriptionSnapshot>, GatewayError> {
+        let answer = self.once(key, format!("collect {id} {metadata:?}"), |model| {
+            unless_missing(model.subscriptions.contains_key(id), || {
+                let collected = model.collect_unpaid(id, metadata);
+                outcome(model, id, &collected, false)
+            })
         })?;
         Ok(subscription(answer))
     }
@@ -459,6 +502,14 @@ impl PaymentGateway for MemoryGateway {
         }
     }
 
+    async fn sync_portal(&self, dry_run: bool, _: &IdempotencyKey) -> Result<bool, GatewayError> {
+        self.look(|_| ())?;
+        let mut model = self.model();
+        let is_missing = !model.has_portal;
+        model.has_portal |= !dry_run;
+        Ok(is_missing)
+    }
+
     async fn charge(&self, id: &ChargeId) -> Result<Option<ChargeSnapshot>, GatewayError> {
         self.look(|model| model.charges.get(id).cloned())
     }
@@ -486,6 +537,10 @@ impl PaymentGateway for MemoryGateway {
                 .find(|p| p.lookup_key.as_deref() == Some(lookup_key))
                 .cloned()
         })
+    }
+
+    async fn price_by_id(&self, id: &PriceId) -> Result<Option<PriceSnapshot>, GatewayError> {
+        self.look(|model| model.prices.get(id).cloned())
     }
 
     async fn create_price(

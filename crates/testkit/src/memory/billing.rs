@@ -7,8 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
     Account, Billed, BillingDirectory, BillingStore, BillingTx, Currency, CustomerId, Dirty,
     Disposition, Inbox, InboxTx, InvoiceId, InvoiceSnapshot, InvoiceStatus, Lane, Leasing,
-    ObjectRef, Operation, OperationOutcome, OperationsTx, Payer, PriceId, ProviderEvent,
-    ProviderEventId, Receipt, Sold, SoldPrice, Subscription, SubscriptionId, Waiting, WaitingFor,
+    ObjectRef, Operation, OperationOutcome, OperationRequest, OperationsTx, Payer, PriceId,
+    ProviderEvent, ProviderEventId, Receipt, Sold, SoldPrice, Subscription, SubscriptionId,
+    Waiting, WaitingFor,
 };
 use rawdrive_plans::{Catalogue, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
@@ -567,6 +568,22 @@ impl BillingTx for MemoryTx {
             .collect())
     }
 
+    async fn invoices_of(
+        &mut self,
+        subscription: &SubscriptionId,
+    ) -> Result<Vec<InvoiceSnapshot>, StoreError> {
+        let rows = &self
+            .read("read a subscription's invoices")?
+            .billing
+            .invoices;
+        let of = rows
+            .values()
+            .filter(|i| i.subscription.as_ref() == Some(subscription));
+        let mut newest: Vec<_> = of.cloned().collect();
+        newest.sort_by_key(|invoice| std::cmp::Reverse(invoice.position()));
+        Ok(newest)
+    }
+
     async fn was_paid(&mut self, subscription: &SubscriptionId) -> Result<bool, StoreError> {
         let mut invoices = self.read("look for a payment")?.billing.invoices.values();
         Ok(invoices.any(|i| {
@@ -667,6 +684,16 @@ impl OperationsTx for MemoryTx {
         Ok(ours
             .map(|(_, ended)| *ended = Some(outcome.clone()))
             .is_some())
+    }
+
+    async fn ended_last(&mut self, lane: Lane) -> Result<Option<OperationRequest>, StoreError> {
+        let operations = &self.read("read the last operation")?.billing.operations;
+        let of = |o: &Operation| o.request.lane() == lane;
+        let ended = operations
+            .values()
+            .filter(|(o, ended)| ended.is_some() && of(o));
+        let last = ended.max_by_key(|(o, _)| (o.leased_until, o.id));
+        Ok(last.map(|(operation, _)| operation.request.clone()))
     }
 
     async fn outcome(&mut self, id: OperationId) -> Result<Option<OperationOutcome>, StoreError> {
