@@ -206,10 +206,11 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Usage(command) => usage(command),
         Command::Openapi => {
-            let document = rawdrive_http_api::document()
-                .to_pretty_json()
-                .map_err(std::io::Error::other)?;
-            writeln!(std::io::stdout(), "{document}")?;
+            let config = Config::from_process(false)?;
+            let url = config.public_url(config.listen);
+            let document = rawdrive_http_api::document(url.as_str());
+            let text = rawdrive_http_api::openapi::pretty(&document);
+            writeln!(std::io::stdout(), "{text}")?;
             Ok(())
         }
     }

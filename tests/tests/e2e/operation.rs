@@ -182,6 +182,21 @@ async fn the_openapi_document_is_sound_and_lists_every_route() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_served_document_is_the_committed_one_at_this_servers_address() {
+    let server = Server::shared();
+    let mut served = server.anonymous().get("/openapi.json").await.is(200).json();
+    assert_eq!(served["servers"][0]["url"], server.url());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let committed = std::fs::read_to_string(path).expect("there is a docs/openapi.json");
+    let committed: Value = serde_json::from_str(&committed).expect("it is JSON");
+    served["servers"] = committed["servers"].clone();
+    assert!(
+        served == committed,
+        "they differ: rawdrive openapi > docs/openapi.json"
+    );
+}
+
 fn references(value: &Value) -> BTreeSet<String> {
     match value {
         Value::Object(members) => {
