@@ -197,6 +197,61 @@ async fn the_served_document_is_the_committed_one_at_this_servers_address() {
     );
 }
 
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_is_shown_pages_where_a_program_gets_json() {
+    let anonymous = Server::shared().anonymous();
+    let asks = async |path: &str| {
+        let request = anonymous.request(reqwest::Method::GET, path);
+        anonymous.send(request.header("accept", BROWSER)).await
+    };
+    let home = asks("/").await.is(200);
+    assert!(
+        home.header("content-type").starts_with("text/html"),
+        "{home:?}"
+    );
+    let page = String::from_utf8_lossy(&home.body).into_owned();
+    let links: Vec<&str> = page
+        .split("<a href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(links.contains(&"docs") && links.len() > 2, "{page}");
+    for link in links {
+        let _ = asks(&format!("/{link}")).await.is(200);
+    }
+    let places = anonymous.get("/").await.is(200).json();
+    assert_eq!(places["openapi"], "/openapi.json", "{places}");
+    for (name, path) in places.as_object().expect("an object") {
+        if name != "name" {
+            let _ = anonymous.get(path.as_str().expect("a path")).await.is(200);
+        }
+    }
+
+    let missing = asks("/no/such/page").await.is(404);
+    assert!(
+        missing.header("content-type").starts_with("text/html"),
+        "{missing:?}"
+    );
+    assert!(
+        String::from_utf8_lossy(&missing.body).contains("href=\"/\""),
+        "{missing:?}"
+    );
+    anonymous
+        .get("/no/such/page")
+        .await
+        .problem(404, "not_found");
+    // What a route refuses is a problem for everybody.
+    asks("/v1/me").await.problem(401, "unauthenticated");
+
+    let icon = anonymous.get("/favicon.ico").await.is(200);
+    assert_eq!(icon.header("content-type"), "image/vnd.microsoft.icon");
+    assert!(icon.body.starts_with(&[0, 0, 1, 0]), "{icon:?}");
+    let icon = anonymous.get("/favicon.svg").await.is(200);
+    assert_eq!(icon.header("content-type"), "image/svg+xml");
+}
+
 fn references(value: &Value) -> BTreeSet<String> {
     match value {
         Value::Object(members) => {

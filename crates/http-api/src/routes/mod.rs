@@ -26,7 +26,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use crate::app::App;
 use crate::openapi::complete;
 use crate::web::{
-    AllowedMethods, email_token_pages, extractor_errors, problem_pages, shared_page,
+    AllowedMethods, email_token_pages, extractor_errors, home_page, problem_pages, shared_page,
 };
 
 macro_rules! routes {
@@ -116,6 +116,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             .configure(extractor_errors)
             .configure(register)
             .configure(problem_pages(upgrade))
+            .configure(home_page)
             .configure(shared_page)
             .configure(email_token_pages)
             .configure(docs.clone())
