@@ -10,6 +10,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::Server;
+use crate::document;
 use crate::secrets::Watch;
 
 /// A client of one server, with or without a credential.
@@ -74,6 +75,7 @@ impl Api {
     pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
         let request = request.build()?;
         self.watch.sent(&request);
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let response = self.client.execute(request).await?;
         let answer = Answer {
             status: response.status().as_u16(),
@@ -83,6 +85,7 @@ impl Api {
         };
         self.watch
             .answered(answer.status, &answer.headers, &answer.body);
+        document::check(&method, &path, answer.status, &answer.headers, &answer.body);
         Ok(answer)
     }
 

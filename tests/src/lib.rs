@@ -29,6 +29,7 @@
 
 mod api;
 mod backend;
+mod document;
 pub mod image;
 mod redis;
 mod secrets;

@@ -41,7 +41,8 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             .env("RUSTDOCFLAGS", "-D warnings")
             .args(["doc", "--no-deps", "--workspace"]))
     })?;
-    crate::test(&[])
+    crate::test(&[])?;
+    crate::clients::run_all()
 }
 
 /// The pinned cargo-deny, installed beside the workspace if it is not there.

@@ -3,7 +3,9 @@
 //! - `cargo xtask test` starts a real PostgreSQL, a `PgBouncer` and a real Redis and runs every test against
 //!   them; the black-box tests once on each of [`BACKENDS`]. Two other mocks of Stripe are installed for the tests
 //!   of the double.
-//! - `cargo xtask ci` runs everything that a change must pass, `test` last.
+//! - `cargo xtask clients` has others judge the API's document: a linter, and generators of clients, two of which do the
+//!   main job against a running server.
+//! - `cargo xtask ci` runs everything that a change must pass, `test` and `clients` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.
 #![expect(
@@ -13,8 +15,10 @@
 )]
 
 mod ci;
+mod clients;
 mod mocks;
 mod servers;
+mod toolbox;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -27,7 +31,9 @@ usage: cargo xtask <command>
   test [ARGS]   start PostgreSQL, PgBouncer and Redis, run all tests, the black-box ones four ways
                 (RAWDRIVE_E2E_BACKEND names one of them, and runs it alone);
                 ARGS go to `cargo test`, such as the name of a test
-  ci            formatting, clippy, dependency rules, documentation, then test";
+  clients       lint the API's document, compare it with the one before, make clients of it with four generators,
+                and do the main job with two of them
+  ci            formatting, clippy, dependency rules, documentation, test, then clients";
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -35,6 +41,7 @@ fn main() -> ExitCode {
     let rest: Vec<OsString> = args.collect();
     let outcome = match command.as_deref().and_then(|c| c.to_str()) {
         Some("test") => test(&rest),
+        Some("clients") if rest.is_empty() => clients::run_all(),
         Some("ci") if rest.is_empty() => ci::run_all(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");

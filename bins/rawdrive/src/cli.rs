@@ -59,8 +59,24 @@ pub(crate) enum Command {
     /// What is sold and paid at Stripe.
     #[command(subcommand)]
     Stripe(Stripe),
+    /// Print every key of the configuration: its meaning, its default, and what is set where.
+    Config {
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The plans.
+    #[command(subcommand)]
+    Plans(Plans),
     /// Print the `OpenAPI` document.
     Openapi,
+}
+
+/// The plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum Plans {
+    /// Print the catalogue in force as a `plans.toml` to start from.
+    Print,
 }
 
 /// The keys that sign access tokens.
@@ -452,6 +468,14 @@ mod tests {
             Command::Keys(Keys::Rotate { json: false })
         );
         assert_eq!(parse(&["openapi"]).unwrap(), Command::Openapi);
+        assert_eq!(
+            parse(&["config", "--json"]).unwrap(),
+            Command::Config { json: true }
+        );
+        assert_eq!(
+            parse(&["plans", "print"]).unwrap(),
+            Command::Plans(Plans::Print)
+        );
         assert_eq!(
             parse(&["blobs", "adopt", "--force"]).unwrap(),
             Command::Blobs(Blobs::Adopt {

@@ -85,22 +85,28 @@ pub(crate) enum OpenError {
     Currency,
 }
 
+/// The catalogue in force: as configured, otherwise built in.
+///
+/// # Errors
+/// The file cannot be read, or is wrong.
+pub(crate) fn catalogue(config: &Config) -> Result<Catalogue, OpenError> {
+    let Some(path) = &config.plans else {
+        return Ok(rawdrive_gallery::built_in_catalogue());
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| {
+        let path = path.clone();
+        OpenError::PlansFile { path, source }
+    })?;
+    Ok(rawdrive_gallery::catalogue(&text)?)
+}
+
 impl Installation {
     /// Opens it; the data directory and its secret key are made where they are missing.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub(crate) fn open(config: Config) -> Result<Self, OpenError> {
-        let catalogue = match &config.plans {
-            None => rawdrive_gallery::built_in_catalogue(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| {
-                    let path = path.clone();
-                    OpenError::PlansFile { path, source }
-                })?;
-                rawdrive_gallery::catalogue(&text)?
-            }
-        };
+        let catalogue = catalogue(&config)?;
         let env = match &config.dev_clock {
             None => Env::system(),
             Some(path) => Env::with_clock(Arc::new(FileClock::open(path.clone())?)),

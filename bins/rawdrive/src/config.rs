@@ -4,6 +4,7 @@
 //! key, nor one that could not be read. Errors name the key and what would be right.
 
 mod keys;
+mod listing;
 mod values;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use rawdrive_usage::RedisUrl;
 use secrecy::SecretString;
 
 use keys::{KEYS, Key, Standing};
+pub(crate) use listing::Listing;
 pub(crate) use values::{LogFormat, PublicUrl};
 
 /// The file, looked for in the working directory.
@@ -167,29 +169,10 @@ impl Config {
     /// # Errors
     /// The first thing wrong; see [`ConfigError`].
     pub(crate) fn from_process(dev: bool) -> Result<Self, ConfigError> {
-        let mut variables = Vec::new();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str() else { continue };
-            if let Some(key) = Key::of_variable(name) {
-                let value = value.into_string().map_err(|_| ConfigError::Value {
-                    key: key.variable,
-                    origin: ENVIRONMENT,
-                    expected: "expected UTF-8 text".to_owned(),
-                })?;
-                variables.push((name.to_owned(), value));
-            } else {
-                // Only the name of a foreign variable is looked at.
-                variables.push((name.to_owned(), String::new()));
-            }
-        }
+        let (mut variables, file) = process()?;
         if dev {
             variables.push(("RAWDRIVE_DEV".to_owned(), "1".to_owned()));
         }
-        let file = match std::fs::read_to_string(FILE) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(ConfigError::Unreadable(error.kind())),
-        };
         Self::load(variables.into_iter(), file.as_deref())
     }
 
@@ -202,12 +185,7 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         file: Option<&str>,
     ) -> Result<Self, ConfigError> {
-        let sources = Sources(
-            Figment::new()
-                .merge(Layer::defaults())
-                .merge(Layer::of_file(file.unwrap_or_default())?)
-                .merge(Layer::of_environment(environment)?),
-        );
+        let sources = Sources::read(environment, file)?;
         sources.refuse_later_releases()?;
 
         let listen = sources.required("listen", values::socket_address)?;
@@ -400,10 +378,50 @@ impl Layer {
     }
 }
 
+/// Variables by name, with their values.
+type Variables = Vec<(String, String)>;
+
+/// The process's environment, and the text of the working directory's file.
+fn process() -> Result<(Variables, Option<String>), ConfigError> {
+    let mut variables = Variables::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        if let Some(key) = Key::of_variable(name) {
+            let value = value.into_string().map_err(|_| ConfigError::Value {
+                key: key.variable,
+                origin: ENVIRONMENT,
+                expected: "expected UTF-8 text".to_owned(),
+            })?;
+            variables.push((name.to_owned(), value));
+        } else {
+            // Only the name of a foreign variable is looked at.
+            variables.push((name.to_owned(), String::new()));
+        }
+    }
+    let file = match std::fs::read_to_string(FILE) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(ConfigError::Unreadable(error.kind())),
+    };
+    Ok((variables, file))
+}
+
 /// The merged layers.
 struct Sources(Figment);
 
 impl Sources {
+    fn read(
+        environment: impl Iterator<Item = (String, String)>,
+        file: Option<&str>,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self(
+            Figment::new()
+                .merge(Layer::defaults())
+                .merge(Layer::of_file(file.unwrap_or_default())?)
+                .merge(Layer::of_environment(environment)?),
+        ))
+    }
+
     /// The value in force, and the name of its layer.
     fn find(&self, name: &str) -> Option<(String, &'static str)> {
         let value = self.0.find_value(name).ok()?;

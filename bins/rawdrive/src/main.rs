@@ -13,7 +13,7 @@ mod telemetry;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cli::{Audit, Blobs, Cli, Command, Keys, Serve, Usage};
+use cli::{Audit, Blobs, Cli, Command, Keys, Plans, Serve, Usage};
 use commands::Installation;
 use config::Config;
 use rawdrive_gallery::STEPS;
@@ -205,11 +205,24 @@ fn run(command: Command) -> Result<(), Failure> {
             })
         }
         Command::Usage(command) => usage(command),
+        Command::Config { json } => {
+            config::Listing::from_process()?.write(&mut std::io::stdout(), json)?;
+            // Also said where it was not asked for: a value that cannot be read.
+            Config::from_process(false)?;
+            Ok(())
+        }
+        Command::Plans(Plans::Print) => {
+            let catalogue = commands::catalogue(&Config::from_process(false)?)?;
+            let text = catalogue.to_toml(&rawdrive_gallery::metrics());
+            write!(std::io::stdout(), "{text}")?;
+            Ok(())
+        }
         Command::Openapi => {
-            let document = rawdrive_http_api::document()
-                .to_pretty_json()
-                .map_err(std::io::Error::other)?;
-            writeln!(std::io::stdout(), "{document}")?;
+            let config = Config::from_process(false)?;
+            let url = config.public_url(config.listen);
+            let document = rawdrive_http_api::document(url.as_str());
+            let text = rawdrive_http_api::openapi::pretty(&document);
+            writeln!(std::io::stdout(), "{text}")?;
             Ok(())
         }
     }

@@ -1,7 +1,7 @@
 //! The shape of every idempotent write: claim the key, read, begin, one verb, store the answer, commit.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use rawdrive_store::{Claim, Claimed, Release, Replay, WriteTx, in_request};
@@ -13,6 +13,14 @@ use crate::app::App;
 use crate::web::{
     Body, Code, EntityTag, IdempotencyKey, Problem, body_digest, fingerprint, parse_json,
 };
+
+/// How the ids of a kind begin, and the list that their addresses lie below.
+pub(crate) const ADDRESSES: &[(&str, &str)] = &[
+    ("lib", "/v1/libraries"),
+    ("gal", "/v1/galleries"),
+    ("pho", "/v1/photos"),
+    ("cli", "/v1/clients"),
+];
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -73,6 +81,20 @@ impl Answer {
     }
 }
 
+/// Where what was created can be read: by the kind of its id, for kinds that have an address of their own. From the
+/// body, so that a replay says it too.
+fn address_of(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Created<'a> {
+        #[serde(borrow)]
+        id: &'a str,
+    }
+    let Created { id } = serde_json::from_slice(body).ok()?;
+    let (kind, _) = id.split_once('_')?;
+    let (_, list) = ADDRESSES.iter().find(|(known, _)| *known == kind)?;
+    Some(format!("{list}/{id}"))
+}
+
 fn respond(status: StatusCode, etag: Option<&str>, body: Vec<u8>, replayed: bool) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     if !body.is_empty() {
@@ -85,6 +107,11 @@ fn respond(status: StatusCode, etag: Option<&str>, body: Vec<u8>, replayed: bool
                 "application/json"
             },
         ));
+    }
+    if status == StatusCode::CREATED
+        && let Some(address) = address_of(&body)
+    {
+        response.insert_header((LOCATION, address));
     }
     if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
         response.insert_header((ETAG, etag));

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::idempotent_write::Answer;
+use crate::openapi::words::RefusalName;
 use crate::web::{Code, Problem};
 
 /// The most events of one transaction, so that other writers' turn comes.
@@ -42,6 +43,7 @@ pub(crate) struct RefusedView {
     id: String,
     /// `invalid_id`, `invalid_subject`, `unknown_metric`, `metric_not_ingested`, `invalid_quantity`,
     /// `invalid_occurred_at`, `too_old`, `in_the_future`, `below_zero` or `too_large`.
+    #[schema(value_type = RefusalName)]
     code: &'static str,
 }
 

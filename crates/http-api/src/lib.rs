@@ -1,8 +1,8 @@
 //! The HTTP API, mountable in any actix application.
 //!
 //! ```
-//! let document = rawdrive_http_api::document();
-//! assert!(document.paths.paths.contains_key("/v1/signup"));
+//! let document = rawdrive_http_api::document("https://photos.example.org");
+//! assert!(document["paths"]["/v1/signup"]["post"].is_object());
 //! ```
 //!
 //! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`] and
@@ -19,6 +19,7 @@ mod form;
 mod idempotent_write;
 mod ingest_queue;
 mod key_uses;
+pub mod openapi;
 pub mod routes;
 pub mod server;
 pub mod shared;

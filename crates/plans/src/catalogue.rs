@@ -120,6 +120,24 @@ impl Metrics {
             .or_else(|| self.0.iter().find_map(also))
     }
 
+    /// A limit as a plan says it: by the name with the largest unit in which it is whole.
+    fn written<'a>(&'a self, metric: &'a Metric, bound: Option<u64>) -> (&'a str, toml::Value) {
+        let also = self.0.get(metric).map_or(&[][..], |d| &d.limit_names);
+        let Some(bound) = bound else {
+            let name = also.first().map_or(metric.as_str(), |(name, _)| name);
+            return (name, "unlimited".into());
+        };
+        let whole = also.iter().filter(|(_, units)| bound % units == 0);
+        let (name, units) = whole
+            .max_by_key(|(_, units)| *units)
+            .map_or((metric.as_str(), 1), |(name, units)| (*name, *units));
+        // What is read is bounded by what SQL keeps.
+        (
+            name,
+            i64::try_from(bound / units).unwrap_or(i64::MAX).into(),
+        )
+    }
+
     /// The name of a metric's limit on the wire.
     #[must_use]
     pub fn limit_name<'a>(&'a self, metric: &'a Metric) -> &'a str {
@@ -703,6 +721,83 @@ impl Catalogue {
             .into_iter()
     }
 
+    /// The catalogue as a `plans.toml`: [`Catalogue::parse_with`] reads the same from it, with the same `product`
+    /// metrics declared already.
+    #[must_use]
+    pub fn to_toml(&self, product: &Metrics) -> String {
+        let mut out = String::new();
+        for (name, metric) in self.metrics() {
+            if product.get(name).is_some() {
+                continue;
+            }
+            let mut entry = toml::Table::new();
+            entry.insert("name".to_owned(), name.as_str().into());
+            entry.insert("kind".to_owned(), kind_name(metric.kind).into());
+            if metric.ingest {
+                entry.insert("ingest".to_owned(), true.into());
+            }
+            for (key, text) in [("per", &metric.per), ("unit", &metric.unit)] {
+                if let Some(text) = text {
+                    entry.insert(key.to_owned(), text.as_ref().into());
+                }
+            }
+            section(
+                &mut out,
+                "metric",
+                &entry,
+                &["name", "kind", "ingest", "per", "unit"],
+            );
+        }
+        for plan in &self.plans {
+            section(&mut out, "plan", &self.plan_entry(plan), PLAN_KEYS);
+        }
+        out
+    }
+
+    fn plan_entry(&self, plan: &Plan) -> toml::Table {
+        let mut entry = toml::Table::new();
+        entry.insert("slug".to_owned(), plan.slug.as_str().into());
+        entry.insert("version".to_owned(), i64::from(plan.version).into());
+        entry.insert("name".to_owned(), plan.name.as_str().into());
+        let limits = plan.limits().map(|(metric, limit)| {
+            let (name, value) = self.metrics.written(metric, limit.bound());
+            (name.to_owned(), value)
+        });
+        entry.insert("limits".to_owned(), toml::Value::Table(limits.collect()));
+        let features = plan
+            .features()
+            .map(|(f, on)| (f.as_str().to_owned(), on.into()));
+        entry.insert(
+            "features".to_owned(),
+            toml::Value::Table(features.collect()),
+        );
+        let prices = plan.prices.iter().map(|price| {
+            let mut one = toml::Table::new();
+            one.insert("currency".to_owned(), price.currency.as_str().into());
+            one.insert("interval".to_owned(), price.interval.as_str().into());
+            // What is read is bounded by what SQL keeps.
+            let amount = i64::try_from(price.amount).unwrap_or(i64::MAX);
+            one.insert("amount".to_owned(), amount.into());
+            if let Some(id) = &price.stripe_price {
+                one.insert("stripe_price".to_owned(), id.as_str().into());
+            }
+            toml::Value::Table(one)
+        });
+        let prices: Vec<_> = prices.collect();
+        if !prices.is_empty() {
+            entry.insert("prices".to_owned(), prices.into());
+        }
+        for (key, days) in [
+            ("grace_days", plan.grace_days),
+            ("trial_days", plan.trial_days),
+        ] {
+            if let Some(days) = days {
+                entry.insert(key.to_owned(), i64::from(days).into());
+            }
+        }
+        entry
+    }
+
     pub(crate) fn known_plans(&self) -> String {
         list(self.current().map(|p| p.slug.as_str()))
     }
@@ -711,6 +806,39 @@ impl Catalogue {
     }
     pub(crate) fn known_features(&self) -> String {
         list(self.features().map(Feature::as_str))
+    }
+}
+
+/// The keys of a plan, in the order in which a person reads them.
+const PLAN_KEYS: &[&str] = &[
+    "slug",
+    "version",
+    "name",
+    "limits",
+    "features",
+    "prices",
+    "grace_days",
+    "trial_days",
+];
+
+const fn kind_name(kind: MetricKind) -> &'static str {
+    match kind {
+        MetricKind::Level => "level",
+        MetricKind::Flow => "flow",
+    }
+}
+
+/// One entry of a `plans.toml`, each key on a line of its own.
+fn section(out: &mut String, name: &str, entry: &toml::Table, keys: &[&str]) {
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out.push_str(&format!("[[{name}]]\n"));
+    for key in keys {
+        if let Some(value) = entry.get(*key) {
+            // A value's own text is what stands behind `=`, tables inline.
+            out.push_str(&format!("{key} = {value}\n"));
+        }
     }
 }
 
@@ -784,6 +912,24 @@ mod tests {
             names,
             ["storage_bytes", "max_pages_per_folder", "max_team_members"]
         );
+    }
+
+    #[test]
+    fn what_is_printed_is_read_as_the_same_catalogue() {
+        let text = "[[metric]]\nname = \"api_calls\"\nkind = \"flow\"\ningest = true\nper = \"folder\"\nunit = \"calls\"\n\
+            [[metric]]\nname = \"seats\"\nkind = \"level\"\n\
+            [[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free \\\"as in\\\" beer\"\n\
+            limits = { storage_bytes = 5, pages = 0, api_calls = 10, max_team_members = 1 }\nfeatures = { exports = false }\n\
+            [[plan]]\nslug = \"free\"\nversion = 2\nname = \"Free\"\nlimits = { storage_gb = \"unlimited\" }\n\
+            [[plan]]\nslug = \"pro\"\nversion = 1\nname = \"Pro\"\ngrace_days = 0\ntrial_days = 14\nlimits = { storage_gb = 500 }\n\
+            prices = [{ currency = \"usd\", interval = \"month\", amount = 2900, stripe_price = \"price_1\" },\
+            { currency = \"eur\", interval = \"year\", amount = 0 }]\n";
+        for catalogue in [sold(), Catalogue::parse_with(counted(), text).unwrap()] {
+            let printed = catalogue.to_toml(&counted());
+            let read = Catalogue::parse_with(counted(), &printed);
+            assert_eq!(read.as_ref(), Ok(&catalogue), "{printed}");
+        }
+        assert!(sold().to_toml(&counted()).contains("storage_gb = 500"));
     }
 
     #[test]

@@ -182,6 +182,134 @@ async fn the_openapi_document_is_sound_and_lists_every_route() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_served_document_is_the_committed_one_at_this_servers_address() {
+    let server = Server::shared();
+    let mut served = server.anonymous().get("/openapi.json").await.is(200).json();
+    assert_eq!(served["servers"][0]["url"], server.url());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let committed = std::fs::read_to_string(path).expect("there is a docs/openapi.json");
+    let committed: Value = serde_json::from_str(&committed).expect("it is JSON");
+    served["servers"] = committed["servers"].clone();
+    assert!(
+        served == committed,
+        "they differ: rawdrive openapi > docs/openapi.json"
+    );
+}
+
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_is_shown_pages_where_a_program_gets_json() {
+    let anonymous = Server::shared().anonymous();
+    let asks = async |path: &str| {
+        let request = anonymous.request(reqwest::Method::GET, path);
+        anonymous.send(request.header("accept", BROWSER)).await
+    };
+    let home = asks("/").await.is(200);
+    assert!(
+        home.header("content-type").starts_with("text/html"),
+        "{home:?}"
+    );
+    let page = String::from_utf8_lossy(&home.body).into_owned();
+    let links: Vec<&str> = page
+        .split("<a href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(links.contains(&"docs") && links.len() > 2, "{page}");
+    for link in links {
+        let _ = asks(&format!("/{link}")).await.is(200);
+    }
+    let places = anonymous.get("/").await.is(200).json();
+    assert_eq!(places["openapi"], "/openapi.json", "{places}");
+    for (name, path) in places.as_object().expect("an object") {
+        if name != "name" {
+            let _ = anonymous.get(path.as_str().expect("a path")).await.is(200);
+        }
+    }
+
+    let missing = asks("/no/such/page").await.is(404);
+    assert!(
+        missing.header("content-type").starts_with("text/html"),
+        "{missing:?}"
+    );
+    assert!(
+        String::from_utf8_lossy(&missing.body).contains("href=\"/\""),
+        "{missing:?}"
+    );
+    anonymous
+        .get("/no/such/page")
+        .await
+        .problem(404, "not_found");
+    // What a route refuses is a problem for everybody.
+    asks("/v1/me").await.problem(401, "unauthenticated");
+
+    let icon = anonymous.get("/favicon.ico").await.is(200);
+    assert_eq!(icon.header("content-type"), "image/vnd.microsoft.icon");
+    assert!(icon.body.starts_with(&[0, 0, 1, 0]), "{icon:?}");
+    let icon = anonymous.get("/favicon.svg").await.is(200);
+    assert_eq!(icon.header("content-type"), "image/svg+xml");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plans_that_are_printed_are_a_file_to_start_from() {
+    let server = Server::start();
+    let printed = server.admin(&["plans", "print"]).await.succeeded().stdout;
+    let path = server.scratch("plans.toml");
+    let sold = printed.replace("name = \"Professional\"", "name = \"Studio\"");
+    assert_ne!(sold, printed, "{printed}");
+    std::fs::write(&path, &sold).expect("failed to save the plans");
+    let file = path.to_str().expect("a path of text");
+    let set = [("RAWDRIVE_PLANS", file)];
+    let again = server.admin_with(&set, &["plans", "print"]);
+    assert_eq!(again.await.succeeded().stdout, sold);
+    let plans = server.anonymous().get("/v1/plans").await.is(200).json();
+    let served = Server::start_with(&set);
+    let renamed = served.anonymous().get("/v1/plans").await.is(200).json();
+    let expected = plans.to_string().replace("\"Professional\"", "\"Studio\"");
+    assert_eq!(renamed.to_string(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_configuration_says_what_is_set_where_and_no_secret() {
+    let server = Server::start();
+    let secret = "a secret that nobody is to see, of 32 bytes";
+    let set = [
+        ("RAWDRIVE_SECRET_KEY", secret),
+        ("RAWDRIVE_GRACE_DAYS", "7"),
+    ];
+    for arguments in [&["config"][..], &["config", "--json"]] {
+        let told = server.admin_with(&set, arguments).await.succeeded().stdout;
+        assert!(!told.contains(secret), "{told}");
+        let of = |key: &str| {
+            told.lines()
+                .find(|line| line.contains(key))
+                .map(str::to_owned)
+        };
+        if arguments.len() == 1 {
+            let line = of("RAWDRIVE_SECRET_KEY").expect("the key's line");
+            assert!(line.ends_with("| hidden (environment) |"), "{line}");
+            let line = of("RAWDRIVE_GRACE_DAYS").expect("the key's line");
+            assert!(line.ends_with("| `14` | `7` (environment) |"), "{line}");
+        } else {
+            let told: Value = serde_json::from_str(&told).expect("JSON");
+            let keys = told["keys"].as_array().expect("keys");
+            let of = |name: &str| keys.iter().find(|k| k["variable"] == name).expect("a key");
+            assert_eq!(of("RAWDRIVE_SECRET_KEY")["value"], Value::Null);
+            assert_eq!(of("RAWDRIVE_SECRET_KEY")["set"], true);
+            assert_eq!(of("RAWDRIVE_GRACE_DAYS")["value"], "7");
+        }
+    }
+    let set = [("RAWDRIVE_GRACE_DAYS", "many")];
+    let refused = server.admin_with(&set, &["config"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(
+        refused.stderr.contains("RAWDRIVE_GRACE_DAYS"),
+        "{refused:?}"
+    );
+}
+
 fn references(value: &Value) -> BTreeSet<String> {
     match value {
         Value::Object(members) => {

@@ -20,6 +20,7 @@ use super::workspace::WorkspaceView;
 use crate::app::App;
 use crate::auth::{Leaving, Personal};
 use crate::client_address::client_address;
+use crate::openapi::words::RoleName;
 use crate::web::{Body, Nullable, Problem, Validator};
 
 #[derive(Deserialize, ToSchema)]
@@ -137,6 +138,7 @@ pub(crate) struct SignedInView {
 pub(crate) struct BelongingView {
     id: String,
     name: String,
+    #[schema(value_type = RoleName)]
     role: &'static str,
 }
 
@@ -154,6 +156,7 @@ impl From<&Belonging> for BelongingView {
 pub(crate) struct MeView {
     user: UserView,
     workspace: WorkspaceView,
+    #[schema(value_type = RoleName)]
     role: &'static str,
     workspaces: Vec<BelongingView>,
 }
@@ -178,7 +181,7 @@ pub(crate) async fn signed_in(
 
 /// Makes a user, their workspace on the free plan, and a session. Where mail leaves the machine, the link that verifies
 /// the address is mailed.
-#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422), (status = 429, description = "rate_limited", headers(("Retry-After" = u32), ("RateLimit" = String), ("RateLimit-Policy" = String)))))]
+#[utoipa::path(tag = "identity", request_body = SignUp, responses((status = 201, body = SignedInView), (status = 409, description = "email_taken"), (status = 422), (status = 429, description = "rate_limited", headers(("RateLimit" = String)))))]
 #[post("/v1/signup")]
 pub(crate) async fn sign_up(
     app: web::Data<App>,
@@ -267,7 +270,7 @@ pub(crate) fn system_scope(workspace: WorkspaceId, reason: SystemReason) -> Work
 }
 
 /// Opens a session in the last used workspace, otherwise the oldest.
-#[utoipa::path(tag = "identity", request_body = SignIn, responses((status = 201, body = SignedInView), (status = 401), (status = 422), (status = 429, description = "rate_limited; `code_mailed: true` where a code gets the account's owner in", headers(("Retry-After" = u32), ("RateLimit" = String), ("RateLimit-Policy" = String)))))]
+#[utoipa::path(tag = "identity", request_body = SignIn, responses((status = 201, body = SignedInView), (status = 401), (status = 403, description = "workspace_inactive"), (status = 422), (status = 429, description = "rate_limited; `code_mailed: true` where a code gets the account's owner in", headers(("RateLimit" = String)))))]
 #[post("/v1/sessions")]
 pub(crate) async fn sign_in(
     app: web::Data<App>,
@@ -344,7 +347,7 @@ pub(crate) async fn refresh_session(
 }
 
 /// Opens a session in another workspace of the user.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = Switch, responses((status = 200, body = SignedInView), (status = 404)))]
+#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = Switch, responses((status = 200, body = SignedInView), (status = 404), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[post("/v1/sessions/switch")]
 pub(crate) async fn switch_workspace(
     app: web::Data<App>,
@@ -360,7 +363,7 @@ pub(crate) async fn switch_workspace(
 }
 
 /// Ends the session of this token.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 204), (status = 401)))]
+#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 204), (status = 401), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[delete("/v1/sessions/current")]
 pub(crate) async fn sign_out(
     app: web::Data<App>,
@@ -391,7 +394,7 @@ async fn me_view(app: &App, scoped: &Personal<Leaving>) -> Result<MeView, Proble
 }
 
 /// The user, the workspace of this session, and all workspaces of the user.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 200, body = MeView), (status = 401)))]
+#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 200, body = MeView), (status = 401), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[get("/v1/me")]
 pub(crate) async fn show_me(
     app: web::Data<App>,
@@ -401,7 +404,7 @@ pub(crate) async fn show_me(
 }
 
 /// Changes the user's name or password.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422), (status = 429)))]
+#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422), (status = 429, headers(("RateLimit" = String))), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[patch("/v1/me")]
 pub(crate) async fn update_me(
     app: web::Data<App>,
@@ -448,8 +451,35 @@ pub(crate) async fn update_me(
     Ok(HttpResponse::Ok().json(me_view(&app, &scoped).await?))
 }
 
+/// A JSON Web Key Set (RFC 7517).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document's source; the issuer writes the set")]
+pub(crate) struct KeySetView {
+    keys: Vec<KeyView>,
+}
+
+/// A public key (RFC 7517), of the kind that it says.
+#[derive(ToSchema)]
+#[schema(as = SigningKey)]
+#[expect(dead_code, reason = "the document's source; the issuer writes the set")]
+pub(crate) struct KeyView {
+    #[schema(example = "OKP")]
+    kty: String,
+    #[schema(example = "Ed25519")]
+    crv: String,
+    #[schema(example = "EdDSA")]
+    alg: String,
+    #[schema(example = "sig")]
+    r#use: String,
+    #[schema(example = "k1")]
+    kid: String,
+    /// The public key, in base64url.
+    #[schema(example = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")]
+    x: String,
+}
+
 /// The public keys that access tokens are verified with.
-#[utoipa::path(tag = "identity", responses((status = 200, description = "A JSON Web Key Set (RFC 7517)")))]
+#[utoipa::path(operation_id = "get_signing_keys", tag = "identity", responses((status = 200, description = "A JSON Web Key Set (RFC 7517)", body = KeySetView)))]
 #[get("/.well-known/jwks.json")]
 pub(crate) async fn jwks(app: web::Data<App>) -> HttpResponse {
     HttpResponse::Ok().json(app.issuer.jwks(app.env()))

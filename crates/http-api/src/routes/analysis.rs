@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
 use crate::idempotent_write::{Answer, KeyOutcome, claim, nothing, replay, settle_refusal};
+use crate::openapi::headers::Idempotent;
 use crate::web::{Body, Problem, body_digest, path_id};
 
 #[derive(Serialize, ToSchema)]
@@ -125,9 +126,9 @@ impl Companion<WriteTx, Analyzed> for KeepAnswer {
 
 /// Analyses a photo anew: one unit of `ai_analysis`, consumed only if it succeeds.
 #[utoipa::path(
-    tag = "photos", security(("bearer" = [])), params(("id" = String, Path)),
+    tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Idempotent),
     responses(
-        (status = 201, body = AnalysisView), (status = 402, description = "quota_exceeded"), (status = 404),
+        (status = 201, body = AnalysisView), (status = 402, description = "workspace_read_only or quota_exceeded"), (status = 404),
         (status = 415, description = "Its format cannot be decoded: JPEG, PNG and WebP can"),
         (status = 422, description = "Its pixels are damaged, too many, or take more memory to decode than there is for it: the message says the bound"),
         (status = 503, description = "The analyser is busy or unavailable")

@@ -15,6 +15,8 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Admin, Personal, Scoped, insufficient};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::openapi::headers::Idempotent;
+use crate::openapi::words::RoleName;
 use crate::web::{
     Body, Code, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, path_id,
 };
@@ -25,6 +27,7 @@ pub(crate) struct CreateApiKey {
     /// 1 to 200 characters.
     name: String,
     /// `owner`, `admin` or `member`; at most one's own.
+    #[schema(value_type = RoleName)]
     role: String,
     /// RFC 3339, in the future; never when left out or `null`.
     #[serde(default)]
@@ -36,9 +39,10 @@ pub(crate) struct CreateApiKey {
 pub(crate) struct ApiKeyView {
     id: String,
     name: String,
+    #[schema(value_type = RoleName)]
     role: &'static str,
     /// What it is worth now: at most what its sponsor's role is. `null` while the sponsor is no member.
-    #[schema(required = true)]
+    #[schema(value_type = Option<RoleName>, required = true)]
     effective_role: Option<&'static str>,
     created_at: String,
     #[schema(required = true)]
@@ -171,7 +175,7 @@ fn above_own(role: Role) -> Problem {
 }
 
 /// Revokes an API key, from the next request on, and the open invitations that it made.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 403), (status = 404)))]
+#[utoipa::path(tag = "identity", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 204), (status = 403), (status = 404)))]
 #[delete("/v1/api-keys/{id}")]
 pub(crate) async fn revoke_api_key(
     app: web::Data<App>,

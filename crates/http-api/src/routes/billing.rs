@@ -18,6 +18,10 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
 use crate::idempotent_write::{Answer, mutate_outside};
+use crate::openapi::headers::Idempotent;
+use crate::openapi::words::{
+    EffectiveName, IntervalName, InvoiceStatusName, SubscriptionStatusName,
+};
 use crate::web::{
     Body, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, parse_json,
 };
@@ -31,7 +35,7 @@ pub(crate) struct ScheduledView {
     #[schema(required = true)]
     plan: Option<String>,
     /// `month` or `year`; `null` as `plan` is.
-    #[schema(required = true)]
+    #[schema(value_type = Option<IntervalName>, required = true)]
     interval: Option<&'static str>,
     at: String,
 }
@@ -90,9 +94,10 @@ pub(crate) struct SubscriptionView {
     plan_version: u32,
     /// `none` where there was never a subscription; otherwise `incomplete`, `trialing`,
     /// `active`, `past_due`, `unpaid`, `paused` or `canceled`.
+    #[schema(value_type = SubscriptionStatusName)]
     status: String,
     /// `month` or `year`; `null` without a subscription.
-    #[schema(required = true)]
+    #[schema(value_type = Option<IntervalName>, required = true)]
     interval: Option<&'static str>,
     /// What the workspace pays in.
     currency: String,
@@ -291,6 +296,7 @@ pub(crate) struct NewSubscription {
     /// The plan's slug; its newest version is sold.
     plan: String,
     /// `month` or `year`.
+    #[schema(value_type = IntervalName)]
     interval: String,
     /// Stripe's id of a card or another means of paying. A plan that begins with a trial can do without.
     #[serde(default)]
@@ -302,9 +308,9 @@ pub(crate) struct NewSubscription {
 /// this is paid. An Idempotency-Key makes it safe to ask again; so does asking again without one: a charge whose answer
 /// was lost is found, not repeated.
 #[utoipa::path(
-    tag = "billing", security(("bearer" = [])), request_body = NewSubscription,
+    tag = "billing", security(("bearer" = [])), params(Idempotent), request_body = NewSubscription,
     responses((status = 201, body = SubscriptionView), (status = 402, description = "`payment_declined` with `decline_code`, or `payment_action_required` with `client_secret`"),
-        (status = 409, description = "`currency_mismatch`, `operation_in_progress`, or `conflict` where there is a subscription"), (status = 422), (status = 503, description = "`dependency_unavailable` or `billing_not_configured`"))
+        (status = 409, description = "`currency_mismatch`, `operation_in_progress`, or `conflict` where there is a subscription"), (status = 422), (status = 503, description = "`dependency_unavailable` or `billing_not_configured`"), (status = 403))
 )]
 #[post("/v1/billing/subscription")]
 pub(crate) async fn create_subscription(
@@ -359,6 +365,7 @@ fn method_problem(app: &App, error: BillingError) -> Problem {
 pub(crate) struct WantedPlan {
     plan: String,
     /// `month` or `year`.
+    #[schema(value_type = IntervalName)]
     interval: String,
 }
 
@@ -393,8 +400,10 @@ impl From<Broken> for ExceededView {
 pub(crate) struct PreviewView {
     plan: String,
     plan_version: u32,
+    #[schema(value_type = IntervalName)]
     interval: &'static str,
     /// `now` or `at_period_end`.
+    #[schema(value_type = EffectiveName)]
     effective: &'static str,
     effective_at: String,
     currency: String,
@@ -436,7 +445,7 @@ impl PreviewView {
 /// What a plan would cost now and next, and which limits today's usage would break. Changes nothing.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])), request_body = WantedPlan,
-    responses((status = 200, body = PreviewView), (status = 409, description = "`currency_mismatch`"), (status = 422), (status = 503))
+    responses((status = 200, body = PreviewView), (status = 409, description = "`currency_mismatch`"), (status = 422), (status = 503, description = "billing_not_configured"), (status = 403))
 )]
 #[post("/v1/billing/subscription/preview")]
 pub(crate) async fn preview_subscription(
@@ -458,6 +467,7 @@ pub(crate) async fn preview_subscription(
 pub(crate) struct PlanChange {
     plan: String,
     /// `month` or `year`.
+    #[schema(value_type = IntervalName)]
     interval: String,
     /// Of a preview: the change is made only while what that showed is still so.
     #[schema(nullable = false)]
@@ -466,9 +476,9 @@ pub(crate) struct PlanChange {
 
 /// Changes plan or interval: at once where it costs more, at the period's end where it costs less.
 #[utoipa::path(
-    tag = "billing", security(("bearer" = [])), request_body = PlanChange,
+    tag = "billing", security(("bearer" = [])), params(Idempotent), request_body = PlanChange,
     responses((status = 200, body = SubscriptionView), (status = 402, description = "`payment_declined` or `payment_action_required`"),
-        (status = 409, description = "`plan_change_stale`, `currency_mismatch`, `operation_in_progress`, or `conflict` where there is no subscription"), (status = 422), (status = 503))
+        (status = 409, description = "`plan_change_stale`, `currency_mismatch`, `operation_in_progress`, or `conflict` where there is no subscription"), (status = 422), (status = 503, description = "billing_not_configured"), (status = 403))
 )]
 #[patch("/v1/billing/subscription")]
 pub(crate) async fn change_subscription(
@@ -515,8 +525,8 @@ const fn yes() -> bool {
 
 /// Ends the subscription, by default when what was paid for is over; where nothing was, at once.
 #[utoipa::path(
-    tag = "billing", security(("bearer" = [])), request_body = Cancellation,
-    responses((status = 200, body = SubscriptionView), (status = 409, description = "`operation_in_progress`, or `conflict` where there is no subscription"), (status = 503))
+    tag = "billing", security(("bearer" = [])), params(Idempotent), request_body = Cancellation,
+    responses((status = 200, body = SubscriptionView), (status = 409, description = "`operation_in_progress`, or `conflict` where there is no subscription"), (status = 503, description = "billing_not_configured"), (status = 403))
 )]
 #[post("/v1/billing/subscription/cancel")]
 pub(crate) async fn cancel_subscription(
@@ -553,8 +563,8 @@ pub(crate) async fn cancel_subscription(
 /// owes.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])),
-    responses((status = 200, body = SubscriptionView), (status = 402, description = "`payment_declined` or `payment_action_required`"),
-        (status = 409, description = "`operation_in_progress`, or `conflict` where there is no subscription"), (status = 503))
+    params(Idempotent), responses((status = 200, body = SubscriptionView), (status = 402, description = "`payment_declined` or `payment_action_required`"),
+        (status = 409, description = "`operation_in_progress`, or `conflict` where there is no subscription"), (status = 503, description = "billing_not_configured"), (status = 403))
 )]
 #[post("/v1/billing/subscription/resume")]
 pub(crate) async fn resume_subscription(
@@ -584,6 +594,7 @@ pub(crate) async fn resume_subscription(
 pub(crate) struct NewCheckout {
     plan: String,
     /// `month` or `year`.
+    #[schema(value_type = IntervalName)]
     interval: String,
     /// Where the payer comes back to when it is done.
     success_url: String,
@@ -599,8 +610,8 @@ pub(crate) struct PageView {
 
 /// Opens a hosted page where the plan is paid. An earlier one of the workspace is closed.
 #[utoipa::path(
-    tag = "billing", security(("bearer" = [])), request_body = NewCheckout,
-    responses((status = 200, body = PageView), (status = 409, description = "`currency_mismatch`, `operation_in_progress`, or `conflict` where there is a subscription"), (status = 422), (status = 503))
+    tag = "billing", security(("bearer" = [])), params(Idempotent), request_body = NewCheckout,
+    responses((status = 200, body = PageView), (status = 409, description = "`currency_mismatch`, `operation_in_progress`, or `conflict` where there is a subscription"), (status = 422), (status = 503, description = "billing_not_configured"), (status = 403))
 )]
 #[post("/v1/billing/checkout")]
 pub(crate) async fn open_checkout(
@@ -643,7 +654,7 @@ pub(crate) struct NewPortal {
 /// none is kept for an Idempotency-Key; another does no harm.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])), request_body = NewPortal,
-    responses((status = 200, body = PageView), (status = 409, description = "`conflict` where nothing was ever paid"), (status = 422), (status = 503))
+    responses((status = 200, body = PageView), (status = 409, description = "`conflict` where nothing was ever paid"), (status = 422), (status = 503, description = "billing_not_configured"), (status = 403))
 )]
 #[post("/v1/billing/portal")]
 pub(crate) async fn open_portal(
@@ -673,6 +684,7 @@ pub(crate) struct InvoiceView {
     #[schema(required = true)]
     number: Option<String>,
     /// `draft`, `open`, `paid`, `uncollectible` or `void`.
+    #[schema(value_type = InvoiceStatusName)]
     status: String,
     currency: String,
     /// Minor units.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
+use crate::openapi::headers::{Conditional, Idempotent};
 use crate::web::etag::etag_header;
 use crate::web::{
     Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, SHARED_PATH,
@@ -97,7 +98,7 @@ pub(crate) async fn list_clients(
 }
 
 /// Adds a client, who sees nothing until a gallery lists them and they are invited.
-#[utoipa::path(tag = "clients", security(("bearer" = [])), request_body = NewClient, responses((status = 201, body = ClientView), (status = 409, description = "conflict"), (status = 422)))]
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(Idempotent), request_body = NewClient, responses((status = 201, body = ClientView), (status = 409, description = "conflict"), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/clients")]
 pub(crate) async fn create_client(
     app: web::Data<App>,
@@ -149,7 +150,7 @@ pub(crate) async fn show_client(
 }
 
 /// Changes a client's name or address. Another address revokes the link that was mailed to the old one.
-#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), request_body = UpdateClient, responses((status = 200, body = ClientView), (status = 404), (status = 409, description = "conflict"), (status = 412), (status = 422)))]
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path), Idempotent, Conditional), request_body = UpdateClient, responses((status = 200, body = ClientView), (status = 404), (status = 409, description = "conflict"), (status = 412), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[patch("/v1/clients/{id}")]
 pub(crate) async fn update_client(
     app: web::Data<App>,
@@ -186,7 +187,7 @@ pub(crate) async fn update_client(
 }
 
 /// Deletes a client: their link ends, and no gallery lists them any more.
-#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404), (status = 412)))]
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path), Idempotent, Conditional), responses((status = 204), (status = 404), (status = 412)))]
 #[delete("/v1/clients/{id}")]
 pub(crate) async fn delete_client(
     app: web::Data<App>,
@@ -215,7 +216,7 @@ pub(crate) async fn delete_client(
 }
 
 /// Mails a client a link to their galleries. Inviting again mails a new link, and the old one ends.
-#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 201, body = ClientView), (status = 403, description = "email_not_verified, where mail leaves the machine"), (status = 404), (status = 429)))]
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 201, body = ClientView), (status = 403, description = "workspace_inactive, or email_not_verified where mail leaves the machine"), (status = 404), (status = 429), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/clients/{id}/invite")]
 pub(crate) async fn invite_client(
     app: web::Data<App>,
@@ -255,7 +256,7 @@ pub(crate) async fn invite_client(
 }
 
 /// Revokes a client's link at once.
-#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404, description = "No such client, or no link")))]
+#[utoipa::path(tag = "clients", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 204), (status = 404, description = "No such client, or no link")))]
 #[delete("/v1/clients/{id}/invite")]
 pub(crate) async fn revoke_invite(
     app: web::Data<App>,

@@ -9,9 +9,10 @@ use actix_web::http::header::{
 use actix_web::web::{self, Path, ServiceConfig};
 use actix_web::{HttpResponse, Resource};
 use bytes::Bytes;
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 use utoipa_swagger_ui::{Config, serve};
 
+use crate::openapi::compact;
 use crate::web::Problem;
 
 /// Swagger UI brings its scripts along, asks this server alone, draws some icons from its own style sheet, and styles
@@ -27,9 +28,8 @@ const REDIRECT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"
                         <p><a href=\"docs/\">The API's documentation</a></p></html>";
 
 /// Serves `GET /openapi.json`, `GET /docs` and what lies below.
-pub(crate) fn docs(document: &OpenApi) -> impl Fn(&mut ServiceConfig) + Clone + use<> {
-    // Names, texts and numbers alone: there is nothing that could fail to serialize.
-    let document = Bytes::from(serde_json::to_vec(document).unwrap_or_default());
+pub(crate) fn docs(document: &Value) -> impl Fn(&mut ServiceConfig) + Clone + use<> {
+    let document = Bytes::from(compact(document));
     // Otherwise a script of somebody else's would be asked what it thinks of the document.
     let config = Arc::new(Config::from("../openapi.json").validator_url("none"));
     move |service| {

@@ -62,7 +62,7 @@ async fn ask(
 }
 
 /// Mails a link to a new password, where the address is an account's. The answer is the same in any case.
-#[utoipa::path(tag = "identity", request_body = RequestMail, responses((status = 202, body = AcceptedView), (status = 422), (status = 429)))]
+#[utoipa::path(tag = "identity", request_body = RequestMail, responses((status = 202, body = AcceptedView), (status = 422), (status = 429, headers(("RateLimit" = String)))))]
 #[post("/v1/password-resets")]
 pub(crate) async fn request_password_reset(
     app: web::Data<App>,
@@ -99,7 +99,7 @@ pub(crate) async fn complete_password_reset(
 
 /// Mails a link that verifies the address, where it is an account's and not verified. The answer is the same
 /// in any case.
-#[utoipa::path(tag = "identity", request_body = RequestMail, responses((status = 202, body = AcceptedView), (status = 422), (status = 429)))]
+#[utoipa::path(tag = "identity", request_body = RequestMail, responses((status = 202, body = AcceptedView), (status = 422), (status = 429, headers(("RateLimit" = String)))))]
 #[post("/v1/email-verifications")]
 pub(crate) async fn request_email_verification(
     app: web::Data<App>,

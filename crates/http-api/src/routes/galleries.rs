@@ -19,6 +19,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::{App, time};
 use crate::auth::{Member, Reading, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::openapi::headers::{Conditional, Idempotent};
+use crate::openapi::words::DownloadName;
 use crate::web::etag::etag_header;
 use crate::web::{
     Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
@@ -34,7 +36,7 @@ pub(crate) struct NewGallery {
     name: String,
     /// What its clients may download: `none` (the default), `web` or `original`.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<DownloadName>)]
     download: Nullable<String>,
     /// The clients who see it; nobody when left out or `null`.
     #[serde(default)]
@@ -50,7 +52,7 @@ pub(crate) struct UpdateGallery {
     library_id: Option<String>,
     #[schema(nullable = false)]
     name: Option<String>,
-    #[schema(nullable = false)]
+    #[schema(value_type = DownloadName, required = false)]
     download: Option<String>,
     /// The clients who see it, instead of those who did; nobody with `null`.
     #[serde(default)]
@@ -64,6 +66,7 @@ pub(crate) struct GalleryView {
     library_id: String,
     name: String,
     /// `none`, `web` or `original`.
+    #[schema(value_type = DownloadName)]
     download: &'static str,
     /// The clients who see it.
     client_ids: Vec<String>,
@@ -133,7 +136,7 @@ pub(crate) struct GalleryFilters {
 }
 
 /// Galleries, oldest first.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams, GalleryFilters), responses((status = 200, body = ListView<GalleryView>), (status = 401)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams, GalleryFilters), responses((status = 200, body = ListView<GalleryView>), (status = 404)))]
 #[get("/v1/galleries")]
 pub(crate) async fn list_galleries(
     app: web::Data<App>,
@@ -178,7 +181,7 @@ async fn photo_limit(app: &App, reader: &Reader) -> Result<Limit, Problem> {
 }
 
 /// Makes a gallery.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), request_body = NewGallery, responses((status = 201, body = GalleryView), (status = 404), (status = 422)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(Idempotent), request_body = NewGallery, responses((status = 201, body = GalleryView), (status = 404), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/galleries")]
 pub(crate) async fn create_gallery(
     app: web::Data<App>,
@@ -254,7 +257,7 @@ pub(crate) async fn show_gallery(
 }
 
 /// Changes a gallery.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), request_body = UpdateGallery, responses((status = 200, body = GalleryView), (status = 404), (status = 412), (status = 422)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Idempotent, Conditional), request_body = UpdateGallery, responses((status = 200, body = GalleryView), (status = 404), (status = 412), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[patch("/v1/galleries/{id}")]
 pub(crate) async fn update_gallery(
     app: web::Data<App>,
@@ -352,7 +355,7 @@ pub(crate) struct Deletion {
 }
 
 /// Deletes a gallery: softly, so that it still counts and can come back, or permanently.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Deletion), responses((status = 204), (status = 404), (status = 412)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Deletion, Idempotent, Conditional), responses((status = 204), (status = 404), (status = 412)))]
 #[delete("/v1/galleries/{id}")]
 pub(crate) async fn delete_gallery(
     app: web::Data<App>,
@@ -401,7 +404,7 @@ pub(crate) async fn delete_gallery(
 }
 
 /// Brings a soft-deleted gallery back.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = GalleryView), (status = 404)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 200, body = GalleryView), (status = 404), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/galleries/{id}/restore")]
 pub(crate) async fn restore_gallery(
     app: web::Data<App>,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::openapi::words::{DependencyStatusName, ReadinessName};
 
 /// How long a dependency may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,25 +21,27 @@ pub(crate) struct Liveness {
 pub(crate) struct Dependency {
     name: &'static str,
     /// `ok`, `unavailable`, or `full`: it has no room to write, and reading goes on.
+    #[schema(value_type = DependencyStatusName)]
     status: &'static str,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
     /// `ready` or `unavailable`.
+    #[schema(value_type = ReadinessName)]
     status: &'static str,
     dependencies: Vec<Dependency>,
 }
 
 /// The process answers.
-#[utoipa::path(tag = "operation", responses((status = 200, body = Liveness)))]
+#[utoipa::path(operation_id = "get_liveness", tag = "operation", responses((status = 200, body = Liveness)))]
 #[get("/livez")]
 pub(crate) async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(Liveness { status: "ok" })
 }
 
 /// Each dependency by name; 503 when the database or the photos' store does not answer, and for no other.
-#[utoipa::path(tag = "operation", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+#[utoipa::path(operation_id = "get_readiness", tag = "operation", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
 pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
     let (database, blobs) = futures_util::future::join(

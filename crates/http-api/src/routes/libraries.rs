@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Member, Reading, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::openapi::headers::{Conditional, Idempotent, Revalidated};
 use crate::web::etag::etag_header;
 use crate::web::{
     Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
@@ -77,7 +78,7 @@ pub(crate) async fn list_libraries(
 }
 
 /// Makes a library.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), request_body = NewLibrary, responses((status = 201, body = LibraryView), (status = 422)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(Idempotent), request_body = NewLibrary, responses((status = 201, body = LibraryView), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/libraries")]
 pub(crate) async fn create_library(
     app: web::Data<App>,
@@ -118,7 +119,7 @@ pub(crate) async fn create_library(
 }
 
 /// A library.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = LibraryView), (status = 404)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Revalidated), responses((status = 200, body = LibraryView), (status = 404)))]
 #[get("/v1/libraries/{id}")]
 pub(crate) async fn show_library(
     app: web::Data<App>,
@@ -143,7 +144,7 @@ pub(crate) async fn show_library(
 }
 
 /// Renames a library.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), request_body = UpdateLibrary, responses((status = 200, body = LibraryView), (status = 404), (status = 412), (status = 422)))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Idempotent, Conditional), request_body = UpdateLibrary, responses((status = 200, body = LibraryView), (status = 404), (status = 412), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[patch("/v1/libraries/{id}")]
 pub(crate) async fn update_library(
     app: web::Data<App>,
@@ -189,7 +190,7 @@ pub(crate) async fn update_library(
 }
 
 /// Deletes a library that holds no gallery, soft-deleted ones included.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404), (status = 409, description = "not_empty")))]
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(("id" = String, Path), Idempotent, Conditional), responses((status = 204), (status = 404), (status = 409, description = "not_empty")))]
 #[delete("/v1/libraries/{id}")]
 pub(crate) async fn delete_library(
     app: web::Data<App>,

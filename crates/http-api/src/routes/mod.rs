@@ -24,8 +24,9 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::app::App;
+use crate::openapi::complete;
 use crate::web::{
-    AllowedMethods, ProblemBody, email_token_pages, extractor_errors, problem_pages, shared_page,
+    AllowedMethods, email_token_pages, extractor_errors, home_page, problem_pages, shared_page,
 };
 
 macro_rules! routes {
@@ -37,11 +38,9 @@ macro_rules! routes {
         #[derive(OpenApi)]
         #[openapi(
             info(
-                title = "RawDrive",
-                description = "Where photographers store, select and deliver photos. The workspace of a request comes from its credential alone."
+                title = "RawDrive"
             ),
             paths($($module::$handler),+),
-            components(schemas(ProblemBody)),
             modifiers(&BearerToken),
         )]
         struct Document;
@@ -90,18 +89,23 @@ impl utoipa::Modify for BearerToken {
     }
 }
 
-/// The OpenAPI document of all routes.
-#[must_use]
-pub fn document() -> utoipa::openapi::OpenApi {
+/// The routes as they declare themselves, before [`complete`].
+fn declared() -> utoipa::openapi::OpenApi {
     Document::openapi()
+}
+
+/// The OpenAPI document of all routes, for an installation at `public_url`.
+#[must_use]
+pub fn document(public_url: &str) -> serde_json::Value {
+    complete(&declared(), public_url)
 }
 
 /// Mounts everything into an actix application: `App::new().configure(configure(app))`. Wrap the application
 /// in [`Edge`](crate::web::Edge), which adds request ids, logs and draining.
 pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
-    let document = document();
-    let allowed = AllowedMethods::of(&document);
-    let docs = docs::docs(&document);
+    let declared = declared();
+    let allowed = AllowedMethods::of(&declared);
+    let docs = docs::docs(&complete(&declared, &app.settings.public_url));
     move |config| {
         let upgrade = "The workspace's owners and admins choose a larger plan in their application, which asks \
                        `POST /v1/billing/checkout` for a page to pay on, or `PATCH /v1/billing/subscription` for a \
@@ -112,6 +116,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             .configure(extractor_errors)
             .configure(register)
             .configure(problem_pages(upgrade))
+            .configure(home_page)
             .configure(shared_page)
             .configure(email_token_pages)
             .configure(docs.clone())

@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
+use crate::openapi::headers::Idempotent;
+use crate::openapi::words::StepStatusName;
 use crate::web::{Body, Problem};
 
 #[derive(Serialize, ToSchema)]
@@ -18,6 +20,7 @@ pub(crate) struct StepView {
     id: &'static str,
     title: &'static str,
     /// `open`, `completed`, `skipped` or `not_available`.
+    #[schema(value_type = StepStatusName)]
     status: &'static str,
 }
 
@@ -82,7 +85,7 @@ pub(crate) async fn show_onboarding(
 
 /// Says that a step need not be done, for the whole workspace: an admin's word, as branding and billing address
 /// are. It counts as long as the step is neither done nor off the plan.
-#[utoipa::path(tag = "onboarding", security(("bearer" = [])), params(("id" = String, Path, description = "The step")), responses((status = 200, body = OnboardingView), (status = 403), (status = 404)))]
+#[utoipa::path(tag = "onboarding", security(("bearer" = [])), params(("id" = String, Path, description = "The step"), Idempotent), responses((status = 200, body = OnboardingView), (status = 403), (status = 404), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/onboarding/steps/{id}/skip")]
 pub(crate) async fn skip_step(
     app: web::Data<App>,
@@ -108,7 +111,7 @@ pub(crate) async fn skip_step(
 }
 
 /// Takes a skip back; it is no error when there was none.
-#[utoipa::path(tag = "onboarding", security(("bearer" = [])), params(("id" = String, Path, description = "The step")), responses((status = 200, body = OnboardingView), (status = 403), (status = 404)))]
+#[utoipa::path(tag = "onboarding", security(("bearer" = [])), params(("id" = String, Path, description = "The step"), Idempotent), responses((status = 200, body = OnboardingView), (status = 403), (status = 404)))]
 #[delete("/v1/onboarding/steps/{id}/skip")]
 pub(crate) async fn unskip_step(
     app: web::Data<App>,

@@ -19,7 +19,8 @@ use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::workspace::hex;
 use crate::app::{App, time};
@@ -30,6 +31,8 @@ use crate::form::{Form, FormError};
 use crate::idempotent_write::{
     Answer, Begin, KeyOutcome, claim, mutate, no_body, replay, reused, settle_refusal,
 };
+use crate::openapi::binary;
+use crate::openapi::headers::{Idempotent, Ranged, Revalidated};
 use crate::web::etag::etag_header;
 use crate::web::{
     Body, Code, EntityTag, ListView, NoFilters, Nullable, Pace, PacedBody, PageParams, PageQuery,
@@ -92,6 +95,25 @@ fn tag(photo: &Photo) -> EntityTag {
 
 fn stored_answer(photo: &Photo) -> Result<Answer, Problem> {
     Ok(Answer::created(&PhotoView::from(photo))?.tagged(tag(photo)))
+}
+
+/// The bytes of a photo, in one of the formats that a gallery takes.
+pub(crate) struct PhotoBytes;
+
+impl PartialSchema for PhotoBytes {
+    fn schema() -> RefOr<Schema> {
+        binary(&MediaType::ALL.map(MediaType::as_str))
+    }
+}
+
+impl ToSchema for PhotoBytes {}
+
+/// The photo, with its name; its type may be left to that.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document's source; `Form` reads the body")]
+pub(crate) struct PhotoForm {
+    #[schema(inline)]
+    file: PhotoBytes,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -213,9 +235,12 @@ fn media_of_part(declared: Option<&str>, named: Option<&FileName>) -> Result<Med
 
 /// Uploads a photo: as the raw body with its own `Content-Type`, or as the part `file` of a form.
 #[utoipa::path(
-    tag = "photos", security(("bearer" = [])), params(("id" = String, Path, description = "The gallery"), UploadParams),
-    request_body(content = Vec<u8>, content_type = "image/jpeg", description = "image/jpeg, image/png, image/webp, image/heic, image/tiff or a RAW type, by the names that older clients use too (image/jpg, image/x-png, image/dng …): the canonical one is stored. Or multipart/form-data with one part `file`, whose type may be left to its name"),
-    responses((status = 201, body = PhotoView), (status = 402, description = "quota_exceeded"), (status = 404), (status = 413), (status = 415, description = "The type is none that is taken, or the content is not of it"), (status = 422, description = "A field is not acceptable, or the content breaks off"))
+    operation_id = "upload_photo", tag = "photos", security(("bearer" = [])), params(("id" = String, Path, description = "The gallery"), UploadParams, Idempotent),
+    request_body(
+        content((inline(PhotoBytes) = "image/*"), (PhotoForm = "multipart/form-data")),
+        description = "The file as the raw body with its own type, by the names that older clients use too (image/jpg, image/x-png, image/dng …): the canonical one is stored. Or a form with the one part `file`, whose type may be left to its name"
+    ),
+    responses((status = 201, body = PhotoView), (status = 402, description = "workspace_read_only or quota_exceeded"), (status = 404), (status = 413), (status = 415, description = "The type is none that is taken, or the content is not of it"), (status = 422, description = "A field is not acceptable, or the content breaks off"))
 )]
 #[post("/v1/galleries/{id}/photos")]
 pub(crate) async fn upload(
@@ -480,7 +505,7 @@ pub(crate) async fn list_photos(
 }
 
 /// A photo.
-#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, body = PhotoView), (status = 404)))]
+#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Revalidated), responses((status = 200, body = PhotoView), (status = 404)))]
 #[get("/v1/photos/{id}")]
 pub(crate) async fn show_photo(
     app: web::Data<App>,
@@ -505,7 +530,7 @@ pub(crate) async fn show_photo(
 }
 
 /// Deletes a photo and frees what it took.
-#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 404)))]
+#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 204), (status = 404)))]
 #[delete("/v1/photos/{id}")]
 pub(crate) async fn delete_photo(
     app: web::Data<App>,
@@ -536,7 +561,7 @@ pub(crate) async fn delete_photo(
 
 /// The photo's bytes, whole or a range of them, as they were uploaded. `Content-Disposition` says the name twice:
 /// `filename` in ASCII, and `filename*` (RFC 6266).
-#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416)))]
+#[utoipa::path(operation_id = "download_photo", tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Ranged), responses((status = 200, description = "The bytes, of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404), (status = 416)))]
 #[get("/v1/photos/{id}/content")]
 pub(crate) async fn download(
     app: web::Data<App>,
@@ -658,7 +683,7 @@ pub(crate) async fn show_branding(
 }
 
 /// Saves the branding, on plans that include it.
-#[utoipa::path(tag = "branding", security(("bearer" = [])), request_body = SaveBranding, responses((status = 201, body = BrandingView), (status = 402, description = "feature_not_available"), (status = 422)))]
+#[utoipa::path(tag = "branding", security(("bearer" = [])), params(Idempotent), request_body = SaveBranding, responses((status = 201, body = BrandingView), (status = 402, description = "workspace_read_only or feature_not_available"), (status = 403), (status = 422)))]
 #[post("/v1/branding")]
 pub(crate) async fn save_branding(
     app: web::Data<App>,

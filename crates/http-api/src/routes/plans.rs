@@ -15,11 +15,13 @@ use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
+use crate::openapi::words::{IntervalName, LevelName, OriginName};
 use crate::web::{Body, Nullable, Problem};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceView {
     currency: String,
+    #[schema(value_type = IntervalName)]
     interval: String,
     /// Minor units.
     amount: u64,
@@ -32,8 +34,10 @@ pub(crate) struct PlanView {
     version: u32,
     prices: Vec<PriceView>,
     /// By name; unlimited is `null`.
+    #[schema(value_type = BTreeMap<String, Option<u64>>)]
     limits: Value,
     /// By name.
+    #[schema(value_type = BTreeMap<String, bool>)]
     features: Value,
 }
 
@@ -95,6 +99,7 @@ pub(crate) struct LimitView {
     #[schema(required = true)]
     value: Option<u64>,
     /// `plan` or `override`.
+    #[schema(value_type = OriginName)]
     origin: &'static str,
     #[schema(required = true)]
     until: Option<String>,
@@ -112,6 +117,7 @@ pub(crate) struct LimitView {
 pub(crate) struct FeatureView {
     feature: String,
     value: bool,
+    #[schema(value_type = OriginName)]
     origin: &'static str,
     #[schema(required = true)]
     until: Option<String>,
@@ -200,6 +206,7 @@ pub(crate) async fn show_entitlements(
 /// Either `feature`, or `metric` and `amount`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "metric": "storage_bytes", "amount": 4_821_733 }))]
 pub(crate) struct Check {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -216,6 +223,49 @@ pub(crate) struct Check {
     subject: Nullable<String>,
 }
 
+/// Whether it would be allowed, and what a 402 would say of it.
+#[derive(ToSchema)]
+#[schema(as = CheckAnswer, example = json!({
+    "allowed": false, "metric": "storage_bytes", "current": 5_368_709_000_u64, "requested": 4_821_733,
+    "limit": 5_368_709_120_u64, "plan": "free", "resets_at": null,
+    "upgrade_url": "https://rawdrive.example.org/settings/billing/upgrade",
+}))]
+#[expect(
+    dead_code,
+    reason = "the document's source; the answer's members are a refusal's"
+)]
+pub(crate) struct CheckView {
+    allowed: bool,
+    /// The feature that was asked for.
+    #[schema(required = false, nullable = false)]
+    feature: Option<String>,
+    /// The metric that was asked for.
+    #[schema(required = false, nullable = false)]
+    metric: Option<String>,
+    /// What is used and reserved.
+    #[schema(required = false, nullable = false)]
+    current: Option<u64>,
+    /// The amount that was asked for.
+    #[schema(required = false, nullable = false)]
+    requested: Option<u64>,
+    /// The most there may be; `null` is unlimited.
+    #[schema(required = false)]
+    limit: Option<u64>,
+    /// The plan in force, by its slug.
+    #[schema(required = false, nullable = false)]
+    plan: Option<String>,
+    /// When the count begins anew; `null` for what never resets.
+    #[schema(required = false)]
+    resets_at: Option<String>,
+    /// Why nothing can be written, while the workspace is read-only.
+    #[schema(required = false, nullable = false)]
+    reason: Option<String>,
+    /// Since when it is read-only.
+    #[schema(required = false, nullable = false)]
+    since: Option<String>,
+    upgrade_url: String,
+}
+
 /// What a check answers while the workspace takes no writes, whatever its plan allows.
 fn closed(app: &App, read_only: &ReadOnly, asked: &str, name: &str) -> HttpResponse {
     HttpResponse::Ok().json(json!({
@@ -228,7 +278,7 @@ fn closed(app: &App, read_only: &ReadOnly, asked: &str, name: &str) -> HttpRespo
 }
 
 /// Whether something would be allowed now. Reserves nothing.
-#[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry"), (status = 404), (status = 422)))]
+#[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry", body = CheckView), (status = 404), (status = 422)))]
 #[post("/v1/entitlements/check")]
 pub(crate) async fn check_entitlement(
     app: web::Data<App>,
@@ -346,6 +396,7 @@ pub(crate) struct MetricView {
     #[schema(required = true)]
     percent: Option<f64>,
     /// `ok`, `warning_80`, `warning_90`, `full` or `over`.
+    #[schema(value_type = LevelName)]
     level: &'static str,
     /// `null` for what never resets.
     #[schema(required = true)]

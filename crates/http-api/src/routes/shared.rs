@@ -5,9 +5,11 @@ use rawdrive_gallery::{Branding, Download, GalleryOverview, GalleryRead, SharedR
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::photos::{PhotoView, content};
+use super::photos::{PhotoBytes, PhotoView, content};
 use crate::app::{App, time};
 use crate::file_name::Shown;
+use crate::openapi::headers::Ranged;
+use crate::openapi::words::DownloadName;
 use crate::shared::Shared;
 use crate::web::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
 
@@ -51,6 +53,7 @@ pub(crate) struct SharedGalleryView {
     /// `none`: photos are listed, their bytes are not found. `web`: the bytes are shown in the browser.
     /// `original`: the bytes are saved as a file. There are no smaller renditions yet: `web` serves the original
     /// too.
+    #[schema(value_type = DownloadName)]
     download: &'static str,
     photo_count: u64,
     created_at: String,
@@ -102,7 +105,7 @@ pub(crate) async fn show_shared(
 }
 
 /// The photos of one of the client's galleries, oldest first.
-#[utoipa::path(tag = "shared", params(("token" = String, Path), ("id" = String, Path, description = "The gallery"), PageParams), responses((status = 200, body = ListView<PhotoView>), (status = 404)))]
+#[utoipa::path(tag = "shared", params(("token" = String, Path, description = "From the mailed link"), ("id" = String, Path, description = "The gallery"), PageParams), responses((status = 200, body = ListView<PhotoView>), (status = 404)))]
 #[get("/v1/shared/{token}/galleries/{id}/photos")]
 pub(crate) async fn list_shared_photos(
     app: web::Data<App>,
@@ -129,7 +132,7 @@ pub(crate) async fn list_shared_photos(
 
 /// The bytes of a photo, whole or a range of them, as far as its gallery's `download` allows: not found for
 /// `none`, shown for `web`, saved for `original`.
-#[utoipa::path(tag = "shared", params(("token" = String, Path), ("id" = String, Path, description = "The photo")), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416), (status = 503, description = "overloaded")))]
+#[utoipa::path(operation_id = "download_shared_photo", tag = "shared", params(("token" = String, Path, description = "From the mailed link"), ("id" = String, Path, description = "The photo"), Ranged), responses((status = 200, description = "The bytes, of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404), (status = 416), (status = 503)))]
 #[get("/v1/shared/{token}/photos/{id}/content")]
 pub(crate) async fn download_shared(
     app: web::Data<App>,
@@ -161,7 +164,7 @@ pub(crate) async fn download_shared(
 }
 
 /// The workspace's logo, whichever gallery it lies in.
-#[utoipa::path(tag = "shared", params(("token" = String, Path)), responses((status = 200, description = "The bytes"), (status = 206), (status = 304), (status = 404), (status = 416), (status = 503, description = "overloaded")))]
+#[utoipa::path(operation_id = "download_shared_logo", tag = "shared", params(("token" = String, Path, description = "From the mailed link"), Ranged), responses((status = 200, description = "The bytes, of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404), (status = 416), (status = 503)))]
 #[get("/v1/shared/{token}/logo")]
 pub(crate) async fn shared_logo(
     app: web::Data<App>,

@@ -18,6 +18,8 @@ use crate::app::{App, time};
 use crate::auth::{Admin, Member, Owner, Personal, Scoped, session_if_any};
 use crate::client_address::client_address;
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
+use crate::openapi::headers::Idempotent;
+use crate::openapi::words::RoleName;
 use crate::web::{
     Body, Code, INVITATION_PATH, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
     Validator, parse_json, parse_query, path_id,
@@ -31,6 +33,7 @@ pub(crate) struct MemberView {
     user_id: String,
     name: String,
     email: String,
+    #[schema(value_type = RoleName)]
     role: &'static str,
     joined_at: String,
 }
@@ -52,6 +55,7 @@ impl From<&rawdrive_identity::Member> for MemberView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeMember {
     /// `owner`, `admin` or `member`.
+    #[schema(value_type = RoleName)]
     role: String,
 }
 
@@ -71,6 +75,7 @@ pub(crate) struct Nothing {}
 pub(crate) struct Invite {
     email: String,
     /// `owner`, `admin` or `member`; at most one's own.
+    #[schema(value_type = RoleName)]
     role: String,
 }
 
@@ -78,9 +83,10 @@ pub(crate) struct Invite {
 pub(crate) struct InvitationView {
     id: String,
     email: String,
+    #[schema(value_type = RoleName)]
     role: &'static str,
     /// What it would make somebody now: at most what its sponsor's role is. `null` while the sponsor is no member.
-    #[schema(required = true)]
+    #[schema(value_type = Option<RoleName>, required = true)]
     effective_role: Option<&'static str>,
     /// The member or the key that invited.
     invited_by: String,
@@ -121,6 +127,7 @@ pub(crate) struct Removal {
 pub(crate) struct NamedKeyView {
     id: String,
     name: String,
+    #[schema(value_type = RoleName)]
     role: &'static str,
 }
 
@@ -138,6 +145,7 @@ impl From<&ApiKeyRow> for NamedKeyView {
 pub(crate) struct NamedInvitationView {
     id: String,
     email: String,
+    #[schema(value_type = RoleName)]
     role: &'static str,
 }
 
@@ -212,7 +220,7 @@ pub(crate) async fn list_members(
 }
 
 /// Gives a member another role, from the next request on. Who is or becomes an owner, owners alone decide.
-#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path)), request_body = ChangeMember, responses((status = 200, body = MemberView), (status = 403), (status = 404), (status = 409, description = "last_owner")))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path), Idempotent), request_body = ChangeMember, responses((status = 200, body = MemberView), (status = 403), (status = 404), (status = 409, description = "last_owner"), (status = 402, description = "workspace_read_only")))]
 #[patch("/v1/workspace/members/{user_id}")]
 pub(crate) async fn change_member(
     app: web::Data<App>,
@@ -249,7 +257,7 @@ pub(crate) async fn change_member(
 
 /// Takes a member out of the workspace, from the next request on; their seat is free. The open invitations and the API
 /// keys that they answer for are revoked, and named in the answer and in the audit log.
-#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path), Removal), responses((status = 200, description = "The member is removed, and this was left behind", body = LeftBehindView), (status = 204, description = "The member is removed, and left nothing behind"), (status = 403), (status = 404), (status = 409, description = "last_owner"), (status = 422)))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("user_id" = String, Path), Removal, Idempotent), responses((status = 200, description = "The member is removed, and this was left behind", body = LeftBehindView), (status = 204, description = "The member is removed, and left nothing behind"), (status = 403), (status = 404), (status = 409, description = "last_owner"), (status = 422)))]
 #[delete("/v1/workspace/members/{user_id}")]
 pub(crate) async fn remove_member(
     app: web::Data<App>,
@@ -276,7 +284,7 @@ pub(crate) async fn remove_member(
 
 /// Leaves the workspace of this session. The API keys that one answers for are revoked. The invitations that one answers
 /// for can be accepted by nobody any more; an admin takes them back.
-#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Nothing, responses((status = 200, description = "Left, and this was left behind", body = LeftBehindView), (status = 204, description = "Left, with nothing left behind"), (status = 409, description = "last_owner")))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(Idempotent), request_body = Nothing, responses((status = 200, description = "Left, and this was left behind", body = LeftBehindView), (status = 204, description = "Left, with nothing left behind"), (status = 409, description = "last_owner"), (status = 403)))]
 #[post("/v1/workspace/leave")]
 pub(crate) async fn leave_workspace(
     app: web::Data<App>,
@@ -301,7 +309,7 @@ pub(crate) async fn leave_workspace(
 }
 
 /// Hands the workspace over: the other becomes an owner, the one who asks an admin.
-#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Transfer, responses((status = 200, body = MemberView), (status = 403), (status = 404)))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(Idempotent), request_body = Transfer, responses((status = 200, body = MemberView), (status = 403), (status = 404), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/workspace/transfer")]
 pub(crate) async fn transfer_workspace(
     app: web::Data<App>,
@@ -357,7 +365,7 @@ pub(crate) async fn list_invitations(
 }
 
 /// Invites somebody; the invitation holds a seat until it is accepted, taken back, or a week has passed.
-#[utoipa::path(tag = "team", security(("bearer" = [])), request_body = Invite, responses((status = 201, body = InvitationView), (status = 402, description = "quota_exceeded"), (status = 403, description = "insufficient_role, or email_not_verified where mail leaves the machine"), (status = 409), (status = 422), (status = 429)))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(Idempotent), request_body = Invite, responses((status = 201, body = InvitationView), (status = 402, description = "workspace_read_only or quota_exceeded"), (status = 403, description = "insufficient_role, workspace_inactive, or email_not_verified where mail leaves the machine"), (status = 409), (status = 422), (status = 429)))]
 #[post("/v1/workspace/invitations")]
 pub(crate) async fn create_invitation(
     app: web::Data<App>,
@@ -404,7 +412,7 @@ pub(crate) async fn create_invitation(
 }
 
 /// Takes an invitation back; its seat is free.
-#[utoipa::path(tag = "team", security(("bearer" = [])), params(("id" = String, Path)), responses((status = 204), (status = 403), (status = 404)))]
+#[utoipa::path(tag = "team", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 204), (status = 403), (status = 404)))]
 #[delete("/v1/workspace/invitations/{id}")]
 pub(crate) async fn revoke_invitation(
     app: web::Data<App>,
@@ -425,7 +433,7 @@ pub(crate) async fn revoke_invitation(
 }
 
 /// Accepts an invitation, once. An `Idempotency-Key` is not obeyed: a replay would keep the tokens in clear.
-#[utoipa::path(tag = "team", request_body = AcceptInvitation, responses((status = 201, body = SignedInView), (status = 401), (status = 404), (status = 409), (status = 422)))]
+#[utoipa::path(tag = "team", security((), ("bearer" = [])), request_body = AcceptInvitation, responses((status = 201, body = SignedInView), (status = 401), (status = 402, description = "quota_exceeded"), (status = 403, description = "workspace_inactive"), (status = 404), (status = 409, description = "conflict or email_taken"), (status = 422), (status = 429, headers(("RateLimit" = String)))))]
 #[post("/v1/invitations/accept")]
 pub(crate) async fn accept_invitation(
     app: web::Data<App>,

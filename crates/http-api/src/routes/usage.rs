@@ -21,6 +21,8 @@ use crate::app::{App, time};
 use crate::auth::{Member, Program, Scoped};
 use crate::idempotent_write::{KeyOutcome, claim, replay, settle_refusal};
 use crate::ingest_queue::{Batch, IngestQueue, ReceiptView};
+use crate::openapi::headers::Idempotent;
+use crate::openapi::words::{LineKindName, MetricKindName, StatementStatusName};
 use crate::routes::workspace::hex;
 use crate::web::{
     Body, ListView, Nullable, PageParams, PageQuery, Problem, body_digest, parse_json, parse_query,
@@ -97,7 +99,9 @@ pub(crate) struct PointView {
 pub(crate) struct HistoryView {
     metric: String,
     /// `level` or `flow`.
+    #[schema(value_type = MetricKindName)]
     kind: &'static str,
+    #[schema(value_type = GranularityName)]
     granularity: &'static str,
     from: String,
     to: String,
@@ -186,6 +190,7 @@ pub(crate) async fn show_usage_history(
 pub(crate) struct LedgerView {
     seq: u64,
     /// `usage`, `correction`, or `carry`: usage that moved into another period because the billing day did.
+    #[schema(value_type = LineKindName)]
     kind: &'static str,
     metric: String,
     /// Negative when freed.
@@ -325,7 +330,7 @@ fn read_events(bytes: &[u8]) -> Result<Vec<Report>, Problem> {
 
 /// Records what happened elsewhere: once for each id, also late, also beyond a limit. Events that cannot be
 /// recorded are listed with why; the others stand.
-#[utoipa::path(tag = "usage", security(("bearer" = [])), request_body = EventsInput, responses((status = 202, body = ReceiptView), (status = 401), (status = 403, description = "Programs alone, by an API key"), (status = 422), (status = 503)))]
+#[utoipa::path(tag = "usage", security(("bearer" = [])), params(Idempotent), request_body = EventsInput, responses((status = 202, body = ReceiptView), (status = 401), (status = 403, description = "Programs alone, by an API key"), (status = 422), (status = 503)))]
 #[post("/v1/usage/events")]
 pub(crate) async fn report_usage_events(
     app: Data<App>,
@@ -424,6 +429,7 @@ pub(crate) struct StatementHeadView {
     from: String,
     to: String,
     /// `open`, or `closed`: it never changes any more.
+    #[schema(value_type = StatementStatusName)]
     status: String,
     /// The ledger before the first line.
     opening: LedgerPointView,
@@ -446,6 +452,7 @@ pub(crate) struct StatementHeadView {
 )]
 pub(crate) struct StatementLineView {
     seq: u64,
+    #[schema(value_type = LineKindName)]
     kind: String,
     metric: String,
     /// The id of what it is counted for apart, such as a gallery; otherwise empty.
@@ -529,7 +536,7 @@ pub(crate) async fn list_statements(
 
 /// What a calendar month recorded, line by line, to be checked offline by `rawdrive usage verify`. As
 /// newline-delimited JSON where `Accept` asks for `application/x-ndjson`: the head, then a line each.
-#[utoipa::path(tag = "usage", security(("bearer" = [])), params(("month" = String, Path, description = "such as 2026-09")), responses((status = 200, content((StatementView = "application/json"), (StatementHeadView = "application/x-ndjson"))), (status = 401), (status = 404, description = "The month has not begun, or is before the workspace's first")))]
+#[utoipa::path(tag = "usage", security(("bearer" = [])), params(("month" = String, Path, description = "such as 2026-09")), responses((status = 200, content((StatementView = "application/json"), (String = "application/x-ndjson"))), (status = 401), (status = 404, description = "The month has not begun, or is before the workspace's first")))]
 #[get("/v1/usage/statements/{month}")]
 pub(crate) async fn show_statement(
     app: Data<App>,

@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate};
+use crate::openapi::headers::{Conditional, Idempotent};
+use crate::openapi::words::{AccessName, WorkspaceStatusName};
 use crate::web::{
     Body, EntityTag, IfMatch, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
     Validator, etag_of, parse_json,
@@ -28,8 +30,10 @@ pub(crate) struct WorkspaceView {
     plan: String,
     plan_version: u32,
     currency: String,
+    #[schema(value_type = WorkspaceStatusName)]
     status: &'static str,
     /// `full`, `grace`, `read_only` or `closed`.
+    #[schema(value_type = AccessName)]
     access: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     grace_until: Option<String>,
@@ -91,7 +95,7 @@ pub(crate) async fn show_workspace(
 }
 
 /// Changes the workspace's name or billing address.
-#[utoipa::path(tag = "workspace", security(("bearer" = [])), request_body = UpdateWorkspace, responses((status = 200, body = WorkspaceView), (status = 403), (status = 412), (status = 422)))]
+#[utoipa::path(tag = "workspace", security(("bearer" = [])), params(Idempotent, Conditional), request_body = UpdateWorkspace, responses((status = 200, body = WorkspaceView), (status = 403), (status = 412), (status = 422), (status = 402, description = "workspace_read_only")))]
 #[patch("/v1/workspace")]
 pub(crate) async fn update_workspace(
     app: web::Data<App>,
@@ -208,7 +212,7 @@ pub(crate) struct AnchorView {
 }
 
 /// The chain's head: kept elsewhere, it shows a cut tail.
-#[utoipa::path(tag = "workspace", security(("bearer" = [])), responses((status = 200, body = AnchorView), (status = 403)))]
+#[utoipa::path(operation_id = "get_audit_anchor", tag = "workspace", security(("bearer" = [])), responses((status = 200, body = AnchorView), (status = 403)))]
 #[get("/v1/workspace/audit/anchor")]
 pub(crate) async fn audit_anchor(
     app: web::Data<App>,

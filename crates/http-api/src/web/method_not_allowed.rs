@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, Route, web};
 use rawdrive_tenancy_core::id::TypedId;
 use utoipa::openapi::{OpenApi, PathItem};
 
-use super::pages::PAGE_PATHS;
+use super::pages::{PAGE_PATHS, missing_page, prefers_html};
 use super::problem::{Code, FieldError, Problem};
 
 /// What some address or other answers.
@@ -92,7 +92,15 @@ impl AllowedMethods {
         let allowed = self.clone();
         web::to(move |request: HttpRequest| {
             // The path as the router saw it: with needless percent-encoding undone.
-            std::future::ready(allowed.answer(request.method(), request.match_info().as_str()))
+            let answer = allowed.answer(request.method(), request.match_info().as_str());
+            std::future::ready(match answer {
+                Err(problem)
+                    if problem.code == Code::NotFound && prefers_html(request.headers()) =>
+                {
+                    Ok(missing_page())
+                }
+                answer => answer,
+            })
         })
     }
 }

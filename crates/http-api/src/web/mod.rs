@@ -33,8 +33,10 @@ pub use json::parse_json;
 pub use method_not_allowed::{AllowedMethods, extractor_errors, path_id};
 pub use nullable::Nullable;
 pub use page::{ListView, NoFilters, PageParams, PageQuery};
-pub use pages::{INVITATION_PATH, SHARED_PATH, UPGRADE_PATH, problem_pages, shared_page};
-pub use problem::{Code, FieldError, Problem, ProblemBody};
+pub use pages::{
+    INVITATION_PATH, SHARED_PATH, UPGRADE_PATH, home_page, problem_pages, shared_page,
+};
+pub use problem::{Code, FieldError, PROBLEM_JSON, Problem};
 pub use query::parse_query;
 pub use range::{Wanted, parse_range, wanted};
 pub(crate) use rate_limits::RateLimits;

@@ -20,7 +20,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 macro_rules! codes {
     ($($name:ident = $status:literal $code:literal, $title:literal, $explanation:literal;)+) => {
         /// Every code that an answer can carry. Clients match on it, so none is ever renamed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "each variant's explanation is its text for the reader")]
         pub enum Code { $($name,)+ }
 
@@ -165,33 +165,6 @@ impl FieldError {
             message: message.into(),
         }
     }
-}
-
-/// The members that every problem carries; each code's further members are in the documentation of the API.
-#[derive(Debug, utoipa::ToSchema)]
-#[schema(as = Problem)]
-#[expect(
-    dead_code,
-    reason = "the schema's source; the answer itself is written by `Problem`"
-)]
-pub struct ProblemBody {
-    /// The page that explains the code.
-    #[schema(example = "/problems/not_found")]
-    r#type: String,
-    /// The code's summary.
-    #[schema(example = "Not found")]
-    title: String,
-    /// The HTTP status.
-    #[schema(example = 404)]
-    status: u16,
-    /// What happened this time.
-    detail: String,
-    /// The stable code.
-    #[schema(example = "not_found")]
-    code: String,
-    /// The refused fields, with `validation_failed`.
-    #[schema(nullable = false, required = false)]
-    errors: Option<Vec<FieldError>>,
 }
 
 /// A refusal, ready for the wire. What caused it goes to the log alone.
