@@ -40,13 +40,14 @@ fn what_a_manifest_names_its_sources_use() {
 }
 
 /// Packages that know nothing of the product, whatever is built on them.
-const NEUTRAL: [&str; 9] = [
+const NEUTRAL: [&str; 10] = [
     "crates/tenancy-core",
     "crates/plans",
     "crates/usage",
     "crates/identity",
     "crates/billing",
     "crates/onboarding",
+    "crates/notices",
     "crates/store",
     "crates/runtime",
     "migrations",

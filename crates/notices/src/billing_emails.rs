@@ -73,7 +73,7 @@ fn grace(facts: &Value, workspace: &str) -> Option<(String, String)> {
             };
             let text = format!(
                 "A payment of {workspace} is missing, and since {until} nothing new is taken.\n\n\
-                 Galleries stay online; everything can be seen, downloaded and deleted. {way_out}"
+                 What you share stays online; everything can be seen, downloaded and deleted. {way_out}"
             );
             return Some(("read-only until it is paid".to_owned(), text));
         }
@@ -85,7 +85,7 @@ fn grace(facts: &Value, workspace: &str) -> Option<(String, String)> {
         format!("A payment of {workspace} failed.")
     };
     let text = format!(
-        "{what} Everything goes on until {until}; after that nothing new is taken until it is paid, while galleries \
+        "{what} Everything goes on until {until}; after that nothing new is taken until it is paid, while what you share \
          stay online."
     );
     Some((subject, text))

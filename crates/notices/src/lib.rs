@@ -22,6 +22,7 @@ mod name;
 mod smtp;
 
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
+pub use name::Name;
 pub use smtp::{InvalidSmtpUrl, SmtpMailer, SmtpUrl};
 
 use rawdrive_billing::{CHARGE_REFUNDED, DISPUTE_OPENED, GRACE_REACHED, PAYMENT_ACTION_REQUIRED};
@@ -30,8 +31,6 @@ use rawdrive_tenancy_core::job::JobKind;
 use rawdrive_usage::THRESHOLD_CROSSED;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use self::name::Name;
 
 /// A mail without its recipients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,25 +110,6 @@ fn threshold(event: &DomainEvent, workspace: &Name, upgrade_url: &str) -> Option
     })
 }
 
-/// The letter that brings a client their link. `studio` is what the client knows the workspace by.
-#[must_use]
-pub fn client_invitation(to: &str, client: &str, studio: &str, link: &str) -> Letter {
-    let (client, studio) = (Name::of(client), Name::of(studio));
-    Letter {
-        to: vec![to.to_owned()],
-        mail: Mail {
-            subject: format!("{}: your galleries", studio.subject),
-            text: format!(
-                "Hello {},\n\n\
-                 {} shares galleries with you. This link shows them, without an account:\n\n\
-                 {link}\n\n\
-                 It is meant for you alone: whoever has it sees what you see.\n",
-                client.text, studio.text
-            ),
-        },
-    }
-}
-
 /// The letter that invites somebody into a workspace. `expires` is a date as people read it.
 #[must_use]
 pub fn team_invitation(to: &str, workspace: &str, role: &str, link: &str, expires: &str) -> Letter {
@@ -202,21 +182,17 @@ mod tests {
 
     #[test]
     fn an_invitation_is_one_line_of_subject_and_a_link_of_its_own_line() {
-        let letter = client_invitation(
+        let link = "https://x/invitations/accept?token=rdi_1";
+        let letter = team_invitation(
             "mia@example.com",
-            "Mia",
             "Evil\r\nBcc: all",
-            "https://x/shared?token=rdc_1",
+            "member",
+            link,
+            "1 May",
         );
         assert_eq!(letter.to, ["mia@example.com"]);
-        assert_eq!(letter.mail.subject, "Evil  Bcc: all: your galleries");
-        assert!(
-            letter
-                .mail
-                .text
-                .lines()
-                .any(|line| line == "https://x/shared?token=rdc_1")
-        );
+        assert_eq!(letter.mail.subject, "Evil  Bcc: all: you are invited");
+        assert!(letter.mail.text.lines().any(|line| line == link));
         assert_eq!(Letter::parse(&letter.text()), Some(letter));
     }
 
@@ -225,7 +201,7 @@ mod tests {
         let event = DomainEvent {
             kind: THRESHOLD_CROSSED.to_owned(),
             subject: String::new(),
-            facts: serde_json::json!({ "metric": "photos", "threshold": 80, "used": 8, "limit": 10 }),
+            facts: serde_json::json!({ "metric": "notes", "threshold": 80, "used": 8, "limit": 10 }),
         };
         let mail = mail_for(&event, "Evil\r\nBcc: all", "u").unwrap();
         assert!(!mail.subject.contains(['\r', '\n']), "{}", mail.subject);

@@ -57,7 +57,7 @@ pub struct Sender(Mailbox);
 
 /// A text that is no sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address such as photos@example.com, perhaps as Name <photos@example.com>")]
+#[error("expected an address such as mail@example.com, perhaps as Name <mail@example.com>")]
 pub struct InvalidSender;
 
 impl Sender {
@@ -125,7 +125,7 @@ fn deliverable(address: &str) -> String {
 }
 
 fn body(text: &str) -> Body {
-    // The library would break lines from 76 characters on, where 998 are allowed: a link is longer, and many
+    // `lettre` would break lines from 76 characters on, where 998 are allowed: a link is longer, and many
     // who look at a mail do not decode it.
     let fits = |line: &str| {
         line.len() <= LINE_BYTES && line.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~'))
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn nobody_replies_to_the_host_of_the_public_url() {
         for (url, address) in [
-            ("https://photos.example", "no-reply@photos.example"),
-            ("https://photos.example:8443/app", "no-reply@photos.example"),
+            ("https://studio.example", "no-reply@studio.example"),
+            ("https://studio.example:8443/app", "no-reply@studio.example"),
             ("http://localhost:8080", "no-reply@localhost"),
             ("http://127.0.0.1:8080", "no-reply@localhost"),
             ("http://[::1]:8080", "no-reply@localhost"),

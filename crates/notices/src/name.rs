@@ -9,15 +9,18 @@ use rawdrive_tenancy_core::text;
 const NAMELESS: &str = "RawDrive";
 
 /// A name in its two forms.
-pub(crate) struct Name {
+#[derive(Debug)]
+pub struct Name {
     /// For a subject: without the words that could be links.
-    pub(crate) subject: String,
+    pub subject: String,
     /// For the text: with them, broken so that they are none.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl Name {
-    pub(crate) fn of(name: &str) -> Self {
+    /// The forms of a name as somebody wrote it.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
         let seen: String = text::visible(&text::normal(name)).into_owned();
         let words = seen.split(' ').filter(|word| unlinked(word) == **word);
         let named = |text: &str| match text.trim() {
@@ -78,7 +81,7 @@ mod tests {
                 "Dr. Müller, M. A.",
                 "Dr. Müller, M. A.",
             ),
-            ("Photos: Ana", "Photos: Ana", "Photos: Ana"),
+            ("Studio: Ana", "Studio: Ana", "Studio: Ana"),
             (
                 "Win at http://evil.example/x now",
                 "Win at now",
@@ -95,7 +98,7 @@ mod tests {
             ("evil\u{ff0e}example", "RawDrive", "evil\u{ff0e} example"),
             ("evil\u{200b}.\u{200b}example", "RawDrive", "evil. example"),
             ("münchen.de", "RawDrive", "münchen. de"),
-            ("anna.photos Wien", "Wien", "anna. photos Wien"),
+            ("anna.studio Wien", "Wien", "anna. studio Wien"),
             ("Evil\r\nBcc: all", "Evil  Bcc: all", "Evil  Bcc: all"),
             ("gpj\u{202e}exe", "gpjexe", "gpjexe"),
             ("\u{3164}", "RawDrive", "RawDrive"),

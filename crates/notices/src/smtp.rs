@@ -50,7 +50,7 @@ impl SmtpUrl {
         let mut url = Url::parse(text).map_err(|_| InvalidSmtpUrl::Form)?;
         let is_smtp = url.scheme() == "smtp";
         let has_host = url.host_str().is_some_and(|host| !host.is_empty());
-        // The library would drop a user without a password, and a fragment, without a word.
+        // `lettre` would drop a user without a password, and a fragment, without a word.
         let has_half = url.username().is_empty() != url.password().is_none_or(str::is_empty);
         if !(is_smtp || url.scheme() == "smtps")
             || !has_host
@@ -131,7 +131,7 @@ impl Mailer for SmtpMailer {
     async fn send(&self, to: &[String], mail: &Mail) -> Result<(), MailError> {
         for recipient in to {
             let message = message(&self.from, recipient, mail, &self.env)?;
-            // The library bounds each step; a server could take all its steps slowly.
+            // `lettre` bounds each step; a server could take all its steps slowly.
             match timeout(self.patience, self.transport.send(message)).await {
                 Ok(Ok(_)) => tracing::info!("mail handed over"),
                 Ok(Err(error)) => return Err(refusal(error)),
@@ -162,9 +162,9 @@ mod tests {
             "smtp://localhost",
             "smtp://mail.example:2525",
             "smtp://mailer:secret@mail.example?tls=required",
-            "smtp://mail.example?tls=opportunistic&from=photos@studio.example",
+            "smtp://mail.example?tls=opportunistic&from=mail@studio.example",
             "smtps://mailer%40x:s%2Fcret@mail.example",
-            "smtps://mail.example?from=Studio%20%3Cphotos@studio.example%3E",
+            "smtps://mail.example?from=Studio%20%3Cmail@studio.example%3E",
         ] {
             let url = SmtpUrl::parse(good).unwrap_or_else(|e| panic!("{good}: {e}"));
             assert_eq!(format!("{url:?}"), "SmtpUrl(…)");

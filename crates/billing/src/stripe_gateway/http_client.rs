@@ -386,7 +386,7 @@ impl Call {
             StripeMethod::Delete => Method::DELETE,
         };
         let body = request.body.map(|body| sorted(&body));
-        // The bindings put a DELETE's parameters into a body; Stripe's own libraries send them in the query, and what
+        // The bindings put a DELETE's parameters into a body; Stripe's own SDKs send them in the query, and what
         // becomes of the body of a DELETE on its way is nobody's promise.
         let (query, body) = match method {
             Method::DELETE => (request.query.or(body), None),

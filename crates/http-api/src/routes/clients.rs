@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_gallery::id::ClientId;
 use rawdrive_gallery::{Client, ClientsRead, ClientsTx, GalleryTx};
 use rawdrive_identity::{EmailAddress, PersonName};
-use rawdrive_notices::client_invitation;
+use rawdrive_notices::{Letter, Mail, Name};
 use rawdrive_store::{Release, WriteTx};
 use rawdrive_tenancy_core::id::TypedId;
 use secrecy::ExposeSecret as _;
@@ -283,4 +283,47 @@ pub(crate) async fn revoke_invite(
         },
     )
     .await
+}
+
+/// The letter that brings a client their link. `studio` is what the client knows the workspace by.
+fn client_invitation(to: &str, client: &str, studio: &str, link: &str) -> Letter {
+    let (client, studio) = (Name::of(client), Name::of(studio));
+    Letter {
+        to: vec![to.to_owned()],
+        mail: Mail {
+            subject: format!("{}: your galleries", studio.subject),
+            text: format!(
+                "Hello {},\n\n\
+                 {} shares galleries with you. This link shows them, without an account:\n\n\
+                 {link}\n\n\
+                 It is meant for you alone: whoever has it sees what you see.\n",
+                client.text, studio.text
+            ),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_is_one_line_of_subject_and_a_link_of_its_own_line() {
+        let letter = client_invitation(
+            "mia@example.com",
+            "Mia",
+            "Evil\r\nBcc: all",
+            "https://x/shared?token=rdc_1",
+        );
+        assert_eq!(letter.to, ["mia@example.com"]);
+        assert_eq!(letter.mail.subject, "Evil  Bcc: all: your galleries");
+        assert!(
+            letter
+                .mail
+                .text
+                .lines()
+                .any(|line| line == "https://x/shared?token=rdc_1")
+        );
+        assert_eq!(Letter::parse(&letter.text()), Some(letter));
+    }
 }
