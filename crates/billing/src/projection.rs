@@ -5,6 +5,8 @@
 //! on its way, what was told in the end is the same. What has no such fact (a price that was changed, an end that
 //! was scheduled and may be taken back) is recorded exactly when our rows change.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{Catalogue, PlansTx};
 use rawdrive_tenancy_core::audit::AuditTx;
@@ -352,14 +354,20 @@ async fn project_charge(
             "refunded": amount, "refunded_in_all": all, "refund": refund, "currency": currency,
         }),
     };
+    let mut new = BTreeSet::new();
+    for refund in &snapshot.refunds {
+        if tx.record_effect(&format!("refund:{}", refund.id)).await? {
+            new.insert(&refund.id);
+        }
+    }
+    // An earlier release told the sum. What it told so is not told again when the charge is first met here.
+    let is_first = new.len() == snapshot.refunds.len();
     let mut all = 0;
     for refund in &snapshot.refunds {
         all += refund.amount;
-        // An earlier release told the sum: what it told so is not told again.
-        let is_new = tx
-            .record_effect(&format!("charge:{id}:refunded:{all}"))
-            .await?;
-        if tx.record_effect(&format!("refund:{}", refund.id)).await? && is_new {
+        let key = format!("charge:{id}:refunded:{all}");
+        let was_told = is_first && !tx.record_effect(&key).await?;
+        if new.contains(&refund.id) && !was_told {
             tell(tx, audited(refund.amount, all, Some(&refund.id)));
         }
     }

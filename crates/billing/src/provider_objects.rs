@@ -145,17 +145,13 @@ status! {
 
 status! {
     /// How an invoice is collected.
+    #[derive(Default)]
     CollectionMethod {
         /// From the payer's default means of paying, at once.
+        #[default]
         ChargeAutomatically = "charge_automatically",
         /// It is mailed, and to be paid by its due date.
         SendInvoice = "send_invoice",
-    }
-}
-
-impl Default for CollectionMethod {
-    fn default() -> Self {
-        Self::ChargeAutomatically
     }
 }
 

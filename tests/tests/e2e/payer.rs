@@ -45,17 +45,6 @@ async fn the_customer_record_follows_the_workspace() {
         customer_of(&stage, &ada)["email"] == ada.email.as_str()
     })
     .await;
-    // And whoever the workspace is handed to gets them.
-    let heir = stage.server.join(&ada, "heir", "admin").await;
-    let hand_over = json!({ "user_id": heir.user_id });
-    let _ = ada
-        .post("/v1/workspace/transfer", &hand_over)
-        .await
-        .succeeded();
-    until(20, "the record follows", async || {
-        customer_of(&stage, &ada)["email"] == heir.email.as_str()
-    })
-    .await;
     // What is as it should be is not written again.
     stage.settled().await;
     let path = format!("/v1/customers/{}", stage.customer(&ada));

@@ -820,7 +820,7 @@ impl Refund {
     /// What was given back; nothing for one that failed or was taken back.
     pub(super) fn snapshot(self) -> Option<RefundSnapshot> {
         let is_void = matches!(self.status.as_deref(), Some("failed" | "canceled"));
-        (!is_void).then(|| RefundSnapshot {
+        (!is_void).then_some(RefundSnapshot {
             id: self.id,
             amount: self.amount,
             created: self.created.0,

@@ -198,7 +198,8 @@ impl SubscriptionView {
                 .map(Interval::as_str),
             currency: workspace.currency.clone(),
             current_period_end: item.filter(|_| !is_over).map(|item| time(item.period_end)),
-            cancel_at_period_end: snapshot.is_some_and(SubscriptionSnapshot::ends_with_period),
+            cancel_at_period_end: snapshot
+                .is_some_and(|s| s.cancel_at_period_end || s.ends_with_period()),
             cancel_at: snapshot.and_then(SubscriptionSnapshot::ends_at).map(time),
             collection_method: snapshot.map(|s| s.collection_method.as_str().to_owned()),
             quantity: item.map(|item| item.quantity),

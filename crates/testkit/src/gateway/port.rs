@@ -20,11 +20,17 @@ const PAGE: usize = 3;
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     Customer(CustomerSnapshot),
-    Subscription(Outcome<SubscriptionSnapshot>),
+    Subscription(Box<Outcome<SubscriptionSnapshot>>),
     Checkout(CheckoutSnapshot),
     Price(PriceSnapshot),
     Attached(Outcome<CustomerSnapshot>),
     Rejected(&'static str),
+}
+
+impl Answer {
+    fn subscription(outcome: Outcome<SubscriptionSnapshot>) -> Self {
+        Self::Subscription(Box::new(outcome))
+    }
 }
 
 fn unreachable() -> GatewayError {
@@ -101,7 +107,7 @@ impl MemoryGateway {
 
 fn subscription(answer: Answer) -> Outcome<SubscriptionSnapshot> {
     match answer {
-        Answer::Subscription(outcome) => outcome,
+        Answer::Subscription(outcome) => *outcome,
         _ => unreachable!("a key's call is compared before its answer is given"),
     }
 }
@@ -114,7 +120,7 @@ fn secret(model: &Model, id: &SubscriptionId) -> ClientSecret {
 fn outcome(model: &Model, id: &SubscriptionId, collected: &Collected, leaves: bool) -> Answer {
     let snapshot = model.subscriptions[id].clone();
     let left = leaves.then(|| snapshot.clone());
-    Answer::Subscription(match collected {
+    Answer::subscription(match collected {
         Collected::Paid => Outcome::Done(snapshot),
         Collected::Declined => Outcome::Declined {
             decline: generic(),
@@ -339,7 +345,7 @@ impl PaymentGateway for MemoryGateway {
         let call = format!("cancel {id} {when:?} {metadata:?}");
         let answer = self.once(key, call, |model| {
             unless_missing(model.subscriptions.contains_key(id), || {
-                Answer::Subscription(Outcome::Done(model.cancel(id, when, metadata)))
+                Answer::subscription(Outcome::Done(model.cancel(id, when, metadata)))
             })
         })?;
         match subscription(answer) {
@@ -355,7 +361,7 @@ impl PaymentGateway for MemoryGateway {
     ) -> Result<SubscriptionSnapshot, GatewayError> {
         let answer = self.once(key, format!("withdraw {id}"), |model| {
             unless_missing(model.subscriptions.contains_key(id), || {
-                Answer::Subscription(Outcome::Done(model.withdraw(id)))
+                Answer::subscription(Outcome::Done(model.withdraw(id)))
             })
         })?;
         match subscription(answer) {
