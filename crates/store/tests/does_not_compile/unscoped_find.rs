@@ -3,7 +3,7 @@
 use sea_orm::EntityTrait;
 
 fn attempt() {
-    let _ = rawdrive_store::entity::photos::Entity::find();
+    let _ = rawdrive_store::entity::quotas::Entity::find();
 }
 
 fn main() {}

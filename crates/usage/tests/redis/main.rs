@@ -36,7 +36,7 @@ async fn a_period_lasts_for_35_days_from_its_last_publication() {
     let key = format!("usage:{{{}}}:1970-01-01T00:00:00Z", workspace(1));
     let ttl = |answer: String| answer.trim().parse::<u32>().unwrap();
     assert_eq!(server.cli(&["KEYS", "*"]), format!("{key}\n"));
-    assert_eq!(server.cli(&["HGETALL", &key]), "storage_bytes\n1 10 2\n");
+    assert_eq!(server.cli(&["HGETALL", &key]), "stored_bytes\n1 10 2\n");
     assert!((3_023_990..=3_024_000).contains(&ttl(server.cli(&["TTL", &key]))));
     // What is not newer keeps the counter alive all the same.
     server.cli(&["EXPIRE", &key, "60"]);
@@ -54,10 +54,10 @@ async fn somebody_elses_value_under_a_key_of_ours_gives_way() {
         .publish(&[(workspace(1), vec![level(1, 10, 2)])])
         .await
         .unwrap();
-    assert_eq!(server.cli(&["HGETALL", &key]), "storage_bytes\n1 10 2\n");
+    assert_eq!(server.cli(&["HGETALL", &key]), "stored_bytes\n1 10 2\n");
     // Nor is a text that is no counter.
     for text in ["", "x", "9", "9 1", "9007199254740993 1 1", "-9 1 1"] {
-        server.cli(&["HSET", &key, "storage_bytes", text]);
+        server.cli(&["HSET", &key, "stored_bytes", text]);
         cache
             .fill(workspace(1), &[], &[level(2, 20, 0)])
             .await
