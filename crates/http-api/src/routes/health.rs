@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::http::header;
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -73,7 +74,11 @@ pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
     let mut response = if ready {
         HttpResponse::Ok()
     } else {
-        HttpResponse::ServiceUnavailable()
+        // As long as a look at what does not answer takes.
+        let wait = (header::RETRY_AFTER, PATIENCE.as_secs());
+        let mut response = HttpResponse::ServiceUnavailable();
+        response.insert_header(wait);
+        response
     };
     response.json(Readiness {
         status,
