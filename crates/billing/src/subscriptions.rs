@@ -336,6 +336,10 @@ impl Known {
             }
             None => {
                 tracing::error!(%customer, "the payment provider does not know a workspace's customer");
+                // A key of another account knows none: who pays keeps the link, by which what is paid is found.
+                if current(&self.subscriptions).is_some() {
+                    return Ok(Some(customer));
+                }
                 let mut tx = billing.store.begin_billing(scope).await?;
                 tx.entitlements().await?;
                 let mut account = tx.account().await?;

@@ -401,3 +401,29 @@ async fn reconciliation_goes_on_past_a_customer_that_stripe_does_not_know() {
         .await;
     }
 }
+
+/// As a key of another account would have it: the customer is unknown, and the subscription is paid for all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_whom_stripe_does_not_know_for_a_while_stays_linked() {
+    let stage = Stage::start().await;
+    let (ada, api) = stage.subscriber("unknown", "professional").await;
+    stage.settled().await;
+    let customer = stage.customer(&ada);
+    let stripe_id = id(&only(&stage, &customer));
+    stage.faults().forget(&customer).expect("a customer");
+    let portal = json!({ "return_url": "https://studio.example" });
+    // The second time too: it is the provider that refuses, and not a workspace without a subscription.
+    for _ in 0..2 {
+        let refused = api.post("/v1/billing/portal", &portal).await.is(409);
+        assert_eq!(refused.json()["provider_code"], "resource_missing");
+    }
+    assert_eq!(subscription(&api).await["status"], "active");
+    let path = format!("/v1/subscriptions/{stripe_id}");
+    let _ = stage
+        .stripe(&path, &[("cancel_at_period_end", "true")])
+        .await;
+    until_shown(&api, 10, "what happens to it is still theirs", |shown| {
+        shown["cancel_at"].is_string()
+    })
+    .await;
+}
