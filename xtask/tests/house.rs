@@ -40,7 +40,7 @@ fn what_a_manifest_names_its_sources_use() {
 }
 
 /// Packages that know nothing of the product, whatever is built on them.
-const NEUTRAL: [&str; 10] = [
+const NEUTRAL: [&str; 11] = [
     "crates/tenancy-core",
     "crates/plans",
     "crates/usage",
@@ -50,6 +50,7 @@ const NEUTRAL: [&str; 10] = [
     "crates/notices",
     "crates/store",
     "crates/runtime",
+    "crates/http-api",
     "migrations",
 ];
 

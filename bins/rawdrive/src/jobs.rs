@@ -7,7 +7,7 @@ use rawdrive_notices::Mailer;
 use rawdrive_runtime::{Builder, JobContext, Mails, Runtime};
 
 /// Registers what an application needs done: the rest is the installation's.
-pub(crate) fn of_application<M: Mailer + 'static>(app: &App, mailer: M) -> Builder {
+pub(crate) fn of_application<M: Mailer + 'static>(app: &App, bytes: &Blobs, mailer: M) -> Builder {
     let public_url = &app.settings.public_url;
     let builder = Runtime::builder(app.store.clone())
         .review_thresholds(app.steps.clone())
@@ -19,7 +19,7 @@ pub(crate) fn of_application<M: Mailer + 'static>(app: &App, mailer: M) -> Build
             email_verification_url: format!("{public_url}{EMAIL_VERIFICATION_PATH}"),
             upgrade_url: app.upgrade_url(),
         });
-    blobs(builder, &app.blobs)
+    blobs(builder, bytes)
 }
 
 /// The bytes of photos whose rows are gone, and of uploads that came to nothing.

@@ -220,7 +220,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Openapi => {
             let config = Config::from_process(false)?;
             let url = config.public_url(config.listen);
-            let document = rawdrive_http_api::document(url.as_str());
+            let document =
+                rawdrive_http_api::document(&[rawdrive_gallery::http::described()], url.as_str());
             let text = rawdrive_http_api::openapi::pretty(&document);
             writeln!(std::io::stdout(), "{text}")?;
             Ok(())

@@ -10,8 +10,8 @@
 //! assert!("../../etc/passwd".parse::<FileName>().is_err());
 //! ```
 //!
-//! Feature `sql`: the tables, as an extension of `rawdrive-store`, and the ports on its handles. Feature `testkit`: the
-//! ports in memory, and the contract that both keep.
+//! Feature `sql`: the tables, as an extension of `rawdrive-store`, and the ports on its handles. Feature `http`: the routes,
+//! beside those of `rawdrive-http-api`. Feature `testkit`: the ports in memory, and the contract that both keep.
 //!
 //! Invariant: a blob's key is made from the scope's workspace and the photo's id alone; no text of a client
 //! is ever part of it.
@@ -20,6 +20,8 @@ pub mod analysis;
 mod blobs;
 mod clients;
 mod commands;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod id;
 mod image_probe;
 mod jobs;

@@ -1,49 +1,42 @@
-//! What every route shares, and how domain errors become problems: spoken once, here.
+//! What every route works with.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::HttpRequest;
 use chrono::{DateTime, Utc};
-use rawdrive_billing::{BillingError, WebhookError};
-use rawdrive_gallery::analysis::{AnalysisError, AnalyzeError, Analyzer, Unfit};
-use rawdrive_gallery::{Blobs, BodyError, BrandingError, ClientError, InspectError, UploadError};
+use futures_util::future::BoxFuture;
+use rawdrive_billing::{Billing, ManualGateway, Policy, PreviewKey, WebhookSecrets};
 use rawdrive_identity::ports::{CounterKey, PasswordAttempts};
 use rawdrive_identity::{
-    Count, Currency, EmailAddress, IdentityError, LimitState, MailPolicy, PasswordHasher, Sealer,
-    StrangerMailError, TeamError, TokenIssuer, TokenPepper, admit_stranger_mail,
+    Count, Currency, EmailAddress, Keyring, LimitState, MailPolicy, MasterKey, PasswordHasher,
+    Sealer, StrangerMailError, TokenIssuer, TokenPepper, admit_stranger_mail,
 };
 use rawdrive_notices::{Letter, SendMail};
 use rawdrive_onboarding::Step;
-use rawdrive_plans::{BeginError, Catalogue, Entitlements, Feature, PlansTx as _, ReadOnly, Slug};
-use rawdrive_store::{Store, WriteTx};
+use rawdrive_plans::Catalogue;
+use rawdrive_store::{Reader, Store, WriteTx};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::CursorCodec;
-use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{Exceeded, Period, Refused};
-use secrecy::ExposeSecret as _;
+use rawdrive_tenancy_core::{Env, StoreError};
 
-use crate::auth::insufficient;
-use crate::billing::BillingDesk;
+use crate::billing::{BillingDesk, Desk};
 use crate::client_address::TrustedProxies;
-use crate::downloads::Downloads;
+use crate::extension::{Routes, Subjects, Vocabulary};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
-use crate::web::{Code, Problem, RateLimits, UPGRADE_PATH};
-
-/// When to try again after another operation of the workspace was met, in seconds.
-const OPERATION_SECONDS: u64 = 2;
-/// When to try again after the analyser's queue was full, in seconds.
-const ANALYZER_BUSY_SECONDS: u64 = 5;
+use crate::problems::sentence;
+use crate::web::{Code, Edge, Problem, RateLimits, UPGRADE_PATH};
 
 /// What an installation chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The base of links, without a slash at its end.
+    /// The base of links, without a slash at its end; where the API is mounted below a path, with that path.
     pub public_url: String,
+    /// The path that the API is mounted below, such as `/saas`: empty, or with a slash at its beginning alone.
+    pub prefix: String,
     /// What a workspace pays in unless its sign-up says otherwise.
     pub currency: Currency,
-    /// The most bytes of one photo.
-    pub max_upload_bytes: u64,
     /// Whether attempts at passwords, and mails to strangers, are limited.
     pub limit_attempts: bool,
     /// Whose word about a client's address is taken.
@@ -52,15 +45,19 @@ pub struct Settings {
     pub mail_leaves: bool,
 }
 
+/// What the server cannot do without, besides its database: its name, and whether it answers.
+pub trait Dependency: Send + Sync + fmt::Debug {
+    /// As `/readyz` names it.
+    fn name(&self) -> &'static str;
+    /// Whether it answers. It may take its time: who asks does not wait for long.
+    fn answers(&self) -> BoxFuture<'_, bool>;
+}
+
 /// Everything that the routes work with.
 #[derive(Debug)]
 pub struct App {
     /// The database.
     pub store: Store,
-    /// The photos' bytes.
-    pub blobs: Blobs,
-    /// Looks at photos, when it is asked to.
-    pub analyzer: Arc<dyn Analyzer>,
     /// Collects the money.
     pub billing: Arc<dyn BillingDesk>,
     /// Issues and verifies access tokens.
@@ -73,8 +70,6 @@ pub struct App {
     pub key_uses: KeyUses,
     /// Events that were reported and wait to be written, by the batch.
     pub ingest: IngestQueue,
-    /// The downloads under way by clients' links.
-    pub downloads: Downloads,
     /// Seals mails that wait for delivery.
     pub mails: Sealer,
     /// Seals cursors.
@@ -85,13 +80,232 @@ pub struct App {
     pub settings: Settings,
     /// The steps of onboarding, in their order.
     pub steps: Vec<Step>,
+    pub(crate) dependencies: Vec<Arc<dyn Dependency>>,
+    pub(crate) subjects: Vec<Arc<dyn Subjects>>,
+    pub(crate) routes: Vec<Routes>,
+}
+
+/// Puts an [`App`] together.
+#[derive(Debug)]
+pub struct AppBuilder {
+    store: Store,
+    catalogue: Arc<Catalogue>,
+    keyring: Keyring,
+    billing: Option<Arc<dyn BillingDesk>>,
+    previews: PreviewKey,
+    pepper: TokenPepper,
+    mails: Sealer,
+    cursors: CursorCodec,
+    settings: Settings,
+    steps: Vec<Step>,
+    dependencies: Vec<Arc<dyn Dependency>>,
+    subjects: Vec<Arc<dyn Subjects>>,
+    routes: Vec<Routes>,
+}
+
+impl AppBuilder {
+    /// The base of links and the issuer of tokens, without a slash at its end. Default: `http://127.0.0.1:8080`.
+    #[must_use]
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.settings.public_url = url.into();
+        self
+    }
+
+    /// Mounts everything below a path, such as `/saas`. Default: the root.
+    #[must_use]
+    pub fn prefix(mut self, path: &str) -> Self {
+        let path = path.trim_matches('/');
+        self.settings.prefix = match path {
+            "" => String::new(),
+            path => format!("/{path}"),
+        };
+        self
+    }
+
+    /// What a workspace pays in unless its sign-up says otherwise. Default: US dollars.
+    #[must_use]
+    pub fn currency(mut self, currency: Currency) -> Self {
+        self.settings.currency = currency;
+        self
+    }
+
+    /// Whether attempts at passwords, and mails to strangers, are limited. Default: they are.
+    #[must_use]
+    pub fn limit_attempts(mut self, limit: bool) -> Self {
+        self.settings.limit_attempts = limit;
+        self
+    }
+
+    /// Whose word about a client's address is taken. Default: nobody's.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.settings.trusted_proxies = proxies;
+        self
+    }
+
+    /// Whether mail leaves the machine. Default: it does not.
+    #[must_use]
+    pub fn mail_leaves(mut self, leaves: bool) -> Self {
+        self.settings.mail_leaves = leaves;
+        self
+    }
+
+    /// Who collects the money. Default: nobody, and plans are granted by an operator.
+    #[must_use]
+    pub fn billing(mut self, desk: Arc<dyn BillingDesk>) -> Self {
+        self.billing = Some(desk);
+        self
+    }
+
+    /// The steps of onboarding, in their order. Default: the workspace's profile.
+    #[must_use]
+    pub fn steps(mut self, steps: impl Into<Vec<Step>>) -> Self {
+        self.steps = steps.into();
+        self
+    }
+
+    /// Something else that the server cannot do without: `/readyz` asks it.
+    #[must_use]
+    pub fn dependency(mut self, dependency: impl Dependency + 'static) -> Self {
+        self.dependencies.push(Arc::new(dependency));
+        self
+    }
+
+    /// What a metric is counted for apart: `POST /v1/entitlements/check` looks its subject up.
+    #[must_use]
+    pub fn subjects(mut self, subjects: impl Subjects + 'static) -> Self {
+        self.subjects.push(Arc::new(subjects));
+        self
+    }
+
+    /// Routes of a product, beside the core's and below the same path, in the same document.
+    #[must_use]
+    pub fn routes(mut self, routes: Routes) -> Self {
+        self.routes.push(routes);
+        self
+    }
+
+    /// The application.
+    #[must_use]
+    pub fn build(mut self) -> App {
+        self.settings.public_url += &self.settings.prefix;
+        let billing = self.billing.unwrap_or_else(|| {
+            let billing = Billing {
+                store: self.store.clone(),
+                gateway: ManualGateway,
+                env: self.store.env().clone(),
+                catalogue: self.catalogue.as_ref().clone(),
+                policy: Policy::default(),
+            };
+            let nothing = WebhookSecrets::new(Vec::new());
+            Arc::new(Desk::new(Arc::new(billing), self.previews, nothing))
+        });
+        App {
+            store: self.store,
+            billing,
+            issuer: TokenIssuer::new(self.keyring, self.settings.public_url.clone()),
+            hasher: PasswordHasher::standard(),
+            pepper: self.pepper,
+            key_uses: KeyUses::default(),
+            ingest: IngestQueue::default(),
+            mails: self.mails,
+            cursors: self.cursors,
+            catalogue: self.catalogue,
+            settings: self.settings,
+            steps: self.steps,
+            dependencies: self.dependencies,
+            subjects: self.subjects,
+            routes: self.routes,
+        }
+    }
 }
 
 impl App {
+    /// Begins to put an application together. Secrets of its own are derived from `master`; `keyring` signs access
+    /// tokens (see [`load_keyring`](rawdrive_identity::load_keyring)).
+    #[must_use]
+    pub fn builder(
+        store: Store,
+        catalogue: Arc<Catalogue>,
+        master: &MasterKey,
+        keyring: Keyring,
+    ) -> AppBuilder {
+        AppBuilder {
+            store,
+            catalogue,
+            keyring,
+            billing: None,
+            previews: PreviewKey::new(&master.derive("plan previews")),
+            pepper: TokenPepper::new(&master.derive("token hashes")),
+            mails: Sealer::new(master, "mails"),
+            cursors: CursorCodec::new(&master.derive("cursors")),
+            settings: Settings {
+                public_url: "http://127.0.0.1:8080".to_owned(),
+                prefix: String::new(),
+                currency: Currency::USD,
+                limit_attempts: true,
+                trusted_proxies: TrustedProxies::default(),
+                mail_leaves: false,
+            },
+            steps: vec![rawdrive_onboarding::PROFILE],
+            dependencies: Vec::new(),
+            subjects: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
     /// Time, ids and randomness.
     #[must_use]
     pub fn env(&self) -> &Env {
         self.store.env()
+    }
+
+    /// The outermost middleware of the actix application that this is mounted into.
+    #[must_use]
+    pub fn edge(&self) -> Edge {
+        Edge::new(self.env().clone()).problems_under(&self.settings.prefix)
+    }
+
+    /// The path that everything is mounted below.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.settings.prefix
+    }
+
+    /// The words of the products whose routes are mounted.
+    pub(crate) fn vocabularies(&self) -> impl Iterator<Item = &Vocabulary> {
+        self.routes.iter().map(|routes| &routes.vocabulary)
+    }
+
+    /// Where what has this id can be read, if it has an address of its own.
+    pub(crate) fn address_of(&self, id: &str) -> Option<String> {
+        let (kind, _) = id.split_once('_')?;
+        let resources = self.vocabularies().flat_map(|words| words.resources);
+        let address = resources
+            .filter(|resource| resource.prefix == kind)
+            .find_map(|resource| resource.address)?;
+        Some(format!("{}{address}/{id}", self.settings.prefix))
+    }
+
+    /// The id of what a metric is counted for apart, by the text that a client names it with.
+    ///
+    /// # Errors
+    /// 404 if the workspace has no such thing, or the database does not answer.
+    pub(crate) async fn subject(
+        &self,
+        reader: &Reader,
+        kind: &str,
+        text: &str,
+    ) -> Result<String, Problem> {
+        let known = self.subjects.iter().find(|known| known.kind() == kind);
+        // Nobody keeps such things: whatever is named has its own count.
+        let exists = match known {
+            Some(known) => known.exists(reader, text).await?,
+            None => true,
+        };
+        exists
+            .then(|| text.to_owned())
+            .ok_or_else(Problem::not_found)
     }
 
     /// Where a workspace is upgraded.
@@ -101,7 +315,8 @@ impl App {
     }
 
     /// The link that a mail brings, to one of this installation's pages.
-    pub(crate) fn mailed_link(&self, path: &str, token: &str) -> String {
+    #[must_use]
+    pub fn mailed_link(&self, path: &str, token: &str) -> String {
         format!("{}{path}?token={token}", self.settings.public_url)
     }
 
@@ -110,7 +325,7 @@ impl App {
     ///
     /// # Errors
     /// 403 `email_not_verified`, 429, or the database does not answer.
-    pub(crate) async fn post_to_stranger(
+    pub async fn post_to_stranger(
         &self,
         tx: &mut WriteTx,
         to: &EmailAddress,
@@ -154,299 +369,6 @@ impl App {
         Attempts {
             store: self.settings.limit_attempts.then_some(&self.store),
             states: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn begin_problem(&self, error: BeginError) -> Problem {
-        match error {
-            BeginError::ReadOnly(read_only) => self.read_only(&read_only),
-            BeginError::Store(error) => error.into(),
-        }
-    }
-
-    /// The 402 of what a plan does not allow, the same for every route, an embedder's own too; or the database's failure.
-    #[must_use]
-    pub fn refused(&self, refused: Refused) -> Problem {
-        let code = match &refused {
-            Refused::ReadOnly(_) => Code::WorkspaceReadOnly,
-            Refused::Feature { .. } => Code::FeatureNotAvailable,
-            Refused::Quota { .. } => Code::QuotaExceeded,
-            Refused::Metric { .. } => return Problem::internal(refused),
-            Refused::Store(_) => {
-                return match refused {
-                    Refused::Store(error) => error.into(),
-                    other => Problem::internal(other),
-                };
-            }
-        };
-        let mut problem = Problem::new(code, sentence(&refused));
-        problem.members.extend(refused.members(&self.upgrade_url()));
-        problem
-    }
-
-    pub(crate) fn read_only(&self, read_only: &ReadOnly) -> Problem {
-        self.refused(Refused::ReadOnly(read_only.clone()))
-    }
-
-    pub(crate) fn feature_denied(&self, feature: &Feature, plan: &Slug) -> Problem {
-        self.refused(Refused::Feature {
-            feature: feature.clone(),
-            plan: plan.clone(),
-        })
-    }
-
-    /// A limit that is in the way, under these entitlements.
-    pub(crate) fn over_quota(&self, entitlements: &Entitlements, exceeded: Exceeded) -> Refused {
-        Refused::Quota {
-            resets_at: self.resets_at(&exceeded.metric, entitlements.billing_anchor),
-            plan: entitlements.plan_at(self.env().now()).slug.clone(),
-            exceeded,
-        }
-    }
-
-    /// When a metric resets: a level never does.
-    pub(crate) fn resets_at(
-        &self,
-        metric: &rawdrive_plans::Metric,
-        anchor: Option<DateTime<Utc>>,
-    ) -> Option<DateTime<Utc>> {
-        let flow = self
-            .catalogue
-            .definition(metric)
-            .is_some_and(|m| m.kind == rawdrive_plans::MetricKind::Flow);
-        flow.then(|| Period::containing(self.env().now(), anchor).end)
-    }
-
-    /// The 402 of a limit, under entitlements that were read for it.
-    fn exceeded(
-        &self,
-        entitlements: Result<Arc<Entitlements>, StoreError>,
-        exceeded: &Exceeded,
-    ) -> Problem {
-        match entitlements {
-            Ok(entitlements) => self.refused(self.over_quota(&entitlements, exceeded.clone())),
-            Err(error) => error.into(),
-        }
-    }
-
-    pub(crate) async fn upload_problem(
-        &self,
-        scope: &WorkspaceScope,
-        error: UploadError,
-    ) -> Problem {
-        match error {
-            UploadError::ReadOnly(read_only) => self.read_only(&read_only),
-            UploadError::NoGallery => Problem::not_found(),
-            UploadError::Exceeded(exceeded) => {
-                self.exceeded(self.store.read(scope).entitlements().await, &exceeded)
-            }
-            UploadError::TooLarge { limit } => Problem::payload_too_large(limit),
-            UploadError::Empty => Problem::invalid_field("file", "must not be empty"),
-            UploadError::Content(error) => match error {
-                InspectError::WrongContent { .. } | InspectError::Damaged { .. } => {
-                    Problem::new(Code::UnsupportedMediaType, sentence(&error))
-                }
-                InspectError::Truncated { .. } => Problem::invalid_field("file", error.to_string()),
-            },
-            UploadError::Body(BodyError::Broken) => {
-                Problem::malformed("The body broke off before the length that was announced.")
-            }
-            UploadError::Body(BodyError::TooSlow) => Problem::request_timeout(),
-            UploadError::Body(BodyError::Malformed(detail)) => Problem::malformed(detail),
-            UploadError::Body(BodyError::Refused { field, message }) => {
-                Problem::invalid_field(field, message)
-            }
-            UploadError::Expired => Problem::request_timeout(),
-            UploadError::Blob(error) if error.is_full() => Problem::insufficient_storage(error),
-            UploadError::Blob(error) => Problem::dependency_unavailable(error),
-            UploadError::Store(StoreError::Dangling { .. }) => Problem::not_found(),
-            UploadError::Store(error) => error.into(),
-        }
-    }
-
-    /// Of a transaction that is still open: what the problem says is what that has read. A read on another connection
-    /// could wait for one that waits for this transaction's locks.
-    pub(crate) async fn team_problem(&self, tx: &mut WriteTx, error: TeamError) -> Problem {
-        match error {
-            TeamError::Unauthenticated => Problem::unauthenticated(),
-            error @ TeamError::Forbidden { required } => insufficient(required, sentence(&error)),
-            TeamError::NotFound => Problem::not_found(),
-            error @ TeamError::LastOwner => Problem::new(Code::LastOwner, sentence(&error)),
-            error @ (TeamError::AlreadyMember | TeamError::AlreadyInvited) => {
-                Problem::new(Code::Conflict, sentence(&error))
-            }
-            error @ TeamError::NobodyKeeps => {
-                Problem::invalid_field("keep_keys", error.to_string())
-            }
-            TeamError::Exceeded(exceeded) => self.exceeded(tx.entitlements().await, &exceeded),
-            TeamError::Store(error) => error.into(),
-        }
-    }
-
-    pub(crate) async fn analysis_problem(
-        &self,
-        scope: &WorkspaceScope,
-        error: AnalysisError,
-    ) -> Problem {
-        match error {
-            AnalysisError::ReadOnly(read_only) => self.read_only(&read_only),
-            AnalysisError::NoPhoto => Problem::not_found(),
-            AnalysisError::Unfit(error @ Unfit::Format { .. }) => {
-                Problem::new(Code::UnsupportedMediaType, sentence(&error))
-            }
-            AnalysisError::Unfit(Unfit::TooLarge(bound)) => {
-                Problem::invalid_field("photo", bound.to_string())
-            }
-            AnalysisError::Exceeded(exceeded) => {
-                self.exceeded(self.store.read(scope).entitlements().await, &exceeded)
-            }
-            AnalysisError::Analyzer(error) => match error {
-                AnalyzeError::Damaged(_) => {
-                    Problem::invalid_field("photo", "has damaged pixels that cannot be decoded")
-                        .caused_by(error)
-                }
-                AnalyzeError::TooLarge(bound) => Problem::invalid_field("photo", bound.to_string()),
-                AnalyzeError::Busy => Problem::new(
-                    Code::DependencyUnavailable,
-                    "Too many photos are being analysed. Try again shortly.",
-                )
-                .retry_after(ANALYZER_BUSY_SECONDS),
-                AnalyzeError::Unavailable(_) => Problem::dependency_unavailable(error),
-            },
-            AnalysisError::Expired => Problem::dependency_unavailable(error),
-            AnalysisError::Store(error) => error.into(),
-        }
-    }
-
-    pub(crate) fn billing_problem(&self, error: BillingError) -> Problem {
-        match error {
-            error @ (BillingError::UnknownPlan { .. } | BillingError::NotForSale { .. }) => {
-                Problem::invalid_field("plan", error.to_string())
-            }
-            BillingError::CurrencyMismatch { workspace } => Problem::new(
-                Code::CurrencyMismatch,
-                format!("The workspace pays in {workspace}, in which the plan is not sold."),
-            )
-            .with("currency", workspace.as_str()),
-            error @ (BillingError::AlreadySubscribed
-            | BillingError::NoSubscription
-            | BillingError::TrialEnded
-            | BillingError::NothingToPayWith
-            | BillingError::FirstPaymentDue) => {
-                Problem::new(Code::Conflict, sentence(&error))
-            }
-            BillingError::NoPaymentMethod => {
-                Problem::invalid_field("payment_method_id", "is required")
-            }
-            error @ BillingError::PlanChangeStale => {
-                Problem::new(Code::PlanChangeStale, sentence(&error))
-            }
-            error @ BillingError::OperationInProgress => {
-                Problem::new(Code::OperationInProgress, sentence(&error))
-                    .retry_after(OPERATION_SECONDS)
-            }
-            BillingError::Declined(decline) => Problem::new(
-                Code::PaymentDeclined,
-                "The card network declined the payment. Nothing was charged.",
-            )
-            .with("decline_code", decline.decline_code),
-            BillingError::ActionRequired(secret) => Problem::new(
-                Code::PaymentActionRequired,
-                "The bank asks the card's holder to confirm the payment.",
-            )
-            .with("client_secret", secret.0.expose_secret()),
-            BillingError::Refused { code } => {
-                tracing::warn!(code, "the payment provider refused what was asked for");
-                Problem::new(Code::Conflict, "The payment provider refuses this.")
-                    .with("provider_code", code)
-            }
-            BillingError::Unavailable { retry_after } => Problem::new(
-                Code::DependencyUnavailable,
-                "The payment provider does not answer. What has begun goes on by itself, and asking again joins it.",
-            )
-            .retry_after(retry_after.as_secs().max(1)),
-            error @ BillingError::NotConfigured => {
-                Problem::new(Code::BillingNotConfigured, sentence(&error))
-            }
-            BillingError::Store(error) => error.into(),
-        }
-    }
-
-    pub(crate) fn branding_problem(&self, error: BrandingError) -> Problem {
-        match error {
-            BrandingError::NotAvailable { feature, plan } => self.feature_denied(&feature, &plan),
-            error @ BrandingError::UnknownLogo => {
-                Problem::invalid_field("logo_photo_id", error.to_string())
-            }
-            BrandingError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<ClientError> for Problem {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::EmailTaken => Self::new(
-                Code::Conflict,
-                "Another client of this workspace has this e-mail address.",
-            ),
-            ClientError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<WebhookError> for Problem {
-    fn from(error: WebhookError) -> Self {
-        match error {
-            WebhookError::Signature(error) => Self::new(Code::InvalidSignature, sentence(&error)),
-            WebhookError::NoEvent(error) => Self::malformed(sentence(&error)),
-            WebhookError::Store(error) => Self::dependency_unavailable(error),
-        }
-    }
-}
-
-impl From<IdentityError> for Problem {
-    fn from(error: IdentityError) -> Self {
-        match error {
-            IdentityError::EmailTaken => Self::new(
-                Code::EmailTaken,
-                "An account with this e-mail address exists.",
-            ),
-            IdentityError::WrongCredentials => Self::new(
-                Code::Unauthenticated,
-                "The e-mail address or the password is wrong.",
-            ),
-            IdentityError::WrongCurrentPassword => {
-                Self::invalid_field("current_password", "is not the current password")
-            }
-            IdentityError::TooManyAttempts {
-                retry_after_seconds,
-                code_mailed: false,
-            } => Self::new(Code::RateLimited, "Too many attempts.")
-                .retry_after(u64::from(retry_after_seconds)),
-            IdentityError::TooManyAttempts {
-                retry_after_seconds,
-                code_mailed: true,
-            } => Self::new(
-                Code::RateLimited,
-                "Too many attempts. A code was mailed to this address, if it is an account's: sign in with the password and \
-                 that code, or wait.",
-            )
-            .with("code_mailed", true)
-            .retry_after(u64::from(retry_after_seconds)),
-            IdentityError::NoWorkspace => Self::new(
-                Code::WorkspaceInactive,
-                "The account belongs to no workspace any more.",
-            ),
-            IdentityError::Unauthenticated => Self::unauthenticated(),
-            IdentityError::NoSuchWorkspace | IdentityError::NoSuchProof => Self::not_found(),
-            IdentityError::Busy => Self::new(
-                Code::DependencyUnavailable,
-                "Too many passwords are being checked. Try again shortly.",
-            )
-            .retry_after(1),
-            IdentityError::Hashing(source) => Self::internal(source),
-            IdentityError::Store(error) => error.into(),
         }
     }
 }
@@ -499,15 +421,7 @@ impl PasswordAttempts for Attempts<'_> {
 }
 
 /// RFC 3339 in UTC, as every time on the wire.
-pub(crate) fn time(at: DateTime<Utc>) -> String {
+#[must_use]
+pub fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-}
-
-/// An error's own words as a sentence of a problem's detail.
-fn sentence(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| {
-        c.to_uppercase().chain(chars).chain(['.']).collect()
-    })
 }

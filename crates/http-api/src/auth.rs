@@ -166,7 +166,10 @@ impl<R: LeastRole> FromRequest for Reading<R> {
 impl<R: LeastRole> Reading<R> {
     /// What was read, once the credential is known to reach the route. Whatever else is wrong with the request is to
     /// be said in `read`: it is told only to those who may ask.
-    pub(crate) async fn read<T>(
+    ///
+    /// # Errors
+    /// 401, 403, what `read` refuses, or the database does not answer.
+    pub async fn read<T>(
         self,
         app: &App,
         read: impl AsyncFnOnce(&Reader) -> Result<T, Problem>,

@@ -14,18 +14,11 @@ use crate::web::{
     Body, Code, EntityTag, IdempotencyKey, Problem, body_digest, fingerprint, parse_json,
 };
 
-/// How the ids of a kind begin, and the list that their addresses lie below.
-pub(crate) const ADDRESSES: &[(&str, &str)] = &[
-    ("lib", "/v1/libraries"),
-    ("gal", "/v1/galleries"),
-    ("pho", "/v1/photos"),
-    ("cli", "/v1/clients"),
-];
-
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What a verb answers, before it is sent and stored.
-pub(crate) struct Answer {
+#[derive(Debug)]
+pub struct Answer {
     status: StatusCode,
     etag: Option<EntityTag>,
     body: Vec<u8>,
@@ -33,7 +26,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// A JSON answer.
-    pub(crate) fn json(status: StatusCode, view: &impl Serialize) -> Result<Self, Problem> {
+    ///
+    /// # Errors
+    /// 500: the view has no JSON text.
+    pub fn json(status: StatusCode, view: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self {
             status,
             etag: None,
@@ -41,15 +37,25 @@ impl Answer {
         })
     }
 
-    pub(crate) fn created(view: &impl Serialize) -> Result<Self, Problem> {
+    /// 201 with JSON.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub fn created(view: &impl Serialize) -> Result<Self, Problem> {
         Self::json(StatusCode::CREATED, view)
     }
 
-    pub(crate) fn ok(view: &impl Serialize) -> Result<Self, Problem> {
+    /// 200 with JSON.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub fn ok(view: &impl Serialize) -> Result<Self, Problem> {
         Self::json(StatusCode::OK, view)
     }
 
-    pub(crate) fn no_content() -> Self {
+    /// 204.
+    #[must_use]
+    pub fn no_content() -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
             etag: None,
@@ -57,12 +63,16 @@ impl Answer {
         }
     }
 
-    pub(crate) fn tagged(mut self, etag: EntityTag) -> Self {
+    /// With its `ETag`.
+    #[must_use]
+    pub fn tagged(mut self, etag: EntityTag) -> Self {
         self.etag = Some(etag);
         self
     }
 
-    pub(crate) fn stored(&self, body_digest: Option<Vec<u8>>) -> Replay {
+    /// As it is stored under an idempotency key; with the digest of the body where that is not the key's own.
+    #[must_use]
+    pub fn stored(&self, body_digest: Option<Vec<u8>>) -> Replay {
         Replay {
             status: self.status.as_u16(),
             etag: self.etag.as_ref().map(ToString::to_string),
@@ -71,8 +81,11 @@ impl Answer {
         }
     }
 
-    pub(crate) fn send(self) -> HttpResponse {
+    /// The answer to the request.
+    #[must_use]
+    pub fn send(self, app: &App) -> HttpResponse {
         respond(
+            app,
             self.status,
             self.etag.map(|t| t.to_string()).as_deref(),
             self.body,
@@ -83,19 +96,23 @@ impl Answer {
 
 /// Where what was created can be read: by the kind of its id, for kinds that have an address of their own. From the
 /// body, so that a replay says it too.
-fn address_of(body: &[u8]) -> Option<String> {
+fn address_of(app: &App, body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Created<'a> {
         #[serde(borrow)]
         id: &'a str,
     }
     let Created { id } = serde_json::from_slice(body).ok()?;
-    let (kind, _) = id.split_once('_')?;
-    let (_, list) = ADDRESSES.iter().find(|(known, _)| *known == kind)?;
-    Some(format!("{list}/{id}"))
+    app.address_of(id)
 }
 
-fn respond(status: StatusCode, etag: Option<&str>, body: Vec<u8>, replayed: bool) -> HttpResponse {
+fn respond(
+    app: &App,
+    status: StatusCode,
+    etag: Option<&str>,
+    body: Vec<u8>,
+    replayed: bool,
+) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     if !body.is_empty() {
         let problem = status.is_client_error();
@@ -109,7 +126,7 @@ fn respond(status: StatusCode, etag: Option<&str>, body: Vec<u8>, replayed: bool
         ));
     }
     if status == StatusCode::CREATED
-        && let Some(address) = address_of(&body)
+        && let Some(address) = address_of(app, &body)
     {
         response.insert_header((LOCATION, address));
     }
@@ -127,28 +144,35 @@ fn respond(status: StatusCode, etag: Option<&str>, body: Vec<u8>, replayed: bool
 }
 
 /// The stored answer, said to be a replay.
-pub(crate) fn replay(stored: Replay) -> HttpResponse {
+#[must_use]
+pub fn replay(app: &App, stored: Replay) -> HttpResponse {
     let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    respond(status, stored.etag.as_deref(), stored.body, true)
+    respond(app, status, stored.etag.as_deref(), stored.body, true)
 }
 
 /// How a mutation's transaction begins.
-#[derive(Clone, Copy)]
-pub(crate) enum Begin {
+#[derive(Debug, Clone, Copy)]
+pub enum Begin {
     /// Refused while the workspace takes no writes.
     Writable,
     /// Right also then.
     Despite(Release),
 }
 
-/// What a key came to: go on with a claim, or answer at once.
-pub(crate) enum KeyOutcome {
+/// What a key came to.
+#[derive(Debug)]
+pub enum KeyOutcome {
+    /// Go on, with the claim if there was a key.
     Go(Option<Claim>),
+    /// Answer this at once.
     Replay(Replay),
 }
 
 /// Claims the request's `Idempotency-Key`, if it has one.
-pub(crate) async fn claim(
+///
+/// # Errors
+/// 400 for what is no key, 409 `idempotency_in_flight`, 422 `idempotency_key_reused`, or the database does not answer.
+pub async fn claim(
     app: &App,
     scope: &WorkspaceScope,
     request: &HttpRequest,
@@ -187,7 +211,8 @@ pub(crate) async fn claim(
 }
 
 /// The key was used for another request.
-pub(crate) fn reused() -> Problem {
+#[must_use]
+pub fn reused() -> Problem {
     Problem::new(
         Code::IdempotencyKeyReused,
         "This Idempotency-Key was used before for another request.",
@@ -195,7 +220,7 @@ pub(crate) fn reused() -> Problem {
 }
 
 /// After a refusal: a 422 is stored, so that it replays; anything else may change, and gives the key back.
-pub(crate) async fn settle_refusal(
+pub async fn settle_refusal(
     app: &App,
     scope: &WorkspaceScope,
     claim: Option<&Claim>,
@@ -206,7 +231,7 @@ pub(crate) async fn settle_refusal(
         let stored = Replay {
             status: 422,
             etag: None,
-            body: problem.body(),
+            body: problem.body_under(app.prefix()),
             body_digest: None,
         };
         app.store.complete_key(scope, claim, &stored).await
@@ -225,7 +250,10 @@ pub(crate) async fn settle_refusal(
 /// Runs a mutation of one transaction. `read` turns the body into the verb's input and refuses what is not
 /// acceptable, before anything begins; `verb` works in the transaction and is given the id that a new thing
 /// must have.
-pub(crate) async fn mutate<T>(
+///
+/// # Errors
+/// What `read` and `verb` refuse, what the key or the workspace's state does, or the database's failure.
+pub async fn mutate<T>(
     app: &App,
     scope: &WorkspaceScope,
     request: &HttpRequest,
@@ -237,7 +265,7 @@ pub(crate) async fn mutate<T>(
     let bytes = body.json_bytes().await?;
     let claim = match claim(app, scope, request, &body_digest(&bytes)).await? {
         KeyOutcome::Go(claim) => claim,
-        KeyOutcome::Replay(stored) => return Ok(replay(stored)),
+        KeyOutcome::Replay(stored) => return Ok(replay(app, stored)),
     };
     let effect = async {
         let input = read(&bytes)?;
@@ -260,7 +288,7 @@ pub(crate) async fn mutate<T>(
         Ok(answer)
     };
     match effect.await {
-        Ok(answer) => Ok(answer.send()),
+        Ok(answer) => Ok(answer.send(app)),
         Err(problem) => {
             settle_refusal(app, scope, claim.as_ref(), &problem).await;
             Err(problem)
@@ -270,7 +298,10 @@ pub(crate) async fn mutate<T>(
 
 /// Runs a mutation that asks somebody outside, in transactions of its own. It runs in a task of its own: a
 /// cancelled request drops the handler, and not what was begun.
-pub(crate) async fn mutate_outside<T, F>(
+///
+/// # Errors
+/// As [`mutate`].
+pub async fn mutate_outside<T, F>(
     app: &Data<App>,
     scope: &WorkspaceScope,
     request: &HttpRequest,
@@ -284,7 +315,7 @@ where
     let bytes = body.json_bytes().await?;
     let claim = match claim(app, scope, request, &body_digest(&bytes)).await? {
         KeyOutcome::Go(claim) => claim,
-        KeyOutcome::Replay(stored) => return Ok(replay(stored)),
+        KeyOutcome::Replay(stored) => return Ok(replay(app, stored)),
     };
     let input = match read(&bytes) {
         Ok(input) => input,
@@ -293,13 +324,13 @@ where
             return Err(problem);
         }
     };
-    let (acting, app, scope) = (act(app.clone(), *scope, input), app.clone(), *scope);
+    let (acting, shared, scope) = (act(app.clone(), *scope, input), app.clone(), *scope);
     let task = tokio::spawn(in_request(async move {
         let acted = acting.await;
         match (&acted, &claim) {
             (Ok(answer), Some(claim)) => {
                 let stored = answer.stored(None);
-                if let Err(error) = app.store.complete_key(&scope, claim, &stored).await {
+                if let Err(error) = shared.store.complete_key(&scope, claim, &stored).await {
                     // What was asked for is done; the same key finds it done, and does not do it twice.
                     tracing::warn!(
                         error = %Causes(&error),
@@ -307,21 +338,27 @@ where
                     );
                 }
             }
-            (Err(problem), claim) => settle_refusal(&app, &scope, claim.as_ref(), problem).await,
+            (Err(problem), claim) => settle_refusal(&shared, &scope, claim.as_ref(), problem).await,
             (Ok(_), None) => {}
         }
         acted
     }));
-    Ok(task.await.map_err(Problem::internal)??.send())
+    Ok(task.await.map_err(Problem::internal)??.send(app))
 }
 
 /// For mutations without a body.
-pub(crate) fn no_body(_: &[u8]) -> Result<(), Problem> {
+///
+/// # Errors
+/// None.
+pub fn no_body(_: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
 /// For mutations that take no fields: the body is empty, or an empty object.
-pub(crate) fn nothing(bytes: &[u8]) -> Result<(), Problem> {
+///
+/// # Errors
+/// 400 or 422 for any other body.
+pub fn nothing(bytes: &[u8]) -> Result<(), Problem> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}

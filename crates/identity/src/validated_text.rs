@@ -118,6 +118,9 @@ pub fn slug(name: &WorkspaceName, id: WorkspaceId) -> String {
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// US dollars.
+    pub const USD: Self = Self(*b"usd");
+
     /// Checks a code, in either case.
     ///
     /// # Errors

@@ -10,19 +10,14 @@ use futures_util::FutureExt as _;
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::STEPS;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
+use rawdrive_gallery::http::{Downloads, Galleries, GalleryApi, routes};
 use rawdrive_http_api::server::{Limits, Server};
 use rawdrive_http_api::web::Edge;
-use rawdrive_http_api::{
-    App, BillingDesk, Downloads, IngestQueue, KeyUses, Settings, TrustedProxies, configure,
-    record_key_uses,
-};
-use rawdrive_identity::{
-    Currency, KeyError, MasterKey, PasswordHasher, Sealer, TokenIssuer, TokenPepper, load_keyring,
-};
+use rawdrive_http_api::{App, BillingDesk, TrustedProxies, configure, record_key_uses};
+use rawdrive_identity::{Currency, KeyError, MasterKey, load_keyring};
 use rawdrive_notices::{FileMailer, Sender, SmtpMailer};
 use rawdrive_runtime::Builder;
 use rawdrive_store::{Store, in_background};
-use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Causes, Env, StoreError};
 use rawdrive_usage::{LiveUsage, Republisher};
 use tokio::sync::oneshot;
@@ -142,7 +137,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let app = app(
             &installation,
             store.clone(),
-            blobs,
+            blobs.clone(),
             billing,
             public_url.as_str(),
         )
@@ -152,7 +147,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             installation.master_key()?,
         )));
         let uses = tokio::spawn(in_background(record_key_uses(app.clone())));
-        let background = (collecting.background)(background(&installation, &app));
+        let background = (collecting.background)(background(&installation, &app, &blobs));
         let background = match republisher {
             Some(republisher) => background.usage_cache(republisher),
             None => background,
@@ -172,7 +167,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         );
         let proxies = installation.config.trusted_proxies.clone();
         let env = installation.env.clone();
-        let ended = serve(listener, env, proxies, configure(app)).await;
+        let ended = serve(listener, env, proxies, app.edge(), configure(app)).await;
         drop(end_background);
         if let Err(error) = background.await {
             tracing::error!(%error, "the background work broke off");
@@ -194,14 +189,14 @@ fn cache(installation: &Installation, store: &Store) -> Option<Republisher<Store
 }
 
 /// Background work, with the mail server that is configured, otherwise with files.
-fn background(installation: &Installation, app: &Data<App>) -> Builder {
+fn background(installation: &Installation, app: &Data<App>, blobs: &Blobs) -> Builder {
     let env = installation.env.clone();
     let sender = Sender::no_reply(&app.settings.public_url);
     match &installation.config.smtp_url {
-        Some(url) => of_application(app, SmtpMailer::new(url, sender, env)),
+        Some(url) => of_application(app, blobs, SmtpMailer::new(url, sender, env)),
         None => {
             let directory = installation.data_dir.path().join(MAILS);
-            of_application(app, FileMailer::new(&directory, sender, env))
+            of_application(app, blobs, FileMailer::new(&directory, sender, env))
         }
     }
 }
@@ -257,30 +252,25 @@ async fn app(
     let keyring = load_keyring(&store, &installation.env, &master).await?;
     let currency =
         Currency::parse(&installation.config.currency).map_err(|_| OpenError::Currency)?;
-    Ok(Data::new(App {
-        store,
-        blobs,
+    let gallery = GalleryApi {
+        blobs: blobs.clone(),
         analyzer: analyzer(installation)?,
-        billing,
-        issuer: TokenIssuer::new(keyring, public_url.to_owned()),
-        hasher: PasswordHasher::standard(),
-        pepper: TokenPepper::new(&master.derive("token hashes")),
-        key_uses: KeyUses::default(),
-        ingest: IngestQueue::default(),
         downloads: Downloads::default(),
-        mails: Sealer::new(&master, "mails"),
-        cursors: CursorCodec::new(&master.derive("cursors")),
-        catalogue: installation.catalogue.clone(),
-        settings: Settings {
-            public_url: public_url.to_owned(),
-            currency,
-            max_upload_bytes: installation.config.max_upload_bytes,
-            limit_attempts: installation.config.rate_limits,
-            trusted_proxies: installation.config.trusted_proxies.clone(),
-            mail_leaves: installation.config.smtp_url.is_some(),
-        },
-        steps: STEPS.to_vec(),
-    }))
+        max_upload_bytes: installation.config.max_upload_bytes,
+    };
+    let app = App::builder(store, installation.catalogue.clone(), &master, keyring)
+        .public_url(public_url)
+        .currency(currency)
+        .limit_attempts(installation.config.rate_limits)
+        .trusted_proxies(installation.config.trusted_proxies.clone())
+        .mail_leaves(installation.config.smtp_url.is_some())
+        .billing(billing)
+        .steps(STEPS)
+        .dependency(blobs)
+        .subjects(Galleries)
+        .routes(routes(Data::new(gallery)))
+        .build();
+    Ok(Data::new(app))
 }
 
 /// Photos are measured on this machine, and described where a model is configured.
@@ -319,12 +309,12 @@ async fn serve(
     listener: TcpListener,
     env: Env,
     proxies: TrustedProxies,
+    edge: Edge,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let mut stop = Stop::listen().map_err(ServeError::Serve)?;
     let limits = Limits::for_descriptors(raise_limit());
     tracing::info!(connections = limits.connections, "connections at a time");
-    let edge = Edge::new(env.clone());
     let application = move || {
         actix_web::App::new()
             .configure(configure.clone())

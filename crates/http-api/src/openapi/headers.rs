@@ -48,7 +48,7 @@ impl IntoParams for Conditional {
         vec![header(
             "If-Match",
             "The `ETag` of the version that is to be changed, several of them, or `*`. Another version is 412.",
-            ObjectBuilder::new().examples(["\"gal_0192f0c1a2b37c4d8e5f60718293a4b5.3\""]),
+            ObjectBuilder::new().examples(["\"ws_0192f0c1a2b37c4d8e5f60718293a4b5.3\""]),
         )]
     }
 }
@@ -62,7 +62,7 @@ impl IntoParams for Revalidated {
         vec![header(
             "If-None-Match",
             "The `ETag` of the version that the client has, several of them, or `*`. The same version is 304.",
-            ObjectBuilder::new().examples(["\"lib_0192f0c1a2b37c4d8e5f60718293a4b5.1\""]),
+            ObjectBuilder::new().examples(["\"ws_0192f0c1a2b37c4d8e5f60718293a4b5.1\""]),
         )]
     }
 }
@@ -98,10 +98,10 @@ pub(super) fn components() -> Value {
     };
     json!({
         "XRequestId": text(true, "Names the request in the server's log. A client's own well-formed one is kept.", "req-01JB8XJ6G5Q2W9"),
-        "ETag": text(true, "The version of what is shown, for `If-Match` and `If-None-Match`.", "\"gal_0192f0c1a2b37c4d8e5f60718293a4b5.3\""),
+        "ETag": text(true, "The version of what is shown, for `If-Match` and `If-None-Match`.", "\"ws_0192f0c1a2b37c4d8e5f60718293a4b5.3\""),
         "Location": {
             "description": "The address of what was created.", "required": true,
-            "schema": { "type": "string", "format": "uri-reference", "examples": ["/v1/libraries/lib_0192f0c1a2b37c4d8e5f60718293a4b5"] },
+            "schema": { "type": "string", "format": "uri-reference", "examples": ["/v1/projects/prj_0192f0c1a2b37c4d8e5f60718293a4b5"] },
         },
         "RetryAfter": {
             "description": "After how many seconds it is worth trying again.", "required": true,

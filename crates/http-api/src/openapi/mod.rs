@@ -21,50 +21,12 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::extension::{Resource, Vocabulary};
+
 /// The members of a JSON object.
 type Object = Map<String, Value>;
 
-/// What the document says of the tags that routes carry. A tag that is not listed here is named without a description.
-const TAGS: &[(&str, &str)] = &[
-    (
-        "identity",
-        "Accounts, sessions, passwords, mailed proofs and API keys.",
-    ),
-    (
-        "workspace",
-        "The workspace of the credential, and its audit trail.",
-    ),
-    ("team", "Members, invitations and seats."),
-    ("onboarding", "The steps to a first delivery."),
-    ("plans", "Plans, and what the workspace is entitled to."),
-    (
-        "usage",
-        "What is used, its history, its ledger and its statements; usage that is reported from outside.",
-    ),
-    ("galleries", "Libraries, and the galleries in them."),
-    (
-        "photos",
-        "Uploading, reading, downloading and analysing photos.",
-    ),
-    ("branding", "How the workspace looks to its clients."),
-    (
-        "clients",
-        "People whom galleries are delivered to, and their links.",
-    ),
-    (
-        "shared",
-        "What a client's link shows, without an account. The token in the path is the credential.",
-    ),
-    (
-        "billing",
-        "The subscription, its checkout, its invoices, and what the payment provider tells.",
-    ),
-    ("operation", "Whether the server lives and can serve."),
-];
-
 const DESCRIPTION: &str = "\
-Where photographers store, select and deliver photos.
-
 **Credentials.** `Authorization: Bearer` takes an access token (from signing up or in) or an API key. The workspace of a \
 request comes from its credential alone.
 
@@ -81,21 +43,29 @@ if it has).
 
 **Times** are RFC 3339 in UTC. **Money** is in minor units of its currency.";
 
-/// The complete document of the routes that `declared` lists, for an installation at `public_url`.
+/// The complete document of the routes that `declared` lists, for an installation at `base_url`. `words` say what the
+/// routes do not, the core's first.
 #[must_use]
-pub fn complete(declared: &OpenApi, public_url: &str) -> Value {
+pub fn complete(declared: &OpenApi, words: &[Vocabulary], base_url: &str) -> Value {
+    let words = Words(words);
     // Names, texts and numbers alone: there is nothing that could fail to serialize.
     let mut document = serde_json::to_value(declared).unwrap_or_default();
-    document["info"]["description"] = DESCRIPTION.into();
+    let about = words
+        .0
+        .iter()
+        .map(|one| one.about)
+        .filter(|one| !one.is_empty());
+    let description: Vec<&str> = about.chain([DESCRIPTION]).collect();
+    document["info"]["description"] = description.join("\n\n").into();
     document["info"]["license"] =
         json!({ "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" });
     document["info"]["contact"] = json!({ "name": "The operator of this installation" });
-    document["servers"] = json!([{ "url": public_url, "description": "This installation" }]);
+    document["servers"] = json!([{ "url": base_url, "description": "This installation" }]);
     schemas::declare(&mut document, problems::schemas());
-    schemas::tidy(&mut document);
+    schemas::tidy(&mut document, words);
     operations::complete(&mut document);
-    schemas::illustrate(&mut document);
-    document["tags"] = tags(&document);
+    schemas::illustrate(&mut document, words);
+    document["tags"] = tags(&document, words);
     schemas::prune(&mut document);
     document
 }
@@ -131,19 +101,43 @@ fn operations_of(document: &Value) -> impl Iterator<Item = (&str, &str, &Object)
     })
 }
 
-/// The tags in use, in the order of [`TAGS`], then any others.
-fn tags(document: &Value) -> Value {
+/// What routes do not say themselves.
+#[derive(Clone, Copy)]
+struct Words<'a>(&'a [Vocabulary]);
+
+impl<'a> Words<'a> {
+    fn tags(self) -> impl Iterator<Item = &'a (&'static str, &'static str)> {
+        self.0.iter().flat_map(|words| words.tags)
+    }
+
+    fn resources(self) -> impl Iterator<Item = &'a Resource> {
+        self.0.iter().flat_map(|words| words.resources)
+    }
+
+    /// The example of a member: of this schema, otherwise of any. What a product says goes before what the core does.
+    fn example(self, schema: &str, member: &str) -> Option<&'static str> {
+        let of = |owner: &str| {
+            let mut examples = self.0.iter().rev().flat_map(|words| words.examples);
+            let found = examples.find(|one| one.0 == owner && one.1 == member);
+            found.map(|one| one.2)
+        };
+        of(schema).or_else(|| of(""))
+    }
+}
+
+/// The tags in use, in the order of the vocabularies, then any others.
+fn tags(document: &Value, words: Words<'_>) -> Value {
     let mut used: Vec<&str> = operations_of(document)
         .filter_map(|(_, _, operation)| operation.get("tags")?.as_array())
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let place = |tag: &str| TAGS.iter().position(|(name, _)| *name == tag);
-    used.sort_by_key(|tag| (place(tag).unwrap_or(TAGS.len()), *tag));
+    let place = |tag: &str| words.tags().position(|(name, _)| *name == tag);
+    used.sort_by_key(|tag| (place(tag).unwrap_or(usize::MAX), *tag));
     used.dedup();
     used.into_iter()
-        .map(|tag| match place(tag) {
-            Some(place) => json!({ "name": tag, "description": TAGS[place].1 }),
+        .map(|tag| match words.tags().find(|(name, _)| *name == tag) {
+            Some((_, description)) => json!({ "name": tag, "description": description }),
             None => json!({ "name": tag }),
         })
         .collect()

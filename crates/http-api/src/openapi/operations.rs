@@ -50,7 +50,7 @@ impl Resources {
             if method == "get" && conditional {
                 resources.tagged.insert(schema.to_owned());
             }
-            // `/v1/photos/{id}`, and not what lies below another thing.
+            // `/v1/projects/{id}`, and not what lies below another thing.
             let names = path.matches('{').count();
             if method == "get" && names == 1 && path.ends_with("/{id}") {
                 resources.addressed.insert(schema.to_owned());

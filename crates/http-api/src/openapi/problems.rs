@@ -20,7 +20,7 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
     match code {
         Code::FeatureNotAvailable => (
             json!({
-                "feature": { "type": "string", "description": "What the plan does not include.", "examples": ["custom_branding"] },
+                "feature": { "type": "string", "description": "What the plan does not include." },
                 "plan": plan,
                 "upgrade_url": upgrade_url,
             }),
@@ -28,7 +28,7 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
         ),
         Code::QuotaExceeded => (
             json!({
-                "metric": { "type": "string", "description": "What is limited.", "examples": ["storage_bytes"] },
+                "metric": { "type": "string", "description": "What is limited." },
                 "current": count("What is used and reserved.", 5_368_709_000),
                 "requested": count("What the request would have added.", 4_821_733),
                 "limit": count("The most there may be.", 5_368_709_120),
@@ -65,7 +65,7 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
         ),
         Code::PaymentActionRequired => (
             json!({
-                "client_secret": { "type": "string", "description": "What the payment provider's own library confirms the payment with.", "examples": ["pi_3Pabc_secret_xyz"] },
+                "client_secret": { "type": "string", "description": "What the payment provider's own code confirms the payment with.", "examples": ["pi_3Pabc_secret_xyz"] },
             }),
             &["client_secret"],
         ),

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use utoipa::PartialSchema;
 
 use super::words::RoleName;
-use super::{MEDIA_TYPES, Object, referenced};
+use super::{MEDIA_TYPES, Object, Words, referenced};
+use crate::extension::Resource;
 use crate::web::FieldError;
 
 /// What every time looks like in an example.
@@ -29,7 +30,7 @@ pub(super) fn declare(document: &mut Value, schemas: Object) {
 
 /// Names the schemas for what they are, makes one object of what is composed of several, and takes `null` from what
 /// can only be left out.
-pub(super) fn tidy(document: &mut Value) {
+pub(super) fn tidy(document: &mut Value, words: Words<'_>) {
     declare_items(document);
     let names = names(document);
     rename(document, &names);
@@ -45,7 +46,7 @@ pub(super) fn tidy(document: &mut Value) {
             let parameters = operation.1.get_mut("parameters");
             let parameters = parameters.and_then(Value::as_array_mut);
             for parameter in parameters.into_iter().flatten() {
-                refine_parameter(item.0, parameter);
+                refine_parameter(item.0, parameter, words);
             }
         }
     }
@@ -146,7 +147,7 @@ fn merged(schema: &Value, all: &Value, names: &BTreeMap<String, String>) -> Valu
     schema
 }
 
-fn refine_parameter(path: &str, parameter: &mut Value) {
+fn refine_parameter(path: &str, parameter: &mut Value, words: Words<'_>) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
     if parameter["in"] == "query" {
         without_null(&mut parameter["schema"]);
@@ -156,10 +157,11 @@ fn refine_parameter(path: &str, parameter: &mut Value) {
     }
     let before = path.split(&format!("/{{{name}}}")).next();
     let kind = before.and_then(|before| before.rsplit('/').next());
-    if let Some((noun, prefix)) = kind.and_then(kind_of_path) {
-        identify(&mut parameter["schema"], prefix);
+    let kind = kind.and_then(|kind| words.resources().find(|one| one.segment == kind));
+    if let Some(kind) = kind {
+        identify(&mut parameter["schema"], kind.prefix);
         if parameter["description"].is_null() {
-            parameter["description"] = format!("The {noun}'s id.").into();
+            parameter["description"] = format!("The {}'s id.", kind.noun).into();
         }
     }
     if parameter["description"].is_null() {
@@ -178,43 +180,13 @@ fn without_null(schema: &mut Value) {
     }
 }
 
-/// What stands below a segment of a path, and how its ids begin.
-fn kind_of_path(segment: &str) -> Option<(&'static str, &'static str)> {
-    Some(match segment {
-        "libraries" => ("library", "lib"),
-        "galleries" => ("gallery", "gal"),
-        "photos" => ("photo", "pho"),
-        "clients" => ("client", "cli"),
-        "members" => ("user", "usr"),
-        "invitations" => ("invitation", "inv"),
-        "api-keys" => ("key", "key"),
-        _ => return None,
-    })
-}
-
 /// How the ids of a member begin: by its own name, or for `id` by what it is the id of.
-fn prefix_of(schema: &str, member: &str) -> Option<&'static str> {
-    let noun = match member {
-        "id" => schema,
-        "user_id" => "User",
-        "gallery_id" => "Gallery",
-        "library_id" => "Library",
-        "photo_id" | "logo_photo_id" => "Photo",
-        "client_ids" => "Client",
-        "workspace" => "Workspace",
-        _ => return None,
+fn prefix_of(schema: &str, member: &str, words: Words<'_>) -> Option<&'static str> {
+    let is_named = |one: &&Resource| match member {
+        "id" => one.schemas.contains(&schema),
+        member => one.members.contains(&member),
     };
-    Some(match noun {
-        "User" | "Member" => "usr",
-        "Workspace" | "Belonging" => "ws",
-        "Library" => "lib",
-        "Gallery" | "SharedGallery" => "gal",
-        "Photo" => "pho",
-        "Client" | "SharedClient" => "cli",
-        "Invitation" | "NamedInvitation" => "inv",
-        "ApiKey" | "CreatedApiKey" | "NamedKey" => "key",
-        _ => return None,
-    })
+    words.resources().find(is_named).map(|one| one.prefix)
 }
 
 fn identify(schema: &mut Value, prefix: &str) {
@@ -223,15 +195,16 @@ fn identify(schema: &mut Value, prefix: &str) {
 }
 
 /// Gives formats, identifiers and an example to every schema.
-pub(super) fn illustrate(document: &mut Value) {
+pub(super) fn illustrate(document: &mut Value, words: Words<'_>) {
     let mut schemas = document["components"]["schemas"].take();
     for (name, schema) in schemas.as_object_mut().into_iter().flatten() {
-        refine(name, schema);
+        refine(name, schema, words);
     }
     let all = schemas.clone();
     for (name, schema) in schemas.as_object_mut().into_iter().flatten() {
         if schema["examples"].is_null() {
-            schema["examples"] = json!([example(name, name, schema, &all, 0)]);
+            let examples = Examples { all: &all, words };
+            schema["examples"] = json!([examples.of(name, name, schema, 0)]);
         }
         // One is enough, and the other word for it is of an older release of the format.
         if let Some(schema) = schema.as_object_mut() {
@@ -242,7 +215,7 @@ pub(super) fn illustrate(document: &mut Value) {
 }
 
 /// Formats and identifiers of an object's members, by their names: one name means one thing throughout the API.
-fn refine(name: &str, schema: &mut Value) {
+fn refine(name: &str, schema: &mut Value, words: Words<'_>) {
     let members = schema.get_mut("properties").and_then(Value::as_object_mut);
     for (member, schema) in members.into_iter().flatten() {
         let mut target = schema;
@@ -252,7 +225,7 @@ fn refine(name: &str, schema: &mut Value) {
         if !is_plain_text(target) {
             continue;
         }
-        if let Some(prefix) = prefix_of(name, member) {
+        if let Some(prefix) = prefix_of(name, member, words) {
             identify(target, prefix);
         } else if let Some(format) = format_of(member) {
             target["format"] = format.into();
@@ -299,53 +272,97 @@ fn format_of(member: &str) -> Option<&'static str> {
     }
 }
 
-/// An example of a schema: its own, or one made of its parts. `owner` is the schema that the member `name` is of.
-fn example(owner: &str, name: &str, schema: &Value, all: &Value, depth: usize) -> Value {
-    // What holds itself would have no end.
-    if depth > 16 {
-        return Value::Null;
-    }
-    if let Some(own) = schema["examples"].get(0) {
-        return own.clone();
-    }
-    for key in ["example", "const"] {
-        if !schema[key].is_null() {
-            return schema[key].clone();
+/// Makes examples of schemas.
+struct Examples<'a> {
+    all: &'a Value,
+    words: Words<'a>,
+}
+
+impl Examples<'_> {
+    /// An example of a schema: its own, or one made of its parts. `owner` is the schema that the member `name` is of.
+    fn of(&self, owner: &str, name: &str, schema: &Value, depth: usize) -> Value {
+        // What holds itself would have no end.
+        if depth > 16 {
+            return Value::Null;
         }
-    }
-    if let Some(word) = schema["enum"].get(0) {
-        return word.clone();
-    }
-    if let Some(target) = referenced(schema, "schemas") {
-        return example(target, target, &all[target], all, depth + 1);
-    }
-    let alternatives = schema["oneOf"].as_array().or(schema["anyOf"].as_array());
-    if let Some(first) = alternatives.and_then(|some| some.iter().find(|one| one["type"] != "null"))
-    {
-        return example(owner, name, first, all, depth + 1);
-    }
-    match kind(schema) {
-        "object" => {
-            let members = schema["properties"].as_object().into_iter().flatten();
-            let mut object: Object = members
-                .map(|(member, schema)| {
-                    let value = example(owner, member, schema, all, depth + 1);
-                    (member.clone(), value)
-                })
-                .collect();
-            if schema["additionalProperties"].is_object() {
-                let (member, value) = entry(name, &schema["additionalProperties"]);
-                object.insert(member.to_owned(), value);
+        if let Some(own) = schema["examples"].get(0) {
+            return own.clone();
+        }
+        for key in ["example", "const"] {
+            if !schema[key].is_null() {
+                return schema[key].clone();
             }
-            object.into()
         }
-        "array" => json!([example(owner, name, &schema["items"], all, depth + 1)]),
-        "integer" => number(name, schema).into(),
-        "number" => json!(0.5),
-        "boolean" => true.into(),
-        "string" => text(owner, name, schema).into(),
-        // Anything: what an audit entry keeps, for one.
-        _ => json!({ "name": "Weddings" }),
+        if let Some(word) = schema["enum"].get(0) {
+            return word.clone();
+        }
+        if let Some(target) = referenced(schema, "schemas") {
+            return self.of(target, target, &self.all[target], depth + 1);
+        }
+        let alternatives = schema["oneOf"].as_array().or(schema["anyOf"].as_array());
+        let first = alternatives.and_then(|some| some.iter().find(|one| one["type"] != "null"));
+        if let Some(first) = first {
+            return self.of(owner, name, first, depth + 1);
+        }
+        match kind(schema) {
+            "object" => {
+                let members = schema["properties"].as_object().into_iter().flatten();
+                let mut object: Object = members
+                    .map(|(member, schema)| {
+                        let value = self.of(owner, member, schema, depth + 1);
+                        (member.clone(), value)
+                    })
+                    .collect();
+                if schema["additionalProperties"].is_object() {
+                    let (member, value) = self.entry(&schema["additionalProperties"]);
+                    object.insert(member.to_owned(), value);
+                }
+                object.into()
+            }
+            "array" => json!([self.of(owner, name, &schema["items"], depth + 1)]),
+            "integer" => number(name, schema).into(),
+            "number" => json!(0.5),
+            "boolean" => true.into(),
+            "string" => self.text(owner, name, schema).into(),
+            // Anything: what an audit entry keeps, for one.
+            _ => json!({ "name": "Weddings" }),
+        }
+    }
+
+    /// An entry of a map by names.
+    fn entry(&self, value: &Value) -> (&'static str, Value) {
+        let named = |member: &str| self.words.example("", member);
+        match kind(value) {
+            "boolean" => (named("feature").unwrap_or(FEATURE), true.into()),
+            "integer" => (
+                named("metric").unwrap_or(METRIC),
+                536_870_912_000_u64.into(),
+            ),
+            _ => ("name", "value".into()),
+        }
+    }
+
+    fn text(&self, owner: &str, member: &str, schema: &Value) -> String {
+        match schema["format"].as_str() {
+            Some("date-time") => return TIME.to_owned(),
+            Some("email") => return "ada@example.org".to_owned(),
+            Some("password") => return "correct horse battery staple".to_owned(),
+            Some("uri") => return uri(member).to_owned(),
+            _ => {}
+        }
+        if let Some(pattern) = schema["pattern"].as_str() {
+            return match pattern {
+                "^[0-9a-f]{64}$" => {
+                    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned()
+                }
+                _ => "#1f6feb".to_owned(),
+            };
+        }
+        let example = match self.words.example(owner, member) {
+            Some(example) => example,
+            None => plain(owner, member),
+        };
+        example.to_owned()
     }
 }
 
@@ -358,15 +375,6 @@ fn kind(schema: &Value) -> &str {
             .find(|one| *one != "null")
             .unwrap_or_default(),
         _ => "",
-    }
-}
-
-/// An entry of a map by names.
-fn entry(map: &str, value: &Value) -> (&'static str, Value) {
-    match (map, kind(value)) {
-        (_, "boolean") => ("custom_branding", true.into()),
-        (_, "integer") => ("storage_bytes", 536_870_912_000_u64.into()),
-        _ => ("name", "value".into()),
     }
 }
 
@@ -391,80 +399,53 @@ fn number(member: &str, schema: &Value) -> i64 {
     )
 }
 
-fn text(owner: &str, member: &str, schema: &Value) -> String {
-    match schema["format"].as_str() {
-        Some("date-time") => return TIME.to_owned(),
-        Some("email") => return "ada@example.org".to_owned(),
-        Some("password") => return "correct horse battery staple".to_owned(),
-        Some("uri") => return uri(member).to_owned(),
-        _ => {}
-    }
-    if let Some(pattern) = schema["pattern"].as_str() {
-        return match pattern {
-            "^[0-9a-f]{64}$" => {
-                "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned()
-            }
-            _ => "#1f6feb".to_owned(),
-        };
-    }
-    let example = match (owner, member) {
+/// What a feature and a metric are called where no product says.
+const FEATURE: &str = "priority_support";
+const METRIC: &str = "api_calls";
+
+/// What the core's members are called like.
+fn plain(owner: &str, member: &str) -> &'static str {
+    match (owner, member) {
         ("User" | "Member" | "SignUp" | "UpdateMe" | "AcceptInvitation", "name") => "Ada Lovelace",
-        (owner, "name") if owner.contains("Client") => "Emma Doe",
         (owner, "name") if owner.contains("Key") => "meter",
-        ("Workspace" | "Belonging" | "SharedWorkspace" | "UpdateWorkspace", "name") => {
+        ("Workspace" | "Belonging" | "UpdateWorkspace", "name") | (_, "workspace_name") => {
             "Ada's Studio"
         }
         ("Workspace", "slug") => "adas-studio",
         ("Plan", "name") => "Professional",
-        ("Limit", "name") => "storage_bytes",
         ("Dependency", "name") => "database",
-        ("Step", "id") => "first_library",
         ("Invoice", "id") => "in_1PabcXYZ",
-        (_, member) => return plain(member).to_owned(),
-    };
-    example.to_owned()
-}
-
-/// What a member is called like everywhere.
-fn plain(member: &str) -> &'static str {
-    match member {
-        "name" => "Weddings 2026",
-        "workspace_name" | "display_name" => "Ada's Studio",
-        "slug" | "plan" => "professional",
-        "filename" => "IMG_0042.jpg",
-        "content_type" => "image/jpeg",
-        "metric" => "storage_bytes",
-        "feature" => "custom_branding",
-        "currency" => "usd",
-        "month" => "2026-09",
-        "token_type" => "Bearer",
-        "access_token" => "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMDE5MiJ9.c2lnbmF0dXJl",
-        "refresh_token" => "rdr_0192f0c1a2b3_7c4d8e5f60718293a4b5",
-        "device_token" => "rdd_0192f0c1a2b3_7c4d8e5f60718293a4b5",
-        "commit_token" | "token" => "0192f0c1a2b3_7c4d8e5f60718293a4b5",
-        "secret" => "rd_0192f0c1a2b3_7c4d8e5f60718293a4b5",
-        "code" => "483920",
-        "next_cursor" => "b3BhcXVlLWFuZC1zaWduZWQ",
-        "actor" | "created_by" | "sponsor" | "invited_by" | "members" => {
+        ("Step", "id") | (_, "completed") => "profile",
+        ("Limit", "name") | (_, "metric") => METRIC,
+        (_, "name") => "Weddings 2026",
+        (_, "slug" | "plan") => "professional",
+        (_, "feature") => FEATURE,
+        (_, "content_type") => "application/octet-stream",
+        (_, "currency") => "usd",
+        (_, "month") => "2026-09",
+        (_, "token_type") => "Bearer",
+        (_, "access_token") => "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMDE5MiJ9.c2lnbmF0dXJl",
+        (_, "refresh_token") => "rdr_0192f0c1a2b3_7c4d8e5f60718293a4b5",
+        (_, "device_token") => "rdd_0192f0c1a2b3_7c4d8e5f60718293a4b5",
+        (_, "commit_token" | "token") => "0192f0c1a2b3_7c4d8e5f60718293a4b5",
+        (_, "secret") => "rd_0192f0c1a2b3_7c4d8e5f60718293a4b5",
+        (_, "code") => "483920",
+        (_, "next_cursor") => "b3BhcXVlLWFuZC1zaWduZWQ",
+        (_, "actor" | "created_by" | "sponsor" | "invited_by" | "members") => {
             "usr_0192f0c1a2b37c4d8e5f60718293a4b5"
         }
-        "subject" | "counted_for" => "gal_0192f0c1a2b37c4d8e5f60718293a4b5",
-        "payment_method_id" => "pm_1PabcXYZ",
-        "number" => "RD-0001",
-        "action" => "plan.changed",
-        "perceptual_hash" => "8f373714acfcf4d0",
-        "analyzer" => "rawdrive-local 1",
-        "description" => "A couple on a beach at sunset.",
-        "tags" => "beach",
-        "title" => "Make your first library",
-        "completed" => "first_library",
-        "status" => "ok",
-        "message" => "must not be empty",
-        "field" => "name",
-        "detail" => "If the address is an account's, a mail is on its way.",
-        "reason" => "payment_failed",
-        "format" => "rawdrive.usage-statement.v1",
-        "id" | "event_id" => "evt-2026-09-14-0001",
+        (_, "subject" | "counted_for") => "project-7",
+        (_, "payment_method_id") => "pm_1PabcXYZ",
+        (_, "number") => "RD-0001",
+        (_, "action") => "plan.changed",
+        (_, "title") => "Complete the profile",
+        (_, "status") => "ok",
+        (_, "message") => "must not be empty",
+        (_, "field") => "name",
+        (_, "detail") => "If the address is an account's, a mail is on its way.",
+        (_, "reason") => "payment_failed",
+        (_, "format") => "rawdrive.usage-statement.v1",
+        (_, "id" | "event_id") => "evt-2026-09-14-0001",
         _ => "text",
     }
 }

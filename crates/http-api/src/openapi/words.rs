@@ -35,8 +35,6 @@ words! {
     InvoiceStatusName as InvoiceStatus = Draft "draft" | Open "open" | Paid "paid" | Uncollectible "uncollectible" | Void "void";
     /// When a change of plan happens.
     EffectiveName as Effective = Now "now" | AtPeriodEnd "at_period_end";
-    /// What the clients of a gallery may download.
-    DownloadName as Download = None "none" | Web "web" | Original "original";
     /// Where a step of onboarding stands.
     StepStatusName as StepStatus = Open "open" | Completed "completed" | Skipped "skipped" | NotAvailable "not_available";
     /// How a metric is counted: what there is, or what happens.

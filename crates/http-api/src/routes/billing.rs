@@ -373,7 +373,7 @@ pub(crate) struct WantedPlan {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ExceededView {
     metric: String,
-    /// The gallery, for what is counted for each; `null` for the workspace.
+    /// What it is counted for apart, by its id; `null` for the workspace.
     #[schema(required = true)]
     subject: Option<String>,
     used: u64,

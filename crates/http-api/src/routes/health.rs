@@ -41,23 +41,25 @@ pub(crate) async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(Liveness { status: "ok" })
 }
 
-/// Each dependency by name; 503 when the database or the photos' store does not answer, and for no other.
+/// Each dependency by name; 503 when the database, or what is kept beside it, does not answer, and for no other.
 #[utoipa::path(operation_id = "get_readiness", tag = "operation", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
 pub(crate) async fn readyz(app: web::Data<App>) -> HttpResponse {
-    let (database, blobs) = futures_util::future::join(
+    let asked = app.dependencies.iter().map(|dependency| async {
+        let answers = tokio::time::timeout(PATIENCE, dependency.answers()).await;
+        (dependency.name(), answers.unwrap_or(false))
+    });
+    let (database, others) = futures_util::future::join(
         tokio::time::timeout(PATIENCE, app.store.ping()),
-        tokio::time::timeout(PATIENCE, app.blobs.ping()),
+        futures_util::future::join_all(asked),
     )
     .await;
     let state = |name, ok: bool| Dependency {
         name,
         status: if ok { "ok" } else { "unavailable" },
     };
-    let mut dependencies = vec![
-        state("database", matches!(database, Ok(Ok(())))),
-        state("blobs", matches!(blobs, Ok(Ok(())))),
-    ];
+    let mut dependencies = vec![state("database", matches!(database, Ok(Ok(()))))];
+    dependencies.extend(others.into_iter().map(|(name, ok)| state(name, ok)));
     let ready = dependencies.iter().all(|d| d.status == "ok");
     // It serves reads all the same.
     if ready && app.store.is_full() {

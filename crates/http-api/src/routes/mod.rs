@@ -1,53 +1,91 @@
 //! The routes, one module a subject; this list is the router and the OpenAPI document at once.
 
 pub(crate) mod accounts;
-pub(crate) mod analysis;
 pub(crate) mod api_keys;
 pub(crate) mod billing;
-pub(crate) mod clients;
 mod docs;
 pub(crate) mod email_tokens;
-pub(crate) mod galleries;
 pub(crate) mod health;
-pub(crate) mod libraries;
 pub(crate) mod onboarding;
-pub(crate) mod photos;
 pub(crate) mod plans;
-pub(crate) mod shared;
 pub(crate) mod team;
 pub(crate) mod usage;
 pub(crate) mod webhooks;
 pub(crate) mod workspace;
 
-use actix_web::web::{Data, ServiceConfig};
-use utoipa::OpenApi;
+use actix_web::web::{Data, ServiceConfig, scope};
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::app::App;
+use crate::extension::{Resource, Routes, Vocabulary};
 use crate::openapi::complete;
-use crate::web::{
-    AllowedMethods, email_token_pages, extractor_errors, home_page, problem_pages, shared_page,
+use crate::web::{AllowedMethods, extractor_errors, pages};
+
+/// What the core's routes speak of.
+pub(crate) const VOCABULARY: Vocabulary = Vocabulary {
+    about: "",
+    tags: &[
+        (
+            "identity",
+            "Accounts, sessions, passwords, mailed proofs and API keys.",
+        ),
+        (
+            "workspace",
+            "The workspace of the credential, and its audit trail.",
+        ),
+        ("team", "Members, invitations and seats."),
+        ("onboarding", "The steps to a first delivery."),
+        ("plans", "Plans, and what the workspace is entitled to."),
+        (
+            "usage",
+            "What is used, its history, its ledger and its statements; usage that is reported from outside.",
+        ),
+        (
+            "billing",
+            "The subscription, its checkout, its invoices, and what the payment provider tells.",
+        ),
+        ("operation", "Whether the server lives and can serve."),
+    ],
+    resources: &[
+        Resource {
+            noun: "user",
+            prefix: "usr",
+            segment: "members",
+            address: None,
+            schemas: &["User", "Member"],
+            members: &["user_id"],
+        },
+        Resource {
+            noun: "workspace",
+            prefix: "ws",
+            segment: "workspaces",
+            address: None,
+            schemas: &["Workspace", "Belonging"],
+            members: &["workspace"],
+        },
+        Resource {
+            noun: "invitation",
+            prefix: "inv",
+            segment: "invitations",
+            address: None,
+            schemas: &["Invitation", "NamedInvitation"],
+            members: &[],
+        },
+        Resource {
+            noun: "key",
+            prefix: "key",
+            segment: "api-keys",
+            address: None,
+            schemas: &["ApiKey", "CreatedApiKey", "NamedKey"],
+            members: &[],
+        },
+    ],
+    examples: &[],
 };
 
-macro_rules! routes {
-    ($($module:ident :: $handler:ident),+ $(,)?) => {
-        fn register(config: &mut ServiceConfig) {
-            $(config.service($module::$handler);)+
-        }
-
-        #[derive(OpenApi)]
-        #[openapi(
-            info(
-                title = "RawDrive"
-            ),
-            paths($($module::$handler),+),
-            modifiers(&BearerToken),
-        )]
-        struct Document;
-    };
-}
-
-routes! {
+fn core() -> Routes {
+    crate::routes! { Core:
     accounts::sign_up, accounts::sign_in, accounts::refresh_session, accounts::switch_workspace, accounts::sign_out,
     accounts::show_me, accounts::update_me, accounts::jwks,
     email_tokens::request_password_reset, email_tokens::complete_password_reset,
@@ -60,66 +98,74 @@ routes! {
     plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage,
     usage::show_usage_history, usage::list_usage_events, usage::report_usage_events, usage::list_statements,
     usage::show_statement,
-    libraries::list_libraries, libraries::create_library, libraries::show_library, libraries::update_library,
-    libraries::delete_library,
-    galleries::list_galleries, galleries::create_gallery, galleries::show_gallery, galleries::update_gallery,
-    galleries::delete_gallery, galleries::restore_gallery,
-    photos::upload, photos::list_photos, photos::show_photo, photos::delete_photo, photos::download,
-    analysis::analyze_photo, analysis::show_analysis,
-    photos::show_branding, photos::save_branding,
-    clients::list_clients, clients::create_client, clients::show_client, clients::update_client, clients::delete_client,
-    clients::invite_client, clients::revoke_invite,
-    shared::show_shared, shared::list_shared_photos, shared::download_shared, shared::shared_logo,
     billing::show_subscription, billing::create_subscription, billing::preview_subscription,
     billing::change_subscription, billing::cancel_subscription, billing::resume_subscription,
     billing::open_checkout, billing::open_portal, billing::list_invoices, webhooks::stripe_webhook,
     health::livez, health::readyz,
-}
-
-struct BearerToken;
-
-impl utoipa::Modify for BearerToken {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .build();
-        let components = document.components.get_or_insert_with(Default::default);
-        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
+    .vocabulary(VOCABULARY)
 }
 
 /// The routes as they declare themselves, before [`complete`].
-fn declared() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+fn declared<'a>(products: impl IntoIterator<Item = &'a Routes>) -> OpenApi {
+    let mut document = core().declared;
+    for routes in products {
+        document.merge(routes.declared.clone());
+    }
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .build();
+    let components = document.components.get_or_insert_with(Default::default);
+    components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    document.info.title = "RawDrive".to_owned();
+    document
 }
 
-/// The OpenAPI document of all routes, for an installation at `public_url`.
+/// The OpenAPI document of the core's routes and of `products`, for an installation at `base_url`.
 #[must_use]
-pub fn document(public_url: &str) -> serde_json::Value {
-    complete(&declared(), public_url)
+pub fn document(products: &[Routes], base_url: &str) -> serde_json::Value {
+    let words = vocabularies(products);
+    complete(&declared(products), &words, base_url)
 }
 
-/// Mounts everything into an actix application: `App::new().configure(configure(app))`. Wrap the application
-/// in [`Edge`](crate::web::Edge), which adds request ids, logs and draining.
+/// The core's words, then the products'.
+fn vocabularies(products: &[Routes]) -> Vec<Vocabulary> {
+    let products = products.iter().map(|routes| routes.vocabulary);
+    [VOCABULARY].into_iter().chain(products).collect()
+}
+
+/// Mounts everything into an actix application, below the app's prefix: `App::new().configure(configure(app.clone()))`.
+/// Wrap the application in [`App::edge`], which adds request ids, logs and draining.
 pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
-    let declared = declared();
-    let allowed = AllowedMethods::of(&declared);
-    let docs = docs::docs(&complete(&declared, &app.settings.public_url));
+    let declared = declared(&app.routes);
+    let paths = app.routes.iter().flat_map(|routes| &routes.pages).copied();
+    let allowed = AllowedMethods::of(&declared, paths, app.prefix());
+    let about = app
+        .vocabularies()
+        .map(|words| words.about)
+        .find(|about| !about.is_empty());
+    let pages = pages(app.prefix(), about.unwrap_or_default());
+    let words = vocabularies(&app.routes);
+    let docs = docs::docs(&complete(&declared, &words, &app.settings.public_url));
+    let core = core();
     move |config| {
-        let upgrade = "The workspace's owners and admins choose a larger plan in their application, which asks \
-                       `POST /v1/billing/checkout` for a page to pay on, or `PATCH /v1/billing/subscription` for a \
-                       change.\n\nWhere this installation takes no payments, ask its operator: `rawdrive admin \
-                       set-plan` moves a workspace at once.\n\nWhat is stored stays, and can be read, downloaded and deleted on every plan.";
-        config
-            .app_data(app.clone())
-            .configure(extractor_errors)
-            .configure(register)
-            .configure(problem_pages(upgrade))
-            .configure(home_page)
-            .configure(shared_page)
-            .configure(email_token_pages)
-            .configure(docs.clone())
-            .default_service(allowed.default_service());
+        config.app_data(app.clone()).configure(extractor_errors);
+        let mount = |config: &mut ServiceConfig| {
+            core.register(config);
+            for routes in &app.routes {
+                routes.register(config);
+            }
+            config
+                .configure(pages.clone())
+                .configure(docs.clone())
+                .default_service(allowed.default_service());
+        };
+        match app.prefix() {
+            "" => mount(config),
+            prefix => {
+                config.service(scope(prefix).configure(mount));
+            }
+        }
     }
 }

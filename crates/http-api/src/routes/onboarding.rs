@@ -83,8 +83,8 @@ pub(crate) async fn show_onboarding(
     )))
 }
 
-/// Says that a step need not be done, for the whole workspace: an admin's word, as branding and billing address
-/// are. It counts as long as the step is neither done nor off the plan.
+/// Says that a step need not be done, for the whole workspace: an admin's word, as the billing address
+/// is. It counts as long as the step is neither done nor off the plan.
 #[utoipa::path(tag = "onboarding", security(("bearer" = [])), params(("id" = String, Path, description = "The step"), Idempotent), responses((status = 200, body = OnboardingView), (status = 403), (status = 404), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/onboarding/steps/{id}/skip")]
 pub(crate) async fn skip_step(

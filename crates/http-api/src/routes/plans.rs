@@ -2,8 +2,6 @@
 
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
-use rawdrive_gallery::GalleryRead;
-use rawdrive_gallery::id::GalleryId;
 use rawdrive_plans::{
     Access, Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, ReadOnly, decide, level,
     percent,
@@ -103,7 +101,7 @@ pub(crate) struct LimitView {
     origin: &'static str,
     #[schema(required = true)]
     until: Option<String>,
-    /// `null` for a metric that is counted apart for each gallery.
+    /// `null` for a metric that is counted apart for each of its subjects.
     #[schema(required = true)]
     used: Option<u64>,
     #[schema(required = true)]
@@ -217,7 +215,7 @@ pub(crate) struct Check {
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     amount: Nullable<u64>,
-    /// The gallery, for a metric that is counted for each.
+    /// What it is counted for, by its id: for a metric that is counted apart for each.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     subject: Nullable<String>,
@@ -324,28 +322,24 @@ pub(crate) async fn check_entitlement(
             let entitlements = reader.entitlements().await?;
             let definition = app.catalogue.definition(&metric);
             let per = definition.and_then(|definition| definition.per.as_deref());
-            let key = match (per.is_some(), subject) {
-                (true, Some(subject)) => {
-                    let gallery: GalleryId = crate::web::path_id(&subject)?;
-                    reader
-                        .gallery(gallery)
-                        .await?
-                        .ok_or_else(Problem::not_found)?;
-                    QuotaKey::level_of(metric.clone(), gallery)
+            let key = match (per, subject) {
+                (Some(kind), Some(subject)) => {
+                    let subject = app.subject(&reader, kind, &subject).await?;
+                    QuotaKey::level_of(metric.clone(), subject)
                 }
-                (true, None) => {
+                (Some(kind), None) => {
                     return Err(Problem::invalid_field(
                         "subject",
-                        "is required for this metric: a gallery",
+                        format!("is required for this metric: a {kind}"),
                     ));
                 }
-                (false, Some(_)) => {
+                (None, Some(_)) => {
                     return Err(Problem::invalid_field(
                         "subject",
                         "must be left out for this metric",
                     ));
                 }
-                (false, None) => {
+                (None, None) => {
                     let kind = app
                         .catalogue
                         .definition(&metric)

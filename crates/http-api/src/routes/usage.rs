@@ -11,8 +11,8 @@ use rawdrive_tenancy_core::page::{Page, Position};
 use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
 use rawdrive_usage::{
     Granularity, HeadDocument, LedgerEntry, LineDocument, LineFilter, LineKind, MAX_EVENTS,
-    MAX_POINTS, Month, Report, SealTx, Statement, UsageRead, Window, WindowError, check, history,
-    statements,
+    MAX_POINTS, Month, Report, SealTx, Statement, UsageRead, Window, WindowError, check, hex,
+    history, statements,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -23,7 +23,6 @@ use crate::idempotent_write::{KeyOutcome, claim, replay, settle_refusal};
 use crate::ingest_queue::{Batch, IngestQueue, ReceiptView};
 use crate::openapi::headers::Idempotent;
 use crate::openapi::words::{LineKindName, MetricKindName, StatementStatusName};
-use crate::routes::workspace::hex;
 use crate::web::{
     Body, ListView, Nullable, PageParams, PageQuery, Problem, body_digest, parse_json, parse_query,
 };
@@ -342,7 +341,7 @@ pub(crate) async fn report_usage_events(
     let bytes = body.json_bytes().await?;
     let claim = match claim(&app, &scope, &request, &body_digest(&bytes)).await? {
         KeyOutcome::Go(claim) => claim,
-        KeyOutcome::Replay(stored) => return Ok(replay(stored)),
+        KeyOutcome::Replay(stored) => return Ok(replay(&app, stored)),
     };
     let recorded = async {
         let (mut events, mut refused) = (Vec::new(), Vec::new());
@@ -364,7 +363,7 @@ pub(crate) async fn report_usage_events(
         IngestQueue::record(&app, batch).await
     };
     match recorded.await {
-        Ok(answer) => Ok(answer.send()),
+        Ok(answer) => Ok(answer.send(&app)),
         Err(problem) => {
             settle_refusal(&app, &scope, claim.as_ref(), &problem).await;
             Err(problem)
@@ -455,7 +454,7 @@ pub(crate) struct StatementLineView {
     #[schema(value_type = LineKindName)]
     kind: String,
     metric: String,
-    /// The id of what it is counted for apart, such as a gallery; otherwise empty.
+    /// The id of what it is counted for apart, such as a project; otherwise empty.
     counted_for: String,
     /// The start of the period that it counts in; `null` of a level.
     #[schema(required = true)]

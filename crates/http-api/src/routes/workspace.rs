@@ -5,6 +5,7 @@ use rawdrive_identity::{EmailAddress, WorkspaceName};
 use rawdrive_plans::{Access, Entitlements, PlansTx};
 use rawdrive_store::WorkspaceRow;
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry};
+use rawdrive_usage::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -173,17 +174,6 @@ impl From<Entry> for AuditView {
             hash: hex(&entry.hash),
         }
     }
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 /// The audit log, newest first.

@@ -14,8 +14,8 @@ pub const PASSWORD_RESET_PATH: &str = "/password-reset";
 /// Where the link that verifies an address leads.
 pub const EMAIL_VERIFICATION_PATH: &str = "/email-verification";
 
-/// Serves both pages. Use as `App::new().configure(email_token_pages)`.
-pub fn email_token_pages(config: &mut ServiceConfig) {
+/// Serves both pages.
+pub(super) fn email_token_pages(config: &mut ServiceConfig) {
     // A verification waits for a click as well: what scans mails follows links by itself.
     const PAGES: [(&str, &str, &str, &str); 2] = [
         (

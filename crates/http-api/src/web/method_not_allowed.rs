@@ -16,24 +16,33 @@ const EVERY_METHOD: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
 
 /// Which methods each path of the API's document answers.
 #[derive(Debug, Clone)]
-pub struct AllowedMethods(Arc<[(ResourceDef, Vec<&'static str>)]>);
+pub struct AllowedMethods {
+    paths: Arc<[(ResourceDef, Vec<&'static str>)]>,
+    prefix: Arc<str>,
+}
 
 impl AllowedMethods {
-    /// Reads the document once, at the start, and adds the pages that are not in it.
+    /// Reads the document once, at the start, and adds the pages that are not in it: the core's, and `pages`. All of it
+    /// is mounted below `prefix`.
     #[must_use]
-    pub fn of(document: &OpenApi) -> Self {
+    pub fn of<'a>(
+        document: &'a OpenApi,
+        pages: impl IntoIterator<Item = &'a str>,
+        prefix: &str,
+    ) -> Self {
         let documented = document
             .paths
             .paths
             .iter()
             .map(|(path, item)| (path.as_str(), methods(item)));
-        let pages = PAGE_PATHS.map(|path| (path, vec!["GET"]));
-        Self(
-            documented
-                .chain(pages)
-                .map(|(path, methods)| (ResourceDef::new(path), methods))
+        let pages = PAGE_PATHS.into_iter().chain(pages);
+        Self {
+            paths: documented
+                .chain(pages.map(|path| (path, vec!["GET"])))
+                .map(|(path, methods)| (ResourceDef::new(format!("{prefix}{path}")), methods))
                 .collect(),
-        )
+            prefix: prefix.into(),
+        }
     }
 
     /// The value of `Allow` for a path, or nothing if the path does not exist.
@@ -41,7 +50,11 @@ impl AllowedMethods {
     pub fn allow(&self, path: &str) -> Option<String> {
         // Two patterns can match one path (`/members/{id}`, `/members/me`); routing tries them all.
         let mut allowed: Vec<&str> = Vec::new();
-        for (_, methods) in self.0.iter().filter(|(pattern, _)| pattern.is_match(path)) {
+        for (_, methods) in self
+            .paths
+            .iter()
+            .filter(|(pattern, _)| pattern.is_match(path))
+        {
             allowed.extend(
                 methods
                     .iter()
@@ -97,7 +110,7 @@ impl AllowedMethods {
                 Err(problem)
                     if problem.code == Code::NotFound && prefers_html(request.headers()) =>
                 {
-                    Ok(missing_page())
+                    Ok(missing_page(&allowed.prefix))
                 }
                 answer => answer,
             })

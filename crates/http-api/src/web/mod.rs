@@ -8,14 +8,14 @@
 //! words, field names and limits; causes go to the log.
 
 pub mod body;
-pub mod email_token_pages;
+mod email_token_pages;
 pub mod etag;
 pub mod idempotency_key;
 pub mod json;
 pub mod method_not_allowed;
 pub mod nullable;
 pub mod page;
-pub mod pages;
+mod pages;
 pub mod problem;
 pub mod query;
 pub mod range;
@@ -26,16 +26,15 @@ mod strict_json;
 pub mod validate;
 
 pub use body::{Body, JSON_LIMIT_BYTES, Pace, PacedBody, drain, payload_problem, read_bounded};
-pub use email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH, email_token_pages};
+pub use email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 pub use etag::{EntityTag, IfMatch, content_etag, etag_of, not_modified};
 pub use idempotency_key::{IdempotencyKey, body_digest, fingerprint};
 pub use json::parse_json;
 pub use method_not_allowed::{AllowedMethods, extractor_errors, path_id};
 pub use nullable::Nullable;
 pub use page::{ListView, NoFilters, PageParams, PageQuery};
-pub use pages::{
-    INVITATION_PATH, SHARED_PATH, UPGRADE_PATH, home_page, problem_pages, shared_page,
-};
+pub(crate) use pages::pages;
+pub use pages::{INVITATION_PATH, UPGRADE_PATH, page_route};
 pub use problem::{Code, FieldError, PROBLEM_JSON, Problem};
 pub use query::parse_query;
 pub use range::{Wanted, parse_range, wanted};

@@ -55,7 +55,7 @@ pub struct PageQuery {
 
 impl PageQuery {
     /// Reads the query string of the list `list` (its name, with the id of what it belongs to, such as
-    /// `photos/gal_…`). All parameters besides `limit` and `cursor` are filters: they go to `F`, which denies
+    /// `notes/fol_…`). All parameters besides `limit` and `cursor` are filters: they go to `F`, which denies
     /// unknown fields, and a cursor holds only for the same filters.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn read(query: &str) -> Result<PageQuery, Problem> {
-        PageQuery::read::<Filters>(query, &CursorCodec::new(&[1; 32]), workspace(1), "photos").map(
+        PageQuery::read::<Filters>(query, &CursorCodec::new(&[1; 32]), workspace(1), "notes").map(
             |(page, filters)| {
                 assert!(filters.status.is_none_or(|status| status == "open"));
                 page
@@ -202,8 +202,8 @@ mod tests {
             );
         }
         let query = format!("cursor={cursor}&status=open");
-        assert!(PageQuery::read::<Filters>(&query, &codec, workspace(2), "photos").is_err());
-        assert!(PageQuery::read::<Filters>(&query, &codec, workspace(1), "galleries").is_err());
+        assert!(PageQuery::read::<Filters>(&query, &codec, workspace(2), "notes").is_err());
+        assert!(PageQuery::read::<Filters>(&query, &codec, workspace(1), "folders").is_err());
     }
 
     #[test]

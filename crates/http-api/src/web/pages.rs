@@ -1,12 +1,16 @@
 //! The pages that a problem or a mailed link leads to.
 
+use std::future::ready;
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+    VARY,
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
+use super::email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH, email_token_pages};
 use super::problem::{Code, Problem};
 
 /// Where `upgrade_url` points, on the installation's public URL.
@@ -20,59 +24,40 @@ const INVITATION_TEXT: &str = "The link that brought you here is an invitation: 
     `token=` to `POST /v1/invitations/accept`, with a name and a password if you are new, or with the password of \
     your account.";
 
-/// Serves `GET /problems/{code}`, and `GET /settings/billing/upgrade` with the given text, whose blank lines
-/// part paragraphs. Use as `App::new().configure(problem_pages(text))`.
-pub fn problem_pages(upgrade_text: impl Into<String>) -> impl FnOnce(&mut web::ServiceConfig) {
-    let upgrade_text = upgrade_text.into();
+/// What a person reads who was led to the page of larger plans.
+const UPGRADE_TEXT: &str = "The workspace's owners and admins choose a larger plan in their application, which asks \
+    `POST /v1/billing/checkout` for a page to pay on, or `PATCH /v1/billing/subscription` for a \
+    change.\n\nWhere this installation takes no payments, ask its operator: `rawdrive admin \
+    set-plan` moves a workspace at once.\n\nWhat is stored stays, and can be read, downloaded and deleted on every plan.";
+
+/// Serves `GET /problems/{code}`, `GET /settings/billing/upgrade`, the pages that mailed links lead to, the page of links at
+/// the root, and the icon. `prefix` is where they are mounted, `about` what the product is for.
+pub(crate) fn pages(prefix: &str, about: &str) -> impl Fn(&mut web::ServiceConfig) + Clone + use<> {
+    let (prefix, home): (Arc<str>, Arc<str>) = (prefix.into(), home(prefix, about).into());
     move |config| {
+        let explained = prefix.clone();
+        let upgrade = page(&prefix, "Upgrade", "Upgrade", UPGRADE_TEXT);
+        let invitation = page(&prefix, "You are invited", "Invitation", INVITATION_TEXT);
         config
-            .service(page_route("/problems/{code}").to(problem_page))
-            .service(page_route(UPGRADE_PATH).to(move || {
-                let page = page("Upgrade", "Upgrade", &upgrade_text);
-                async move { html(page) }
-            }))
             .service(
-                page_route(INVITATION_PATH)
-                    .to(|| async { html(page("You are invited", "Invitation", INVITATION_TEXT)) }),
-            );
+                page_route("/problems/{code}")
+                    .to(move |code: web::Path<String>| ready(problem_page(&explained, &code))),
+            )
+            .service(page_route(UPGRADE_PATH).to(move || ready(html(upgrade.clone()))))
+            .service(page_route(INVITATION_PATH).to(move || ready(html(invitation.clone()))))
+            .configure(email_token_pages)
+            .configure(|config| home_page(config, &prefix, &home));
     }
 }
 
-/// Where the link that is mailed to a client points, on the installation's public URL.
-pub const SHARED_PATH: &str = "/shared";
-const SHARED_SCRIPT_PATH: &str = "/shared.js";
-
-/// Serves `GET /shared`, which shows a client's galleries by asking the API with the token in its own address,
-/// and the script that does so.
-pub fn shared_page(config: &mut web::ServiceConfig) {
-    // The address holds a token: nobody keeps the page under it. The script is the same for everybody.
-    const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    config
-        .service(page_route(SHARED_PATH).to(|| async {
-            HttpResponse::Ok()
-                .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
-                .insert_header((CACHE_CONTROL, "no-store"))
-                .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-                .body(include_str!("shared.html"))
-        }))
-        .service(page_route(SHARED_SCRIPT_PATH).to(|| async {
-            HttpResponse::Ok()
-                .insert_header((CONTENT_TYPE, "text/javascript; charset=utf-8"))
-                .insert_header((CACHE_CONTROL, "public, max-age=3600"))
-                .body(include_str!("shared.js"))
-        }));
-}
-
 /// The pages' paths, all answered to GET: they are not in the API's document.
-pub const PAGE_PATHS: [&str; 10] = [
+pub(super) const PAGE_PATHS: [&str; 8] = [
     HOME_PATH,
     FAVICON_PATHS[0],
     FAVICON_PATHS[1],
     "/problems/{code}",
     UPGRADE_PATH,
     INVITATION_PATH,
-    SHARED_PATH,
-    SHARED_SCRIPT_PATH,
     PASSWORD_RESET_PATH,
     EMAIL_VERIFICATION_PATH,
 ];
@@ -98,16 +83,17 @@ const PLACES: [(&str, &str, &str); 4] = [
 
 /// Serves `GET /`, for a browser a page of links and for a program the same as JSON, and the icon that browsers ask
 /// for.
-pub fn home_page(config: &mut web::ServiceConfig) {
+fn home_page(config: &mut web::ServiceConfig, prefix: &Arc<str>, page: &Arc<str>) {
+    let (below, page) = (prefix.clone(), page.clone());
     config
-        .service(page_route(HOME_PATH).to(|request: HttpRequest| async move {
+        .service(page_route(HOME_PATH).to(move |request: HttpRequest| {
             let mut response = if prefers_html(request.headers()) {
-                html(home())
+                html(page.to_string())
             } else {
                 let mut places = serde_json::Map::new();
                 places.insert("name".to_owned(), "RawDrive".into());
                 for (name, path, _) in PLACES {
-                    places.insert(name.to_owned(), path.into());
+                    places.insert(name.to_owned(), format!("{below}{path}").into());
                 }
                 HttpResponse::Ok()
                     .insert_header((CACHE_CONTROL, "public, max-age=3600"))
@@ -116,7 +102,7 @@ pub fn home_page(config: &mut web::ServiceConfig) {
             response
                 .headers_mut()
                 .insert(VARY, HeaderValue::from_static("accept"));
-            response
+            ready(response)
         }))
         .service(
             page_route(FAVICON_PATHS[0])
@@ -126,6 +112,16 @@ pub fn home_page(config: &mut web::ServiceConfig) {
             page_route(FAVICON_PATHS[1])
                 .to(|| async { icon("image/svg+xml", include_bytes!("favicon.svg")) }),
         );
+    if !prefix.is_empty() {
+        // Below a path the root has two spellings; links on the page hold at the one with the slash.
+        let root = format!("{prefix}/");
+        config.service(page_route("").to(move || {
+            let answer = HttpResponse::PermanentRedirect()
+                .insert_header((LOCATION, root.as_str()))
+                .finish();
+            ready(answer)
+        }));
+    }
 }
 
 fn icon(content_type: &'static str, bytes: &'static [u8]) -> HttpResponse {
@@ -135,7 +131,7 @@ fn icon(content_type: &'static str, bytes: &'static [u8]) -> HttpResponse {
         .body(bytes)
 }
 
-fn home() -> String {
+fn home(prefix: &str, about: &str) -> String {
     let links: String = PLACES
         .iter()
         // Relative: the public URL may have a path, which a proxy takes away.
@@ -144,18 +140,19 @@ fn home() -> String {
             format!("<li><a href=\"{path}\">{}</a></li>\n", escaped(text))
         })
         .collect();
-    document(
-        "RawDrive",
-        &format!(
-            "<p>Where photographers store, select and deliver photos.</p>\n<ul>\n{links}</ul>\n"
-        ),
-    )
+    let about = match about {
+        "" => String::new(),
+        about => format!("<p>{}</p>\n", escaped(about)),
+    };
+    document(prefix, "RawDrive", &format!("{about}<ul>\n{links}</ul>\n"))
 }
 
 /// What a browser sees at an address where nothing is.
-pub(super) fn missing_page() -> HttpResponse {
-    let body = "<p>There is nothing at this address.</p>\n<p><a href=\"/\">What there is</a></p>\n";
-    let mut response = html(document("Not found", body));
+pub(super) fn missing_page(prefix: &str) -> HttpResponse {
+    let body = format!(
+        "<p>There is nothing at this address.</p>\n<p><a href=\"{prefix}/\">What there is</a></p>\n"
+    );
+    let mut response = html(document(prefix, "Not found", &body));
     *response.status_mut() = StatusCode::NOT_FOUND;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -186,14 +183,20 @@ pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
     html > 0.0 && html >= json
 }
 
-pub(super) fn page_route(path: &str) -> actix_web::Resource {
+/// The route of a page: GET alone.
+pub fn page_route(path: &str) -> actix_web::Resource {
     web::resource(path.to_owned()).guard(actix_web::guard::Get())
 }
 
-async fn problem_page(code: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let code = Code::from_name(&code).ok_or_else(Problem::not_found)?;
+fn problem_page(prefix: &str, code: &str) -> Result<HttpResponse, Problem> {
+    let code = Code::from_name(code).ok_or_else(Problem::not_found)?;
     let heading = format!("{} ({})", code.title(), code.number());
-    Ok(html(page(&heading, code.as_str(), code.explanation())))
+    Ok(html(page(
+        prefix,
+        &heading,
+        code.as_str(),
+        code.explanation(),
+    )))
 }
 
 fn html(page: String) -> HttpResponse {
@@ -207,23 +210,24 @@ fn html(page: String) -> HttpResponse {
         .body(page)
 }
 
-fn page(heading: &str, name: &str, text: &str) -> String {
+fn page(prefix: &str, heading: &str, name: &str, text: &str) -> String {
     let paragraphs: String = text
         .split("\n\n")
         .map(|p| format!("<p>{}</p>\n", escaped(p)))
         .collect();
     document(
+        prefix,
         heading,
         &format!("<p><code>{}</code></p>\n{paragraphs}", escaped(name)),
     )
 }
 
 /// A page of these elements.
-fn document(heading: &str, body: &str) -> String {
+fn document(prefix: &str, heading: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{heading}</title>\n\
-         <link rel=\"icon\" href=\"/favicon.svg\" type=\"image/svg+xml\">\n\
+         <link rel=\"icon\" href=\"{prefix}/favicon.svg\" type=\"image/svg+xml\">\n\
          <style>body{{font:1rem/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}\
          code{{color:#666}}</style>\n</head>\n<body>\n<main>\n<h1>{heading}</h1>\n\
          {body}</main>\n</body>\n</html>\n",

@@ -1,5 +1,6 @@
 //! Every refusal's one shape on the wire: `application/problem+json` (RFC 9457).
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -333,9 +334,15 @@ impl Problem {
     /// The body's bytes.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
+        self.body_under("")
+    }
+
+    /// The body's bytes, where the pages under `/problems/` are mounted below a path.
+    #[must_use]
+    pub fn body_under(&self, prefix: &str) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
-            r#type: &'a str,
+            r#type: Cow<'a, str>,
             title: &'a str,
             status: u16,
             detail: &'a str,
@@ -344,7 +351,10 @@ impl Problem {
             members: &'a Map<String, Value>,
         }
         let body = Body {
-            r#type: self.code.type_uri(),
+            r#type: match prefix {
+                "" => self.code.type_uri().into(),
+                prefix => format!("{prefix}{}", self.code.type_uri()).into(),
+            },
             title: self.code.title(),
             status: self.code.number(),
             detail: &self.detail,
@@ -358,13 +368,19 @@ impl Problem {
     /// The answer. Logs the cause if there is one.
     #[must_use]
     pub fn response(&self) -> HttpResponse {
+        self.response_under("")
+    }
+
+    /// The answer, where the pages under `/problems/` are mounted below a path. Logs the cause if there is one.
+    #[must_use]
+    pub fn response_under(&self, prefix: &str) -> HttpResponse {
         self.log();
         let mut response = HttpResponse::build(self.code.status());
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON)));
         for (name, value) in &self.headers {
             response.append_header((name, value));
         }
-        response.body(self.body())
+        response.body(self.body_under(prefix))
     }
 
     fn log(&self) {
@@ -464,7 +480,7 @@ mod tests {
     #[test]
     fn not_found_is_always_the_same_bytes() {
         let dangling = Problem::from(StoreError::Dangling {
-            operation: "add a photo",
+            operation: "add a note",
         });
         assert_eq!(dangling.body(), Problem::not_found().body());
         assert_eq!(
@@ -476,16 +492,16 @@ mod tests {
     #[test]
     fn a_failure_of_the_store_tells_nothing_of_it() {
         let unavailable = Problem::from(StoreError::Unavailable {
-            operation: "read a gallery",
-            source: "SELECT secret FROM galleries".into(),
+            operation: "read a folder",
+            source: "SELECT secret FROM folders".into(),
         });
         let (status, body, response) = parts(&unavailable);
         assert_eq!(status, 503);
         assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "1");
-        assert!(!body.to_string().contains("SELECT") && !body.to_string().contains("gallery"));
+        assert!(!body.to_string().contains("SELECT") && !body.to_string().contains("folder"));
 
         let corrupt = Problem::from(StoreError::Corrupt {
-            table: "galleries",
+            table: "folders",
             column: "name",
             row: "gal_1".into(),
             reason: "empty".into(),
@@ -495,7 +511,7 @@ mod tests {
             (status.as_u16(), &body["code"]),
             (500, &Value::from("internal_error"))
         );
-        assert!(!body.to_string().contains("galleries"));
+        assert!(!body.to_string().contains("folders"));
 
         assert_eq!(
             parts(&Problem::from(StoreError::Taken { operation: "x" })).0,

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
@@ -37,13 +38,22 @@ use super::request_id::{RequestId, X_REQUEST_ID};
 #[derive(Debug, Clone)]
 pub struct Edge {
     env: Env,
+    prefix: Arc<str>,
 }
 
 impl Edge {
     /// Request ids come from `env`.
     #[must_use]
     pub fn new(env: Env) -> Self {
-        Self { env }
+        let prefix = "".into();
+        Self { env, prefix }
+    }
+
+    /// Problems are explained by pages below this path: where the API is mounted there.
+    #[must_use]
+    pub fn problems_under(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
     }
 }
 
@@ -62,7 +72,7 @@ where
     fn new_transform(&self, service: S) -> Self::Future {
         ready(Ok(EdgeService {
             service,
-            env: self.env.clone(),
+            edge: self.clone(),
         }))
     }
 }
@@ -71,7 +81,7 @@ where
 #[derive(Debug)]
 pub struct EdgeService<S> {
     service: S,
-    env: Env,
+    edge: Edge,
 }
 
 /// What is kept of a request until its answer.
@@ -80,6 +90,7 @@ pub struct Started {
     at: Instant,
     id: RequestId,
     method: Method,
+    prefix: Arc<str>,
 }
 
 type Answer<B> = Result<ServiceResponse<B>, Error>;
@@ -105,8 +116,9 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let started = Started {
             at: Instant::now(),
-            id: RequestId::of(request.headers(), &self.env),
+            id: RequestId::of(request.headers(), &self.edge.env),
             method: request.method().clone(),
+            prefix: self.edge.prefix.clone(),
         };
         request.extensions_mut().insert(started.id.clone());
         if started.method == Method::HEAD {
@@ -145,17 +157,28 @@ fn finish<B: MessageBody + 'static>(
     let answer = match answer {
         Ok(response) => Ok(match replacement(response.status(), response.headers()) {
             Some(problem) => response
-                .into_response(problem.response())
+                .into_response(problem.response_under(&started.prefix))
                 .map_into_right_body(),
-            None if is_head => response
-                .map_body(|_, body| BoxBody::new(Silent(body.size())))
-                .map_into_right_body(),
-            None => response.map_into_left_body(),
+            None => {
+                let moved = moved(&response, &started.prefix);
+                match (moved, is_head) {
+                    (None, false) => response.map_into_left_body(),
+                    (None, true) => response
+                        .map_body(|_, body| BoxBody::new(Silent(body.size())))
+                        .map_into_right_body(),
+                    (Some(body), false) => response
+                        .map_body(|_, _| BoxBody::new(body))
+                        .map_into_right_body(),
+                    (Some(body), true) => response
+                        .map_body(|_, _| BoxBody::new(Silent(body.size())))
+                        .map_into_right_body(),
+                }
+            }
         }),
         Err(error) => {
             let response = error.error_response();
             let response = match replacement(response.status(), response.headers()) {
-                Some(problem) => problem.response(),
+                Some(problem) => problem.response_under(&started.prefix),
                 None => response,
             };
             Err(response)
@@ -220,6 +243,15 @@ pub(crate) fn seal(headers: &mut HeaderMap, id: &RequestId) {
     if !headers.contains_key(header::CACHE_CONTROL) && is_json(headers) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+}
+
+/// The body of a problem whose page lies below a path.
+fn moved<B>(response: &ServiceResponse<B>, prefix: &str) -> Option<Vec<u8>> {
+    if prefix.is_empty() {
+        return None;
+    }
+    let problem = response.response().error()?.as_error::<Problem>()?;
+    Some(problem.body_under(prefix))
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {

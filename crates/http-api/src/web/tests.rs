@@ -9,8 +9,8 @@ use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::{App, HttpResponse, HttpServer, Responder, web};
-use rawdrive_gallery::id::GalleryId;
 use rawdrive_tenancy_core::Env;
+use rawdrive_tenancy_core::id::WorkspaceId;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::openapi::path::{HttpMethod, Operation, PathItem, Paths};
@@ -39,7 +39,7 @@ async fn create(body: Body) -> Result<impl Responder, Problem> {
 }
 
 async fn read(id: web::Path<String>) -> Result<impl Responder, Problem> {
-    let id: GalleryId = path_id(&id)?;
+    let id: WorkspaceId = path_id(&id)?;
     Ok(HttpResponse::Ok().json(id))
 }
 
@@ -84,7 +84,7 @@ fn document() -> OpenApi {
 fn routes(config: &mut web::ServiceConfig) {
     config
         .configure(extractor_errors)
-        .configure(problem_pages("Ask <us>.\n\nOr them."))
+        .configure(pages("", "Ask <us>."))
         .service(
             web::resource("/v1/things")
                 .guard(actix_web::guard::Post())
@@ -111,7 +111,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .insert_header(("cache-control", "public, max-age=60"))
                 .json(1)
         }))
-        .default_service(AllowedMethods::of(&document()).default_service());
+        .default_service(AllowedMethods::of(&document(), [], "").default_service());
 }
 
 macro_rules! client {
@@ -209,16 +209,46 @@ async fn an_answer_carries_its_id_and_the_security_headers() {
 }
 
 #[actix_web::test]
+async fn below_a_path_pages_methods_and_problems_are_found_there() {
+    let below = |config: &mut web::ServiceConfig| {
+        config
+            .configure(pages("/saas", ""))
+            .service(
+                web::resource("/v1/things")
+                    .guard(actix_web::guard::Post())
+                    .to(create),
+            )
+            .service(web::resource("/locked").to(locked))
+            .default_service(AllowedMethods::of(&document(), [], "/saas").default_service());
+    };
+    let edge = Edge::new(Env::system()).problems_under("/saas");
+    let app = App::new().service(web::scope("/saas").configure(below));
+    let client = init_service(app.wrap(edge)).await;
+    let problem = async |path: &'static str| ask!(client, request(Method::GET, path)).await;
+    let refused = problem("/saas/v1/things").await;
+    assert_eq!(refused.code(), "405 method_not_allowed");
+    assert_eq!(refused.header("allow"), "POST, OPTIONS");
+    assert_eq!(refused.json()["type"], "/saas/problems/method_not_allowed");
+    let locked = problem("/saas/locked").await;
+    assert_eq!(locked.json()["type"], "/saas/problems/unauthenticated");
+    assert_eq!(locked.header("www-authenticate"), "Bearer");
+    for elsewhere in ["/saas/nothing", "/v1/things"] {
+        let missing = problem(elsewhere).await;
+        assert_eq!(missing.json()["type"], "/saas/problems/not_found");
+    }
+    assert_eq!(problem("/saas/problems/not_found").await.status, 200);
+    assert_eq!(problem("/saas").await.header("location"), "/saas/");
+    let places = problem("/saas/").await.json();
+    assert_eq!(places["documentation"], "/saas/docs");
+}
+
+#[actix_web::test]
 async fn a_path_that_exists_refuses_other_methods_with_405_and_allow() {
     let client = client!();
     for (method, path, allow) in [
         (Method::GET, "/v1/things", "POST, OPTIONS"),
         (Method::HEAD, "/v1/things", "POST, OPTIONS"),
-        (
-            Method::PUT,
-            "/v1/things/gal_1",
-            "GET, DELETE, HEAD, OPTIONS",
-        ),
+        (Method::PUT, "/v1/things/ws_1", "GET, DELETE, HEAD, OPTIONS"),
         (Method::POST, "/v1/thing%73/x", "GET, DELETE, HEAD, OPTIONS"),
         (Method::POST, "/problems/not_found", "GET, HEAD, OPTIONS"),
         (
@@ -256,7 +286,7 @@ async fn an_unknown_path_and_a_malformed_id_are_the_same_404() {
         (Method::GET, "/nowhere"),
         (Method::OPTIONS, "/nowhere"),
         (Method::GET, "/v1/things/"),
-        (Method::GET, "/v1/things/gal_x"),
+        (Method::GET, "/v1/things/ws_x"),
         (Method::GET, "/v1/things/%ff%00"),
         (
             Method::GET,
@@ -352,7 +382,7 @@ async fn a_body_is_refused_by_type_then_syntax_then_shape() {
 }
 
 #[actix_web::test]
-async fn each_code_has_a_page_and_the_upgrade_page_is_escaped() {
+async fn each_code_has_a_page_and_what_a_product_says_is_escaped() {
     let client = client!();
     for code in Code::ALL {
         let page = ask!(
@@ -371,11 +401,10 @@ async fn each_code_has_a_page_and_the_upgrade_page_is_escaped() {
         );
     }
     let page = ask!(client, request(Method::GET, UPGRADE_PATH)).await;
-    let page = String::from_utf8(page.body).unwrap();
-    assert!(
-        page.contains("<p>Ask &lt;us&gt;.</p>\n<p>Or them.</p>"),
-        "{page}"
-    );
+    assert_eq!(page.status, StatusCode::OK);
+    let home = request(Method::GET, "/").insert_header(("accept", "text/html"));
+    let page = String::from_utf8(ask!(client, home).await.body).unwrap();
+    assert!(page.contains("<p>Ask &lt;us&gt;.</p>"), "{page}");
 }
 
 /// No bytes that a client can send make the edge answer 500 or panic.

@@ -1,6 +1,6 @@
 //! Forms with files (RFC 7578, RFC 2046, 5.1), read piece by piece.
 //!
-//! What clients write into the header of a part is told as raw bytes: [`file_name`](crate::file_name) reads it as
+//! What clients write into the header of a part is told as raw bytes: [`file_name`](super::file_name) reads it as
 //! the commonest of them mean it.
 //!
 //! Invariant: what is buffered is bounded by one piece of the body and [`HEAD_BYTES`].
@@ -9,7 +9,7 @@ use actix_web::error::PayloadError;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 
-use crate::file_name::parameters;
+use super::file_name::parameters;
 
 /// The largest header of a part, and the most that may precede the first part.
 const HEAD_BYTES: usize = 16 * 1024;

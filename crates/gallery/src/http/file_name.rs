@@ -4,9 +4,9 @@
 //! behind a backslash, encoded words (RFC 2047) and `filename*` (RFC 8187) from .NET, everything percent-encoded,
 //! whole paths, and bytes that are not UTF-8.
 
+use crate::{FileName, TextError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rawdrive_gallery::{FileName, TextError};
 
 /// What `Content-Disposition` says of a form's part.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

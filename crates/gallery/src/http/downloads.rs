@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use crate::id::ClientId;
 use bytes::Bytes;
 use futures_util::Stream;
-use rawdrive_gallery::id::ClientId;
 
-use crate::web::{Code, Problem};
+use rawdrive_http_api::web::{Code, Problem};
 
 /// A gallery that everybody at a wedding looks at has fewer under way; a file is open for each.
 const DOWNLOADS_PER_LINK: usize = 256;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
-use rawdrive_gallery::id::{ClientId, GalleryId, LibraryId};
-use rawdrive_gallery::{
+use crate::id::{ClientId, GalleryId, LibraryId};
+use crate::{
     ClientsTx, Download, Gallery, GalleryFilter, GalleryRead, GalleryTx, ListedGallery, Title,
     delete_gallery_permanently, set_clients, set_download,
 };
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
 use rawdrive_plans::{Limit, PlansTx};
 use rawdrive_store::{Reader, Release, WriteTx};
 use rawdrive_tenancy_core::StoreError;
@@ -16,16 +16,16 @@ use rawdrive_usage::{QuotaKey, UsageTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::{App, time};
-use crate::auth::{Member, Reading, Scoped};
-use crate::idempotent_write::{Answer, Begin, mutate, no_body};
-use crate::openapi::headers::{Conditional, Idempotent};
-use crate::openapi::words::DownloadName;
-use crate::web::etag::etag_header;
-use crate::web::{
+use super::vocabulary::DownloadName;
+use rawdrive_http_api::auth::{Member, Reading, Scoped};
+use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
+use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
+use rawdrive_http_api::web::etag::etag_header;
+use rawdrive_http_api::web::{
     Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
     etag_of, parse_json, parse_query, path_id,
 };
+use rawdrive_http_api::{App, time};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -117,10 +117,10 @@ async fn view(app: &App, tx: &mut WriteTx, gallery: &Gallery) -> Result<GalleryV
     let limit = tx
         .entitlements()
         .await?
-        .limit(&rawdrive_gallery::PHOTOS, app.env().now())
+        .limit(&crate::PHOTOS, app.env().now())
         .value;
     let row = tx
-        .quota(&QuotaKey::level_of(rawdrive_gallery::PHOTOS, gallery.id))
+        .quota(&QuotaKey::level_of(crate::PHOTOS, gallery.id))
         .await?;
     Ok(GalleryView::of(gallery, &clients, row.used, limit))
 }
@@ -175,9 +175,7 @@ pub(crate) async fn list_galleries(
 /// How many photos a gallery of the reader's workspace may hold.
 async fn photo_limit(app: &App, reader: &Reader) -> Result<Limit, Problem> {
     let entitlements = reader.entitlements().await?;
-    Ok(entitlements
-        .limit(&rawdrive_gallery::PHOTOS, app.env().now())
-        .value)
+    Ok(entitlements.limit(&crate::PHOTOS, app.env().now()).value)
 }
 
 /// Makes a gallery.

@@ -1,8 +1,8 @@
 //! Clients, and the links that are mailed to them.
 
+use crate::id::ClientId;
+use crate::{Client, ClientsRead, ClientsTx, GalleryTx};
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
-use rawdrive_gallery::id::ClientId;
-use rawdrive_gallery::{Client, ClientsRead, ClientsTx, GalleryTx};
 use rawdrive_identity::{EmailAddress, PersonName};
 use rawdrive_notices::{Letter, Mail, Name};
 use rawdrive_store::{Release, WriteTx};
@@ -11,15 +11,16 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::{App, time};
-use crate::auth::{Member, Scoped};
-use crate::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
-use crate::openapi::headers::{Conditional, Idempotent};
-use crate::web::etag::etag_header;
-use crate::web::{
-    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, SHARED_PATH,
-    Validator, etag_of, parse_json, path_id,
+use super::shared_page::SHARED_PATH;
+use rawdrive_http_api::auth::{Member, Scoped};
+use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
+use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
+use rawdrive_http_api::web::etag::etag_header;
+use rawdrive_http_api::web::{
+    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
+    etag_of, parse_json, path_id,
 };
+use rawdrive_http_api::{App, time};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -122,7 +123,7 @@ pub(crate) async fn create_client(
         read,
         async |tx, id, (name, email)| {
             let id = ClientId::from_uuid(id);
-            let client = rawdrive_gallery::add_client(tx, app.env(), id, name, email).await?;
+            let client = crate::add_client(tx, app.env(), id, name, email).await?;
             Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
         },
     )
@@ -178,8 +179,7 @@ pub(crate) async fn update_client(
         async |tx, _, (name, email)| {
             let client = known(tx, &id).await?;
             condition.check(&tag(&client))?;
-            let client =
-                rawdrive_gallery::update_client(tx, app.env(), client, name, email).await?;
+            let client = crate::update_client(tx, app.env(), client, name, email).await?;
             Ok(Answer::ok(&ClientView::from(&client))?.tagged(tag(&client)))
         },
     )
@@ -208,7 +208,7 @@ pub(crate) async fn delete_client(
         async |tx, _, ()| {
             let client = known(tx, &id).await?;
             condition.check(&tag(&client))?;
-            rawdrive_gallery::delete_client(tx, &client).await?;
+            crate::delete_client(tx, &client).await?;
             Ok(Answer::no_content())
         },
     )
@@ -238,13 +238,8 @@ pub(crate) async fn invite_client(
                 Some(branding) => branding.display_name.to_string(),
                 None => tx.workspace_row().await?.name,
             };
-            let (client, token) =
-                rawdrive_gallery::invite_client(tx, app.env(), &app.pepper, client).await?;
-            let link = format!(
-                "{}{SHARED_PATH}?token={}",
-                app.settings.public_url,
-                token.text().expose_secret()
-            );
+            let (client, token) = crate::invite_client(tx, app.env(), &app.pepper, client).await?;
+            let link = app.mailed_link(SHARED_PATH, token.text().expose_secret());
             let (to, name) = (client.email.as_str(), client.name.as_str());
             let letter = client_invitation(to, name, &studio, &link);
             app.review_onboarding(tx).await?;
@@ -275,7 +270,7 @@ pub(crate) async fn revoke_invite(
         no_body,
         async |tx, _, ()| {
             let client = known(tx, &id).await?;
-            if rawdrive_gallery::revoke_link(tx, &client).await? {
+            if crate::revoke_link(tx, &client).await? {
                 Ok(Answer::no_content())
             } else {
                 Err(Problem::not_found())

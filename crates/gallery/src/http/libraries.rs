@@ -1,23 +1,23 @@
 //! Libraries.
 
+use crate::id::LibraryId;
+use crate::{GalleryRead, GalleryTx, Library, LibraryDeletion, Title};
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
-use rawdrive_gallery::id::LibraryId;
-use rawdrive_gallery::{GalleryRead, GalleryTx, Library, LibraryDeletion, Title};
 use rawdrive_plans::PlansTx as _;
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::TypedId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::{App, time};
-use crate::auth::{Member, Reading, Scoped};
-use crate::idempotent_write::{Answer, Begin, mutate, no_body};
-use crate::openapi::headers::{Conditional, Idempotent, Revalidated};
-use crate::web::etag::etag_header;
-use crate::web::{
+use rawdrive_http_api::auth::{Member, Reading, Scoped};
+use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
+use rawdrive_http_api::openapi::headers::{Conditional, Idempotent, Revalidated};
+use rawdrive_http_api::web::etag::etag_header;
+use rawdrive_http_api::web::{
     Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
     etag_of, not_modified, parse_json, path_id,
 };
+use rawdrive_http_api::{App, time};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

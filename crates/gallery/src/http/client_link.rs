@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::id::ClientId;
+use crate::{ClientLinkToken, ClientLinks, OpenLink};
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use chrono::TimeDelta;
-use rawdrive_gallery::id::ClientId;
-use rawdrive_gallery::{ClientLinkToken, ClientLinks, OpenLink};
 use rawdrive_tenancy_core::{Causes, WorkspaceScope};
 
-use crate::app::App;
-use crate::web::Problem;
+use rawdrive_http_api::App;
+use rawdrive_http_api::web::Problem;
 
 /// How exactly it is known when a client was last seen: a page of photos is one visit, not a hundred writes.
 const SEEN_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -18,18 +18,18 @@ const SEEN_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// A request by a client's link, as it stands in the database at this request. A link that is malformed,
 /// revoked or foreign, and one of a workspace that is not active, are one 404.
 #[derive(Debug)]
-pub struct Shared {
+pub(super) struct Shared {
     /// The right to touch the workspace; what of it the client may see is asked for by
     /// [`client`](Self::client).
-    pub scope: WorkspaceScope,
+    pub(super) scope: WorkspaceScope,
     /// The link.
-    pub link: OpenLink,
+    pub(super) link: OpenLink,
 }
 
 impl Shared {
     /// Whose link it is.
     #[must_use]
-    pub fn client(&self) -> ClientId {
+    pub(super) fn client(&self) -> ClientId {
         self.link.grant.client()
     }
 }

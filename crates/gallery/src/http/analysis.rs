@@ -1,19 +1,23 @@
 //! Analyses of photos.
 
+use crate::analysis::{Analyzed, NearDuplicate, analyze, near_duplicates};
+use crate::id::PhotoId;
+use crate::{AnalysisRead as _, Companion};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
-use rawdrive_gallery::analysis::{Analyzed, NearDuplicate, analyze, near_duplicates};
-use rawdrive_gallery::id::PhotoId;
-use rawdrive_gallery::{AnalysisRead as _, Companion};
 use rawdrive_store::{Claim, WriteTx, in_request};
 use rawdrive_tenancy_core::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::{App, time};
-use crate::auth::{Member, Scoped};
-use crate::idempotent_write::{Answer, KeyOutcome, claim, nothing, replay, settle_refusal};
-use crate::openapi::headers::Idempotent;
-use crate::web::{Body, Problem, body_digest, path_id};
+use super::GalleryApi;
+use super::problems::analysis_problem;
+use rawdrive_http_api::auth::{Member, Scoped};
+use rawdrive_http_api::idempotent_write::{
+    Answer, KeyOutcome, claim, nothing, replay, settle_refusal,
+};
+use rawdrive_http_api::openapi::headers::Idempotent;
+use rawdrive_http_api::web::{Body, Problem, body_digest, path_id};
+use rawdrive_http_api::{App, time};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ExposureView {
@@ -137,6 +141,7 @@ impl Companion<WriteTx, Analyzed> for KeepAnswer {
 #[post("/v1/photos/{id}/analysis")]
 pub(crate) async fn analyze_photo(
     app: web::Data<App>,
+    gallery: web::Data<GalleryApi>,
     scoped: Scoped<Member>,
     id: web::Path<String>,
     request: HttpRequest,
@@ -145,14 +150,14 @@ pub(crate) async fn analyze_photo(
     let bytes = body.json_bytes().await?;
     let claim = match claim(&app, &scoped.scope, &request, &body_digest(&bytes)).await? {
         KeyOutcome::Go(claim) => claim,
-        KeyOutcome::Replay(stored) => return Ok(replay(stored)),
+        KeyOutcome::Replay(stored) => return Ok(replay(&app, stored)),
     };
     let outcome = async {
         nothing(&bytes)?;
-        run(&app, &scoped, &id, claim.clone()).await
+        run(&app, &gallery, &scoped, &id, claim.clone()).await
     };
     match outcome.await {
-        Ok(analyzed) => Ok(Answer::created(&AnalysisView::from(&analyzed))?.send()),
+        Ok(analyzed) => Ok(Answer::created(&AnalysisView::from(&analyzed))?.send(&app)),
         Err(problem) => {
             settle_refusal(&app, &scoped.scope, claim.as_ref(), &problem).await;
             Err(problem)
@@ -163,24 +168,20 @@ pub(crate) async fn analyze_photo(
 /// In a task of its own: a cancelled request drops this handler, and not what it holds.
 async fn run(
     app: &web::Data<App>,
+    gallery: &web::Data<GalleryApi>,
     scoped: &Scoped<Member>,
     id: &str,
     claim: Option<Claim>,
 ) -> Result<Analyzed, Problem> {
     let photo: PhotoId = path_id(id)?;
-    let (task_app, scope) = (app.clone(), scoped.scope);
+    let (task_app, gallery, scope) = (app.clone(), gallery.clone(), scoped.scope);
     let task = tokio::spawn(in_request(async move {
-        let App {
-            store,
-            blobs,
-            analyzer,
-            ..
-        } = task_app.get_ref();
+        let store = &task_app.store;
         analyze(
             store,
             &store.read(&scope),
-            blobs,
-            analyzer.as_ref(),
+            &gallery.blobs,
+            gallery.analyzer.as_ref(),
             store.env(),
             &scope,
             photo,
@@ -190,7 +191,7 @@ async fn run(
     }));
     match task.await.map_err(Problem::internal)? {
         Ok(analyzed) => Ok(analyzed),
-        Err(error) => Err(app.analysis_problem(&scoped.scope, error).await),
+        Err(error) => Err(analysis_problem(app, &scoped.scope, error).await),
     }
 }
 

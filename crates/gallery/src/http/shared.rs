@@ -1,17 +1,19 @@
 //! What a client's link shows, without an account. Reads alone: they hold whatever the workspace's entitlements are.
 
+use crate::{Branding, Download, GalleryOverview, GalleryRead, SharedRead};
 use actix_web::{HttpRequest, HttpResponse, get, web};
-use rawdrive_gallery::{Branding, Download, GalleryOverview, GalleryRead, SharedRead};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::photos::{PhotoBytes, PhotoView, content};
-use crate::app::{App, time};
-use crate::file_name::Shown;
-use crate::openapi::headers::Ranged;
-use crate::openapi::words::DownloadName;
-use crate::shared::Shared;
-use crate::web::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
+use super::GalleryApi;
+use super::client_link::Shared;
+use super::content::content;
+use super::file_name::Shown;
+use super::photos::{PhotoBytes, PhotoView};
+use super::vocabulary::DownloadName;
+use rawdrive_http_api::openapi::headers::Ranged;
+use rawdrive_http_api::web::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
+use rawdrive_http_api::{App, time};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SharedWorkspaceView {
@@ -136,12 +138,13 @@ pub(crate) async fn list_shared_photos(
 #[get("/v1/shared/{token}/photos/{id}/content")]
 pub(crate) async fn download_shared(
     app: web::Data<App>,
+    gallery: web::Data<GalleryApi>,
     shared: Shared,
     path: web::Path<(String, String)>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (_, id) = path.into_inner();
-    let under_way = app.downloads.begin(shared.client())?;
+    let under_way = gallery.downloads.begin(shared.client())?;
     let reader = app.store.read(&shared.scope);
     let (photo, download) = reader
         .shared_photo(shared.client(), path_id(&id)?)
@@ -153,7 +156,7 @@ pub(crate) async fn download_shared(
         Download::Original => Shown::Attachment,
     };
     content(
-        &app,
+        &gallery,
         &shared.scope,
         &request,
         &photo,
@@ -168,10 +171,11 @@ pub(crate) async fn download_shared(
 #[get("/v1/shared/{token}/logo")]
 pub(crate) async fn shared_logo(
     app: web::Data<App>,
+    gallery: web::Data<GalleryApi>,
     shared: Shared,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let under_way = app.downloads.begin(shared.client())?;
+    let under_way = gallery.downloads.begin(shared.client())?;
     let reader = app.store.read(&shared.scope);
     let logo = reader.branding().await?.and_then(|b| b.logo_photo);
     let photo = reader
@@ -179,7 +183,7 @@ pub(crate) async fn shared_logo(
         .await?
         .ok_or_else(Problem::not_found)?;
     content(
-        &app,
+        &gallery,
         &shared.scope,
         &request,
         &photo,

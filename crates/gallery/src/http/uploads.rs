@@ -1,112 +1,31 @@
-//! Photos, their bytes, and branding.
+//! How a photo comes in.
 
-use actix_web::body::SizedStream;
 use actix_web::error::PayloadError;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE,
-};
-use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use rawdrive_gallery::id::PhotoId;
-use rawdrive_gallery::{
-    BodyError, Branding, Color, Companion, FileName, GalleryRead, Incoming, Length, MediaType,
-    Orientation, Photo, Title, Website, receive,
+use rawdrive_http_api::App;
+use rawdrive_http_api::auth::{Member, Scoped};
+use rawdrive_http_api::idempotent_write::{KeyOutcome, claim, replay, reused, settle_refusal};
+use rawdrive_http_api::openapi::headers::Idempotent;
+use rawdrive_http_api::web::{
+    Body, Code, Pace, PacedBody, Problem, Validator, body_digest, parse_query, path_id,
 };
-use rawdrive_store::{Claim, Release, WriteTx, in_request};
-use rawdrive_tenancy_core::id::TypedId;
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
-use serde::{Deserialize, Serialize};
+use rawdrive_store::{Claim, WriteTx, in_request};
+use rawdrive_tenancy_core::StoreError;
+use serde::Deserialize;
 use tokio::sync::mpsc;
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa::{IntoParams, ToSchema};
 
-use super::workspace::hex;
-use crate::app::{App, time};
-use crate::auth::{Admin, Member, Reading, Scoped};
-use crate::downloads::{Counted, Download};
-use crate::file_name::{FormDisposition, Shown, content_disposition};
-use crate::form::{Form, FormError};
-use crate::idempotent_write::{
-    Answer, Begin, KeyOutcome, claim, mutate, no_body, replay, reused, settle_refusal,
-};
-use crate::openapi::binary;
-use crate::openapi::headers::{Idempotent, Ranged, Revalidated};
-use crate::web::etag::etag_header;
-use crate::web::{
-    Body, Code, EntityTag, ListView, NoFilters, Nullable, Pace, PacedBody, PageParams, PageQuery,
-    Problem, Validator, Wanted, body_digest, content_etag, not_modified, parse_json, parse_query,
-    path_id, wanted,
-};
+use super::GalleryApi;
+use super::file_name::FormDisposition;
+use super::form::{Form, FormError};
+use super::photos::{PhotoBytes, PhotoView, stored_answer};
+use super::problems::upload_problem;
+use crate::{BodyError, Companion, FileName, Incoming, Length, MediaType, Photo, receive};
 
 /// Chunks between the connection and the upload's own task: the client waits when the disk does.
 const CHUNKS_IN_FLIGHT: usize = 4;
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct PhotoView {
-    id: String,
-    gallery_id: String,
-    filename: String,
-    content_type: String,
-    size_bytes: u64,
-    /// Hex.
-    sha256: String,
-    /// Pixels across as the photo is displayed, its orientation applied; `null` where the format's header does not
-    /// tell.
-    #[schema(required = true)]
-    width: Option<u32>,
-    /// Pixels down as the photo is displayed.
-    #[schema(required = true)]
-    height: Option<u32>,
-    /// Exif's orientation, 1 to 8: how the stored pixels are turned for display. 1 where the file says nothing;
-    /// `null` for formats that are not looked into and for photos from before it was kept, whose `width` and
-    /// `height` are those of the pixels as they are stored.
-    #[schema(required = true, minimum = 1, maximum = 8)]
-    orientation: Option<u8>,
-    /// When the photo was taken, by Exif: `DateTimeOriginal`, else `DateTimeDigitized`, with its fraction to the
-    /// microsecond and moved to UTC by its offset. A time without an offset is taken as UTC.
-    #[schema(required = true)]
-    taken_at: Option<String>,
-    created_at: String,
-}
-
-impl From<&Photo> for PhotoView {
-    fn from(photo: &Photo) -> Self {
-        Self {
-            id: photo.id.to_string(),
-            gallery_id: photo.gallery.to_string(),
-            filename: photo.filename.to_string(),
-            content_type: photo.content_type.clone(),
-            size_bytes: photo.size_bytes,
-            sha256: hex(&photo.sha256),
-            width: photo.width,
-            height: photo.height,
-            orientation: photo.orientation.map(Orientation::get),
-            taken_at: photo.taken_at.map(time),
-            created_at: time(photo.created_at),
-        }
-    }
-}
-
-fn tag(photo: &Photo) -> EntityTag {
-    content_etag(&hex(&photo.sha256))
-}
-
-fn stored_answer(photo: &Photo) -> Result<Answer, Problem> {
-    Ok(Answer::created(&PhotoView::from(photo))?.tagged(tag(photo)))
-}
-
-/// The bytes of a photo, in one of the formats that a gallery takes.
-pub(crate) struct PhotoBytes;
-
-impl PartialSchema for PhotoBytes {
-    fn schema() -> RefOr<Schema> {
-        binary(&MediaType::ALL.map(MediaType::as_str))
-    }
-}
-
-impl ToSchema for PhotoBytes {}
 
 /// The photo, with its name; its type may be left to that.
 #[derive(ToSchema)]
@@ -245,6 +164,7 @@ fn media_of_part(declared: Option<&str>, named: Option<&FileName>) -> Result<Med
 #[post("/v1/galleries/{id}/photos")]
 pub(crate) async fn upload(
     app: web::Data<App>,
+    gallery: web::Data<GalleryApi>,
     scoped: Scoped<Member>,
     id: web::Path<String>,
     request: HttpRequest,
@@ -259,7 +179,7 @@ pub(crate) async fn upload(
     let announced = body.content_length();
     // An envelope may be larger than its file, by a bounded amount.
     let envelope = if is_form { 64 * 1024 } else { 0 };
-    let limit = app.settings.max_upload_bytes;
+    let limit = gallery.max_upload_bytes;
     let media = if is_form {
         None
     } else {
@@ -284,12 +204,12 @@ pub(crate) async fn upload(
         KeyOutcome::Go(claim) => claim,
         KeyOutcome::Replay(stored) => {
             let Some(expected) = stored.body_digest.clone() else {
-                return Ok(replay(stored));
+                return Ok(replay(&app, stored));
             };
             let form = content_type.as_deref().filter(|_| is_form);
             let seen = digest_of(paced, form).await?;
             return if seen == expected {
-                Ok(replay(stored))
+                Ok(replay(&app, stored))
             } else {
                 Err(reused())
             };
@@ -326,10 +246,18 @@ pub(crate) async fn upload(
             length,
             max_bytes: limit,
         };
-        pipe(&app, &scoped, incoming, source, KeepAnswer(claim.clone())).await
+        pipe(
+            &app,
+            &gallery,
+            &scoped,
+            incoming,
+            source,
+            KeepAnswer(claim.clone()),
+        )
+        .await
     };
     match outcome.await {
-        Ok(photo) => Ok(stored_answer(&photo)?.send()),
+        Ok(photo) => Ok(stored_answer(&photo)?.send(&app)),
         Err(problem) => {
             settle_refusal(&app, &scoped.scope, claim.as_ref(), &problem).await;
             Err(problem)
@@ -388,6 +316,7 @@ fn form_problem(error: &FormError) -> Problem {
 /// task, hearing no end, gives everything back.
 async fn pipe(
     app: &web::Data<App>,
+    gallery: &web::Data<GalleryApi>,
     scoped: &Scoped<Member>,
     incoming: Incoming,
     mut source: Source,
@@ -409,12 +338,12 @@ async fn pipe(
             }
         },
     );
-    let (task_app, scope) = (app.clone(), scoped.scope);
+    let (task_app, gallery, scope) = (app.clone(), gallery.clone(), scoped.scope);
     let task = tokio::spawn(in_request(async move {
-        let App { store, blobs, .. } = task_app.get_ref();
+        let store = &task_app.store;
         receive(
             store,
-            blobs,
+            &gallery.blobs,
             store.env(),
             &scope,
             incoming,
@@ -429,7 +358,7 @@ async fn pipe(
     }
     match task.await.map_err(Problem::internal)? {
         Ok(photo) => Ok(photo),
-        Err(error) => Err(app.upload_problem(&scoped.scope, error).await),
+        Err(error) => Err(upload_problem(app, &scoped.scope, error).await),
     }
 }
 
@@ -478,253 +407,4 @@ async fn digest_of(
         })?);
     }
     Ok(context.finish().as_ref().to_vec())
-}
-
-/// A gallery's photos, oldest first.
-#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path, description = "The gallery"), PageParams), responses((status = 200, body = ListView<PhotoView>), (status = 404)))]
-#[get("/v1/galleries/{id}/photos")]
-pub(crate) async fn list_photos(
-    app: web::Data<App>,
-    reading: Reading<Member>,
-    id: web::Path<String>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let list = format!("photos/{id}");
-    let body = reading.read(&app, async |reader| {
-        let (page, NoFilters {}) = PageQuery::read(
-            request.query_string(),
-            &app.cursors,
-            reader.scope().workspace(),
-            &list,
-        )?;
-        let found = reader.photos(path_id(&id)?, page.request).await?;
-        let found = found.ok_or_else(Problem::not_found)?;
-        Ok(page.view(found, &app.cursors, |p| PhotoView::from(&p)))
-    });
-    Ok(HttpResponse::Ok().json(body.await?))
-}
-
-/// A photo.
-#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Revalidated), responses((status = 200, body = PhotoView), (status = 404)))]
-#[get("/v1/photos/{id}")]
-pub(crate) async fn show_photo(
-    app: web::Data<App>,
-    reading: Reading<Member>,
-    id: web::Path<String>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let read = reading.read(&app, async |reader| {
-        let found = reader.photo(path_id(&id)?).await?;
-        found.ok_or_else(Problem::not_found)
-    });
-    let photo = read.await?;
-    let tag = tag(&photo);
-    if not_modified(request.headers(), &tag) {
-        return Ok(HttpResponse::NotModified()
-            .insert_header(etag_header(&tag))
-            .finish());
-    }
-    Ok(HttpResponse::Ok()
-        .insert_header(etag_header(&tag))
-        .json(PhotoView::from(&photo)))
-}
-
-/// Deletes a photo and frees what it took.
-#[utoipa::path(tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Idempotent), responses((status = 204), (status = 404)))]
-#[delete("/v1/photos/{id}")]
-pub(crate) async fn delete_photo(
-    app: web::Data<App>,
-    scoped: Scoped<Member>,
-    id: web::Path<String>,
-    request: HttpRequest,
-    body: Body,
-) -> Result<HttpResponse, Problem> {
-    let begin = Begin::Despite(Release::Freeing);
-    mutate(
-        &app,
-        &scoped.scope,
-        &request,
-        body,
-        begin,
-        no_body,
-        async |tx, _, ()| {
-            let id: PhotoId = path_id(&id)?;
-            if rawdrive_gallery::delete_photo(tx, app.env(), id).await? {
-                Ok(Answer::no_content())
-            } else {
-                Err(Problem::not_found())
-            }
-        },
-    )
-    .await
-}
-
-/// The photo's bytes, whole or a range of them, as they were uploaded. `Content-Disposition` says the name twice:
-/// `filename` in ASCII, and `filename*` (RFC 6266).
-#[utoipa::path(operation_id = "download_photo", tag = "photos", security(("bearer" = [])), params(("id" = String, Path), Ranged), responses((status = 200, description = "The bytes, of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404), (status = 416)))]
-#[get("/v1/photos/{id}/content")]
-pub(crate) async fn download(
-    app: web::Data<App>,
-    scoped: Scoped<Member>,
-    id: web::Path<String>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let photo = app
-        .store
-        .read(&scoped.scope)
-        .photo(path_id(&id)?)
-        .await?
-        .ok_or_else(Problem::not_found)?;
-    let shown = Shown::Inline;
-    content(&app, &scoped.scope, &request, &photo, shown, None).await
-}
-
-/// The bytes of a photo that the caller found to be visible; by a link, as one of its downloads.
-pub(crate) async fn content(
-    app: &App,
-    scope: &WorkspaceScope,
-    request: &HttpRequest,
-    photo: &Photo,
-    shown: Shown,
-    under_way: Option<Download>,
-) -> Result<HttpResponse, Problem> {
-    let tag = tag(photo);
-    if not_modified(request.headers(), &tag) {
-        return Ok(HttpResponse::NotModified()
-            .insert_header(etag_header(&tag))
-            .finish());
-    }
-    let part = wanted(request.headers(), photo.size_bytes, &tag)?;
-    let range = match part {
-        Wanted::Part { first, last } => Some(first..last + 1),
-        Wanted::Whole | Wanted::Unsatisfiable => None,
-    };
-    let bytes = app
-        .blobs
-        .read(scope, photo.id, range)
-        .await
-        .map_err(|error| match error {
-            // Deleted between the row's reading and the bytes'.
-            rawdrive_gallery::BlobError::Missing => Problem::not_found(),
-            error => Problem::dependency_unavailable(error),
-        })?;
-    // The last digits of an id are random: enough to keep apart the files of one download.
-    let id = photo.id.to_string();
-    let unique = id.get(id.len() - 8..).unwrap_or_default();
-    let disposition = content_disposition(shown, &photo.filename, unique);
-    let bytes = Counted {
-        bytes,
-        _download: under_way,
-    };
-    let mut response = HttpResponse::Ok();
-    if let Some(value) = part.content_range(photo.size_bytes) {
-        response
-            .status(StatusCode::PARTIAL_CONTENT)
-            .insert_header((CONTENT_RANGE, value));
-    }
-    Ok(response
-        .insert_header(etag_header(&tag))
-        .insert_header((CONTENT_TYPE, photo.content_type.clone()))
-        .insert_header((ACCEPT_RANGES, "bytes"))
-        .insert_header((CACHE_CONTROL, "private, no-cache"))
-        .insert_header((CONTENT_DISPOSITION, disposition))
-        .body(SizedStream::new(part.length(photo.size_bytes), bytes)))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SaveBranding {
-    display_name: String,
-    /// `#rrggbb`.
-    primary_color: String,
-    /// A photo of this workspace.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    logo_photo_id: Nullable<String>,
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    website: Nullable<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct BrandingView {
-    #[schema(required = true)]
-    display_name: Option<String>,
-    #[schema(required = true)]
-    primary_color: Option<String>,
-    #[schema(required = true)]
-    logo_photo_id: Option<String>,
-    #[schema(required = true)]
-    website: Option<String>,
-}
-
-impl From<Option<&Branding>> for BrandingView {
-    fn from(branding: Option<&Branding>) -> Self {
-        Self {
-            display_name: branding.map(|b| b.display_name.to_string()),
-            primary_color: branding.map(|b| b.primary_color.to_string()),
-            logo_photo_id: branding.and_then(|b| b.logo_photo).map(|id| id.to_string()),
-            website: branding
-                .and_then(|b| b.website.as_ref())
-                .map(ToString::to_string),
-        }
-    }
-}
-
-/// The branding; members are `null` until it is saved.
-#[utoipa::path(tag = "branding", security(("bearer" = [])), responses((status = 200, body = BrandingView), (status = 401)))]
-#[get("/v1/branding")]
-pub(crate) async fn show_branding(
-    app: web::Data<App>,
-    scoped: Scoped<Member>,
-) -> Result<HttpResponse, Problem> {
-    let branding = app.store.read(&scoped.scope).branding().await?;
-    Ok(HttpResponse::Ok().json(BrandingView::from(branding.as_ref())))
-}
-
-/// Saves the branding, on plans that include it.
-#[utoipa::path(tag = "branding", security(("bearer" = [])), params(Idempotent), request_body = SaveBranding, responses((status = 201, body = BrandingView), (status = 402, description = "workspace_read_only or feature_not_available"), (status = 403), (status = 422)))]
-#[post("/v1/branding")]
-pub(crate) async fn save_branding(
-    app: web::Data<App>,
-    scoped: Scoped<Admin>,
-    request: HttpRequest,
-    body: Body,
-) -> Result<HttpResponse, Problem> {
-    let read = |bytes: &[u8]| {
-        let input: SaveBranding = parse_json(bytes)?;
-        let mut v = Validator::new();
-        let name = v.check("display_name", input.display_name.parse::<Title>());
-        let color = v.check("primary_color", input.primary_color.parse::<Color>());
-        let website = v.check_some("website", input.website.value(), |text| {
-            text.parse::<Website>()
-        });
-        // A malformed id answers as an unknown photo.
-        let logo_photo = input
-            .logo_photo_id
-            .value()
-            .map(|id| id.parse().unwrap_or(PhotoId::from_uuid(uuid::Uuid::nil())));
-        let (display_name, primary_color) = v.finish_with(name.zip(color))?;
-        Ok(Branding {
-            display_name,
-            primary_color,
-            logo_photo,
-            website,
-        })
-    };
-    mutate(
-        &app,
-        &scoped.scope,
-        &request,
-        body,
-        Begin::Writable,
-        read,
-        async |tx, _, branding| {
-            let saved = rawdrive_gallery::save_branding(tx, app.env(), &branding).await;
-            saved.map_err(|error| app.branding_problem(error))?;
-            app.review_onboarding(tx).await?;
-            Answer::created(&BrandingView::from(Some(&branding)))
-        },
-    )
-    .await
 }
