@@ -31,7 +31,7 @@ pub(crate) const NOTES: Extension = Extension::new(
     &[(
         "0001",
         &[
-            "CREATE TABLE notes (workspace_id {uuid} NOT NULL, id {uuid} NOT NULL, text TEXT NOT NULL, words BIGINT,
+            "CREATE TABLE notes (workspace_id {uuid} NOT NULL, id {uuid} NOT NULL, text TEXT NOT NULL, words {int},
            PRIMARY KEY (workspace_id, id)){strict}",
         ],
     )],
