@@ -7,7 +7,7 @@ use super::invoicing::{self, Bill, merge, period_line};
 use super::paying::{self, Attempt, Outcome};
 use super::subscribing::no_method;
 use crate::calendar::{Cadence, HOUR};
-use crate::json::{Fields as _, set, visible};
+use crate::json::{Fields as _, set, unset, visible};
 use crate::state::World;
 use crate::wire::error::ApiError;
 
@@ -366,11 +366,11 @@ fn leave_pause(world: &mut World, id: &str, status: &str) {
             subscription,
             json!({
                 "status": status,
-                "status_details": null,
                 "_resumption": null,
                 "_resumption_expires": null,
             }),
         );
+        unset(subscription, "status_details");
     });
     world.emit_changed("customer.subscription.updated", id, &before);
     world.emit("customer.subscription.resumed", id);
