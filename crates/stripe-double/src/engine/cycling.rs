@@ -225,8 +225,9 @@ pub(crate) fn cancel_by_request(
     if !prorate && !invoice_now {
         for item in &pending {
             if world.copy(item).flag("proration") {
-                world.edit(item, |item| set(item, "deleted", true));
+                // The event shows it as it was.
                 world.emit("invoiceitem.deleted", item);
+                world.edit(item, |item| set(item, "deleted", true));
             }
         }
     }
