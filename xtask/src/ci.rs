@@ -42,6 +42,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             .args(["doc", "--no-deps", "--workspace"]))
     })?;
     crate::test(&[])?;
+    crate::judge::run_all()?;
     crate::clients::run_all()
 }
 

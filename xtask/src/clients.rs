@@ -303,7 +303,12 @@ fn is_setting(name: &OsStr) -> bool {
 
 /// Where the server that was built last lies.
 fn binary() -> PathBuf {
+    built("rawdrive")
+}
+
+/// Where what was built last without optimisation lies.
+pub(crate) fn built(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| Path::new("target").to_path_buf());
-    workspace_root().join(target).join("debug/rawdrive")
+    workspace_root().join(target).join("debug").join(name)
 }

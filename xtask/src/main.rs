@@ -5,7 +5,8 @@
 //!   of the double.
 //! - `cargo xtask clients` has others judge the API's document: a linter, and generators of clients, two of which do the
 //!   main job against a running server.
-//! - `cargo xtask ci` runs everything that a change must pass, `test` and `clients` last.
+//! - `cargo xtask judge` has Stripe's own SDKs judge the double, and our gateway's requests.
+//! - `cargo xtask ci` runs everything that a change must pass, `test`, `judge` and `clients` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.
 #![expect(
@@ -16,11 +17,13 @@
 
 mod ci;
 mod clients;
+mod judge;
 mod mocks;
 mod servers;
 mod toolbox;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -34,7 +37,9 @@ usage: cargo xtask <command>
                 ARGS go to `cargo test`, such as the name of a test
   clients       lint the API's document, compare it with the one before, make clients of it with four generators,
                 and do the main job with two of them
-  ci            formatting, clippy, dependency rules, documentation, test, then clients";
+  judge         live a customer's life against the double of Stripe with two of Stripe's own SDKs, and hold its answers
+                and our gateway's requests, as the last tests recorded them, against their types
+  ci            formatting, clippy, dependency rules, documentation, test, judge, then clients";
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_deref().and_then(|c| c.to_str()) {
         Some("test") => test(&rest),
         Some("clients") if rest.is_empty() => clients::run_all(),
+        Some("judge") if rest.is_empty() => judge::run_all(),
         Some("ci") if rest.is_empty() => ci::run_all(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -139,6 +145,14 @@ fn test(args: &[OsString]) -> Result<(), Failure> {
         }
         let mut command = cargo_test(select, &choice);
         command.env("RAWDRIVE_E2E_BACKEND", backend);
+        if n == 0 {
+            // One backend's calls are as good as another's.
+            let record = judge::record_of_tests();
+            fs::create_dir_all(record.with_file_name(""))
+                .and_then(|()| fs::write(&record, ""))
+                .map_err(toolbox::failed("begin", &record))?;
+            command.env(judge::RECORD, record);
+        }
         if step(&name, || run(&mut command)).is_err() {
             failed.push(name);
         }

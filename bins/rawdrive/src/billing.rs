@@ -11,12 +11,11 @@ use rawdrive_http_api::{BillingDesk, Desk};
 use rawdrive_identity::MasterKey;
 use rawdrive_runtime::{Builder, Provider};
 use rawdrive_store::Store;
-use rawdrive_stripe_double::{Config as DoubleConfig, StartError, StripeDouble};
-use rawdrive_tenancy_core::Env;
 use secrecy::SecretString;
 
 use crate::commands::Installation;
-use crate::config::{PublicUrl, StripeConfig};
+use crate::config::StripeConfig;
+use crate::own_stripe::{self, OwnStripe, OwnStripeError};
 
 /// Where Stripe's webhooks arrive, on the server's own address.
 const WEBHOOK_PATH: &str = "/v1/webhooks/stripe";
@@ -27,9 +26,9 @@ pub(crate) enum CollectError {
     /// Key or address of Stripe.
     #[error("STRIPE_SECRET_KEY")]
     Stripe(#[from] StripeSetupError),
-    /// The development's own Stripe does not start.
-    #[error("failed to start the double of Stripe")]
-    Double(#[from] StartError),
+    /// There is no Stripe of the development's own.
+    #[error(transparent)]
+    Double(#[from] OwnStripeError),
     /// Its prices cannot be made.
     #[error("failed to make the plans' prices at the double of Stripe")]
     Plans(#[from] SyncPlansError),
@@ -43,13 +42,6 @@ pub(crate) struct Collecting {
     pub(crate) background: Box<dyn FnOnce(Builder) -> Builder>,
     /// The development's own Stripe; it ends when this is dropped.
     pub(crate) double: Option<OwnStripe>,
-}
-
-/// The development's own Stripe, and how it is called.
-pub(crate) struct OwnStripe {
-    pub(crate) double: StripeDouble,
-    /// No secret: it listens on loopback alone, and moves no money.
-    pub(crate) secret_key: String,
 }
 
 /// Billing's use cases with a gateway.
@@ -96,7 +88,8 @@ pub(crate) async fn collect(
     let (stripe, double) = match &config.stripe {
         Some(stripe) => (stripe.clone(), None),
         None if config.dev => {
-            let (stripe, double) = start_double(installation, local_url, double_state)?;
+            let webhook_url = format!("{local_url}{WEBHOOK_PATH}");
+            let (stripe, double) = own_stripe::start(&installation.env, webhook_url, double_state)?;
             (stripe, Some(double))
         }
         None => {
@@ -138,35 +131,4 @@ fn collecting<G: PaymentGateway + 'static>(
         background: Box::new(move |builder| builder.billing(billing, provider)),
         double,
     }
-}
-
-/// A Stripe of this process's own, on loopback, that shares the development's clock.
-fn start_double(
-    installation: &Installation,
-    local_url: &str,
-    state: Option<PathBuf>,
-) -> Result<(StripeConfig, OwnStripe), StartError> {
-    let env = installation.env.clone();
-    let (key, webhook_secret) = (secret(&env, "sk_test_"), secret(&env, "whsec_"));
-    let mut double = DoubleConfig::new(key.clone());
-    double.clock = Arc::new(move || env.now());
-    double.state = state;
-    double.webhook = vec![(format!("{local_url}{WEBHOOK_PATH}"), webhook_secret.clone())];
-    let double = StripeDouble::start(double)?;
-    let stripe = StripeConfig {
-        secret_key: key.clone().into(),
-        webhook_secrets: vec![webhook_secret.into()],
-        api_url: PublicUrl::parse(&double.url()).ok(),
-    };
-    let secret_key = key;
-    Ok((stripe, OwnStripe { double, secret_key }))
-}
-
-fn secret(env: &Env, prefix: &str) -> String {
-    let digits: String = env
-        .bytes::<24>()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{prefix}{digits}")
 }

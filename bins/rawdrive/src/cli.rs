@@ -120,7 +120,7 @@ pub(crate) enum Audit {
 }
 
 /// What is sold and paid at Stripe. Each needs `STRIPE_SECRET_KEY`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(crate) enum Stripe {
     /// Make the catalogue's prices at Stripe where they are missing, and check those that are there.
     SyncPlans(StripeCommon),
@@ -129,6 +129,15 @@ pub(crate) enum Stripe {
         /// How far back events and customers are walked: RFC 3339, or YYYY-MM-DD; three days by default.
         #[arg(long, value_name = "DATE", value_parser = date)]
         since: Option<DateTime<Utc>>,
+        #[command(flatten)]
+        common: StripeCommon,
+    },
+    /// Link customers that were at Stripe before, with their subscriptions, to workspaces: by pairs, by the metadata
+    /// `rawdrive_workspace`, or by an owner's verified address. What is not clear is said and left.
+    Adopt {
+        /// Pairs that stand above everything else: a line `CUSTOMER,WORKSPACE` each.
+        #[arg(long, value_name = "FILE")]
+        pairs: Option<PathBuf>,
         #[command(flatten)]
         common: StripeCommon,
     },
@@ -524,6 +533,13 @@ mod tests {
                 &["stripe", "reconcile", "--dry-run", "--since", "2026-12-01"],
                 Stripe::Reconcile {
                     since: Some("2026-12-01T00:00:00Z".parse().unwrap()),
+                    common: common(true, false),
+                },
+            ),
+            (
+                &["stripe", "adopt", "--pairs", "pairs.csv", "--dry-run"],
+                Stripe::Adopt {
+                    pairs: Some("pairs.csv".into()),
                     common: common(true, false),
                 },
             ),

@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod descriptors;
 mod jobs;
+mod own_stripe;
 mod telemetry;
 
 use std::io::Write as _;

@@ -18,6 +18,7 @@
 //! Invariant: any order, duplication or loss of events, followed by a reconcile, ends in the provider's own state,
 //! with every keyed effect once. No call to the provider happens inside a transaction.
 
+mod adopt;
 mod apply_entitlements;
 mod entitlement_policy;
 mod event;
@@ -43,6 +44,7 @@ mod subscriptions;
 mod sync_plans;
 mod sync_worker;
 
+pub use adopt::{AdoptedSubscription, Adoption, FoundBy, Provenance, adopt};
 pub use apply_entitlements::{
     ACCESS_CHANGED, GRACE_REACHED, PLAN_CHANGED, Policy, Reversal, UnknownReversal,
     apply_entitlements,

@@ -311,7 +311,7 @@ async fn unlinked_customers<S: BillingStore, G: PaymentGateway>(
 
 /// Links a customer to the workspace that it was made for, where that has none. Only we write that metadata, and a
 /// customer that is another workspace's never comes here.
-async fn link<S: BillingStore, G: PaymentGateway>(
+pub(crate) async fn link<S: BillingStore, G: PaymentGateway>(
     billing: &Billing<S, G>,
     workspace: WorkspaceId,
     customer: &CustomerSnapshot,

@@ -1,5 +1,5 @@
 //! The double by itself: `cargo run -p rawdrive-stripe-double --example serve -- [address] [key] [webhook
-//! url] [webhook secret]`. Ends with the standard input.
+//! url] [webhook secret]`. Records calls in the file that `STRIPE_DOUBLE_RECORD` names. Ends with the standard input.
 
 use std::io::{Read as _, Write as _};
 
@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::new(key);
     config.listen = Some(address.parse()?);
     config.webhook = arguments.next().zip(arguments.next()).into_iter().collect();
+    config.record = std::env::var_os("STRIPE_DOUBLE_RECORD").map(Into::into);
     let double = StripeDouble::start(config)?;
     writeln!(std::io::stdout(), "{}", double.url())?;
     std::io::stdin().read_to_end(&mut Vec::new())?;

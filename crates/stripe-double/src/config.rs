@@ -71,6 +71,8 @@ pub struct Config {
     /// Where what the double knows is kept, to be gone on from at the next start; `None` forgets it at the end. One
     /// double at a time may keep its state in a file.
     pub state: Option<PathBuf>,
+    /// A file to which every call and its answer are appended, a line of JSON each; several doubles may share one.
+    pub record: Option<PathBuf>,
     /// Where to listen; `None` is a free port on loopback, the earlier one where state was kept. The control routes under `/_double/` answer to
     /// callers on loopback alone, wherever this is.
     pub listen: Option<SocketAddr>,
@@ -94,6 +96,7 @@ impl Config {
             webhook: Vec::new(),
             clock: machine_clock(),
             state: None,
+            record: None,
             listen: None,
             tick: Duration::from_millis(50),
             webhook_backoff: [1, 5, 30, 120, 600].map(Duration::from_secs).to_vec(),
@@ -115,6 +118,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("webhook", &urls)
             .field("state", &self.state)
+            .field("record", &self.record)
             .field("listen", &self.listen)
             .field("tick", &self.tick)
             .field("account", &self.account)
@@ -153,6 +157,15 @@ pub enum StartError {
         /// What is wrong.
         #[source]
         source: StateError,
+    },
+    /// Calls cannot be recorded.
+    #[error("failed to open {path}, where calls are to be recorded", path = path.display())]
+    Record {
+        /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
     /// The server's thread could not be started.
     #[error("failed to start the double's thread")]

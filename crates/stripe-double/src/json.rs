@@ -97,6 +97,13 @@ pub(crate) fn set(target: &mut Value, key: &str, value: impl Into<Value>) {
     }
 }
 
+/// Takes away a field that Stripe leaves out where it does not apply.
+pub(crate) fn unset(target: &mut Value, key: &str) {
+    if let Some(fields) = target.as_object_mut() {
+        fields.remove(key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,6 +41,7 @@ mod money;
 mod objects;
 mod pages;
 mod persistence;
+mod recorder;
 mod routes;
 mod server;
 mod service;

@@ -14,6 +14,7 @@ use crate::config::{Config, StartError};
 use crate::control;
 use crate::pages;
 use crate::persistence::{self, Kept};
+use crate::recorder::Recorder;
 use crate::service::{self, Reply, Request};
 use crate::shared::Shared;
 use crate::state::API_VERSION;
@@ -66,7 +67,15 @@ pub(crate) fn start(config: Config) -> Result<Running, StartError> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(StartError::Client)?;
-    let shared = Arc::new(Shared::new(config, format!("http://{address}"), kept));
+    let recorder = match &config.record {
+        Some(path) => Some(Recorder::open(path).map_err(|source| StartError::Record {
+            path: path.clone(),
+            source,
+        })?),
+        None => None,
+    };
+    let base_url = format!("http://{address}");
+    let shared = Arc::new(Shared::new(config, base_url, kept, recorder));
     let (stop, stopped) = oneshot::channel();
     let (ready, is_ready) = mpsc::channel();
     let of_thread = Arc::clone(&shared);
@@ -245,6 +254,7 @@ async fn handle(request: HttpRequest, body: web::Bytes, shared: web::Data<Shared
         body,
         authorization: text("Authorization"),
         idempotency_key: text("Idempotency-Key"),
+        user_agent: text("User-Agent"),
     };
     // On a task of its own: the work goes on when the caller has hung up.
     match actix_web::rt::spawn(service::answer(shared, request)).await {

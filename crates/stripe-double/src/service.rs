@@ -24,6 +24,7 @@ pub(crate) struct Request {
     pub(crate) body: String,
     pub(crate) authorization: Option<String>,
     pub(crate) idempotency_key: Option<String>,
+    pub(crate) user_agent: Option<String>,
 }
 
 /// An answer, or none.
@@ -41,32 +42,40 @@ pub(crate) enum Reply {
 
 /// Answers a request. Runs to its end even if the caller has gone, as Stripe does.
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request) -> Reply {
+    let reply = reply(&shared, request.clone()).await;
+    if let Some(recorder) = &shared.recorder {
+        recorder.note(&request, &reply);
+    }
+    reply
+}
+
+async fn reply(shared: &Shared, request: Request) -> Reply {
     let (fault, down) = {
         let mut inner = shared.lock();
         let fault = inner.faults.take(&request.method, &request.path);
         (fault, inner.faults.down)
     };
     if down {
-        log(&shared, &request, None, false, false);
+        log(shared, &request, None, false, false);
         return Reply::Nothing;
     }
     match fault {
         Some(Fault::Hang) => {
-            log(&shared, &request, None, false, false);
+            log(shared, &request, None, false, false);
             shared.released.notified().await;
             return Reply::Nothing;
         }
         Some(Fault::RateLimit { retry_after }) => {
-            return refuse(&shared, &request, ApiError::rate_limited(retry_after));
+            return refuse(shared, &request, ApiError::rate_limited(retry_after));
         }
         Some(Fault::Unavailable) => {
-            return refuse(&shared, &request, ApiError::internal(503, false));
+            return refuse(shared, &request, ApiError::internal(503, false));
         }
         _ => {}
     }
-    let params = match authorize(&shared, &request).and_then(|()| read(&request)) {
+    let params = match authorize(shared, &request).and_then(|()| read(&request)) {
         Ok(params) => params,
-        Err(error) => return refuse(&shared, &request, error),
+        Err(error) => return refuse(shared, &request, error),
     };
     let key = request.idempotency_key.clone();
     let key = key.filter(|_| request.method == "POST");
@@ -78,9 +87,9 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request) -> Reply {
         };
         match claim {
             Claim::New => {}
-            Claim::Refused(error) => return refuse(&shared, &request, error),
+            Claim::Refused(error) => return refuse(shared, &request, error),
             Claim::Replay(stored) => {
-                return conclude(&shared, &request, fault, stored, true, false, None).await;
+                return conclude(shared, &request, fault, stored, true, false, None).await;
             }
         }
     }
@@ -92,7 +101,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request) -> Reply {
     let (stored, begun, retry_after) = {
         let mut inner = shared.lock();
         let mut answer = if executes {
-            work(&shared, &mut inner, &request, &params, &request_id)
+            work(shared, &mut inner, &request, &params, &request_id)
         } else {
             Ok(Value::Null)
         };
@@ -109,7 +118,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request) -> Reply {
     };
     let executed = executes && begun;
     conclude(
-        &shared,
+        shared,
         &request,
         fault,
         stored,

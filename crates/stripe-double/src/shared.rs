@@ -13,6 +13,7 @@ use crate::faults::FaultBook;
 use crate::idempotency::Keys;
 use crate::json::{Fields as _, set};
 use crate::persistence::{Keeper, Kept, configure_endpoints};
+use crate::recorder::Recorder;
 use crate::state::{Cause, Kind, World};
 use crate::webhooks::Deliveries;
 
@@ -55,10 +56,16 @@ pub(crate) struct Shared {
     /// A delivery has ended.
     settled: Condvar,
     keeper: Option<Keeper>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, base_url: String, kept: Option<Kept>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        base_url: String,
+        kept: Option<Kept>,
+        recorder: Option<Recorder>,
+    ) -> Self {
         let now = (config.clock)().timestamp();
         let mut inner = Inner {
             world: World::new(config.account.clone(), base_url, now),
@@ -75,6 +82,7 @@ impl Shared {
         inner.deliveries.readdress(&inner.world);
         Self {
             keeper: config.state.clone().map(Keeper::new),
+            recorder,
             config,
             inner: Mutex::new(inner),
             to_deliver: Notify::new(),

@@ -32,6 +32,7 @@ mod on_postgres {
 }
 /// About SQLite alone: `cargo xtask test` leaves them out on the others.
 mod on_sqlite {
+    mod adoption;
     mod storage_faults;
     mod unmarked_blobs;
 }

@@ -91,6 +91,7 @@ impl Stage {
         config.clock = Arc::new(move || *time.lock().expect("nobody panicked with the clock"));
         let webhook = format!("http://127.0.0.1:{port}/v1/webhooks/stripe");
         config.webhook = vec![(webhook, WEBHOOK_SECRET.to_owned())];
+        config.record = std::env::var_os("STRIPE_DOUBLE_RECORD").map(Into::into);
         adjust(&mut config.account);
         config.webhook_backoff = vec![Duration::from_millis(200); 100];
         let double = StripeDouble::start(config).expect("the double starts");

@@ -24,10 +24,11 @@ use tokio::sync::oneshot;
 
 use super::stop::Stop;
 use super::{Installation, OpenError, blobs};
-use crate::billing::{CollectError, OwnStripe, collect};
+use crate::billing::{CollectError, collect};
 use crate::data_dir::{DataDirError, InstanceLock};
 use crate::descriptors::raise_limit;
 use crate::jobs::of_application;
+use crate::own_stripe::OwnStripe;
 
 /// How often signing keys are read again.
 const RELOAD_KEYS: Duration = Duration::from_secs(60);
@@ -216,12 +217,7 @@ fn welcome(out: &mut dyn Write, url: &str, installation: &Installation, own: Opt
         ));
     }
     if let Some(own) = own {
-        text.push_str(&format!(
-            "  stripe  a double of Stripe, with checkout pages of its own: POST {url}/v1/billing/checkout leads there, \
-             and pm_card_visa pays. It is called by\n          STRIPE_API_URL={}\n          STRIPE_SECRET_KEY={}\n",
-            own.double.url(),
-            own.secret_key
-        ));
+        text.push_str(&own.welcome(url));
     }
     text.push_str(&format!(
         "  try     curl -s {url}/v1/signup -H 'content-type: application/json' \

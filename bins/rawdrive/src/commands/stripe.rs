@@ -1,14 +1,17 @@
 //! `rawdrive stripe …`: beside a running server or without one.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use rawdrive_billing::{
-    Billing, Drift, Heal, PaymentGateway, PortalFinding, PriceFinding, ReconcileError, Step,
-    SyncPlansError, SyncedPrice, default_since, project_next, reconcile, replay, sync_plans,
-    sync_portal,
+    Adoption, Billing, CustomerId, Drift, Heal, PaymentGateway, PortalFinding, PriceFinding,
+    Provenance, ReconcileError, Step, SyncPlansError, SyncedPrice, adopt, default_since,
+    project_next, reconcile, replay, sync_plans, sync_portal,
 };
 use rawdrive_store::Store;
 use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::id::WorkspaceId;
 use serde_json::{Value, json};
 
 use crate::cli::Stripe;
@@ -26,6 +29,14 @@ pub(crate) enum StripeError {
         "failed to sync the plans: a price at Stripe is not what the catalogue says; nothing was made"
     )]
     Conflict,
+    #[error("failed to read {}", path.display())]
+    Pairs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{}, line {line}: expected CUSTOMER,WORKSPACE, each customer once", path.display())]
+    Pair { path: PathBuf, line: usize },
     #[error("failed to write the answer")]
     Output(#[from] io::Error),
 }
@@ -98,6 +109,40 @@ pub(crate) async fn run<G: PaymentGateway>(
                 writeln!(out, "{} differences {what}", found.len())?;
             }
         }
+        Stripe::Adopt { pairs, common } => {
+            let known = Provenance {
+                pairs: pairs.as_deref().map_or(Ok(BTreeMap::new()), read_pairs)?,
+                owners: billing.store.verified_owners().await?,
+            };
+            let heal = if common.dry_run {
+                Heal::DryRun
+            } else {
+                Heal::Yes
+            };
+            let told = adopt(billing, &known, heal).await?;
+            let projected = match heal {
+                Heal::Yes => project_all(billing).await?,
+                Heal::DryRun => 0,
+            };
+            if common.json {
+                let customers: Vec<_> = told.iter().map(adoption_json).collect();
+                let answer = json!({ "dry_run": common.dry_run, "customers": customers, "projected": projected });
+                writeln!(out, "{answer}")?;
+            } else {
+                for adoption in &told {
+                    writeln!(out, "{adoption}")?;
+                }
+                let linked = told.iter();
+                let linked = linked.filter(|told| matches!(told, Adoption::Linked { .. }));
+                let would = if common.dry_run { "would be" } else { "were" };
+                writeln!(
+                    out,
+                    "{} of {} customers {would} linked",
+                    linked.count(),
+                    told.len()
+                )?;
+            }
+        }
         Stripe::Replay { json } => {
             let touched = replay(billing).await?;
             let projected = project_all(billing).await?;
@@ -126,6 +171,80 @@ async fn project_all<G: PaymentGateway>(billing: &Billing<Store, G>) -> Result<u
         projected += usize::from(step == Step::Projected);
     }
     Ok(projected)
+}
+
+/// Pairs of a customer and its workspace, a line each; empty lines and those that begin with # are left out.
+fn read_pairs(path: &Path) -> Result<BTreeMap<CustomerId, WorkspaceId>, StripeError> {
+    let text = std::fs::read_to_string(path).map_err(|source| StripeError::Pairs {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut pairs = BTreeMap::new();
+    for (n, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let pair = line.split_once(',').and_then(|(customer, workspace)| {
+            let customer: CustomerId = customer.trim().parse().ok()?;
+            let workspace: WorkspaceId = workspace.trim().parse().ok()?;
+            pairs.insert(customer, workspace).is_none().then_some(())
+        });
+        if pair.is_none() {
+            return Err(StripeError::Pair {
+                path: path.to_owned(),
+                line: n + 1,
+            });
+        }
+    }
+    Ok(pairs)
+}
+
+fn adoption_json(adoption: &Adoption) -> Value {
+    let mut value = match adoption {
+        Adoption::Linked {
+            customer,
+            workspace,
+            found_by,
+            subscriptions,
+        } => {
+            let subscriptions: Vec<_> = subscriptions
+                .iter()
+                .map(|subscription| {
+                    let sold = subscription.sold.as_ref();
+                    json!({
+                        "id": subscription.id, "plan": sold.map(|sold| &sold.plan),
+                        "plan_version": sold.map(|sold| sold.version),
+                    })
+                })
+                .collect();
+            json!({
+                "kind": "linked", "customer": customer, "workspace": workspace,
+                "found_by": found_by.as_str(), "subscriptions": subscriptions,
+            })
+        }
+        Adoption::HasAnother {
+            customer,
+            workspace,
+        } => json!({ "kind": "has_another", "customer": customer, "workspace": workspace }),
+        Adoption::OtherCurrency {
+            customer,
+            workspace,
+            currency,
+        } => json!({
+            "kind": "other_currency", "customer": customer, "workspace": workspace,
+            "currency": currency.as_str(),
+        }),
+        Adoption::Ambiguous {
+            customer,
+            workspaces,
+        } => json!({ "kind": "ambiguous", "customer": customer, "workspaces": workspaces }),
+        Adoption::NoWorkspace { customer } => {
+            json!({ "kind": "no_workspace", "customer": customer })
+        }
+        Adoption::NotThere { customer } => json!({ "kind": "not_there", "customer": customer }),
+    };
+    value["detail"] = json!(adoption.to_string());
+    value
 }
 
 fn finding_word(finding: &PriceFinding) -> &'static str {

@@ -226,12 +226,15 @@ impl StripeGateway {
             Interval::Month => CreatePriceRecurringInterval::Month,
             Interval::Year => CreatePriceRecurringInterval::Year,
         };
-        let create = CreatePrice::new(currency(new))
+        let mut create = CreatePrice::new(currency(new))
             .product(new.product.as_str())
             .unit_amount(amount)
             .recurring(CreatePriceRecurring::new(interval))
-            .lookup_key(&new.lookup_key)
-            .metadata(texts(&new.metadata));
+            .lookup_key(&new.lookup_key);
+        // Sent empty, it would ask for all to be unset, which what is new does not take.
+        if !new.metadata.0.is_empty() {
+            create = create.metadata(texts(&new.metadata));
+        }
         let price: Price = self.http.post(within, create.build(), key).await?;
         Ok(price.into())
     }
@@ -246,10 +249,11 @@ impl StripeGateway {
         if self.http.find::<Named>(within, retrieve).await?.is_some() {
             return Ok(());
         }
-        let create = CreateProduct::new(&new.product_name)
-            .id(new.product.as_str())
-            .metadata(texts(&new.metadata))
-            .build();
+        let mut create = CreateProduct::new(&new.product_name).id(new.product.as_str());
+        if !new.metadata.0.is_empty() {
+            create = create.metadata(texts(&new.metadata));
+        }
+        let create = create.build();
         match self.http.post_part::<Named>(within, create, key).await {
             Ok(_) => Ok(()),
             // Somebody else made it in between.

@@ -27,7 +27,9 @@ use secrecy::SecretString;
 const KEY: &str = "sk_test_double";
 
 fn start() -> (StripeDouble, StripeSettings) {
-    let double = StripeDouble::start(Config::new(KEY)).unwrap();
+    let mut config = Config::new(KEY);
+    config.record = std::env::var_os("STRIPE_DOUBLE_RECORD").map(Into::into);
+    let double = StripeDouble::start(config).unwrap();
     let mut settings = StripeSettings::new(SecretString::from(KEY));
     settings.api_url = Some(double.url());
     (double, settings)

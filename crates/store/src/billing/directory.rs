@@ -35,6 +35,32 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Every workspace that is there with each verified address of an owner of it: what an operator adopts the
+    /// provider's customers by. Enters one workspace after the other.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn verified_owners(&self) -> Result<Vec<(WorkspaceId, String)>, StoreError> {
+        const ALL: &str = "SELECT workspace_id FROM workspaces ORDER BY workspace_id";
+        const OWNERS: &str = "SELECT u.email FROM memberships m
+            JOIN users u ON u.id = m.user_id
+            JOIN workspaces w ON w.workspace_id = m.workspace_id
+            WHERE m.workspace_id = $1 AND m.role = 'owner' AND u.email_verified_at IS NOT NULL
+                AND w.status <> 'deleted' ORDER BY m.joined_at, m.user_id";
+        let mut owners = Vec::new();
+        for row in query(&self.directory_reads(), "list workspaces", ALL, []).await? {
+            let workspace = workspace_in(&row)?;
+            let within = self.reads(Reach::Workspace(workspace));
+            let values = [workspace.uuid().into()];
+            for owner in query(&within, "read verified owners", OWNERS, values).await? {
+                owners.push((workspace, column(&owner, "email")?));
+            }
+        }
+        Ok(owners)
+    }
+}
+
 fn workspace_in(row: &QueryResult) -> Result<WorkspaceId, StoreError> {
     Ok(WorkspaceId::from_uuid(column(row, "workspace_id")?))
 }

@@ -7,7 +7,7 @@ use super::invoicing::{self, Bill, merge, period_line};
 use super::paying::{self, Attempt, Outcome};
 use super::subscribing::no_method;
 use crate::calendar::{Cadence, HOUR};
-use crate::json::{Fields as _, set, visible};
+use crate::json::{Fields as _, set, unset, visible};
 use crate::state::World;
 use crate::wire::error::ApiError;
 
@@ -225,8 +225,9 @@ pub(crate) fn cancel_by_request(
     if !prorate && !invoice_now {
         for item in &pending {
             if world.copy(item).flag("proration") {
-                world.edit(item, |item| set(item, "deleted", true));
+                // The event shows it as it was.
                 world.emit("invoiceitem.deleted", item);
+                world.edit(item, |item| set(item, "deleted", true));
             }
         }
     }
@@ -366,11 +367,11 @@ fn leave_pause(world: &mut World, id: &str, status: &str) {
             subscription,
             json!({
                 "status": status,
-                "status_details": null,
                 "_resumption": null,
                 "_resumption_expires": null,
             }),
         );
+        unset(subscription, "status_details");
     });
     world.emit_changed("customer.subscription.updated", id, &before);
     world.emit("customer.subscription.resumed", id);

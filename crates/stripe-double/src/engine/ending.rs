@@ -55,5 +55,5 @@ pub(crate) fn uncancelable(subscription: &mut Value) {
         json!({ "cancel_at_period_end": false, "cancel_at": null, "canceled_at": null }),
     );
     subscription["cancellation_details"] =
-        json!({ "comment": null, "feedback": null, "reason": null });
+        json!({ "comment": null, "feedback": null, "feedback_option": null, "reason": null });
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::Account;
-use crate::json::{Fields as _, embedded_list};
+use crate::json::{Fields as _, embedded_list, set};
 
 /// What an invoice is made of.
 pub(crate) struct InvoiceDraft<'a> {
@@ -40,13 +40,16 @@ pub(crate) fn invoice(draft: InvoiceDraft<'_>, account: &Account) -> Value {
     let parent = if subscription.is_null() {
         Value::Null
     } else {
+        let mut details = json!({
+            "metadata": subscription["metadata"],
+            "subscription": subscription["id"],
+        });
+        if let Some(date) = proration_date {
+            set(&mut details, "subscription_proration_date", date);
+        }
         json!({
             "quote_details": null,
-            "subscription_details": {
-                "metadata": subscription["metadata"],
-                "subscription": subscription["id"],
-                "subscription_proration_date": proration_date,
-            },
+            "subscription_details": details,
             "type": "subscription_details",
         })
     };

@@ -21,7 +21,12 @@ pub(crate) fn subscription(id: &str, customer: &Value, currency: &str, now: i64)
         "cancel_at": null,
         "cancel_at_period_end": false,
         "canceled_at": null,
-        "cancellation_details": { "comment": null, "feedback": null, "reason": null },
+        "cancellation_details": {
+            "comment": null,
+            "feedback": null,
+            "feedback_option": null,
+            "reason": null,
+        },
         "collection_method": "charge_automatically",
         "created": now,
         "currency": currency,
@@ -60,11 +65,15 @@ pub(crate) fn subscription(id: &str, customer: &Value, currency: &str, now: i64)
         "schedule": null,
         "start_date": now,
         "status": "active",
-        "status_details": null,
         "test_clock": customer["test_clock"],
         "transfer_data": null,
         "trial_end": null,
-        "trial_settings": { "end_behavior": { "missing_payment_method": "create_invoice" } },
+        "trial_settings": {
+            "end_behavior": {
+                "billing_cycle_anchor": null,
+                "missing_payment_method": "create_invoice",
+            },
+        },
         "trial_start": null,
     })
 }
@@ -85,6 +94,7 @@ pub(crate) fn subscription_item(
         "created": now,
         "current_period_end": now,
         "current_period_start": now,
+        "current_trial": null,
         "discounts": [],
         "metadata": {},
         "plan": plan(price),

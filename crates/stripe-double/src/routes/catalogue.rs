@@ -73,6 +73,7 @@ fn create_product(world: &mut World, params: &Params) -> Answer {
         "shippable": null,
         "statement_descriptor": null,
         "tax_code": null,
+        "tax_details": null,
         "type": "service",
         "unit_label": null,
         "updated": now,

@@ -122,6 +122,7 @@ fn create(world: &mut World, params: &Params) -> Answer {
         "object": "checkout.session",
         "adaptive_pricing": { "enabled": false },
         "after_expiration": null,
+        "allowed_payment_method_types": null,
         "allow_promotion_codes": params.boolean("allow_promotion_codes")?,
         "amount_subtotal": total,
         "amount_total": total,

@@ -65,13 +65,13 @@ fn list(world: &World, kind: Kind, url: &str, params: &Params) -> Answer {
 
 fn create_setup_intent(world: &mut World, params: &Params) -> Answer {
     params.only(&[
+        "allowed_payment_method_types",
         "automatic_payment_methods",
         "confirm",
         "customer",
         "description",
         "metadata",
         "payment_method",
-        "payment_method_types",
         "return_url",
         "usage",
     ])?;
@@ -87,6 +87,10 @@ fn create_setup_intent(world: &mut World, params: &Params) -> Answer {
     let mut intent = objects::setup_intent(&id, &customer, world.now);
     if let Some(usage) = params.one_of("usage", &["off_session", "on_session"])? {
         set(&mut intent, "usage", usage);
+    }
+    if params.has("allowed_payment_method_types") {
+        let allowed = params.texts("allowed_payment_method_types");
+        set(&mut intent, "allowed_payment_method_types", allowed);
     }
     set(&mut intent, "description", params.text("description")?);
     params.merge_metadata(&mut intent)?;

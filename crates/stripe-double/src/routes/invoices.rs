@@ -26,6 +26,7 @@ pub(super) fn route(
         ("GET", [id, "lines"]) => lines(world, id, params),
         ("POST", [id, "pay"]) => pay(world, id, params),
         ("POST", [id, "finalize"]) => finalize(world, id, params),
+        ("POST", [id, "send"]) => send(world, id, params),
         ("POST", [id, "void"]) => void(world, id, params),
         ("POST", [id, "mark_uncollectible"]) => mark_uncollectible(world, id, params),
         _ => return None,
@@ -40,6 +41,7 @@ fn create(world: &mut World, params: &Params) -> Answer {
         "currency",
         "customer",
         "days_until_due",
+        "default_payment_method",
         "description",
         "metadata",
         "pending_invoice_items_behavior",
@@ -51,6 +53,22 @@ fn create(world: &mut World, params: &Params) -> Answer {
     if let Some(subscription) = &subscription {
         world.find(Kind::Subscription, subscription, "subscription", false)?;
     }
+    let method = params.text("default_payment_method")?;
+    if let Some(method) = &method {
+        crate::engine::subscribing::check_method(world, &id, method)?;
+    }
+    let collection = params.one_of(
+        "collection_method",
+        &["charge_automatically", "send_invoice"],
+    )?;
+    let due_date = match collection.as_deref() {
+        Some("send_invoice") => {
+            let days = params.integer("days_until_due")?;
+            let days = days.ok_or_else(|| ApiError::parameter_missing("days_until_due"))?;
+            Some(world.now + days * crate::calendar::DAY)
+        }
+        _ => None,
+    };
     let takes = match params.one_of("pending_invoice_items_behavior", &["exclude", "include"])? {
         Some(behavior) => behavior == "include",
         None => subscription.is_some(),
@@ -89,7 +107,12 @@ fn create(world: &mut World, params: &Params) -> Answer {
     params.merge_metadata(&mut holder)?;
     world.edit(&draft, |invoice| {
         set(invoice, "auto_advance", advances);
+        set(invoice, "default_payment_method", method);
         set(invoice, "description", description);
+        if let Some(collection) = collection {
+            set(invoice, "collection_method", collection);
+            set(invoice, "due_date", due_date);
+        }
         set(invoice, "metadata", holder["metadata"].clone());
     });
     if advances {
@@ -261,6 +284,17 @@ fn finalize(world: &mut World, id: &str, params: &Params) -> Answer {
     if collects {
         world.edit(id, |invoice| set(invoice, "next_payment_attempt", at));
     }
+    Ok(world.copy(id))
+}
+
+/// Mails an invoice; a draft is made final first.
+fn send(world: &mut World, id: &str, params: &Params) -> Answer {
+    params.only(&[])?;
+    let invoice = world.find(Kind::Invoice, id, "invoice", true)?;
+    if invoice.text("status") == "draft" {
+        invoicing::finalize(world, id)?;
+    }
+    world.emit("invoice.sent", id);
     Ok(world.copy(id))
 }
 

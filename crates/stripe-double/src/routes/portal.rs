@@ -93,7 +93,11 @@ fn new_configuration(world: &World) -> Value {
             "invoice_history": { "enabled": true },
             "payment_method_update": { "enabled": true, "payment_method_configuration": null },
             "subscription_cancel": {
-                "cancellation_reason": { "enabled": false, "options": [] },
+                "cancellation_reason": {
+                    "enabled": false,
+                    "feedback_options": null,
+                    "options": [],
+                },
                 "enabled": true,
                 "mode": "at_period_end",
                 "proration_behavior": "none",

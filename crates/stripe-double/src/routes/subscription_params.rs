@@ -194,8 +194,12 @@ pub(super) fn settings(params: &Params, current: &Value) -> Result<Value, ApiErr
             &["cancel", "create_invoice", "pause"],
         )?;
         if let Some(missing) = missing {
-            fields["trial_settings"] =
-                json!({ "end_behavior": { "missing_payment_method": missing } });
+            fields["trial_settings"] = json!({
+                "end_behavior": {
+                    "billing_cycle_anchor": null,
+                    "missing_payment_method": missing,
+                },
+            });
         }
     }
     Ok(fields)
