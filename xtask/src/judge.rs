@@ -98,7 +98,7 @@ impl Double {
     fn start(record: &Path) -> Result<Self, Failure> {
         // As the tests build it: another choice of packages would build third parties anew.
         let mut build = cargo();
-        build.args(["build", "--workspace", "--tests", "--example", "serve"]);
+        build.args(["build", "--workspace", "--example", "serve"]);
         run(&mut build)?;
         let program = crate::clients::built("examples/serve");
         let mut command = Command::new(&program);
