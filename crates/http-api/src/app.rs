@@ -14,12 +14,12 @@ use rawdrive_identity::{
 };
 use rawdrive_notices::{Letter, SendMail};
 use rawdrive_onboarding::Step;
-use rawdrive_plans::{BeginError, Catalogue, Entitlements, Feature, PlansTx as _, ReadOnly, Slug};
+use rawdrive_plans::{BeginError, Catalogue, Entitlements, PlansTx as _, ReadOnly};
 use rawdrive_store::{Store, WriteTx};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::CursorCodec;
 use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{Exceeded, Period, Refused};
+use rawdrive_usage::{Exceeded, Period, QuotaCheck, Refused};
 use secrecy::ExposeSecret as _;
 
 use crate::auth::insufficient;
@@ -169,8 +169,8 @@ impl App {
     pub fn refused(&self, refused: Refused) -> Problem {
         let code = match &refused {
             Refused::ReadOnly(_) => Code::WorkspaceReadOnly,
-            Refused::Feature { .. } => Code::FeatureNotAvailable,
-            Refused::Quota { .. } => Code::QuotaExceeded,
+            Refused::Feature(_) => Code::FeatureNotAvailable,
+            Refused::Quota(_) => Code::QuotaExceeded,
             Refused::Metric { .. } => return Problem::internal(refused),
             Refused::Store(_) => {
                 return match refused {
@@ -186,22 +186,6 @@ impl App {
 
     pub(crate) fn read_only(&self, read_only: &ReadOnly) -> Problem {
         self.refused(Refused::ReadOnly(read_only.clone()))
-    }
-
-    pub(crate) fn feature_denied(&self, feature: &Feature, plan: &Slug) -> Problem {
-        self.refused(Refused::Feature {
-            feature: feature.clone(),
-            plan: plan.clone(),
-        })
-    }
-
-    /// A limit that is in the way, under these entitlements.
-    pub(crate) fn over_quota(&self, entitlements: &Entitlements, exceeded: Exceeded) -> Refused {
-        Refused::Quota {
-            resets_at: self.resets_at(&exceeded.metric, entitlements.billing_anchor),
-            plan: entitlements.plan_at(self.env().now()).slug.clone(),
-            exceeded,
-        }
     }
 
     /// When a metric resets: a level never does.
@@ -224,7 +208,10 @@ impl App {
         exceeded: &Exceeded,
     ) -> Problem {
         match entitlements {
-            Ok(entitlements) => self.refused(self.over_quota(&entitlements, exceeded.clone())),
+            Ok(entitlements) => {
+                let check = QuotaCheck::refused(&entitlements, exceeded, self.env().now());
+                self.refused(Refused::Quota(Box::new(check)))
+            }
             Err(error) => error.into(),
         }
     }
@@ -374,7 +361,7 @@ impl App {
 
     pub(crate) fn branding_problem(&self, error: BrandingError) -> Problem {
         match error {
-            BrandingError::NotAvailable { feature, plan } => self.feature_denied(&feature, &plan),
+            BrandingError::Refused(refused) => self.refused(refused),
             error @ BrandingError::UnknownLogo => {
                 Problem::invalid_field("logo_photo_id", error.to_string())
             }
@@ -504,7 +491,7 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
 }
 
 /// An error's own words as a sentence of a problem's detail.
-fn sentence(error: &impl std::fmt::Display) -> String {
+pub(crate) fn sentence(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |c| {

@@ -20,6 +20,7 @@ pub(crate) const ADDRESSES: &[(&str, &str)] = &[
     ("gal", "/v1/galleries"),
     ("pho", "/v1/photos"),
     ("cli", "/v1/clients"),
+    ("hld", "/v1/usage/reservations"),
 ];
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

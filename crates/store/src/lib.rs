@@ -36,6 +36,7 @@ mod pending;
 mod pool;
 mod postgres;
 mod proofs;
+mod reservations;
 mod rows;
 mod schema_checks;
 mod scope;

@@ -41,7 +41,7 @@ mod test_env;
 pub mod usage_cache;
 
 pub use fault::{Fault, Faults};
-pub use fixtures::{plan, scope};
+pub use fixtures::{plan, plan_allowing, scope};
 pub use gateway::{Books, Card, GatewayFault, MemoryGateway, Renewals};
 pub use memory::{BillingRows, HoldRow, MemoryStore, MemoryTx, MemoryUsage, ObjectRow, Rows};
 pub use slots::{Slot, Slots};

@@ -22,6 +22,7 @@
 //! in real time; losing the cache changes no decision, and a [`Republisher`] makes it right again.
 
 mod cache_repair;
+mod checks;
 mod corrections;
 mod history;
 mod ingest;
@@ -37,6 +38,7 @@ mod redis_url;
 #[cfg(feature = "redis")]
 mod redis_usage_cache;
 mod refusal;
+mod reservation;
 mod rollup;
 mod statement;
 mod statement_verify;
@@ -44,11 +46,12 @@ mod threshold;
 mod usage_cache;
 
 pub use cache_repair::{ChangedWorkspace, LiveSource, Republisher, cache_notes};
+pub use checks::{FeatureCheck, QuotaCheck};
 pub use corrections::{CorrectError, Corrected, Correction, correct};
 pub use history::{Granularity, History, MAX_POINTS, Point, Window, WindowError, history};
 pub use ingest::{
     Event, IngestTx, MAX_AHEAD, MAX_EVENTS, MAX_ID, MAX_LATE, MAX_UNITS, Recorded, Refusal, Report,
-    check, ingest,
+    check, ingest, is_subject,
 };
 pub use ledger::{
     LedgerBreak, LedgerEntry, LedgerHead, LedgerLine, LineKind, UnknownKind,
@@ -68,7 +71,11 @@ pub use quota::{
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
 #[cfg(feature = "redis")]
 pub use redis_usage_cache::RedisUsageCache;
-pub use refusal::{Counted, Refused, give_back, require, take};
+pub use refusal::{Counted, Refused, counter, give_back, require, take};
+pub use reservation::{
+    MAX_OPEN_RESERVATIONS, MAX_RESERVATION_SECONDS, RESERVATION, Reservation, ReservationError,
+    ReservationsTx, extend_reservation, make_reservation, release_reservation, settle_reservation,
+};
 pub use rollup::{MonthSums, Rollups, hour_of, is_late};
 pub use statement::{
     ChainPoint, HeadDocument, LateDocument, LineDocument, LineFilter, MetricTotals, PointDocument,

@@ -188,6 +188,7 @@ fn kind_of_path(segment: &str) -> Option<(&'static str, &'static str)> {
         "members" => ("user", "usr"),
         "invitations" => ("invitation", "inv"),
         "api-keys" => ("key", "key"),
+        "reservations" => ("reservation", "hld"),
         _ => return None,
     })
 }
@@ -212,6 +213,7 @@ fn prefix_of(schema: &str, member: &str) -> Option<&'static str> {
         "Photo" => "pho",
         "Client" | "SharedClient" => "cli",
         "Invitation" | "NamedInvitation" => "inv",
+        "Reservation" => "hld",
         "ApiKey" | "CreatedApiKey" | "NamedKey" => "key",
         _ => return None,
     })

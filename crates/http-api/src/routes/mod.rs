@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 pub(crate) mod analysis;
 pub(crate) mod api_keys;
 pub(crate) mod billing;
+pub(crate) mod checks;
 pub(crate) mod clients;
 mod docs;
 pub(crate) mod email_tokens;
@@ -13,6 +14,7 @@ pub(crate) mod libraries;
 pub(crate) mod onboarding;
 pub(crate) mod photos;
 pub(crate) mod plans;
+pub(crate) mod reservations;
 pub(crate) mod shared;
 pub(crate) mod team;
 pub(crate) mod usage;
@@ -57,9 +59,11 @@ routes! {
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
     team::list_members, team::change_member, team::remove_member, team::leave_workspace, team::transfer_workspace,
     team::list_invitations, team::create_invitation, team::revoke_invitation, team::accept_invitation,
-    plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage,
+    plans::list_plans, plans::show_entitlements, checks::check_entitlement, plans::show_usage,
     usage::show_usage_history, usage::list_usage_events, usage::report_usage_events, usage::list_statements,
     usage::show_statement,
+    reservations::create_reservation, reservations::show_reservation, reservations::settle_reserved_units,
+    reservations::extend_reserved_units, reservations::delete_reservation,
     libraries::list_libraries, libraries::create_library, libraries::show_library, libraries::update_library,
     libraries::delete_library,
     galleries::list_galleries, galleries::create_gallery, galleries::show_gallery, galleries::update_gallery,
