@@ -17,6 +17,7 @@
 mod ci;
 mod clients;
 mod mocks;
+mod packages;
 mod servers;
 mod toolbox;
 

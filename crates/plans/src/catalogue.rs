@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use rawdrive_tenancy_core::audit::sha256;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -319,9 +319,7 @@ impl Plan {
     /// SHA-256 of [`Plan::canonical`]: two definitions of one version are the same or they are an error.
     #[must_use]
     pub fn digest(&self) -> Vec<u8> {
-        digest(&SHA256, self.canonical().as_bytes())
-            .as_ref()
-            .to_vec()
+        sha256(self.canonical().as_bytes()).to_vec()
     }
 
     /// What is published of this version once another definition of it is known: the same terms, and the prices of
@@ -1204,6 +1202,12 @@ mod tests {
         let plan = sold().newest(&Slug::free()).unwrap();
         let back: Plan = serde_json::from_str(&plan.canonical()).unwrap();
         assert_eq!(back, *plan);
+        // By other code, before limits said how strict they are.
+        let digest: String = plan.digest().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            digest,
+            "b933736a37371d14595489949c00319c4129bf56d0671ab4614d9d2c30450169"
+        );
         // Digests of versions that were published before there was grace or trial stand.
         assert!(!plan.canonical().contains("days"), "{}", plan.canonical());
     }

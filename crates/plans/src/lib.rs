@@ -1,30 +1,4 @@
-//! What a workspace may do: plans, their limits and features, overrides, and pure decisions over them.
-//!
-//! ```
-//! use rawdrive_plans::{Catalogue, Limit};
-//! let catalogue = Catalogue::parse(r#"
-//!     [[metric]]
-//!     name = "contracts"
-//!     kind = "level"
-//!     [[plan]]
-//!     slug = "free"
-//!     version = 1
-//!     name = "Free"
-//!     limits = { contracts = 100 }
-//!     [[plan]]
-//!     slug = "business"
-//!     version = 1
-//!     name = "Business"
-//!     limits = { contracts = "unlimited" }
-//! "#)?;
-//! let contracts = catalogue.metric("contracts")?; // an error for a name that is declared nowhere
-//! let limit = |plan: &str| catalogue.newest(&plan.parse().ok()?).map(|plan| plan.limit(&contracts));
-//! assert_eq!(limit("free"), Some(Limit::AtMost(100)));
-//! assert_eq!(limit("business"), Some(Limit::Unlimited));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! Invariant: unlimited is a variant. No number, and no arithmetic on one, ever means "unlimited".
+#![doc = include_str!("../README.md")]
 
 mod allowance;
 mod catalogue;

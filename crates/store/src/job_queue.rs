@@ -255,7 +255,7 @@ impl Store {
             FROM turn WHERE turn.workspace_id IS NOT NULL"
         );
         let start = turn.after.map(TypedId::uuid);
-        let (mut at, mut is_round) = (start.unwrap_or(Uuid::nil()), start.is_none());
+        let (mut at, mut is_round) = (start.unwrap_or_default(), start.is_none());
         let mut waiting = Vec::new();
         let mut looked_at = turn.after;
         for _ in 0..LOOKS {
