@@ -211,6 +211,13 @@ fn check_text(schema: &Value, text: &str) -> Result<(), String> {
         None => true,
         Some("^[0-9a-f]{64}$") => hex(text, 64),
         Some("^#[0-9a-fA-F]{6}$") => text.strip_prefix('#').is_some_and(|text| hex(text, 6)),
+        Some("^(ok|warning_[1-9][0-9]|full|over)$") => {
+            let warning = |text: &str| {
+                let percent = text.strip_prefix("warning_");
+                percent.is_some_and(|p| p.parse().is_ok_and(|p: u8| (10..100).contains(&p)))
+            };
+            ["ok", "full", "over"].contains(&text) || warning(text)
+        }
         Some(pattern) => {
             let prefix = pattern
                 .strip_prefix('^')

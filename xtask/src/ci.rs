@@ -41,6 +41,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             .env("RUSTDOCFLAGS", "-D warnings")
             .args(["doc", "--no-deps", "--workspace"]))
     })?;
+    step("packages", crate::packages::check)?;
     crate::test(&[])?;
     crate::judge::run_all()?;
     crate::clients::run_all()

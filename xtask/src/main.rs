@@ -19,6 +19,7 @@ mod ci;
 mod clients;
 mod judge;
 mod mocks;
+mod packages;
 mod servers;
 mod toolbox;
 

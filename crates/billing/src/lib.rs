@@ -1,22 +1,4 @@
-//! Money: what a workspace has bought, whether it is paid, and what follows from that.
-//!
-//! The payment provider is the truth about subscriptions; kept here is a projection of it. An event of the provider
-//! only says that an object has changed: it is stored ([`Inbox::receive`]), its object is leased and *then* fetched
-//! ([`PaymentGateway`]), and one transaction writes what was fetched, the workspace's entitlements, and the effects that
-//! the facts call for. So events may come in any order, twice, or never: what is fetched is the same.
-//!
-//! ```
-//! use rawdrive_billing::{Disposition, EventEnvelope, ObjectKind, ObjectRef};
-//! let event = br#"{ "id": "evt_1", "type": "invoice.paid", "livemode": false,
-//!                   "data": { "object": { "id": "in_1", "customer": "cus_1" } } }"#;
-//! let envelope = EventEnvelope::parse(event)?;
-//! let touched = Disposition::Touches(ObjectRef::new(ObjectKind::Invoice, "in_1"));
-//! assert_eq!(envelope.disposition(Some(false)), touched);
-//! # Ok::<(), rawdrive_billing::NoEvent>(())
-//! ```
-//!
-//! Invariant: any order, duplication or loss of events, followed by a reconcile, ends in the provider's own state,
-//! with every keyed effect once. No call to the provider happens inside a transaction.
+#![doc = include_str!("../README.md")]
 
 mod adopt;
 mod apply_entitlements;

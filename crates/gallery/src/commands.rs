@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::id::{GalleryId, PhotoId};
-use rawdrive_plans::{Feature, PlansTx, Slug};
+use rawdrive_plans::PlansTx;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
-use rawdrive_usage::{Charge, QuotaKey, UsageTx, subtract};
+use rawdrive_usage::{Charge, QuotaKey, Refused, UsageTx, require, subtract};
 
 use crate::{
     BLOBS_PER_JOB, Branding, CUSTOM_BRANDING, ClientsTx, DeleteBlob, DeleteBlobs, GalleryTx,
@@ -90,13 +90,8 @@ pub async fn delete_gallery_permanently(
 #[derive(Debug, thiserror::Error)]
 pub enum BrandingError {
     /// The plan does not include it.
-    #[error("the plan {plan} does not include {feature}")]
-    NotAvailable {
-        /// The feature.
-        feature: Feature,
-        /// The plan in force.
-        plan: Slug,
-    },
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The logo is no photo of this workspace.
     #[error("must be a photo of this workspace")]
     UnknownLogo,
@@ -120,13 +115,7 @@ pub async fn save_branding(
     {
         return Err(BrandingError::UnknownLogo);
     }
-    let feature = CUSTOM_BRANDING;
-    if !entitlements.feature(&feature, env.now()).value {
-        return Err(BrandingError::NotAvailable {
-            feature,
-            plan: entitlements.plan_at(env.now()).slug.clone(),
-        });
-    }
+    require(tx, env, &CUSTOM_BRANDING).await?;
     let before = tx.branding().await?;
     tx.put_branding(branding).await?;
     let json = |b: Option<&Branding>| serde_json::to_value(b).unwrap_or_default();

@@ -26,6 +26,7 @@ use crate::extension::{Routes, Subjects, Vocabulary};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
 use crate::problems::sentence;
+use crate::routes::VOCABULARY;
 use crate::web::{Code, Edge, Problem, RateLimits, UPGRADE_PATH};
 
 /// What an installation chooses.
@@ -280,32 +281,29 @@ impl App {
     /// Where what has this id can be read, if it has an address of its own.
     pub(crate) fn address_of(&self, id: &str) -> Option<String> {
         let (kind, _) = id.split_once('_')?;
-        let resources = self.vocabularies().flat_map(|words| words.resources);
+        let words = [&VOCABULARY].into_iter().chain(self.vocabularies());
+        let resources = words.flat_map(|words| words.resources);
         let address = resources
             .filter(|resource| resource.prefix == kind)
             .find_map(|resource| resource.address)?;
         Some(format!("{}{address}/{id}", self.settings.prefix))
     }
 
-    /// The id of what a metric is counted for apart, by the text that a client names it with.
+    /// Whether the workspace has that of which a metric is counted apart; nothing where no product keeps such things, and
+    /// whatever is named has its own count.
     ///
     /// # Errors
-    /// 404 if the workspace has no such thing, or the database does not answer.
-    pub(crate) async fn subject(
+    /// The database does not answer.
+    pub(crate) async fn subject_exists(
         &self,
         reader: &Reader,
         kind: &str,
-        text: &str,
-    ) -> Result<String, Problem> {
-        let known = self.subjects.iter().find(|known| known.kind() == kind);
-        // Nobody keeps such things: whatever is named has its own count.
-        let exists = match known {
-            Some(known) => known.exists(reader, text).await?,
-            None => true,
-        };
-        exists
-            .then(|| text.to_owned())
-            .ok_or_else(Problem::not_found)
+        id: &str,
+    ) -> Result<Option<bool>, StoreError> {
+        match self.subjects.iter().find(|known| known.kind() == kind) {
+            Some(known) => Ok(Some(known.exists(reader, id).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Where a workspace is upgraded.

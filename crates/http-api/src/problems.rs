@@ -5,10 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_billing::{BillingError, WebhookError};
 use rawdrive_identity::{IdentityError, TeamError};
-use rawdrive_plans::{BeginError, Entitlements, Feature, PlansTx as _, ReadOnly, Slug};
+use rawdrive_plans::{BeginError, Entitlements, PlansTx as _, ReadOnly};
 use rawdrive_store::WriteTx;
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_usage::{Exceeded, Period, Refused};
+use rawdrive_usage::{Exceeded, Period, QuotaCheck, Refused};
 use secrecy::ExposeSecret as _;
 
 use crate::app::App;
@@ -33,8 +33,8 @@ impl App {
     pub fn refused(&self, refused: Refused) -> Problem {
         let code = match &refused {
             Refused::ReadOnly(_) => Code::WorkspaceReadOnly,
-            Refused::Feature { .. } => Code::FeatureNotAvailable,
-            Refused::Quota { .. } => Code::QuotaExceeded,
+            Refused::Feature(_) => Code::FeatureNotAvailable,
+            Refused::Quota(_) => Code::QuotaExceeded,
             Refused::Metric { .. } => return Problem::internal(refused),
             Refused::Store(_) => {
                 return match refused {
@@ -52,25 +52,6 @@ impl App {
     #[must_use]
     pub fn read_only(&self, read_only: &ReadOnly) -> Problem {
         self.refused(Refused::ReadOnly(read_only.clone()))
-    }
-
-    /// 402 `feature_not_available`.
-    #[must_use]
-    pub fn feature_denied(&self, feature: &Feature, plan: &Slug) -> Problem {
-        self.refused(Refused::Feature {
-            feature: feature.clone(),
-            plan: plan.clone(),
-        })
-    }
-
-    /// A limit that is in the way, under these entitlements.
-    #[must_use]
-    pub fn over_quota(&self, entitlements: &Entitlements, exceeded: Exceeded) -> Refused {
-        Refused::Quota {
-            resets_at: self.resets_at(&exceeded.metric, entitlements.billing_anchor),
-            plan: entitlements.plan_at(self.env().now()).slug.clone(),
-            exceeded,
-        }
     }
 
     /// When a metric resets: a level never does.
@@ -94,7 +75,10 @@ impl App {
         exceeded: &Exceeded,
     ) -> Problem {
         match entitlements {
-            Ok(entitlements) => self.refused(self.over_quota(&entitlements, exceeded.clone())),
+            Ok(entitlements) => {
+                let check = QuotaCheck::refused(&entitlements, exceeded, self.env().now());
+                self.refused(Refused::Quota(Box::new(check)))
+            }
             Err(error) => error.into(),
         }
     }

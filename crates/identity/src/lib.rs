@@ -1,44 +1,4 @@
-//! Who is calling: users, passwords, sessions, access and refresh tokens. What somebody may do is decided
-//! elsewhere, by the membership that is read at each request.
-//!
-//! ```
-//! use rawdrive_identity::{Keyring, SigningKey, TokenIssuer};
-//! use rawdrive_tenancy_core::Env;
-//! use secrecy::ExposeSecret;
-//!
-//! let env = Env::system();
-//! let keyring = Keyring::new(vec![SigningKey::generate(&env)])?;
-//! let issuer = TokenIssuer::new(keyring, "https://app.example".into());
-//!
-//! let (user, workspace, session) = (env.id(), env.id(), env.id());
-//! let (token, seconds) = issuer.issue(&env, user, workspace, session);
-//! let claims = issuer.verify(&env, token.expose_secret())?;
-//! assert_eq!((claims.user, claims.workspace, seconds), (user, workspace, 900));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! Invariant: no secret is stored. Of passwords there is an Argon2id hash, of refresh tokens a SHA-256, and
-//! signing keys lie sealed under the installation's secret key.
-//!
-//! A use case that needs a slow proof and a transaction is two functions, so that no transaction waits for
-//! a hash; the first one's documentation says the order:
-//!
-//! | to | before the transaction | within it |
-//! | --- | --- | --- |
-//! | sign up | [`prepare_sign_up`] | [`sign_up`] |
-//! | sign in | [`sign_in`] | [`open_session`] |
-//! | switch the workspace | [`switch`] | [`open_session`] |
-//! | refresh | [`RefreshToken::parse`] | [`refresh()`], and commit also when it revokes |
-//! | change name or password | [`prove_update`] | [`update_me`] |
-//! | sign out | | [`sign_out`] |
-//! | ask for a mailed link | [`request_proof`], later [`answer_request`] | |
-//! | use a mailed link | [`reset_password`], [`verify_email`] | |
-//! | present an API key | [`prove_api_key`] | |
-//! | make or revoke an API key | | [`create_api_key`], [`revoke_api_key`] |
-//! | accept an invitation | [`prove_acceptance`] | [`accept`] |
-//!
-//! Absent on purpose: HTTP, SQL, the system clock, and any answer that tells a wrong password from an
-//! unknown address.
+#![doc = include_str!("../README.md")]
 
 mod access_token;
 mod account;

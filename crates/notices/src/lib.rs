@@ -1,20 +1,4 @@
-//! What domain events say to people, and letters that bring somebody a link.
-//!
-//! ```
-//! use rawdrive_notices::mail_for;
-//! use rawdrive_tenancy_core::event::DomainEvent;
-//! let event = DomainEvent {
-//!     kind: "usage.threshold_crossed".into(),
-//!     subject: String::new(),
-//!     facts: serde_json::json!({ "metric": "storage_bytes", "threshold": 90, "used": 95, "limit": 100 }),
-//! };
-//! let mail = mail_for(&event, "Studio", "https://example.com/settings/billing/upgrade").expect("thresholds are told");
-//! assert_eq!(mail.subject, "Studio: 90 % of storage_bytes is used");
-//! ```
-//!
-//! Invariant: nothing that somebody wrote is a link in a mail, or a line of its own (`name`). A mail that an event makes is made from the event's facts and the workspace's name alone, and
-//! holds no credential. A letter that brings somebody a link holds one, is addressed to that one person, and
-//! lies sealed until it is delivered.
+#![doc = include_str!("../README.md")]
 
 mod billing_emails;
 mod mailer;

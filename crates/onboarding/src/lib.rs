@@ -1,24 +1,4 @@
-//! Onboarding as a projection of facts: nothing is stored that the facts already say, but for what somebody
-//! skipped, and that completion was told.
-//!
-//! ```
-//! use rawdrive_onboarding::{Facts, PROFILE, Status, Step, checklist};
-//! // A product adds steps of its own, over facts of its own.
-//! const FIRST_CONTRACT: Step = Step {
-//!     id: "first_contract",
-//!     title: "Write a contract",
-//!     needs: None,
-//!     done: |facts| facts.hold("contract_written"),
-//! };
-//! let mut facts = Facts::default();
-//! facts.held.insert("contract_written".to_owned());
-//! let list = checklist(&[PROFILE, FIRST_CONTRACT], &facts, |_| true);
-//! assert_eq!((list.progress_percentage, list.is_complete), (50, false));
-//! assert_eq!(list.steps[1].status, Status::Completed);
-//! ```
-//!
-//! Invariant: the checklist is a pure function of the facts; undoing a fact reopens its step. Completion is
-//! told once in a workspace's life, by the transaction that first completes it.
+#![doc = include_str!("../README.md")]
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -7,11 +7,12 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use rawdrive_tenancy_core::audit::sha256;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::{Feature, Limit, Metric, Slug};
+use crate::allowance::MAX_TOLERANCE_PERCENT;
+use crate::{Allowance, Feature, Limit, Metric, Slug, Thresholds};
 
 /// The longest grace or trial: Stripe takes trials of up to two years.
 const MAX_DAYS: u16 = 730;
@@ -37,8 +38,10 @@ pub struct MetricDefinition {
     pub per: Option<Cow<'static, str>>,
     /// What a unit is, for people: `bytes`, `calls`.
     pub unit: Option<Cow<'static, str>>,
-    /// Whether reaching 80, 90 and 100 % of its limit is worth a notice.
+    /// Whether reaching a threshold of its limit is worth a notice.
     pub warns: bool,
+    /// The thresholds, of notices and of levels.
+    pub warn_at: Thresholds,
     /// Further names of its limit in plans, each with how many units one of it is. The first one whose unit is 1 is
     /// the name on the wire.
     pub limit_names: Cow<'static, [(&'static str, u64)]>,
@@ -54,6 +57,7 @@ impl MetricDefinition {
             per: None,
             unit: None,
             warns: true,
+            warn_at: Thresholds::DEFAULT,
             limit_names: Cow::Borrowed(&[]),
         }
     }
@@ -65,6 +69,12 @@ impl MetricDefinition {
             per: Some(Cow::Borrowed(subject)),
             ..self
         }
+    }
+
+    /// With thresholds of its own.
+    #[must_use]
+    pub fn warned_at(self, warn_at: Thresholds) -> Self {
+        Self { warn_at, ..self }
     }
 
     /// With further names of its limit.
@@ -120,10 +130,18 @@ impl Metrics {
             .or_else(|| self.0.iter().find_map(also))
     }
 
+    /// A metric's thresholds; the usual ones of a metric that is not declared.
+    #[must_use]
+    pub fn thresholds(&self, metric: &Metric) -> &Thresholds {
+        const USUAL: &Thresholds = &Thresholds::DEFAULT;
+        self.get(metric)
+            .map_or(USUAL, |definition| &definition.warn_at)
+    }
+
     /// A limit as a plan says it: by the name with the largest unit in which it is whole.
-    fn written<'a>(&'a self, metric: &'a Metric, bound: Option<u64>) -> (&'a str, toml::Value) {
+    fn written<'a>(&'a self, metric: &'a Metric, allowance: Allowance) -> (&'a str, toml::Value) {
         let also = self.0.get(metric).map_or(&[][..], |d| &d.limit_names);
-        let Some(bound) = bound else {
+        let Some(bound) = allowance.limit().bound() else {
             let name = also.first().map_or(metric.as_str(), |(name, _)| name);
             return (name, "unlimited".into());
         };
@@ -132,10 +150,22 @@ impl Metrics {
             .max_by_key(|(_, units)| *units)
             .map_or((metric.as_str(), 1), |(name, units)| (*name, *units));
         // What is read is bounded by what SQL keeps.
-        (
-            name,
-            i64::try_from(bound / units).unwrap_or(i64::MAX).into(),
-        )
+        let max = toml::Value::from(i64::try_from(bound / units).unwrap_or(i64::MAX));
+        let table = |key: &str, value: toml::Value| {
+            let entries = [("max".to_owned(), max.clone()), (key.to_owned(), value)];
+            toml::Value::Table(entries.into_iter().collect())
+        };
+        let value = match allowance {
+            Allowance::Unlimited | Allowance::Hard(_) => max,
+            Allowance::Tolerant {
+                tolerance_percent, ..
+            } => table(
+                "tolerance_percent",
+                i64::from(tolerance_percent.get()).into(),
+            ),
+            Allowance::Soft(_) => table("soft", true.into()),
+        };
+        (name, value)
     }
 
     /// The name of a metric's limit on the wire.
@@ -224,8 +254,8 @@ pub struct Plan {
     pub version: u32,
     /// The name for people.
     pub name: String,
-    /// Limits by metric; `null` is unlimited.
-    limits: BTreeMap<Metric, Option<u64>>,
+    /// Limits by metric.
+    limits: BTreeMap<Metric, Allowance>,
     /// Switches by feature.
     features: BTreeMap<Feature, bool>,
     /// What it costs; a plan without a price can only be granted.
@@ -244,7 +274,14 @@ impl Plan {
     /// The limit of a metric; one that the plan does not name is unlimited.
     #[must_use]
     pub fn limit(&self, metric: &Metric) -> Limit {
-        Limit::from_bound(self.limits.get(metric).copied().flatten())
+        self.allowance(metric).limit()
+    }
+
+    /// The limit of a metric, and how strict it is; one that the plan does not name is unlimited.
+    #[must_use]
+    pub fn allowance(&self, metric: &Metric) -> Allowance {
+        let named = self.limits.get(metric).copied();
+        named.unwrap_or(Allowance::Unlimited)
     }
 
     /// Whether a feature is on; one that the plan does not name is off.
@@ -254,10 +291,10 @@ impl Plan {
     }
 
     /// All limits that the plan names.
-    pub fn limits(&self) -> impl Iterator<Item = (&Metric, Limit)> {
+    pub fn limits(&self) -> impl Iterator<Item = (&Metric, Allowance)> {
         self.limits
             .iter()
-            .map(|(metric, bound)| (metric, Limit::from_bound(*bound)))
+            .map(|(metric, allowance)| (metric, *allowance))
     }
 
     /// All features that the plan names.
@@ -282,9 +319,7 @@ impl Plan {
     /// SHA-256 of [`Plan::canonical`]: two definitions of one version are the same or they are an error.
     #[must_use]
     pub fn digest(&self) -> Vec<u8> {
-        digest(&SHA256, self.canonical().as_bytes())
-            .as_ref()
-            .to_vec()
+        sha256(self.canonical().as_bytes()).to_vec()
     }
 
     /// What is published of this version once another definition of it is known: the same terms, and the prices of
@@ -414,6 +449,7 @@ struct FileMetric {
     ingest: bool,
     per: Option<Spanned<String>>,
     unit: Option<String>,
+    warn_at: Option<Spanned<Vec<u8>>>,
 }
 
 #[derive(Deserialize)]
@@ -472,7 +508,13 @@ impl Catalogue {
                 let good = good.map_err(|e| refuse(span, "metric.per", e.to_string()));
                 good.map(|_| Cow::Owned(subject))
             });
+            let warn_at = metric.warn_at.map(|percents| {
+                let span = percents.span();
+                let thresholds = Thresholds::new(percents.into_inner());
+                thresholds.map_err(|e| refuse(span, "metric.warn_at", e.to_string()))
+            });
             let definition = MetricDefinition {
+                warn_at: warn_at.transpose()?.unwrap_or_default(),
                 ingest: metric.ingest,
                 per: per.transpose()?,
                 unit: metric.unit.map(Cow::Owned),
@@ -517,20 +559,9 @@ impl Catalogue {
                     return Err(refuse(key.span(), &field, message));
                 };
                 let metric = metric.clone();
-                let wrong = || {
-                    let message = "must be a whole number from 0 or \"unlimited\"".to_owned();
-                    refuse(value.span(), &field, message)
-                };
-                let bound = match value.get_ref() {
-                    toml::Value::String(s) if s == "unlimited" => None,
-                    toml::Value::Integer(n) => {
-                        let n = u64::try_from(*n).ok().and_then(|n| n.checked_mul(factor));
-                        // SQL keeps amounts in signed 64 bits.
-                        Some(n.filter(|n| i64::try_from(*n).is_ok()).ok_or_else(wrong)?)
-                    }
-                    _ => return Err(wrong()),
-                };
-                if limits.insert(metric, bound).is_some() {
+                let allowance = read_allowance(value.get_ref(), factor)
+                    .map_err(|message| refuse(value.span(), &field, message))?;
+                if limits.insert(metric, allowance).is_some() {
                     return Err(refuse(
                         key.span(),
                         &field,
@@ -741,11 +772,16 @@ impl Catalogue {
                     entry.insert(key.to_owned(), text.as_ref().into());
                 }
             }
+            if metric.warn_at != Thresholds::DEFAULT {
+                let percents = metric.warn_at.warnings().iter();
+                let percents: Vec<_> = percents.map(|p| i64::from(*p)).collect();
+                entry.insert("warn_at".to_owned(), percents.into());
+            }
             section(
                 &mut out,
                 "metric",
                 &entry,
-                &["name", "kind", "ingest", "per", "unit"],
+                &["name", "kind", "ingest", "per", "unit", "warn_at"],
             );
         }
         for plan in &self.plans {
@@ -760,7 +796,7 @@ impl Catalogue {
         entry.insert("version".to_owned(), i64::from(plan.version).into());
         entry.insert("name".to_owned(), plan.name.as_str().into());
         let limits = plan.limits().map(|(metric, limit)| {
-            let (name, value) = self.metrics.written(metric, limit.bound());
+            let (name, value) = self.metrics.written(metric, limit);
             (name.to_owned(), value)
         });
         entry.insert("limits".to_owned(), toml::Value::Table(limits.collect()));
@@ -806,6 +842,55 @@ impl Catalogue {
     }
     pub(crate) fn known_features(&self) -> String {
         list(self.features().map(Feature::as_str))
+    }
+}
+
+/// A limit as a plan says it, in units of `factor`: a number, "unlimited", or a table.
+fn read_allowance(value: &toml::Value, factor: u64) -> Result<Allowance, String> {
+    let whole = |value: &toml::Value| {
+        let n = value.as_integer().and_then(|n| u64::try_from(n).ok());
+        let n = n.and_then(|n| n.checked_mul(factor));
+        // SQL keeps amounts in signed 64 bits.
+        n.filter(|n| i64::try_from(*n).is_ok())
+    };
+    match value {
+        toml::Value::String(s) if s == "unlimited" => Ok(Allowance::Unlimited),
+        toml::Value::Table(table) => {
+            const KEYS: [&str; 3] = ["max", "tolerance_percent", "soft"];
+            if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+                return Err(format!("has no `{unknown}`: expected {}", KEYS.join(", ")));
+            }
+            let max = table.get("max").and_then(whole).ok_or(
+                "needs a `max` that is a whole number from 0; without a limit write \"unlimited\" alone",
+            )?;
+            let tolerance = match table.get("tolerance_percent") {
+                None => None,
+                Some(value) => {
+                    let percent = value.as_integer().and_then(|n| u16::try_from(n).ok());
+                    let percent = percent.filter(|n| *n <= MAX_TOLERANCE_PERCENT);
+                    Some(percent.ok_or_else(|| {
+                        format!("needs a `tolerance_percent` that is a whole number from 0 to {MAX_TOLERANCE_PERCENT}")
+                    })?)
+                }
+            };
+            let soft = match table.get("soft") {
+                None => false,
+                Some(toml::Value::Boolean(soft)) => *soft,
+                Some(_) => return Err("needs a `soft` that is true or false".to_owned()),
+            };
+            match (soft, tolerance) {
+                (true, None) => Ok(Allowance::Soft(max)),
+                (true, Some(_)) => {
+                    Err("is soft and admits everything: leave tolerance_percent out".to_owned())
+                }
+                (false, tolerance) => Ok(Allowance::tolerant(max, tolerance.unwrap_or(0))),
+            }
+        }
+        value => whole(value)
+            .map(Allowance::Hard)
+            .ok_or_else(|| {
+                "must be a whole number from 0, \"unlimited\", or { max = 100, tolerance_percent = 10 } or { max = 100, soft = true }".to_owned()
+            }),
     }
 }
 
@@ -916,12 +1001,13 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_read_as_the_same_catalogue() {
-        let text = "[[metric]]\nname = \"api_calls\"\nkind = \"flow\"\ningest = true\nper = \"folder\"\nunit = \"calls\"\n\
+        let text = "[[metric]]\nname = \"api_calls\"\nkind = \"flow\"\ningest = true\nper = \"folder\"\nunit = \"calls\"\nwarn_at = [70, 85]\n\
+            [[metric]]\nname = \"quiet\"\nkind = \"flow\"\nwarn_at = []\n\
             [[metric]]\nname = \"seats\"\nkind = \"level\"\n\
             [[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free \\\"as in\\\" beer\"\n\
-            limits = { storage_bytes = 5, pages = 0, api_calls = 10, max_team_members = 1 }\nfeatures = { exports = false }\n\
+            limits = { storage_bytes = 5, pages = 0, api_calls = { max = 10, soft = true }, max_team_members = 1 }\nfeatures = { exports = false }\n\
             [[plan]]\nslug = \"free\"\nversion = 2\nname = \"Free\"\nlimits = { storage_gb = \"unlimited\" }\n\
-            [[plan]]\nslug = \"pro\"\nversion = 1\nname = \"Pro\"\ngrace_days = 0\ntrial_days = 14\nlimits = { storage_gb = 500 }\n\
+            [[plan]]\nslug = \"pro\"\nversion = 1\nname = \"Pro\"\ngrace_days = 0\ntrial_days = 14\nlimits = { storage_gb = { max = 500, tolerance_percent = 5 }, seats = { max = 3, tolerance_percent = 0 } }\n\
             prices = [{ currency = \"usd\", interval = \"month\", amount = 2900, stripe_price = \"price_1\" },\
             { currency = \"eur\", interval = \"year\", amount = 0 }]\n";
         for catalogue in [sold(), Catalogue::parse_with(counted(), text).unwrap()] {
@@ -930,6 +1016,45 @@ mod tests {
             assert_eq!(read.as_ref(), Ok(&catalogue), "{printed}");
         }
         assert!(sold().to_toml(&counted()).contains("storage_gb = 500"));
+        let printed = Catalogue::parse_with(counted(), text).unwrap();
+        let printed = printed.to_toml(&counted());
+        for line in [
+            "warn_at = [70, 85]",
+            "warn_at = []",
+            "api_calls = { max = 10, soft = true }",
+            "storage_gb = { max = 500, tolerance_percent = 5 }",
+            "seats = 3",
+        ] {
+            assert!(printed.contains(line), "{line}: {printed}");
+        }
+    }
+
+    #[test]
+    fn a_limit_says_how_strict_it_is() {
+        let text = "[[metric]]\nname = \"calls\"\nkind = \"flow\"\nwarn_at = [70, 85]\n\
+            [[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n\
+            limits = { calls = { max = 100, soft = true }, storage_gb = { max = 5, tolerance_percent = 10 } }\n";
+        let catalogue = Catalogue::parse_with(counted(), text).unwrap();
+        let (calls, bytes) = (Metric::new("calls"), Metric::new("storage_bytes"));
+        let free = catalogue.newest(&Slug::free()).unwrap();
+        assert_eq!(free.allowance(&calls), Allowance::Soft(100));
+        assert_eq!(free.allowance(&bytes), Allowance::tolerant(5 << 30, 10));
+        assert_eq!(free.limit(&bytes), Limit::AtMost(5 << 30));
+        assert_eq!(free.allowance(&Metric::new("pages")), Allowance::Unlimited);
+        let declared = catalogue.declared();
+        assert_eq!(declared.thresholds(&calls).warnings(), [70, 85]);
+        assert_eq!(declared.thresholds(&bytes), &Thresholds::DEFAULT);
+        assert_eq!(
+            declared.thresholds(&Metric::new("nothing")),
+            &Thresholds::DEFAULT
+        );
+        // What is published reads back, and another strictness is another limit.
+        let back: Plan = serde_json::from_str(&free.canonical()).unwrap();
+        assert_eq!(back, *free);
+        let hard = text.replace("{ max = 100, soft = true }", "100");
+        let hard = Catalogue::parse_with(counted(), &hard).unwrap();
+        let hard = hard.newest(&Slug::free()).unwrap();
+        assert_eq!(free.amended(&hard), Err(Contradiction::Terms("limits")));
     }
 
     #[test]
@@ -988,6 +1113,34 @@ mod tests {
             (
                 "limits = { max_team_members = 1, team_members = 5 }",
                 "limits a metric that is limited already",
+            ),
+            (
+                "limits = { max_team_members = { max = 5, sofd = true } }",
+                "line 5, plan.limits.max_team_members: has no `sofd`: expected max, tolerance_percent, soft",
+            ),
+            (
+                "limits = { max_team_members = { soft = true } }",
+                "needs a `max` that is a whole number from 0",
+            ),
+            (
+                "limits = { max_team_members = { max = \"unlimited\" } }",
+                "write \"unlimited\" alone",
+            ),
+            (
+                "limits = { max_team_members = { max = 5, tolerance_percent = 1001 } }",
+                "needs a `tolerance_percent` that is a whole number from 0 to 1000",
+            ),
+            (
+                "limits = { max_team_members = { max = 5, soft = 1 } }",
+                "needs a `soft` that is true or false",
+            ),
+            (
+                "limits = { max_team_members = { max = 5, soft = true, tolerance_percent = 5 } }",
+                "is soft and admits everything: leave tolerance_percent out",
+            ),
+            (
+                "[[metric]]\nname = \"pages\"\nkind = \"level\"\nwarn_at = [90, 80]",
+                "line 8, metric.warn_at: must be up to 7 whole percentages from 10 to 99, ascending",
             ),
             (
                 "features = { exports = 1 }",
@@ -1049,6 +1202,12 @@ mod tests {
         let plan = sold().newest(&Slug::free()).unwrap();
         let back: Plan = serde_json::from_str(&plan.canonical()).unwrap();
         assert_eq!(back, *plan);
+        // By other code, before limits said how strict they are.
+        let digest: String = plan.digest().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            digest,
+            "b933736a37371d14595489949c00319c4129bf56d0671ab4614d9d2c30450169"
+        );
         // Digests of versions that were published before there was grace or trial stand.
         assert!(!plan.canonical().contains("days"), "{}", plan.canonical());
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
 
-use crate::{Feature, Limit, Metric, Metrics, Override, Plan, Setting};
+use crate::{Allowance, Feature, Limit, Metric, Metrics, Override, Plan, Setting};
 
 /// Why a workspace takes no writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ impl Access {
 pub enum Origin {
     /// The plan version in force.
     Plan,
+    /// The plan version in force, by grace: a payment has failed.
+    Grace,
     /// An operator's override above the plan.
     Override,
 }
@@ -59,6 +61,7 @@ impl Origin {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plan => "plan",
+            Self::Grace => "grace",
             Self::Override => "override",
         }
     }
@@ -69,9 +72,9 @@ impl Origin {
 pub struct Entitlement<T> {
     /// The limit or the switch.
     pub value: T,
-    /// Plan or override.
+    /// Plan, grace or override.
     pub origin: Origin,
-    /// When an override ends by itself.
+    /// When it ends by itself: the override, the grace, or a plan that was granted for a time.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -96,6 +99,10 @@ pub struct Entitlements {
     pub ends: Option<PlanEnd>,
     /// What is counted, and how.
     pub metrics: Arc<Metrics>,
+    /// What the workspace pays in: ISO 4217, lower case.
+    pub currency: String,
+    /// The plans that can be had today, in the catalogue's order.
+    pub plans_today: Arc<[Arc<Plan>]>,
 }
 
 /// The end of a plan that was granted for a time.
@@ -155,52 +162,135 @@ impl Entitlements {
         }
     }
 
-    /// The limit of a metric at `now`. A metric that the plan does not name is unlimited there.
+    /// The limit of a metric at `now`: what levels and percentages are of. A metric that the plan does not name is
+    /// unlimited there.
     #[must_use]
     pub fn limit(&self, metric: &Metric, now: DateTime<Utc>) -> Entitlement<Limit> {
-        let found = self.override_of(now, |setting| match setting {
-            Setting::Limit(name, limit) if name == metric => Some(*limit),
-            _ => None,
-        });
-        found.unwrap_or_else(|| Entitlement {
-            value: self.plan_at(now).limit(metric),
-            origin: Origin::Plan,
-            until: None,
+        let Entitlement {
+            value,
+            origin,
+            until,
+        } = self.allowance(metric, now);
+        Entitlement {
+            value: value.limit(),
+            origin,
+            until,
+        }
+    }
+
+    /// The limit of a metric at `now`, and how strict it is: what takes are decided by.
+    #[must_use]
+    pub fn allowance(&self, metric: &Metric, now: DateTime<Utc>) -> Entitlement<Allowance> {
+        let plan = self.plan_at(now).allowance(metric);
+        let above = self.overrides_at(now).rev();
+        winner(self.of_plan(plan, now), above, |setting| {
+            limit_above(plan, metric, setting)
         })
     }
 
     /// Whether a feature is on at `now`. A feature that the plan does not name is off.
     #[must_use]
     pub fn feature(&self, feature: &Feature, now: DateTime<Utc>) -> Entitlement<bool> {
-        let found = self.override_of(now, |setting| match setting {
-            Setting::Feature(name, on) if name == feature => Some(*on),
-            _ => None,
-        });
-        found.unwrap_or_else(|| Entitlement {
-            value: self.plan_at(now).feature(feature),
-            origin: Origin::Plan,
-            until: None,
+        let plan = self.plan_at(now).feature(feature);
+        let above = self.overrides_at(now).rev();
+        winner(self.of_plan(plan, now), above, |setting| {
+            feature_above(feature, setting)
         })
     }
 
-    /// The newest override in force wins.
-    fn override_of<T>(
+    /// Every value that a limit has at `now`, the lowest first: the plan's, by grace, of each override in force. The last
+    /// one wins.
+    #[must_use]
+    pub fn limit_layers(&self, metric: &Metric, now: DateTime<Utc>) -> Vec<Entitlement<Allowance>> {
+        let plan = self.plan_at(now).allowance(metric);
+        self.layers(plan, now, |setting| limit_above(plan, metric, setting))
+    }
+
+    /// As [`Entitlements::limit_layers`], of a feature.
+    #[must_use]
+    pub fn feature_layers(&self, feature: &Feature, now: DateTime<Utc>) -> Vec<Entitlement<bool>> {
+        let plan = self.plan_at(now).feature(feature);
+        self.layers(plan, now, |setting| feature_above(feature, setting))
+    }
+
+    fn layers<T: Copy>(
         &self,
+        plan: T,
         now: DateTime<Utc>,
         pick: impl Fn(&Setting) -> Option<T>,
-    ) -> Option<Entitlement<T>> {
-        self.overrides
-            .iter()
-            .rev()
-            .filter(|o| o.until.is_none_or(|until| now < until))
-            .find_map(|o| {
-                pick(&o.setting).map(|value| Entitlement {
-                    value,
-                    origin: Origin::Override,
-                    until: o.until,
-                })
-            })
+    ) -> Vec<Entitlement<T>> {
+        let below = Entitlement {
+            value: plan,
+            origin: Origin::Plan,
+            until: self.plan_ends(now),
+        };
+        let held = self.of_plan(plan, now);
+        let grace = (held.origin == Origin::Grace).then_some(held);
+        let above = self.overrides_at(now).filter_map(|o| above(o, &pick));
+        [below].into_iter().chain(grace).chain(above).collect()
     }
+
+    /// What the plan's value is worth at `now`.
+    fn of_plan<T>(&self, value: T, now: DateTime<Utc>) -> Entitlement<T> {
+        match self.access(now) {
+            Access::Grace { until } => Entitlement {
+                value,
+                origin: Origin::Grace,
+                until: Some(until),
+            },
+            Access::Full | Access::ReadOnly(_) => Entitlement {
+                value,
+                origin: Origin::Plan,
+                until: self.plan_ends(now),
+            },
+        }
+    }
+
+    fn plan_ends(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let end = self.ends.as_ref().map(|end| end.at);
+        end.filter(|at| now < *at)
+    }
+
+    fn overrides_at(&self, now: DateTime<Utc>) -> impl DoubleEndedIterator<Item = &Override> {
+        let in_force = move |o: &&Override| o.until.is_none_or(|until| now < until);
+        self.overrides.iter().filter(in_force)
+    }
+}
+
+pub(crate) fn limit_above(
+    plan: Allowance,
+    metric: &Metric,
+    setting: &Setting,
+) -> Option<Allowance> {
+    match setting {
+        Setting::Limit(name, limit) if name == metric => Some(plan.with_limit(*limit)),
+        Setting::Limit(..) | Setting::Feature(..) => None,
+    }
+}
+
+fn feature_above(feature: &Feature, setting: &Setting) -> Option<bool> {
+    match setting {
+        Setting::Feature(name, on) if name == feature => Some(*on),
+        Setting::Limit(..) | Setting::Feature(..) => None,
+    }
+}
+
+fn above<T>(o: &Override, pick: impl Fn(&Setting) -> Option<T>) -> Option<Entitlement<T>> {
+    pick(&o.setting).map(|value| Entitlement {
+        value,
+        origin: Origin::Override,
+        until: o.until,
+    })
+}
+
+/// The first of the overrides, newest first, that sets the value; otherwise what lies below.
+fn winner<'a, T>(
+    below: Entitlement<T>,
+    mut newest_first: impl Iterator<Item = &'a Override>,
+    pick: impl Fn(&Setting) -> Option<T>,
+) -> Entitlement<T> {
+    let found = newest_first.find_map(|o| above(o, &pick));
+    found.unwrap_or(below)
 }
 
 /// Why a write transaction does not begin.

@@ -16,8 +16,8 @@ use crate::store::{EntitlementsLock, Reader, Store, WriteTx};
 
 // One round trip for all entitlements: a row for each override, one with nulls where there is none.
 const SELECT: &str = "SELECT s.plan_slug, s.plan_version, s.billing_anchor, s.grace_until, s.read_only_reason, s.read_only_since,
-        s.plan_ends_at, s.then_plan_slug, s.then_plan_version, o.id AS override_id, o.kind, o.name, o.bound, o.enabled, o.reason, o.until
-    FROM standings s LEFT JOIN overrides o ON o.workspace_id = s.workspace_id
+        s.plan_ends_at, s.then_plan_slug, s.then_plan_version, o.id AS override_id, o.kind, o.name, o.bound, o.enabled, o.reason, o.until, w.currency
+    FROM standings s JOIN workspaces w ON w.workspace_id = s.workspace_id LEFT JOIN overrides o ON o.workspace_id = s.workspace_id
     WHERE s.workspace_id = $1 ORDER BY o.seq, o.id";
 
 async fn load(
@@ -77,6 +77,8 @@ async fn load(
         read_only,
         ends,
         metrics: store.0.metrics.clone(),
+        currency: column(first, "currency")?,
+        plans_today: store.0.plans_today.clone(),
     }))
 }
 

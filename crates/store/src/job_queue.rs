@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{JobId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::job::{Job, LeasedJob, backoff};
+use rawdrive_usage::RESERVATION;
 use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
@@ -254,7 +255,7 @@ impl Store {
             FROM turn WHERE turn.workspace_id IS NOT NULL"
         );
         let start = turn.after.map(TypedId::uuid);
-        let (mut at, mut is_round) = (start.unwrap_or(Uuid::nil()), start.is_none());
+        let (mut at, mut is_round) = (start.unwrap_or_default(), start.is_none());
         let mut waiting = Vec::new();
         let mut looked_at = turn.after;
         for _ in 0..LOOKS {
@@ -384,15 +385,14 @@ impl Store {
     /// Gives back what an earlier run of the one server held when it broke off: holds of operations under way, and leases
     /// of the payment provider's operations and objects. On SQLite alone: there the one server, before its first
     /// write, knows that whoever held them is dead. On PostgreSQL others may be at work; what the dead held expires
-    /// by itself. Where it fails, on a full disk, it is done before whatever is written first. Returns how many.
+    /// by itself. Reservations are left alone: who holds them is a program outside. Where it fails, on a full disk, it is done before whatever is written first. Returns how many.
     ///
     /// A command beside the server that has leased an object loses it, and writes nothing: the fence sees to that.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn recover(&self) -> Result<u64, StoreError> {
-        const HOLDS: &str =
-            "UPDATE holds SET expires_at = $1 WHERE state = 'held' AND expires_at > $1";
+        const HOLDS: &str = "UPDATE holds SET expires_at = $1 WHERE state = 'held' AND expires_at > $1 AND purpose <> $2";
         const OPERATIONS: &str = "UPDATE billing_operations SET leased_until = $1
             WHERE outcome IS NULL AND leased_until > $1";
         // As what was given back has it: a time that is always past.
@@ -405,7 +405,7 @@ impl Store {
         self.0
             .database
             .recover(vec![
-                of(HOLDS, vec![now.into()]),
+                of(HOLDS, vec![now.into(), RESERVATION.name().into()]),
                 of(OPERATIONS, vec![now.into()]),
                 of(OBJECTS, vec![now.into(), DateTime::UNIX_EPOCH.into()]),
             ])

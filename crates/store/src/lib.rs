@@ -1,17 +1,4 @@
-//! The one SeaORM adapter: every port of the domain crates, on SQLite and on PostgreSQL.
-//!
-//! ```no_run
-//! use rawdrive_plans::Catalogue;
-//! use rawdrive_store::{Store, Url};
-//! use rawdrive_tenancy_core::Env;
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::open(&Url::sqlite("data/rawdrive.db"), Env::system(), &Catalogue::parse(&std::fs::read_to_string("plans.toml")?)?, &[]).await?;
-//! store.ping().await?;
-//! # Ok(()) }
-//! ```
-//!
-//! Invariant: entities and connections are private; the only ways to tenant rows are [`Store::begin`] and
-//! [`Store::read`], and both take a scope. Tables of an embedder's own: [`extension`].
+#![doc = include_str!("../README.md")]
 
 mod api_keys;
 mod authenticated_read;
@@ -36,6 +23,7 @@ mod pending;
 mod pool;
 mod postgres;
 mod proofs;
+mod reservations;
 mod rows;
 mod schema_checks;
 mod scope;

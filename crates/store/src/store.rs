@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     plans: RwLock<HashMap<(Slug, u32), Arc<Plan>>>,
     /// What the catalogue declares.
     pub(crate) metrics: Arc<Metrics>,
+    /// The plans that can be had today.
+    pub(crate) plans_today: Arc<[Arc<Plan>]>,
     /// A lane of jobs waits for its kind.
     lanes: Mutex<HashMap<String, Arc<Notify>>>,
     pub(crate) requests: Notify,
@@ -162,6 +164,7 @@ impl Store {
             env,
             plans: RwLock::default(),
             metrics: catalogue.declared().clone(),
+            plans_today: catalogue.current().cloned().collect(),
             lanes: Mutex::default(),
             requests: Notify::new(),
             shared: Mutex::default(),

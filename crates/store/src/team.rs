@@ -265,7 +265,7 @@ impl Reader {
             WHERE m.workspace_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3";
         let values = [
             self.scope.workspace().uuid().into(),
-            after(request).unwrap_or(Uuid::nil()).into(),
+            after(request).unwrap_or_default().into(),
             (i64::from(request.limit) + 1).into(),
         ];
         let rows = query(self.db(), "list members", MEMBERS, values).await?;

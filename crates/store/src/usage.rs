@@ -363,21 +363,18 @@ impl UsageTx for WriteTx {
             .exec(&self.tx)
             .await
             .map_err(failed("mark thresholds"))?;
-        if !edges.rearm.is_empty() {
-            threshold_episodes::Entity::scoped_update(&self.scope)
-                .col_expr(threshold_episodes::Column::RearmedAt, Expr::value(now))
-                .filter(threshold_episodes::Column::Metric.eq(key.metric.as_str()))
-                .filter(threshold_episodes::Column::Subject.eq(key.subject.as_str()))
-                .filter(threshold_episodes::Column::PeriodStart.eq(key.period_start))
-                .filter(
-                    threshold_episodes::Column::Threshold
-                        .is_in(edges.rearm.iter().map(|t| i64::from(*t))),
-                )
-                .filter(threshold_episodes::Column::RearmedAt.is_null())
-                .exec(&self.tx)
-                .await
-                .map_err(failed("rearm thresholds"))?;
-        }
+        // Whatever is not kept has ended, also what the metric has no threshold for any more.
+        let kept = edges.kept.iter().map(|t| i64::from(*t));
+        threshold_episodes::Entity::scoped_update(&self.scope)
+            .col_expr(threshold_episodes::Column::RearmedAt, Expr::value(now))
+            .filter(threshold_episodes::Column::Metric.eq(key.metric.as_str()))
+            .filter(threshold_episodes::Column::Subject.eq(key.subject.as_str()))
+            .filter(threshold_episodes::Column::PeriodStart.eq(key.period_start))
+            .filter(threshold_episodes::Column::Threshold.is_not_in(kept))
+            .filter(threshold_episodes::Column::RearmedAt.is_null())
+            .exec(&self.tx)
+            .await
+            .map_err(failed("rearm thresholds"))?;
         if edges.fire.is_empty() {
             return Ok(());
         }

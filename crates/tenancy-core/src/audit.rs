@@ -3,7 +3,6 @@
 //! `hash = H(previous ‖ seq ‖ at ‖ actor ‖ action ‖ subject ‖ H(salt ‖ payload))`. Payload and salt lie apart
 //! so that they can be erased while the chain stays verifiable.
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -68,10 +67,10 @@ impl Payload {
     /// `H(salt ‖ payload)`.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        let mut context = Context::new(&SHA256);
-        context.update(&self.salt);
+        let mut context = hmac_sha256::Hash::new();
+        context.update(self.salt);
         context.update(self.text.as_bytes());
-        to_hash(context.finish().as_ref())
+        context.finalize()
     }
 }
 
@@ -95,13 +94,13 @@ pub fn chain_hash(previous: &Hash, entry: &Entry) -> Hash {
         bytes.extend_from_slice(&(field.len() as u64).to_be_bytes());
         bytes.extend_from_slice(field);
     }
-    to_hash(digest(&SHA256, &bytes).as_ref())
+    sha256(&bytes)
 }
 
-fn to_hash(bytes: &[u8]) -> Hash {
-    let mut hash = GENESIS;
-    hash.copy_from_slice(bytes);
-    hash
+/// SHA-256 (FIPS 180-4), the digest of all that is chained.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Hash {
+    hmac_sha256::Hash::hash(bytes)
 }
 
 /// Where a chain breaks.
@@ -207,6 +206,29 @@ mod tests {
 
     fn head(entries: &[Entry]) -> (u64, Hash) {
         entries.last().map_or((0, GENESIS), |e| (e.seq, e.hash))
+    }
+
+    /// FIPS 180-4's own example, and one that is longer than a block.
+    #[test]
+    fn digests_are_those_of_the_standard() {
+        let hex = |bytes: &[u8]| {
+            sha256(bytes)
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>()
+        };
+        assert_eq!(
+            hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            hex(b""),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_eq!(
+            hex(b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+        );
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -38,6 +37,7 @@ impl std::fmt::Debug for Env {
 
 impl Env {
     /// The machine's clock and random number generator.
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
     #[must_use]
     pub fn system() -> Self {
         Self::new(
@@ -48,6 +48,7 @@ impl Env {
     }
 
     /// Decisions by `clock`; leases, holds and backoff always by the machine's own clock.
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self::new(clock, Arc::new(SystemClock), Arc::new(SystemEntropy))
@@ -120,15 +121,15 @@ impl Clock for SystemClock {
 }
 
 /// The operating system's random number generator.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[derive(Debug, Clone, Copy)]
 pub struct SystemEntropy;
 
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 impl Entropy for SystemEntropy {
     fn fill(&self, buffer: &mut [u8]) {
         // Without entropy no secret is secret: stopping is the only safe answer.
-        SystemRandom::new()
-            .fill(buffer)
-            .expect("the operating system's random number generator answers");
+        getrandom::fill(buffer).expect("the operating system's random number generator answers");
     }
 }
 

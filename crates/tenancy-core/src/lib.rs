@@ -1,21 +1,8 @@
-//! The vocabulary every other crate speaks: who acts, in which workspace, at what time.
-//!
-//! A [`WorkspaceScope`] is the only key to tenant data, and it can be made only from
-//! a [`Membership`] that the store read, or for a named system reason.
-//!
-//! ```
-//! use rawdrive_tenancy_core::id::{SessionId, WorkspaceId};
-//! let id: WorkspaceId = "ws_01890000000070008000000000000001".parse()?;
-//! assert_eq!(id.to_string(), "ws_01890000000070008000000000000001");
-//! assert!("ses_01890000000070008000000000000001".parse::<WorkspaceId>().is_err());
-//! assert!("ses_01890000000070008000000000000001".parse::<SessionId>().is_ok());
-//! # Ok::<(), rawdrive_tenancy_core::id::IdError>(())
-//! ```
-//!
-//! Invariant: nothing in this workspace reads the wall clock, makes an id or draws a random byte except
-//! through [`Env`].
+#![doc = include_str!("../README.md")]
 
 pub mod audit;
+#[cfg(feature = "cursors")]
+mod cursor;
 pub mod env;
 pub mod error;
 pub mod event;
@@ -24,6 +11,7 @@ pub mod job;
 pub mod name;
 pub mod page;
 pub mod scope;
+#[cfg(feature = "text")]
 pub mod text;
 
 pub use env::Env;

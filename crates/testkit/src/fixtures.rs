@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rawdrive_plans::{Limit, Metric, Plan};
+use rawdrive_plans::{Allowance, Limit, Metric, Plan};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{SystemReason, WorkspaceScope};
 use serde_json::json;
@@ -23,9 +23,22 @@ pub fn scope(workspace: WorkspaceId) -> WorkspaceScope {
 /// When a plan is no longer what it serializes to.
 #[must_use]
 pub fn plan(limits: &[(Metric, Limit)]) -> Arc<Plan> {
+    let allowances: Vec<_> = limits
+        .iter()
+        .map(|(metric, limit)| (metric.clone(), Allowance::from(*limit)))
+        .collect();
+    plan_allowing(&allowances)
+}
+
+/// As [`plan`], with limits that say how strict they are.
+///
+/// # Panics
+/// When a plan is no longer what it serializes to.
+#[must_use]
+pub fn plan_allowing(limits: &[(Metric, Allowance)]) -> Arc<Plan> {
     let limits: serde_json::Map<_, _> = limits
         .iter()
-        .map(|(metric, limit)| (metric.to_string(), json!(limit.bound())))
+        .map(|(metric, allowance)| (metric.to_string(), json!(allowance)))
         .collect();
     let plan =
         json!({ "slug": "test", "version": 1, "name": "Test", "limits": limits, "features": {} });

@@ -1,6 +1,6 @@
 //! A small product for the contracts: it keeps notes in folders, counts their bytes and sells reports.
 
-use rawdrive_plans::{Catalogue, Metric, MetricDefinition, MetricKind, Metrics};
+use rawdrive_plans::{Catalogue, Metric, MetricDefinition, MetricKind, Metrics, Slug};
 
 /// Bytes of all notes. A level.
 pub const BYTES: Metric = Metric::new("stored_bytes");
@@ -9,7 +9,10 @@ pub const NOTES: Metric = Metric::new("notes");
 /// Reports in a period. A flow.
 pub const REPORTS: Metric = Metric::new("reports");
 
-/// The plans of the product: `free`, and `unlimited`, which limits nothing.
+/// A plan whose limits are not all hard: 100 bytes with a tolerance of a tenth, and 10 notes a folder, softly.
+pub const LENIENT: Slug = Slug::new("lenient");
+
+/// The plans of the product: `free`, `unlimited`, which limits nothing, and [`LENIENT`].
 ///
 /// # Panics
 /// Never.
@@ -35,4 +38,10 @@ slug = "unlimited"
 version = 1
 name = "Unlimited"
 limits = { team_members = "unlimited", stored_bytes = "unlimited", notes = "unlimited", reports = "unlimited" }
+
+[[plan]]
+slug = "lenient"
+version = 1
+name = "Lenient"
+limits = { stored_bytes = { max = 100, tolerance_percent = 10 }, notes = { max = 10, soft = true } }
 "#;

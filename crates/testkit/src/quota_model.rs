@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use rawdrive_plans::{Limit, Override, Plan, PlansTx, Setting, THRESHOLDS};
+use rawdrive_plans::{Limit, Override, Plan, PlansTx, Setting};
 use rawdrive_tenancy_core::event::DeliverEvent;
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Commit, WorkspaceScope};
@@ -29,6 +29,9 @@ use crate::product;
 
 /// A purpose whose end leaves a job.
 const LEAVING: HoldPurpose = HoldPurpose::leaving("upload", "hold_ended");
+
+/// The percentages that people are told at.
+const THRESHOLDS: [u8; 3] = [80, 90, 100];
 
 /// The photos of one gallery, those of another, and all bytes: in the order in which rows are locked.
 const COUNTERS: usize = 3;

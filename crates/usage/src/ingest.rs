@@ -54,6 +54,13 @@ pub struct Event {
     pub subject: String,
 }
 
+/// Whether a text may stand for what is counted apart, or for what something happened to: 1 to 128 visible ASCII
+/// characters.
+#[must_use]
+pub fn is_subject(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// Why an event is not recorded. Its id stays free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -103,10 +110,7 @@ impl Refusal {
 /// # Errors
 /// Why it is refused.
 pub fn check(report: Report, catalogue: &Catalogue, now: DateTime<Utc>) -> Result<Event, Refusal> {
-    let named = |text: &str| {
-        (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
-    };
-    if !named(&report.id) {
+    if !is_subject(&report.id) {
         return Err(Refusal::InvalidId);
     }
     let metric: Metric = report.metric.parse().map_err(|_| Refusal::UnknownMetric)?;
@@ -138,7 +142,7 @@ pub fn check(report: Report, catalogue: &Catalogue, now: DateTime<Utc>) -> Resul
         return Err(Refusal::InTheFuture);
     }
     let subject = report.subject.unwrap_or_default();
-    if !subject.is_empty() && !named(&subject) {
+    if !subject.is_empty() && !is_subject(&subject) {
         return Err(Refusal::InvalidSubject);
     }
     Ok(Event {

@@ -6,10 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::Actor;
-use rawdrive_tenancy_core::audit::{GENESIS, Hash};
+use rawdrive_tenancy_core::audit::{GENESIS, Hash, sha256};
 use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
 
 use crate::QuotaKey;
@@ -164,13 +163,7 @@ pub fn line_hash(previous: &Hash, workspace: WorkspaceId, line: &LedgerEntry) ->
         bytes.extend_from_slice(&(field.len() as u64).to_be_bytes());
         bytes.extend_from_slice(field);
     }
-    hash_of(&bytes)
-}
-
-pub(crate) fn hash_of(bytes: &[u8]) -> Hash {
-    let mut hash = GENESIS;
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    hash
+    sha256(&bytes)
 }
 
 /// Numbers, dates and chains lines behind a head: what every store appends. The head must be locked.

@@ -1,31 +1,13 @@
-//! Metered usage: what is taken is held, settled or released, and every settled unit is a ledger line.
-//!
-//! A [`hold`] reserves amounts before the work, in one conditional update each, so that no
-//! interleaving passes a limit; settling turns it into usage and ledger lines in the same transaction as
-//! the row it counts. The [ledger](LedgerEntry) is chained line to line; hourly and monthly sums kept beside it
-//! make [histories](history) and [statements], and a statement can be [verified](verify_statement) by anybody who
-//! has the file. What happened elsewhere is [ingested](ingest()), once for ever.
-//!
-//! ```
-//! use chrono::{DateTime, Utc};
-//! use rawdrive_usage::Period;
-//! let anchor: DateTime<Utc> = "2026-01-31T00:00:00Z".parse()?;
-//! let period = Period::containing("2026-02-28T12:00:00Z".parse()?, Some(anchor));
-//! assert_eq!(period.start.to_rfc3339(), "2026-02-28T00:00:00+00:00");
-//! assert_eq!(period.end.to_rfc3339(), "2026-03-31T00:00:00+00:00");
-//! # Ok::<(), chrono::ParseError>(())
-//! ```
-//!
-//! Invariant: at every admission `used + reserved ≤ limit`, and `used` equals the sum of the ledger.
-//!
-//! SQL decides and records. [`LiveUsage`] repeats what was committed to a [`UsageCache`], from where it is read
-//! in real time; losing the cache changes no decision, and a [`Republisher`] makes it right again.
+#![doc = include_str!("../README.md")]
 
+#[cfg(feature = "live")]
 mod cache_repair;
+mod checks;
 mod corrections;
 mod history;
 mod ingest;
 mod ledger;
+#[cfg(feature = "live")]
 mod live_usage;
 mod month;
 mod pending;
@@ -37,23 +19,28 @@ mod redis_url;
 #[cfg(feature = "redis")]
 mod redis_usage_cache;
 mod refusal;
+mod reservation;
 mod rollup;
 mod statement;
 mod statement_verify;
 mod threshold;
+#[cfg(feature = "live")]
 mod usage_cache;
 
+#[cfg(feature = "live")]
 pub use cache_repair::{ChangedWorkspace, LiveSource, Republisher, cache_notes};
+pub use checks::{FeatureCheck, QuotaCheck};
 pub use corrections::{CorrectError, Corrected, Correction, correct};
 pub use history::{Granularity, History, MAX_POINTS, Point, Window, WindowError, history};
 pub use ingest::{
     Event, IngestTx, MAX_AHEAD, MAX_EVENTS, MAX_ID, MAX_LATE, MAX_UNITS, Recorded, Refusal, Report,
-    check, ingest,
+    check, ingest, is_subject,
 };
 pub use ledger::{
     LedgerBreak, LedgerEntry, LedgerHead, LedgerLine, LineKind, UnknownKind,
     extend as extend_ledger, follow, line_hash,
 };
+#[cfg(feature = "live")]
 pub use live_usage::{Gap, LiveUsage, Reading};
 pub use month::{Month, NoMonth};
 pub use pending::{Pending, PendingMark};
@@ -68,7 +55,11 @@ pub use quota::{
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
 #[cfg(feature = "redis")]
 pub use redis_usage_cache::RedisUsageCache;
-pub use refusal::{Counted, Refused, give_back, require, take};
+pub use refusal::{Counted, Refused, counter, give_back, require, take};
+pub use reservation::{
+    MAX_OPEN_RESERVATIONS, MAX_RESERVATION_SECONDS, RESERVATION, Reservation, ReservationError,
+    ReservationsTx, extend_reservation, make_reservation, release_reservation, settle_reservation,
+};
 pub use rollup::{MonthSums, Rollups, hour_of, is_late};
 pub use statement::{
     ChainPoint, HeadDocument, LateDocument, LineDocument, LineFilter, MetricTotals, PointDocument,
@@ -76,6 +67,7 @@ pub use statement::{
 };
 pub use statement_verify::{Flaw, verify_statement, verify_succession};
 pub use threshold::{Edges, THRESHOLD_CROSSED, edges};
+#[cfg(feature = "live")]
 pub use usage_cache::{
     CACHE_DAYS, CACHE_MAX, CACHE_PATIENCE, LiveRow, UsageCache, UsageCacheCondition,
     UsageCacheError, UsageCacheFuture, WorkspaceRows,

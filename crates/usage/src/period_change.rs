@@ -1,7 +1,7 @@
 //! The billing day moves: what was used in the period that it cuts short is used in the one that replaces it.
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::PlansTx;
+use rawdrive_plans::{PlansTx, Thresholds};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 
@@ -70,7 +70,8 @@ pub async fn move_anchor(
         if carried.moved > 0 {
             shift(tx, env, &key, &replaced, carried.moved).await?;
         }
-        tell_no_more(tx, &key, row, &replaced, before).await?;
+        let of = entitlements.metrics.thresholds(&key.metric);
+        tell_no_more(tx, of, (&key, row), (&replaced, before)).await?;
         let after = tx.quota(&replaced).await?;
         mark(tx, &entitlements, now, &replaced, after).await?;
     }
@@ -102,16 +103,13 @@ async fn shift(
 /// The new period takes over the episodes of the old one: the same usage is not told of twice.
 async fn tell_no_more(
     tx: &mut (impl UsageTx + Send),
-    from: &QuotaKey,
-    row: QuotaRow,
-    to: &QuotaKey,
-    before: QuotaRow,
+    of: &Thresholds,
+    (from, row): (&QuotaKey, QuotaRow),
+    (to, before): (&QuotaKey, QuotaRow),
 ) -> Result<(), StoreError> {
     let thresholds = |bits: u8| {
-        let of = rawdrive_plans::THRESHOLDS.into_iter().enumerate();
-        of.filter(|(i, _)| bits & (1 << i) != 0)
-            .map(|(_, threshold)| threshold)
-            .collect::<Vec<_>>()
+        let of = of.iter().filter(|t| bits & t.bit != 0);
+        of.map(|t| t.percent).collect::<Vec<_>>()
     };
     if row.fired == 0 {
         return Ok(());
@@ -119,12 +117,14 @@ async fn tell_no_more(
     let ended = Edges {
         fire: Vec::new(),
         rearm: thresholds(row.fired),
+        kept: Vec::new(),
         fired: 0,
     };
     tx.mark_thresholds(from, &ended).await?;
     let begun = Edges {
         fire: thresholds(row.fired & !before.fired),
         rearm: Vec::new(),
+        kept: thresholds(before.fired),
         fired: row.fired | before.fired,
     };
     tx.mark_thresholds(to, &begun).await

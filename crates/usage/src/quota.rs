@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_plans::{Decision, Denied, Entitlements, Limit, Metric, PlansTx, decide};
+use rawdrive_plans::{Allowance, Decision, Denied, Entitlements, Limit, Metric, PlansTx, decide};
 use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::job::{Job, JobsTx};
@@ -73,7 +73,7 @@ pub struct QuotaRow {
     pub used: u64,
     /// Units held by operations under way.
     pub reserved: u64,
-    /// Thresholds in an episode, bit `i` for `THRESHOLDS[i]`.
+    /// Thresholds in an episode, by their [bits](rawdrive_plans::Threshold::bit).
     pub fired: u8,
 }
 
@@ -109,6 +109,13 @@ impl HoldState {
             Self::Released => "released",
             Self::Expired => "expired",
         }
+    }
+
+    /// The state of a name in the database.
+    #[must_use]
+    pub fn stored(name: &str) -> Option<Self> {
+        let all = [Self::Held, Self::Committed, Self::Released, Self::Expired];
+        all.into_iter().find(|state| state.as_str() == name)
     }
 }
 
@@ -213,6 +220,10 @@ impl Hold {
 pub struct Exceeded {
     /// The metric whose limit is in the way.
     pub metric: Metric,
+    /// What it is counted for; empty for the workspace itself.
+    pub subject: String,
+    /// How much of what there is is reserved.
+    pub reserved: u64,
     /// The numbers.
     pub denied: Denied,
 }
@@ -325,7 +336,19 @@ pub async fn hold(
     env: &Env,
     id: HoldId,
     purpose: HoldPurpose,
+    charges: Vec<Charge>,
+) -> Result<(), TakeError> {
+    hold_until(tx, env, id, purpose, charges, expiry(env)).await
+}
+
+/// As [`hold`], until another time of real time.
+pub(crate) async fn hold_until(
+    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    env: &Env,
+    id: HoldId,
+    purpose: HoldPurpose,
     mut charges: Vec<Charge>,
+    expires_at: DateTime<Utc>,
 ) -> Result<(), TakeError> {
     charges.sort_by(|a, b| a.key.cmp(&b.key));
     let entitlements = tx.entitlements().await?;
@@ -335,7 +358,7 @@ pub async fn hold(
         purpose,
         charges,
     };
-    tx.insert_holds(&[hold], expiry(env)).await?;
+    tx.insert_holds(&[hold], expires_at).await?;
     Ok(())
 }
 
@@ -355,8 +378,8 @@ pub async fn hold_all(
             key: key.clone(),
             amount,
         };
-        let limit = entitlements.limit(&key.metric, env.now()).value;
-        if !tx.reserve(&charge, limit).await? {
+        let allowance = entitlements.allowance(&key.metric, env.now()).value;
+        if !tx.reserve(&charge, allowance.hard_limit()).await? {
             return Ok(false);
         }
     }
@@ -381,19 +404,16 @@ pub async fn hold_each(
     let mut counters = BTreeMap::new();
     for (key, _) in sums(&holds) {
         let row = tx.quota(key).await?;
-        let limit = entitlements.limit(&key.metric, env.now()).value;
-        counters.insert(key.clone(), (row.used + row.reserved, limit));
+        let allowance = entitlements.allowance(&key.metric, env.now()).value;
+        counters.insert(key.clone(), (row, allowance));
     }
     let (mut outcomes, mut admitted) = (Vec::with_capacity(holds.len()), Vec::new());
     for hold in holds {
         let refused = hold.charges.iter().find_map(|charge| {
-            let (current, limit) = counters[&charge.key];
-            match decide(current, charge.amount, limit) {
+            let (row, allowance) = counters[&charge.key];
+            match decide(row.used + row.reserved, charge.amount, allowance) {
                 Decision::Allow => None,
-                Decision::Deny(denied) => Some(Exceeded {
-                    metric: charge.key.metric.clone(),
-                    denied,
-                }),
+                Decision::Deny(denied) => Some(exceeded(&charge.key, row.reserved, denied)),
             }
         });
         if let Some(exceeded) = refused {
@@ -401,8 +421,8 @@ pub async fn hold_each(
             continue;
         }
         for charge in &hold.charges {
-            if let Some((current, _)) = counters.get_mut(&charge.key) {
-                *current += charge.amount;
+            if let Some((row, _)) = counters.get_mut(&charge.key) {
+                row.reserved += charge.amount;
             }
         }
         outcomes.push(Ok(()));
@@ -479,8 +499,8 @@ async fn take(
         }
     }
     let row = tx.quota(&refused.key).await?;
-    let limit = entitlements.limit(&refused.key.metric, env.now()).value;
-    Err(refusal(refused, row.used + row.reserved, limit))
+    let allowance = entitlements.allowance(&refused.key.metric, env.now()).value;
+    Err(refusal(refused, row.used, row.reserved, allowance))
 }
 
 /// The first charge that does not fit, if one does not; those before it are reserved.
@@ -491,28 +511,38 @@ async fn reserve_all<'a>(
     charges: &'a [Charge],
 ) -> Result<Option<&'a Charge>, StoreError> {
     for charge in charges {
-        let limit = entitlements.limit(&charge.key.metric, env.now()).value;
-        if !tx.reserve(charge, limit).await? {
+        let allowance = entitlements.allowance(&charge.key.metric, env.now()).value;
+        if !tx.reserve(charge, allowance.hard_limit()).await? {
             return Ok(Some(charge));
         }
     }
     Ok(None)
 }
 
-fn refusal(charge: &Charge, current: u64, limit: Limit) -> TakeError {
-    let denied = match decide(current, charge.amount, limit) {
+/// Under what is in the way: `used`, and what others have `reserved`.
+fn refusal(charge: &Charge, used: u64, reserved: u64, allowance: Allowance) -> TakeError {
+    let current = used + reserved;
+    let bound = |limit: Limit| limit.bound().unwrap_or(u64::MAX);
+    let denied = match decide(current, charge.amount, allowance) {
         Decision::Deny(denied) => denied,
         // The row changed between the update and this read; the update's refusal stands.
         Decision::Allow => Denied {
             current,
             requested: charge.amount,
-            limit: limit.bound().unwrap_or(u64::MAX),
+            limit: bound(allowance.limit()),
+            hard_limit: bound(allowance.hard_limit()),
         },
     };
-    TakeError::Exceeded(Exceeded {
-        metric: charge.key.metric.clone(),
+    TakeError::Exceeded(exceeded(&charge.key, reserved, denied))
+}
+
+fn exceeded(key: &QuotaKey, reserved: u64, denied: Denied) -> Exceeded {
+    Exceeded {
+        metric: key.metric.clone(),
+        subject: key.subject.clone(),
+        reserved,
         denied,
-    })
+    }
 }
 
 /// Expires overdue holds of the handle's workspace; what they leave behind becomes jobs. Returns how many.
@@ -610,11 +640,11 @@ pub async fn settle(
             key: key.clone(),
             amount: charge.amount.saturating_sub(held),
         };
-        let limit = entitlements.limit(&key.metric, env.now()).value;
-        if beyond.amount > 0 && !tx.reserve(&beyond, limit).await? {
+        let allowance = entitlements.allowance(&key.metric, env.now()).value;
+        if beyond.amount > 0 && !tx.reserve(&beyond, allowance.hard_limit()).await? {
             let row = tx.quota(key).await?;
             let others = row.reserved.saturating_sub(held);
-            return Err(refusal(charge, row.used + others, limit));
+            return Err(refusal(charge, row.used, others, allowance));
         }
         let reserved = held.max(charge.amount);
         grow(tx, env, &entitlements, charge, reserved, subject).await?;
@@ -689,12 +719,12 @@ async fn grow(
     released: u64,
     subject: &str,
 ) -> Result<(), TakeError> {
-    let limit = entitlements.limit(&charge.key.metric, env.now()).value;
-    let quantity = to_signed(charge.amount);
+    let allowance = entitlements.allowance(&charge.key.metric, env.now()).value;
+    let (quantity, limit) = (to_signed(charge.amount), allowance.hard_limit());
     let Some(row) = tx.apply(&charge.key, released, quantity, limit).await? else {
         let row = tx.quota(&charge.key).await?;
         let others = row.reserved.saturating_sub(released);
-        return Err(refusal(charge, row.used + others, limit));
+        return Err(refusal(charge, row.used, others, allowance));
     };
     mark(tx, entitlements, env.now(), &charge.key, row).await?;
     tx.add_line(LedgerLine::usage(
@@ -760,7 +790,8 @@ pub(crate) async fn mark(
         return Ok(());
     }
     let limit = entitlements.limit(&key.metric, now).value;
-    let edges = edges(row.used, limit, row.fired);
+    let thresholds = entitlements.metrics.thresholds(&key.metric);
+    let edges = edges(row.used, limit, thresholds, row.fired);
     if edges.is_empty() {
         return Ok(());
     }

@@ -2,14 +2,17 @@
 
 use std::fmt::Display;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use rawdrive_plans::{BeginError, Feature, Metric, MetricKind, PlansTx, ReadOnly, Slug};
+use chrono::{DateTime, Utc};
+use rawdrive_plans::{BeginError, Entitlements, Feature, Metric, MetricKind, PlansTx, ReadOnly};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 use serde_json::{Map, Value, json};
 
-use crate::{Charge, Exceeded, Period, QuotaKey, TakeError, UsageTx, add, subtract};
+use crate::checks::time;
+use crate::{
+    Charge, FeatureCheck, Period, QuotaCheck, QuotaKey, TakeError, UsageTx, add, subtract,
+};
 
 /// Why something is not done for a workspace: what its plan says, or the database.
 #[derive(Debug, thiserror::Error)]
@@ -18,26 +21,11 @@ pub enum Refused {
     #[error("the workspace takes no writes now; everything can still be read")]
     ReadOnly(ReadOnly),
     /// The plan does not include the feature.
-    #[error("the plan {plan} does not include {feature}")]
-    Feature {
-        /// What was asked for.
-        feature: Feature,
-        /// The plan in force.
-        plan: Slug,
-    },
+    #[error("the plan {} does not include {}", .0.explanation.plan, .0.feature)]
+    Feature(Box<FeatureCheck>),
     /// A limit is in the way.
-    #[error(
-        "the limit of {} is {}: {} are used or reserved, and {} more were asked for",
-        exceeded.metric, exceeded.denied.limit, exceeded.denied.current, exceeded.denied.requested
-    )]
-    Quota {
-        /// Which, and the numbers.
-        exceeded: Exceeded,
-        /// The plan in force.
-        plan: Slug,
-        /// When the counter begins anew; a level never does.
-        resets_at: Option<DateTime<Utc>>,
-    },
+    #[error("{}", .0.sentence())]
+    Quota(Box<QuotaCheck>),
     /// The metric is not declared, or is counted in another way: a mistake in the program. Counting it would mean
     /// that it is unlimited.
     #[error("the metric {metric} {mistake}")]
@@ -67,8 +55,8 @@ impl Refused {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::ReadOnly(_) => "workspace_read_only",
-            Self::Feature { .. } => "feature_not_available",
-            Self::Quota { .. } => "quota_exceeded",
+            Self::Feature(_) => "feature_not_available",
+            Self::Quota(_) => "quota_exceeded",
             Self::Metric { .. } => "internal_error",
             Self::Store(StoreError::Full { .. }) => "insufficient_storage",
             Self::Store(StoreError::Unavailable { .. }) => "dependency_unavailable",
@@ -80,36 +68,22 @@ impl Refused {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::ReadOnly(_) | Self::Feature { .. } | Self::Quota { .. } => 402,
+            Self::ReadOnly(_) | Self::Feature(_) | Self::Quota(_) => 402,
             Self::Store(StoreError::Full { .. } | StoreError::Unavailable { .. }) => 503,
             Self::Metric { .. } | Self::Store(_) => 500,
         }
     }
 
-    /// The members of a 402 beside those of every problem: which limit or feature, and where to upgrade.
+    /// The members of a 402 beside those of every problem: which limit or feature, what set it, which plan would allow it
+    /// and where to upgrade.
     #[must_use]
     pub fn members(&self, upgrade_url: &str) -> Map<String, Value> {
-        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
         let members = match self {
             Self::ReadOnly(read_only) => json!({
                 "reason": read_only.reason, "since": time(read_only.since), "upgrade_url": upgrade_url,
             }),
-            Self::Feature { feature, plan } => json!({
-                "feature": feature, "plan": plan, "upgrade_url": upgrade_url,
-            }),
-            Self::Quota {
-                exceeded,
-                plan,
-                resets_at,
-            } => json!({
-                "metric": exceeded.metric,
-                "current": exceeded.denied.current,
-                "requested": exceeded.denied.requested,
-                "limit": exceeded.denied.limit,
-                "plan": plan,
-                "resets_at": resets_at.map(time),
-                "upgrade_url": upgrade_url,
-            }),
+            Self::Feature(check) => return check.members(upgrade_url),
+            Self::Quota(check) => return check.members(upgrade_url),
             Self::Metric { .. } | Self::Store(_) => Value::Null,
         };
         match members {
@@ -159,10 +133,8 @@ pub async fn require(
     if entitlements.feature(feature, now).value {
         return Ok(());
     }
-    Err(Refused::Feature {
-        feature: feature.clone(),
-        plan: entitlements.plan_at(now).slug.clone(),
-    })
+    let check = FeatureCheck::of(&entitlements, feature.clone(), now);
+    Err(Refused::Feature(Box::new(check)))
 }
 
 /// What is counted, and in which counter.
@@ -187,14 +159,14 @@ pub async fn take(
     counted: Counted<'_>,
     subject: impl Display + Send,
 ) -> Result<(), Refused> {
-    let (charge, resets_at) = charge(tx, env, counted).await?;
+    let charge = charge(tx, env, counted).await?;
     match add(tx, env, charge, subject.to_string()).await {
         Ok(()) => Ok(()),
-        Err(TakeError::Exceeded(exceeded)) => Err(Refused::Quota {
-            exceeded,
-            plan: tx.entitlements().await?.plan_at(env.now()).slug.clone(),
-            resets_at,
-        }),
+        Err(TakeError::Exceeded(exceeded)) => {
+            let entitlements = tx.entitlements().await?;
+            let check = QuotaCheck::refused(&entitlements, &exceeded, env.now());
+            Err(Refused::Quota(Box::new(check)))
+        }
         // Nothing was held.
         Err(TakeError::NotHeld) => Err(StoreError::Dangling {
             operation: "take units",
@@ -214,8 +186,8 @@ pub async fn give_back(
     counted: Counted<'_>,
     subject: impl Display + Send,
 ) -> Result<(), Refused> {
-    let (charge, resets_at) = charge(tx, env, counted).await?;
-    if resets_at.is_some() {
+    let charge = charge(tx, env, counted).await?;
+    if !charge.key.is_level() {
         return Err(Refused::Metric {
             metric: charge.key.metric,
             mistake: "is a flow: what was used in a period is not given back, but corrected",
@@ -225,40 +197,49 @@ pub async fn give_back(
     Ok(())
 }
 
-/// The counter's charge, and when it begins anew.
+/// The counter's charge.
 async fn charge(
     tx: &mut (impl PlansTx + Send),
     env: &Env,
     counted: Counted<'_>,
-) -> Result<(Charge, Option<DateTime<Utc>>), Refused> {
-    let Counted {
-        metric,
-        per,
-        amount,
-    } = counted;
-    let mistake = |mistake| Refused::Metric {
-        metric: metric.clone(),
-        mistake,
-    };
+) -> Result<Charge, Refused> {
     let entitlements = tx.entitlements().await?;
-    let definition = entitlements.metrics.get(metric).ok_or_else(|| {
-        mistake("is declared nowhere: add it as a [[metric]] to the plan catalogue")
+    let key = counter(&entitlements, counted.metric, counted.per, env.now());
+    let key = key.map_err(|mistake| Refused::Metric {
+        metric: counted.metric.clone(),
+        mistake,
     })?;
-    let (key, resets_at) = match (&definition.per, per, definition.kind) {
-        (None, Some(_), _) => {
-            return Err(mistake(
-                "is counted for the whole workspace, for nothing in it",
-            ));
-        }
-        (Some(_), None, _) => return Err(mistake("is counted apart: say for what")),
-        (Some(_), Some(per), MetricKind::Level) => (QuotaKey::level_of(metric.clone(), per), None),
-        (None, None, MetricKind::Level) => (QuotaKey::level(metric.clone()), None),
-        (_, _, MetricKind::Flow) => {
-            let period = Period::containing(env.now(), entitlements.billing_anchor);
-            let mut key = QuotaKey::flow(metric.clone(), period);
-            per.unwrap_or_default().clone_into(&mut key.subject);
-            (key, Some(period.end))
+    Ok(Charge {
+        key,
+        amount: counted.amount,
+    })
+}
+
+/// The counter of a metric at `now`, for what it is counted apart.
+///
+/// # Errors
+/// What is wrong with the metric, or with `per`: the end of a sentence about the metric.
+pub fn counter(
+    entitlements: &Entitlements,
+    metric: &Metric,
+    per: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<QuotaKey, &'static str> {
+    let definition = entitlements.metrics.get(metric);
+    let definition =
+        definition.ok_or("is declared nowhere: add it as a [[metric]] to the plan catalogue")?;
+    let mut key = match definition.kind {
+        MetricKind::Level => QuotaKey::level(metric.clone()),
+        MetricKind::Flow => {
+            let period = Period::containing(now, entitlements.billing_anchor);
+            QuotaKey::flow(metric.clone(), period)
         }
     };
-    Ok((Charge { key, amount }, resets_at))
+    match (&definition.per, per) {
+        (None, None) => {}
+        (Some(_), Some(per)) => per.clone_into(&mut key.subject),
+        (None, Some(_)) => return Err("is counted for the whole workspace, for nothing in it"),
+        (Some(_), None) => return Err("is counted apart: say for what"),
+    }
+    Ok(key)
 }

@@ -19,9 +19,9 @@ use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, page};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::hash_of;
 use crate::rollup::is_late;
 use crate::{LedgerEntry, LedgerHead, LineKind, Month, MonthSums, QuotaKey};
+use rawdrive_tenancy_core::audit::sha256;
 
 /// The format's name and version.
 pub const STATEMENT_FORMAT: &str = "rawdrive.usage-statement.v1";
@@ -176,7 +176,7 @@ impl Statement {
                 field(&number.to_be_bytes());
             }
         }
-        hash_of(&bytes)
+        sha256(&bytes)
     }
 }
 

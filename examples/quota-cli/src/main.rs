@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use rawdrive_plans::{Catalogue, Decision, Limit, Metric, Plan, decide, level};
+use rawdrive_plans::{Catalogue, Decision, Metric, Plan, decide, level};
 
 /// `contracts=2+1`: so much is used, so much more is asked for.
 fn asked(text: &str) -> Result<(&str, u64, u64), Box<dyn Error>> {
@@ -20,7 +20,7 @@ fn asked(text: &str) -> Result<(&str, u64, u64), Box<dyn Error>> {
 }
 
 fn admits(plan: &Plan, metric: &Metric, used: u64, requested: u64) -> bool {
-    decide(used, requested, plan.limit(metric)) == Decision::Allow
+    decide(used, requested, plan.allowance(metric)) == Decision::Allow
 }
 
 /// Whether everything fits.
@@ -40,17 +40,12 @@ fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
         // A name that no catalogue has is an error, and never "unlimited".
         let metric = catalogue.metric(name)?;
         let limit = plan.limit(&metric);
-        let of = match limit {
-            Limit::AtMost(n) => n.to_string(),
-            Limit::Unlimited => "unlimited".to_owned(),
-        };
         let fits = admits(&plan, &metric, used, requested);
         all_fit &= fits;
         let outcome = if fits {
-            format!(
-                "yes ({})",
-                level(used.saturating_add(requested), limit).as_str()
-            )
+            let thresholds = catalogue.declared().thresholds(&metric);
+            let total = used.saturating_add(requested);
+            format!("yes ({})", level(total, limit, thresholds))
         } else {
             let mut others = catalogue.current();
             match others.find(|other| admits(other, &metric, used, requested)) {
@@ -58,7 +53,7 @@ fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
                 None => "no; no plan admits it".to_owned(),
             }
         };
-        println!("{name}: {used} + {requested} of {of}: {outcome}");
+        println!("{name}: {used} + {requested} of {limit}: {outcome}");
     }
     Ok(all_fit)
 }

@@ -7,10 +7,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Routes with a parameter that names nothing of one workspace, each with what it names instead.
-const NO_ONES: [(&str, &str); 3] = [
+const NO_ONES: [(&str, &str); 4] = [
     ("/v1/onboarding/steps/", "a step of everybody's"),
     ("/v1/usage/statements/", "a month of everybody's calendar"),
     ("/v1/shared/", "a secret, which is its own credential"),
+    (
+        "/v1/usage/reservations/",
+        "units of a metric that this catalogue has not: reservations.rs asks",
+    ),
 ];
 
 /// What the parameter of a route is the id of, by the route's beginning. The first that fits counts.

@@ -33,6 +33,7 @@ mod on_postgres {
 /// About SQLite alone: `cargo xtask test` leaves them out on the others.
 mod on_sqlite {
     mod adoption;
+    mod limits;
     mod storage_faults;
     mod unmarked_blobs;
 }
@@ -47,6 +48,7 @@ mod proofs;
 mod quota;
 mod read_only;
 mod readme;
+mod reservations;
 mod secrets;
 mod signatures;
 mod skew;

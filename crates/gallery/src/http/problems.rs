@@ -82,7 +82,7 @@ pub(super) async fn analysis_problem(
 
 pub(super) fn branding_problem(app: &App, error: BrandingError) -> Problem {
     match error {
-        BrandingError::NotAvailable { feature, plan } => app.feature_denied(&feature, &plan),
+        BrandingError::Refused(refused) => app.refused(refused),
         error @ BrandingError::UnknownLogo => {
             Problem::invalid_field("logo_photo_id", error.to_string())
         }

@@ -17,22 +17,52 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
             "type": "integer", "format": "int64", "minimum": 0, "description": description, "examples": [example],
         })
     };
+    let plan_version = json!({
+        "type": "integer", "format": "int32", "minimum": 1, "description": "Its version.", "examples": [1],
+    });
+    let layers = json!({
+        "type": "array", "description": "Everything that sets the value now, the lowest first; the last one wins.",
+        "items": reference("schemas", "Layer"),
+    });
+    let cheapest_plan = json!({
+        "description": "The cheapest plan in the workspace's currency that would allow it; `null` where there is none.",
+        "oneOf": [{ "type": "null" }, reference("schemas", "Offer")],
+    });
     match code {
         Code::FeatureNotAvailable => (
             json!({
                 "feature": { "type": "string", "description": "What the plan does not include." },
                 "plan": plan,
+                "plan_version": plan_version,
+                "layers": layers,
+                "cheapest_plan": cheapest_plan,
                 "upgrade_url": upgrade_url,
             }),
-            &["feature", "plan", "upgrade_url"],
+            &[
+                "feature",
+                "plan",
+                "plan_version",
+                "layers",
+                "cheapest_plan",
+                "upgrade_url",
+            ],
         ),
         Code::QuotaExceeded => (
             json!({
                 "metric": { "type": "string", "description": "What is limited." },
+                "subject": {
+                    "type": ["string", "null"], "description": "What it is counted for apart; `null` for the whole workspace.",
+                },
                 "current": count("What is used and reserved.", 5_368_709_000),
+                "used": count("What is used.", 5_368_709_000),
+                "reserved": count("What is reserved.", 0),
                 "requested": count("What the request would have added.", 4_821_733),
                 "limit": count("The most there may be.", 5_368_709_120),
+                "hard_limit": count("The most that is admitted: the limit with its tolerance.", 5_368_709_120),
                 "plan": plan,
+                "plan_version": plan_version,
+                "layers": layers,
+                "cheapest_plan": cheapest_plan,
                 "resets_at": {
                     "type": ["string", "null"], "format": "date-time",
                     "description": "When the count begins anew; `null` for what never resets.", "examples": ["2026-10-01T00:00:00Z"],
@@ -41,10 +71,17 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
             }),
             &[
                 "metric",
+                "subject",
                 "current",
+                "used",
+                "reserved",
                 "requested",
                 "limit",
+                "hard_limit",
                 "plan",
+                "plan_version",
+                "layers",
+                "cheapest_plan",
                 "resets_at",
                 "upgrade_url",
             ],

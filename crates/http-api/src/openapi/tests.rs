@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use rawdrive_billing::SubscriptionStatus;
-use rawdrive_plans::{Interval, Level, Origin};
+use rawdrive_plans::{Interval, Origin};
 use rawdrive_tenancy_core::Role;
 use serde_json::Value;
 
@@ -189,17 +189,9 @@ fn the_words_are_the_domains() {
     let words = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
     let roles = [Role::Owner, Role::Admin, Role::Member].map(Role::as_str);
     assert_eq!(words("Role"), json!(roles));
-    let levels = [
-        Level::Ok,
-        Level::Warning80,
-        Level::Warning90,
-        Level::Full,
-        Level::Over,
-    ];
-    assert_eq!(words("Level"), json!(levels.map(Level::as_str)));
     assert_eq!(
         words("Origin"),
-        json!([Origin::Plan, Origin::Override].map(Origin::as_str))
+        json!([Origin::Plan, Origin::Grace, Origin::Override].map(Origin::as_str))
     );
     let intervals = [Interval::Month, Interval::Year].map(Interval::as_str);
     assert_eq!(words("Interval"), json!(intervals));

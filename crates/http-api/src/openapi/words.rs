@@ -23,9 +23,9 @@ words! {
     /// What the workspace may do now.
     AccessName as Access = Full "full" | Grace "grace" | ReadOnly "read_only" | Closed "closed";
     /// Where a limit or a feature comes from.
-    OriginName as Origin = Plan "plan" | Override "override";
-    /// How close to its limit what is used has come.
-    LevelName as Level = Ok "ok" | Warning80 "warning_80" | Warning90 "warning_90" | Full "full" | Over "over";
+    OriginName as Origin = Plan "plan" | Grace "grace" | Override "override";
+    /// Where a reservation is in its life.
+    ReservationStateName as ReservationState = Held "held" | Settled "settled" | Deleted "deleted" | Expired "expired";
     /// How often a price is charged.
     IntervalName as Interval = Month "month" | Year "year";
     /// Where a subscription is in its life.

@@ -3,11 +3,13 @@
 pub(crate) mod accounts;
 pub(crate) mod api_keys;
 pub(crate) mod billing;
+pub(crate) mod checks;
 mod docs;
 pub(crate) mod email_tokens;
 pub(crate) mod health;
 pub(crate) mod onboarding;
 pub(crate) mod plans;
+pub(crate) mod reservations;
 pub(crate) mod team;
 pub(crate) mod usage;
 pub(crate) mod webhooks;
@@ -73,6 +75,14 @@ pub(crate) const VOCABULARY: Vocabulary = Vocabulary {
             members: &[],
         },
         Resource {
+            noun: "reservation",
+            prefix: "hld",
+            segment: "reservations",
+            address: Some("/v1/usage/reservations"),
+            schemas: &["Reservation"],
+            members: &[],
+        },
+        Resource {
             noun: "key",
             prefix: "key",
             segment: "api-keys",
@@ -95,9 +105,11 @@ fn core() -> Routes {
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
     team::list_members, team::change_member, team::remove_member, team::leave_workspace, team::transfer_workspace,
     team::list_invitations, team::create_invitation, team::revoke_invitation, team::accept_invitation,
-    plans::list_plans, plans::show_entitlements, plans::check_entitlement, plans::show_usage,
+    plans::list_plans, plans::show_entitlements, checks::check_entitlement, plans::show_usage,
     usage::show_usage_history, usage::list_usage_events, usage::report_usage_events, usage::list_statements,
     usage::show_statement,
+    reservations::create_reservation, reservations::show_reservation, reservations::settle_reserved_units,
+    reservations::extend_reserved_units, reservations::delete_reservation,
     billing::show_subscription, billing::create_subscription, billing::preview_subscription,
     billing::change_subscription, billing::cancel_subscription, billing::resume_subscription,
     billing::open_checkout, billing::open_portal, billing::list_invoices, webhooks::stripe_webhook,

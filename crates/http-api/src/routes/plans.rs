@@ -1,20 +1,17 @@
 //! Plans, entitlements, usage.
 
-use actix_web::{HttpResponse, get, post, web};
+use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{
-    Access, Decision, Denied, Feature, Limit, Metric, MetricKind, Plan, ReadOnly, decide, level,
-    percent,
-};
-use rawdrive_usage::{Exceeded, Period, QuotaKey, QuotaRow};
-use serde::{Deserialize, Serialize};
+use rawdrive_plans::{Allowance, Metric, MetricKind, Plan, level, percent};
+use rawdrive_usage::{Period, QuotaKey, QuotaRow};
+use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
-use crate::openapi::words::{IntervalName, LevelName, OriginName};
-use crate::web::{Body, Nullable, Problem};
+use crate::openapi::words::{IntervalName, OriginName};
+use crate::web::Problem;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceView {
@@ -34,6 +31,9 @@ pub(crate) struct PlanView {
     /// By name; unlimited is `null`.
     #[schema(value_type = BTreeMap<String, Option<u64>>)]
     limits: Value,
+    /// The most that is admitted, with each limit's tolerance, by the limit's name; `null` where nothing is refused.
+    #[schema(value_type = BTreeMap<String, Option<u64>>)]
+    hard_limits: Value,
     /// By name.
     #[schema(value_type = BTreeMap<String, bool>)]
     features: Value,
@@ -41,12 +41,13 @@ pub(crate) struct PlanView {
 
 impl PlanView {
     fn of(app: &App, plan: &Plan) -> Self {
-        let limits = app.catalogue.metrics().map(|(m, _)| {
-            (
-                app.catalogue.declared().limit_name(m).to_owned(),
-                json!(plan.limit(m).bound()),
-            )
-        });
+        let by_name = |bound: fn(Allowance) -> Option<u64>| {
+            let limits = app.catalogue.metrics().map(|(metric, _)| {
+                let name = app.catalogue.declared().limit_name(metric);
+                (name.to_owned(), json!(bound(plan.allowance(metric))))
+            });
+            Value::Object(limits.collect())
+        };
         let features = app
             .catalogue
             .features()
@@ -64,7 +65,8 @@ impl PlanView {
                     amount: p.amount,
                 })
                 .collect(),
-            limits: Value::Object(limits.collect()),
+            limits: by_name(|allowance| allowance.limit().bound()),
+            hard_limits: by_name(|allowance| allowance.hard_limit().bound()),
             features: Value::Object(features.collect()),
         }
     }
@@ -93,10 +95,21 @@ pub(crate) struct LimitView {
     metric: String,
     /// The name in the plan.
     name: String,
+    /// What a unit is; `null` where nothing was declared.
+    #[schema(required = true)]
+    unit: Option<String>,
+    /// What it is counted apart for; `null` for the whole workspace.
+    #[schema(required = true)]
+    per: Option<String>,
     /// `null` is unlimited.
     #[schema(required = true)]
     value: Option<u64>,
-    /// `plan` or `override`.
+    /// The most that is admitted, with the limit's tolerance; `null` where nothing is refused.
+    #[schema(required = true)]
+    hard_limit: Option<u64>,
+    /// The percentages of the limit at which people are warned, before the limit itself.
+    warn_at: Vec<u8>,
+    /// `plan`, `grace` or `override`.
     #[schema(value_type = OriginName)]
     origin: &'static str,
     #[schema(required = true)]
@@ -106,7 +119,7 @@ pub(crate) struct LimitView {
     used: Option<u64>,
     #[schema(required = true)]
     reserved: Option<u64>,
-    /// `null` is unlimited.
+    /// What is left of the limit, 0 beyond it; `null` is unlimited.
     #[schema(required = true)]
     remaining: Option<u64>,
 }
@@ -141,6 +154,12 @@ fn key(
     }
 }
 
+/// What is left of a limit. What a tolerance or a soft limit admits beyond it is nothing that is left.
+fn remaining(allowance: Allowance, used: u64, reserved: u64) -> Option<u64> {
+    let limit = allowance.limit().bound()?;
+    Some(limit.saturating_sub(used.saturating_add(reserved)))
+}
+
 fn find(rows: &[(QuotaKey, QuotaRow)], key: &QuotaKey) -> QuotaRow {
     rows.iter()
         .find(|(k, _)| k == key)
@@ -161,7 +180,8 @@ pub(crate) async fn show_entitlements(
     );
     let now = app.env().now();
     let limits = app.catalogue.metrics().map(|(metric, definition)| {
-        let limit = entitlements.limit(metric, now);
+        let allowance = entitlements.allowance(metric, now);
+        let limit = allowance.value.limit();
         let row = definition.per.is_none().then(|| {
             find(
                 &rows,
@@ -171,17 +191,16 @@ pub(crate) async fn show_entitlements(
         LimitView {
             metric: metric.to_string(),
             name: app.catalogue.declared().limit_name(metric).to_owned(),
-            value: limit.value.bound(),
-            origin: limit.origin.as_str(),
-            until: limit.until.map(time),
+            unit: definition.unit.as_deref().map(str::to_owned),
+            per: definition.per.as_deref().map(str::to_owned),
+            value: limit.bound(),
+            hard_limit: allowance.value.hard_limit().bound(),
+            warn_at: definition.warn_at.warnings().to_vec(),
+            origin: allowance.origin.as_str(),
+            until: allowance.until.map(time),
             used: row.map(|r| r.used),
             reserved: row.map(|r| r.reserved),
-            remaining: row.and_then(|r| {
-                limit
-                    .value
-                    .bound()
-                    .map(|n| n.saturating_sub(r.used + r.reserved))
-            }),
+            remaining: row.and_then(|r| remaining(allowance.value, r.used, r.reserved)),
         }
     });
     let features = app.catalogue.features().map(|feature| {
@@ -201,177 +220,6 @@ pub(crate) async fn show_entitlements(
     }))
 }
 
-/// Either `feature`, or `metric` and `amount`.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({ "metric": "storage_bytes", "amount": 4_821_733 }))]
-pub(crate) struct Check {
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    feature: Nullable<String>,
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    metric: Nullable<String>,
-    #[serde(default)]
-    #[schema(value_type = Option<u64>)]
-    amount: Nullable<u64>,
-    /// What it is counted for, by its id: for a metric that is counted apart for each.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    subject: Nullable<String>,
-}
-
-/// Whether it would be allowed, and what a 402 would say of it.
-#[derive(ToSchema)]
-#[schema(as = CheckAnswer, example = json!({
-    "allowed": false, "metric": "storage_bytes", "current": 5_368_709_000_u64, "requested": 4_821_733,
-    "limit": 5_368_709_120_u64, "plan": "free", "resets_at": null,
-    "upgrade_url": "https://rawdrive.example.org/settings/billing/upgrade",
-}))]
-#[expect(
-    dead_code,
-    reason = "the document's source; the answer's members are a refusal's"
-)]
-pub(crate) struct CheckView {
-    allowed: bool,
-    /// The feature that was asked for.
-    #[schema(required = false, nullable = false)]
-    feature: Option<String>,
-    /// The metric that was asked for.
-    #[schema(required = false, nullable = false)]
-    metric: Option<String>,
-    /// What is used and reserved.
-    #[schema(required = false, nullable = false)]
-    current: Option<u64>,
-    /// The amount that was asked for.
-    #[schema(required = false, nullable = false)]
-    requested: Option<u64>,
-    /// The most there may be; `null` is unlimited.
-    #[schema(required = false)]
-    limit: Option<u64>,
-    /// The plan in force, by its slug.
-    #[schema(required = false, nullable = false)]
-    plan: Option<String>,
-    /// When the count begins anew; `null` for what never resets.
-    #[schema(required = false)]
-    resets_at: Option<String>,
-    /// Why nothing can be written, while the workspace is read-only.
-    #[schema(required = false, nullable = false)]
-    reason: Option<String>,
-    /// Since when it is read-only.
-    #[schema(required = false, nullable = false)]
-    since: Option<String>,
-    upgrade_url: String,
-}
-
-/// What a check answers while the workspace takes no writes, whatever its plan allows.
-fn closed(app: &App, read_only: &ReadOnly, asked: &str, name: &str) -> HttpResponse {
-    HttpResponse::Ok().json(json!({
-        "allowed": false,
-        asked: name,
-        "reason": read_only.reason,
-        "since": time(read_only.since),
-        "upgrade_url": app.upgrade_url(),
-    }))
-}
-
-/// Whether something would be allowed now. Reserves nothing.
-#[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry", body = CheckView), (status = 404), (status = 422)))]
-#[post("/v1/entitlements/check")]
-pub(crate) async fn check_entitlement(
-    app: web::Data<App>,
-    scoped: Scoped<Member>,
-    body: Body,
-) -> Result<HttpResponse, Problem> {
-    let input: Check = body.json().await?;
-    let reader = app.store.read(&scoped.scope);
-    let now = app.env().now();
-    let asked = (
-        input.feature.value(),
-        input.metric.value(),
-        input.amount.value(),
-        input.subject.value(),
-    );
-    match asked {
-        (Some(feature), None, None, None) => {
-            let known = feature
-                .parse::<Feature>()
-                .ok()
-                .filter(|f| app.catalogue.has_feature(f));
-            let feature = known
-                .ok_or_else(|| Problem::invalid_field("feature", "is no feature of any plan"))?;
-            let entitlements = reader.entitlements().await?;
-            if let Access::ReadOnly(read_only) = entitlements.access(now) {
-                return Ok(closed(&app, &read_only, "feature", feature.as_str()));
-            }
-            Ok(HttpResponse::Ok().json(json!({
-                "allowed": entitlements.feature(&feature, now).value,
-                "feature": feature,
-                "plan": entitlements.plan_at(now).slug,
-                "upgrade_url": app.upgrade_url(),
-            })))
-        }
-        (None, Some(metric), Some(amount), subject) => {
-            let known = metric
-                .parse::<Metric>()
-                .ok()
-                .filter(|m| app.catalogue.declares(m));
-            let metric = known.ok_or_else(|| {
-                Problem::invalid_field("metric", "is no metric of this installation")
-            })?;
-            let entitlements = reader.entitlements().await?;
-            let definition = app.catalogue.definition(&metric);
-            let per = definition.and_then(|definition| definition.per.as_deref());
-            let key = match (per, subject) {
-                (Some(kind), Some(subject)) => {
-                    let subject = app.subject(&reader, kind, &subject).await?;
-                    QuotaKey::level_of(metric.clone(), subject)
-                }
-                (Some(kind), None) => {
-                    return Err(Problem::invalid_field(
-                        "subject",
-                        format!("is required for this metric: a {kind}"),
-                    ));
-                }
-                (None, Some(_)) => {
-                    return Err(Problem::invalid_field(
-                        "subject",
-                        "must be left out for this metric",
-                    ));
-                }
-                (None, None) => {
-                    let kind = app
-                        .catalogue
-                        .definition(&metric)
-                        .map_or(MetricKind::Level, |m| m.kind);
-                    key(&metric, kind, now, entitlements.billing_anchor)
-                }
-            };
-            if let Access::ReadOnly(read_only) = entitlements.access(now) {
-                return Ok(closed(&app, &read_only, "metric", metric.as_str()));
-            }
-            let row = reader.quota(&key).await?;
-            let limit = entitlements.limit(&metric, now).value;
-            let current = row.used + row.reserved;
-            let allowed = decide(current, amount, limit) == Decision::Allow;
-            let denied = Denied {
-                current,
-                requested: amount,
-                limit: limit.bound().unwrap_or_default(),
-            };
-            let over = app.over_quota(&entitlements, Exceeded { metric, denied });
-            let mut members = over.members(&app.upgrade_url());
-            members.insert("allowed".to_owned(), json!(allowed));
-            members.insert("limit".to_owned(), json!(limit.bound()));
-            Ok(HttpResponse::Ok().json(members))
-        }
-        _ => Err(Problem::invalid_field(
-            "body",
-            "must hold either feature, or metric and amount",
-        )),
-    }
-}
-
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PeriodView {
     start: String,
@@ -386,32 +234,53 @@ pub(crate) struct MetricView {
     /// `null` is unlimited.
     #[schema(required = true)]
     limit: Option<u64>,
-    /// `null` for a limit of 0 or none.
+    /// The most that is admitted, with the limit's tolerance; `null` where nothing is refused.
+    #[schema(required = true)]
+    hard_limit: Option<u64>,
+    /// What is left of the limit, 0 beyond it; `null` is unlimited.
+    #[schema(required = true)]
+    remaining: Option<u64>,
+    /// What is used, in percent of the limit: beyond it more than 100. `null` for a limit of 0 or none.
     #[schema(required = true)]
     percent: Option<f64>,
-    /// `ok`, `warning_80`, `warning_90`, `full` or `over`.
-    #[schema(value_type = LevelName)]
-    level: &'static str,
+    /// `ok`, `warning_80` and `warning_90` or what the metric's own `warn_at` says, `full` at the limit, `over` beyond it.
+    #[schema(
+        pattern = "^(ok|warning_[1-9][0-9]|full|over)$",
+        example = "warning_80"
+    )]
+    level: String,
+    /// The percentages of the limit at which people are warned, before the limit itself.
+    warn_at: Vec<u8>,
+    /// What a unit is; `null` where nothing was declared.
+    #[schema(required = true)]
+    unit: Option<String>,
     /// `null` for what never resets.
     #[schema(required = true)]
     resets_at: Option<String>,
 }
 
 impl MetricView {
-    pub(crate) fn of(
+    fn of(
+        app: &App,
         metric: &Metric,
-        used: u64,
-        reserved: u64,
-        limit: Limit,
+        (used, reserved): (u64, u64),
+        allowance: Allowance,
         resets_at: Option<DateTime<Utc>>,
     ) -> Self {
+        let limit = allowance.limit();
+        let thresholds = app.catalogue.declared().thresholds(metric);
+        let definition = app.catalogue.definition(metric);
         Self {
             metric: metric.to_string(),
             used,
             reserved,
             limit: limit.bound(),
+            hard_limit: allowance.hard_limit().bound(),
+            remaining: remaining(allowance, used, reserved),
             percent: percent(used, limit),
-            level: level(used, limit).as_str(),
+            level: level(used, limit, thresholds).to_string(),
+            warn_at: thresholds.warnings().to_vec(),
+            unit: definition.and_then(|d| d.unit.as_deref().map(str::to_owned)),
             resets_at: resets_at.map(time),
         }
     }
@@ -443,9 +312,9 @@ pub(crate) async fn show_usage(
     let rows = reader.live_quotas(&keys).await?;
     let metrics = rows.iter().map(|row| {
         let metric = &row.key.metric;
-        let limit = entitlements.limit(metric, now).value;
+        let allowance = entitlements.allowance(metric, now).value;
         let resets_at = app.resets_at(metric, entitlements.billing_anchor);
-        MetricView::of(metric, row.used, row.reserved, limit, resets_at)
+        MetricView::of(&app, metric, (row.used, row.reserved), allowance, resets_at)
     });
     Ok(HttpResponse::Ok().json(UsageView {
         period: PeriodView {

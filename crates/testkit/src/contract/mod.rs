@@ -12,6 +12,7 @@
 //! # fn main() {}
 //! ```
 
+pub mod allowances;
 pub mod gateway;
 pub mod history;
 pub mod quota;
@@ -22,13 +23,17 @@ pub mod usage_cache;
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use rawdrive_plans::{Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting, UnitOfWork};
+use rawdrive_plans::{
+    Allowance, Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting, UnitOfWork,
+};
 use rawdrive_tenancy_core::audit::{AuditTx, Entry, Hash};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::job::{Job, JobsTx};
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
-use rawdrive_usage::{Charge, IngestTx, LedgerEntry, QuotaKey, SealTx, UsageRead, UsageTx};
+use rawdrive_usage::{
+    Charge, IngestTx, LedgerEntry, QuotaKey, ReservationsTx, SealTx, UsageRead, UsageTx,
+};
 use uuid::Uuid;
 
 use crate::{MemoryStore, MemoryTx, MemoryUsage, TestEnv, product};
@@ -36,7 +41,7 @@ use crate::{MemoryStore, MemoryTx, MemoryUsage, TestEnv, product};
 /// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
 /// panic where the database fails.
 pub trait Subject:
-    UnitOfWork<Tx: UsageTx + PlansTx + EventsTx + JobsTx + AuditTx + IngestTx + SealTx>
+    UnitOfWork<Tx: UsageTx + PlansTx + EventsTx + JobsTx + AuditTx + IngestTx + SealTx + ReservationsTx>
 {
     /// Reads a workspace's usage.
     type Read: UsageRead + Send + Sync;
@@ -163,7 +168,10 @@ impl<S: Subject> Stage<S> {
         let store = make(&test_env, &catalogue).await;
         let unlimited: Vec<_> = catalogue
             .current()
-            .filter(|plan| plan.limits().all(|(_, limit)| limit == Limit::Unlimited))
+            .filter(|plan| {
+                plan.limits()
+                    .all(|(_, limit)| limit == Allowance::Unlimited)
+            })
             .collect();
         let plan = unlimited
             .first()
@@ -241,6 +249,12 @@ macro_rules! store_contract {
                 a_refused_take_leaves_nothing_behind,
                 an_episode_fires_once_and_again_after_a_real_fall,
                 settling_counts_what_was_not_held,
+            }
+            allowances {
+                a_tolerance_is_taken_to_its_last_unit,
+                a_soft_limit_refuses_nothing,
+                a_reservation_is_settled_once,
+                a_reservation_ends_in_its_time,
             }
             transactions {
                 what_is_dropped_never_was,

@@ -123,10 +123,13 @@ pub async fn several_holds_are_decided_as_one_after_the_other<S: Subject>(stage:
     let refused = |requested, current| {
         let exceeded = Exceeded {
             metric: product::BYTES,
+            subject: String::new(),
+            reserved: current,
             denied: Denied {
                 current,
                 requested,
                 limit: 100,
+                hard_limit: 100,
             },
         };
         Err(exceeded)

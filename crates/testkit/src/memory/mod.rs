@@ -36,6 +36,8 @@ pub struct HoldRow {
     pub state: HoldState,
     /// When it ends by itself.
     pub expires_at: DateTime<Utc>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
 }
 
 /// Everything that one workspace holds.

@@ -16,9 +16,11 @@ use crate::slots::Slots;
 
 impl PlansTx for MemoryTx {
     async fn entitlements(&mut self) -> Result<Arc<Entitlements>, StoreError> {
-        Ok(Arc::new(
-            self.read("read the standing")?.entitlements.clone(),
-        ))
+        let rows = self.read("read the standing")?;
+        Ok(Arc::new(Entitlements {
+            currency: rows.billing.currency.as_str().to_owned(),
+            ..rows.entitlements.clone()
+        }))
     }
 
     async fn insert_entitlements(&mut self, plan: &Plan) -> Result<(), StoreError> {
@@ -35,6 +37,8 @@ impl PlansTx for MemoryTx {
                 read_only: None,
                 ends: None,
                 metrics: Arc::default(),
+                currency: String::new(),
+                plans_today: Arc::default(),
             },
             quotas: BTreeMap::new(),
             holds: BTreeMap::new(),

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use rawdrive_plans::{Decision, Limit, decide};
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Actor, StoreError};
-use rawdrive_usage::{Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, UsageTx};
+use rawdrive_usage::{
+    Charge, Edges, Hold, HoldState, LedgerLine, QuotaKey, QuotaRow, RESERVATION, Reservation,
+    ReservationsTx, UsageTx,
+};
 
 use super::{HoldRow, MemoryTx, Rows};
 use crate::fault::unavailable;
@@ -102,12 +105,14 @@ impl UsageTx for MemoryTx {
         expires_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "insert holds";
+        let created_at = self.store.env.now();
         let rows = self.write(OPERATION)?;
         for hold in holds {
             let row = HoldRow {
                 hold: hold.clone(),
                 state: HoldState::Held,
                 expires_at,
+                created_at,
             };
             if rows.holds.insert(hold.id, row).is_some() {
                 return Err(StoreError::Taken {
@@ -171,7 +176,7 @@ impl UsageTx for MemoryTx {
             row.fired = edges.fired;
         }
         rows.episodes
-            .retain(|(of, threshold)| of != key || !edges.rearm.contains(threshold));
+            .retain(|(of, threshold)| of != key || edges.kept.contains(threshold));
         for threshold in &edges.fire {
             let episode = (key.clone(), *threshold);
             if rows.episodes.contains(&episode) {
@@ -180,6 +185,39 @@ impl UsageTx for MemoryTx {
                 });
             }
             rows.episodes.push(episode);
+        }
+        Ok(())
+    }
+}
+
+impl ReservationsTx for MemoryTx {
+    async fn reservation(&mut self, id: HoldId) -> Result<Option<Reservation>, StoreError> {
+        let row = self.read("read a reservation")?.holds.get(&id);
+        let row = row.filter(|row| row.hold.purpose == RESERVATION);
+        Ok(row.and_then(|row| {
+            let charge = row.hold.charges.first()?;
+            Some(Reservation {
+                id,
+                key: charge.key.clone(),
+                amount: charge.amount,
+                state: row.state,
+                expires_at: row.expires_at,
+                created_at: row.created_at,
+            })
+        }))
+    }
+
+    async fn open_reservations(&mut self, most: u64) -> Result<u64, StoreError> {
+        let holds = self.read("count reservations")?.holds.values();
+        let open = holds.filter(|h| h.state == HoldState::Held && h.hold.purpose == RESERVATION);
+        Ok(open.map(|_| 1).sum::<u64>().min(most))
+    }
+
+    async fn note_settled(&mut self, id: HoldId, amount: u64) -> Result<(), StoreError> {
+        let rows = self.write("note what a reservation came to")?;
+        let charge = rows.holds.get_mut(&id).map(|row| &mut row.hold.charges);
+        for charge in charge.into_iter().flatten() {
+            charge.amount = amount;
         }
         Ok(())
     }
