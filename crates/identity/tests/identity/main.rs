@@ -5,7 +5,6 @@ mod accounts;
 mod api_keys;
 mod email_tokens;
 mod lockout;
-mod members;
 mod memory;
 mod passwords;
 mod sessions;

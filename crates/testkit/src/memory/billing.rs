@@ -15,8 +15,7 @@ use rawdrive_plans::{Catalogue, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Actor, StoreError, WorkspaceScope};
 
-use super::{MemoryStore, MemoryTx, State};
-use crate::fault::{Fault, unavailable};
+use super::{MemoryStore, MemoryTx};
 
 /// What billing keeps of a workspace.
 #[derive(Debug, Clone)]
@@ -167,31 +166,13 @@ impl MemoryStore {
         self.state().billing.objects.clone()
     }
 
-    /// One statement outside of a transaction.
-    async fn statement<T>(
+    async fn billing_statement<T>(
         &self,
         operation: &'static str,
         run: impl FnOnce(&mut Global) -> T,
     ) -> Result<T, StoreError> {
-        let fault = self.faults.strike();
-        if fault == Some(Fault::Refused) {
-            return Err(unavailable(operation, "a fault was asked for"));
-        }
-        let _turn = self.turn.lock().await;
-        let answer = run(Arc::make_mut(&mut self.state().billing));
-        match fault {
-            None => Ok(answer),
-            Some(_) => Err(unavailable(operation, "a fault was asked for")),
-        }
-    }
-
-    fn look<T>(
-        &self,
-        operation: &'static str,
-        look: impl FnOnce(&State) -> T,
-    ) -> Result<T, StoreError> {
-        self.call(operation)?;
-        Ok(look(&self.state()))
+        self.statement(operation, |state| run(Arc::make_mut(&mut state.billing)))
+            .await
     }
 }
 
@@ -201,7 +182,7 @@ impl Inbox for MemoryStore {
         event: &ProviderEvent,
         disposition: &Disposition,
     ) -> Result<Receipt, StoreError> {
-        self.statement("receive an event", |global| {
+        self.billing_statement("receive an event", |global| {
             let id = event.envelope.id.clone();
             if global.events.contains_key(&id) {
                 return Receipt::Known;
@@ -228,13 +209,13 @@ impl Inbox for MemoryStore {
         object: &ObjectRef,
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
-        self.statement("touch an object", |global| global.touch(object, customer))
+        self.billing_statement("touch an object", |global| global.touch(object, customer))
             .await
     }
 
     async fn lease_next(&self, lease: TimeDelta) -> Result<Option<Dirty>, StoreError> {
         let real = self.env.lease_now();
-        self.statement("lease an object", |global| {
+        self.billing_statement("lease an object", |global| {
             let due = |row: &ObjectRow| {
                 row.version > row.settled
                     && row.waiting.is_none()
@@ -254,7 +235,7 @@ impl Inbox for MemoryStore {
         lease: TimeDelta,
     ) -> Result<Leasing, StoreError> {
         let real = self.env.lease_now();
-        self.statement("lease an object", |global| {
+        self.billing_statement("lease an object", |global| {
             match global.objects.get_mut(object) {
                 Some(row) if row.is_leased(real) => Leasing::Held,
                 Some(row) if row.version > row.settled => {
@@ -267,13 +248,13 @@ impl Inbox for MemoryStore {
     }
 
     async fn close(&self, dirty: &Dirty) -> Result<bool, StoreError> {
-        self.statement("close an object", |global| global.settle(dirty))
+        self.billing_statement("close an object", |global| global.settle(dirty))
             .await
     }
 
     async fn retry(&self, dirty: &Dirty, after: TimeDelta, _: &str) -> Result<bool, StoreError> {
         let at = self.env.lease_now() + after;
-        self.statement("retry an object", |global| {
+        self.billing_statement("retry an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
                 row.retry_at = Some(at);
@@ -287,7 +268,7 @@ impl Inbox for MemoryStore {
         let waiting = WaitingFor::Operator {
             reason: reason.to_owned(),
         };
-        self.statement("bury an object", |global| {
+        self.billing_statement("bury an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
                 row.waiting = Some(waiting);
@@ -298,7 +279,7 @@ impl Inbox for MemoryStore {
     }
 
     async fn park(&self, dirty: &Dirty, customer: &CustomerId) -> Result<bool, StoreError> {
-        self.statement("park an object", |global| {
+        self.billing_statement("park an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
                 row.customer = Some(customer.clone());
@@ -310,7 +291,7 @@ impl Inbox for MemoryStore {
     }
 
     async fn unpark(&self, customer: &CustomerId) -> Result<u64, StoreError> {
-        self.statement("unpark objects", |global| {
+        self.billing_statement("unpark objects", |global| {
             let waits = |row: &&mut ObjectRow| {
                 row.waiting == Some(WaitingFor::Customer) && row.customer.as_ref() == Some(customer)
             };
@@ -360,7 +341,7 @@ impl Inbox for MemoryStore {
         object: &ObjectRef,
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
-        self.statement("reconsider an event", |global| {
+        self.billing_statement("reconsider an event", |global| {
             if let Some((_, disposition)) = global.events.get_mut(event) {
                 *disposition = Disposition::Touches(object.clone());
                 global.touch(object, customer);
@@ -451,7 +432,7 @@ impl BillingDirectory for MemoryStore {
     }
 
     async fn put_price(&self, price: &SoldPrice) -> Result<(), StoreError> {
-        self.statement("note a price", |global| {
+        self.billing_statement("note a price", |global| {
             let noted = global.prices.entry(price.price.clone());
             noted.or_insert_with(|| price.clone());
         })
