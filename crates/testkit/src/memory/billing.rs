@@ -11,7 +11,7 @@ use rawdrive_billing::{
     ProviderEvent, ProviderEventId, Receipt, Sold, SoldPrice, Subscription, SubscriptionId,
     Waiting, WaitingFor,
 };
-use rawdrive_plans::{Catalogue, Plan};
+use rawdrive_plans::{Catalogue, Metrics, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Actor, StoreError, WorkspaceScope};
 
@@ -115,6 +115,7 @@ impl ObjectRow {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Global {
     plans: Vec<Arc<Plan>>,
+    pub(super) metrics: Arc<Metrics>,
     prices: BTreeMap<PriceId, SoldPrice>,
     customers: BTreeMap<CustomerId, WorkspaceId>,
     events: BTreeMap<ProviderEventId, (ProviderEvent, Disposition)>,
@@ -142,11 +143,13 @@ impl Global {
 }
 
 impl MemoryStore {
-    /// Publishes every plan version of a catalogue.
+    /// Publishes every plan version of a catalogue; workspaces that are made from now on know its metrics.
     pub async fn publish(&self, catalogue: &Catalogue) {
         let _turn = self.turn.lock().await;
-        let plans = catalogue.versions().to_vec();
-        Arc::make_mut(&mut self.state().billing).plans = plans;
+        let mut state = self.state();
+        let global = Arc::make_mut(&mut state.billing);
+        global.plans = catalogue.versions().to_vec();
+        global.metrics = Arc::clone(catalogue.declared());
     }
 
     /// Changes what a workspace is to billing: its currency, its members.

@@ -34,7 +34,7 @@ impl PlansTx for MemoryTx {
                 grace_until: None,
                 read_only: None,
                 ends: None,
-                metrics: Arc::default(),
+                metrics: Arc::clone(&self.state.billing.metrics),
             },
             quotas: BTreeMap::new(),
             holds: BTreeMap::new(),
