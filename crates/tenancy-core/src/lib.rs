@@ -1,7 +1,7 @@
 //! The vocabulary every other crate speaks: who acts, in which workspace, at what time.
 //!
-//! A [`WorkspaceScope`] is the only key to tenant data, and it can be made only from
-//! a [`Membership`] that the store read, or for a named system reason.
+//! A [`WorkspaceScope`] is the only key to tenant data: `rawdrive_identity::authenticate` answers one for a credential
+//! of ours, [`WorkspaceScope::trusted`] is the way of a service with its own login.
 //!
 //! ```
 //! use rawdrive_tenancy_core::id::{SessionId, WorkspaceId};

@@ -55,7 +55,10 @@ mod tests {
     #[test]
     fn a_plan_has_what_was_said_and_nothing_else() {
         let (seats, reports) = (Metric::team_members(), Feature::new("reports"));
-        let plan = plan_with(&[(seats.clone(), Limit::AtMost(3))], &[reports.clone()]);
+        let plan = plan_with(
+            &[(seats.clone(), Limit::AtMost(3))],
+            std::slice::from_ref(&reports),
+        );
         assert!(plan.feature(&reports));
         assert!(!plan.feature(&Feature::new("exports")));
         let limits: Vec<_> = plan

@@ -40,7 +40,7 @@ impl World {
         new: NewApiKey,
     ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
         let (row, secret) = create_api_key(&mut tx, &self.env, &pepper(), maker, new).await?;
-        tx.commit().await.unwrap();
+        tx.commit().await.expect("committed");
         Ok((
             row,
             ApiKeyToken::parse(secret.expose_secret()).expect("a key"),

@@ -43,7 +43,7 @@ impl World {
     async fn open(&self, opening: Opening) -> Result<SignedIn, IdentityError> {
         let mut tx = self.begin(opening.workspace()).await;
         let signed_in = open_session(&mut tx, &self.env, &self.issuer, opening).await?;
-        tx.commit().await.unwrap();
+        tx.commit().await.expect("committed");
         Ok(signed_in)
     }
 
@@ -51,7 +51,7 @@ impl World {
         let token = RefreshToken::parse(tokens.refresh.expose_secret()).expect("a refresh token");
         let mut tx = self.begin(token.workspace()).await;
         let refreshed = refresh(&mut tx, &self.env, &self.issuer, &token).await?;
-        tx.commit().await.unwrap();
+        tx.commit().await.expect("committed");
         refreshed.tokens()
     }
 

@@ -226,7 +226,7 @@ fn a_limit_is_set_above_the_plan_until_it_ends() {
     let seats = |n| Setting::Limit(Metric::team_members(), n);
     let first = set(&mut desk, seats(Limit::AtMost(3)), until).unwrap();
     assert_eq!(first.until, until);
-    assert_eq!(desk.entitlements.overrides, [first.clone()]);
+    assert_eq!(desk.entitlements.overrides, std::slice::from_ref(&first));
     assert_eq!(desk.reviews(), [None, until], "now, and when it ends");
     let second = set(&mut desk, seats(Limit::Unlimited), None).unwrap();
     assert_eq!(desk.reviews(), [None, until, None]);

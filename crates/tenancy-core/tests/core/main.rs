@@ -5,3 +5,4 @@ mod clocks;
 mod jobs;
 mod pages;
 mod scopes;
+mod texts;

@@ -1,6 +1,7 @@
 //! The ports in memory: a transaction works on a copy, a commit puts it back, a drop forgets it.
 
 mod billing;
+mod billing_rows;
 mod history;
 mod identity;
 mod onboarding;
@@ -26,8 +27,8 @@ use rawdrive_usage::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-use self::billing::Global;
-pub use self::billing::{BillingRows, ObjectRow};
+use self::billing_rows::Global;
+pub use self::billing_rows::{BillingRows, ObjectRow};
 use crate::fault::{Fault, Faults, unavailable};
 use crate::fixtures::scope;
 use crate::slots::{Slot, Slots};
