@@ -39,6 +39,55 @@ fn what_a_manifest_names_its_sources_use() {
     assert!(unused.is_empty(), "{}", unused.join("\n"));
 }
 
+/// The feature of `tenancy-core` that shows what states a right without proving it.
+const ATTEST: &str = "attest";
+
+#[test]
+fn only_those_listed_state_rights() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let listed = fenced(&text, "may-attest").unwrap();
+    let mut listed: Vec<_> = listed.iter().flat_map(|l| l.split_whitespace()).collect();
+    listed.sort_unstable();
+    let metadata = MetadataCommand::new()
+        .current_dir(root)
+        .no_deps()
+        .exec()
+        .unwrap();
+    let asks = |dependency: &cargo_metadata::Dependency| {
+        dependency.name == "rawdrive-tenancy-core"
+            && dependency.features.iter().any(|feature| feature == ATTEST)
+    };
+    let packages = metadata.workspace_packages();
+    let mut asking: Vec<_> = packages
+        .iter()
+        .filter(|package| package.dependencies.iter().any(asks))
+        .map(|package| short(&package.name))
+        .collect();
+    asking.sort_unstable();
+    assert_eq!(asking, listed);
+}
+
+#[test]
+fn embedders_get_their_scopes_by_the_public_ways() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut texts = sources_below(&root.join("examples"));
+    let guide = root.join("docs/GUIDE.md");
+    texts.push((guide.clone(), fs::read_to_string(guide).unwrap()));
+    assert!(texts.len() > 5, "the examples are found");
+    for (path, text) in texts {
+        for hidden in [
+            "for_system(",
+            "for_member(",
+            "for_key(",
+            "on_behalf_of(",
+            "::attest(",
+        ] {
+            assert!(!text.contains(hidden), "{}: {hidden}", path.display());
+        }
+    }
+}
+
 /// Packages that know nothing of the product, whatever is built on them.
 const NEUTRAL: [&str; 11] = [
     "crates/tenancy-core",

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use jsonwebtoken::{Algorithm, Validation};
 use quick_cache::sync::Cache;
 use rawdrive_tenancy_core::Env;
@@ -17,30 +17,12 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::signing_keys::{Keyring, SigningKey};
-
-/// How long an access token holds.
-pub const ACCESS_LIFETIME_SECONDS: i64 = 900;
-/// How far the clocks of two servers may be apart.
-pub const LEEWAY_SECONDS: i64 = 5;
+use crate::ports::AccessClaims;
+use crate::signing_keys::{ACCESS_LIFETIME_SECONDS, Keyring, LEEWAY_SECONDS, SigningKey};
 
 const TYPE: &str = "at+jwt";
 const MAX_BYTES: usize = 2048;
 const CACHED_TOKENS: usize = 10_000;
-
-/// What a verified access token says. It proves a session, not a right: the membership is read at each
-/// request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AccessClaims {
-    /// Who.
-    pub user: UserId,
-    /// In which workspace.
-    pub workspace: WorkspaceId,
-    /// Of which sign-in.
-    pub session: SessionId,
-    /// Until when.
-    pub expires_at: DateTime<Utc>,
-}
 
 /// Why a token is refused. Whoever sent it learns none of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -9,13 +9,10 @@ use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
 use rawdrive_tenancy_core::page::{Page, PageRequest};
 use rawdrive_tenancy_core::{Env, KeyGrant, Role, StoreError};
-use rawdrive_usage::UsageTx;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::error::IdentityError;
-use crate::invitation::{InvitationTx, Inviter, give_seats_back, record_ended};
-use crate::members::TeamTx;
 use crate::opaque_token::{ApiKeyToken, TokenPepper};
 use crate::ports::{IdentityTx, WorkspaceStatus};
 use crate::validated_text::ApiKeyName;
@@ -213,27 +210,6 @@ pub async fn create_api_key(
         after: audited(&key),
     });
     Ok((key, token.text()))
-}
-
-/// Revokes a key from the next request on, and audits `api_key.revoked`. With it end the invitations that it made.
-/// `false`: there is none, or none any more.
-///
-/// # Errors
-/// The store fails.
-pub async fn revoke_api_key(
-    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
-    env: &Env,
-    id: ApiKeyId,
-) -> Result<bool, StoreError> {
-    tx.lock_team().await?;
-    let invitations = tx.take_invitations(Inviter::Key(id)).await?;
-    give_seats_back(tx, &invitations).await?;
-    let Some(key) = tx.delete_api_key(id).await? else {
-        return Ok(false);
-    };
-    record_revoked(tx, &key).await?;
-    record_ended(tx, env, &invitations).await?;
-    Ok(true)
 }
 
 pub(crate) async fn record_revoked(

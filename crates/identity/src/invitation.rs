@@ -20,7 +20,6 @@ use crate::access_token::TokenIssuer;
 use crate::api_key::{ApiKeysTx, worth};
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
-use crate::members::{TeamError, TeamTx, acting, permit, seat};
 use crate::opaque_token::{InvitationToken, TokenPepper};
 use crate::password::{ClaimedPassword, Password, PasswordHash, PasswordHasher};
 use crate::ports::{
@@ -29,6 +28,7 @@ use crate::ports::{
 };
 use crate::rate_limit::{self, Counters};
 use crate::session::{Person, SignedIn, begin_session};
+use crate::team::{TeamError, TeamTx, acting, permit, seat};
 use crate::validated_text::{PersonName, WorkspaceName};
 
 /// How long an invitation holds its seat.

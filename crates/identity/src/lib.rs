@@ -3,6 +3,7 @@
 mod access_token;
 mod account;
 mod api_key;
+mod authentication;
 mod code;
 mod email;
 mod email_tokens;
@@ -18,22 +19,23 @@ mod password;
 pub mod ports;
 mod precis;
 mod rate_limit;
+mod revocation;
 mod session;
 mod signing_keys;
 mod stranger_mail;
+mod team;
 mod validated_text;
 
-pub use access_token::{
-    ACCESS_LIFETIME_SECONDS, AccessClaims, LEEWAY_SECONDS, TokenError, TokenIssuer,
-};
+pub use access_token::{TokenError, TokenIssuer};
 pub use account::{
     AccountUpdate, NewAccount, PasswordChange, ProvenUpdate, meet_network, prepare_sign_up,
     prove_update, sign_up, update_me,
 };
 pub use api_key::{
     ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, ListedKey, MAX_API_KEYS, NewApiKey,
-    ProvenKey, StoredKey, create_api_key, prove_api_key, revoke_api_key, worth,
+    ProvenKey, StoredKey, create_api_key, prove_api_key, worth,
 };
+pub use authentication::{Caller, NotAdmitted, authenticate};
 pub use code::SignInCode;
 pub use email::EmailAddress;
 pub use email_tokens::{
@@ -50,10 +52,7 @@ pub use invitation::{
     revoke_invitation, sweep_invitations,
 };
 pub use limit::{Count, LimitState};
-pub use members::{
-    KeysOf, LeftBehind, Member, TeamError, TeamTx, change_role, leave, remove_member,
-    role_to_change, transfer,
-};
+pub use members::{KeysOf, LeftBehind, change_role, leave, remove_member, transfer};
 pub use network::Network;
 pub use opaque_token::{
     ApiKey, ApiKeyToken, DEVICE_LIFETIME, Device, DeviceToken, EmailVerification,
@@ -64,13 +63,16 @@ pub use opaque_token::{
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };
+pub use ports::{AccessClaims, SealedKey};
+pub use revocation::revoke_api_key;
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,
 };
 pub use signing_keys::{
-    KeyError, Keyring, MasterKey, MasterKeyTooShort, ROTATION_OVERLAP_SECONDS, SealedKey,
-    SigningKey, load_keyring, rotate_keys,
+    ACCESS_LIFETIME_SECONDS, KeyError, Keyring, LEEWAY_SECONDS, MasterKey, MasterKeyTooShort,
+    ROTATION_OVERLAP_SECONDS, SigningKey, load_keyring, rotate_keys,
 };
 pub use stranger_mail::{MailPolicy, StrangerMailError, StrangerMailTx, admit_stranger_mail};
+pub use team::{Member, TeamError, TeamTx, role_to_change};
 pub use validated_text::{ApiKeyName, Currency, InvalidText, PersonName, WorkspaceName, slug};

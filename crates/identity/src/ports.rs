@@ -11,11 +11,9 @@ use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
 
-use crate::access_token::AccessClaims;
 use crate::email::EmailAddress;
 use crate::limit::{Count, LimitState};
 use crate::password::PasswordHash;
-use crate::signing_keys::SealedKey;
 use crate::validated_text::{Currency, PersonName, WorkspaceName};
 
 /// A person with an account.
@@ -44,6 +42,35 @@ pub struct UserUpdate {
     pub name: Option<PersonName>,
     /// A new password's hash.
     pub password_hash: Option<PasswordHash>,
+}
+
+/// What a verified access token says. It proves a session, not a right: the membership is read at each
+/// request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessClaims {
+    /// Who.
+    pub user: UserId,
+    /// In which workspace.
+    pub workspace: WorkspaceId,
+    /// Of which sign-in.
+    pub session: SessionId,
+    /// Until when.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A signing key as it lies in SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedKey {
+    /// The key's name in token headers and in the JWKS; 32 lower-case hex digits.
+    pub kid: String,
+    /// The public half.
+    pub public: [u8; 32],
+    /// The private half: 12 bytes nonce, ciphertext, 16 bytes tag.
+    pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// From when on it signs no more; set ahead of time by a rotation.
+    pub retired_at: Option<DateTime<Utc>>,
 }
 
 /// Whether a workspace can be worked in.

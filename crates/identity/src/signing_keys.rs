@@ -13,9 +13,13 @@ use rawdrive_tenancy_core::{Env, StoreError};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde_json::{Value, json};
 
-use crate::access_token::{ACCESS_LIFETIME_SECONDS, LEEWAY_SECONDS};
-use crate::ports::SigningKeys;
+use crate::ports::{SealedKey, SigningKeys};
 
+/// How long an access token holds.
+pub const ACCESS_LIFETIME_SECONDS: i64 = 900;
+
+/// How far the clocks of two servers may be apart.
+pub const LEEWAY_SECONDS: i64 = 5;
 /// How long a key goes on signing after its successor was made. Every server must load the keys anew more
 /// often than this, so that it knows the successor before the first token under it arrives.
 pub const ROTATION_OVERLAP_SECONDS: i64 = 600;
@@ -67,21 +71,6 @@ impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey(…)")
     }
-}
-
-/// A signing key as it lies in SQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedKey {
-    /// The key's name in token headers and in the JWKS; 32 lower-case hex digits.
-    pub kid: String,
-    /// The public half.
-    pub public: [u8; 32],
-    /// The private half: 12 bytes nonce, ciphertext, 16 bytes tag.
-    pub sealed: Vec<u8>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// From when on it signs no more; set ahead of time by a rotation.
-    pub retired_at: Option<DateTime<Utc>>,
 }
 
 /// Why there is no key to sign with.

@@ -1,64 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 mod billing_emails;
+mod mail;
 mod mailer;
 mod name;
 mod smtp;
 
+pub use mail::{Letter, Mail, SendMail};
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
 pub use name::Name;
 pub use smtp::{InvalidSmtpUrl, SmtpMailer, SmtpUrl};
 
 use rawdrive_billing::{CHARGE_REFUNDED, DISPUTE_OPENED, GRACE_REACHED, PAYMENT_ACTION_REQUIRED};
 use rawdrive_tenancy_core::event::DomainEvent;
-use rawdrive_tenancy_core::job::JobKind;
 use rawdrive_usage::THRESHOLD_CROSSED;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// A mail without its recipients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mail {
-    /// The subject line, without line breaks.
-    pub subject: String,
-    /// Plain text.
-    pub text: String,
-}
-
-/// A mail with its recipients, as it waits for delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
-    /// Addresses, each of which gets a mail of its own.
-    pub to: Vec<String>,
-    /// The mail.
-    #[serde(flatten)]
-    pub mail: Mail,
-}
-
-impl Letter {
-    /// The letter as one text: what is sealed until it is delivered.
-    #[must_use]
-    pub fn text(&self) -> String {
-        serde_json::json!(self).to_string()
-    }
-
-    /// The letter of a text; nothing for any other.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-}
-
-/// Hands a letter over for delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SendMail {
-    /// The letter's [text](Letter::text), sealed and in base64: it may hold a link that is a credential.
-    pub sealed: String,
-}
-
-impl JobKind for SendMail {
-    const NAME: &'static str = "send_mail";
-}
 
 /// The mail that an event makes, if it makes one.
 #[must_use]

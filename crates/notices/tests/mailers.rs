@@ -1,13 +1,17 @@
-//! Every adapter hands over the same mail: one contract, and what SMTP alone can do wrong.
+//! Every adapter keeps the port's contract and writes the same mail; and what SMTP alone can do wrong.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rawdrive_notices::{
-    FileMailer, Mail, MailError, Mailer, Sender, SmtpMailer, SmtpUrl, password_reset,
+    FileMailer, Letter, Mail, MailError, Mailer, Sender, SmtpMailer, SmtpUrl, password_reset,
 };
 use rawdrive_tenancy_core::Env;
+use rawdrive_testkit::contract::mail::{
+    MailerSubject, each_recipient_gets_a_mail_of_their_own, what_is_no_address_is_refused_as_that,
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -78,8 +82,84 @@ fn unquoted(body: &str) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// What every adapter keeps. `arrived` answers the mails that have arrived, in any order.
-async fn contract<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
+/// An adapter, and how to see what has arrived by it, in any order.
+struct Adapter<M, A> {
+    mailer: M,
+    arrived: A,
+}
+
+impl<M: Mailer, A: Fn() -> Vec<String> + Sync> MailerSubject for Adapter<M, A> {
+    type Mailer = M;
+
+    fn mailer(&self) -> &M {
+        &self.mailer
+    }
+
+    async fn arrived(&self) -> Vec<Letter> {
+        let letter = |raw: &String| {
+            let mail = Arrived::read(raw);
+            Letter {
+                to: vec![mail.field("To")],
+                mail: Mail {
+                    subject: decoded(&mail.field("Subject")),
+                    text: mail.text.trim_end().to_owned(),
+                },
+            }
+        };
+        (self.arrived)().iter().map(letter).collect()
+    }
+}
+
+/// A subject whose words are encoded in base64 one by one, or not at all (RFC 2047).
+fn decoded(subject: &str) -> String {
+    let word = |word: &str| {
+        let encoded = word.strip_prefix("=?utf-8?b?");
+        match encoded.and_then(|rest| rest.strip_suffix("?=")) {
+            Some(text) => String::from_utf8(STANDARD.decode(text).expect("base64")).expect("UTF-8"),
+            None => word.to_owned(),
+        }
+    };
+    let words: Vec<_> = subject.split(' ').map(word).collect();
+    words.join(" ")
+}
+
+/// The mails that lie in a directory.
+fn files_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("the directory was made");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mails = paths.map(|path| {
+        assert_eq!(path.extension().expect("an extension"), "eml");
+        std::fs::read_to_string(path).expect("a text")
+    });
+    mails.collect()
+}
+
+#[tokio::test]
+async fn files_and_smtp_keep_the_contract_of_the_port() {
+    for promise in 0..2 {
+        let root = tempfile::tempdir().unwrap();
+        let sink = Sink::start(Mood::Friendly).await;
+        let files = Adapter {
+            mailer: FileMailer::new(root.path(), sender(), Env::system()),
+            arrived: || files_in(root.path()),
+        };
+        let smtp = Adapter {
+            mailer: sink.mailer("", ""),
+            arrived: || sink.mails.lock().unwrap().clone(),
+        };
+        if promise == 0 {
+            each_recipient_gets_a_mail_of_their_own(&files).await;
+            each_recipient_gets_a_mail_of_their_own(&smtp).await;
+        } else {
+            what_is_no_address_is_refused_as_that(&files).await;
+            what_is_no_address_is_refused_as_that(&smtp).await;
+        }
+    }
+}
+
+/// How a mail looks on the wire, whichever adapter wrote it. `arrived` answers the mails that have arrived, in any
+/// order.
+async fn whole_mails<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
     let token = format!(
         "rdp_{}_{}_{}",
         "0".repeat(32),
@@ -174,20 +254,11 @@ async fn contract<M: Mailer>(mailer: &M, arrived: impl Fn() -> Vec<String>) {
 }
 
 #[tokio::test]
-async fn files_keep_the_contract() {
+async fn files_hold_whole_mails() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("mail");
     let mailer = FileMailer::new(&directory, sender(), Env::system());
-    let arrived = || {
-        let entries = std::fs::read_dir(&directory).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let mails = paths.map(|path| {
-            assert_eq!(path.extension().unwrap(), "eml");
-            std::fs::read_to_string(path).unwrap()
-        });
-        mails.collect()
-    };
-    contract(&mailer, arrived).await;
+    whole_mails(&mailer, || files_in(&directory)).await;
 }
 
 /// How the sink answers.
@@ -294,9 +365,9 @@ async fn send_one(mailer: &SmtpMailer) -> Result<(), MailError> {
 }
 
 #[tokio::test]
-async fn smtp_keeps_the_contract() {
+async fn smtp_carries_whole_mails() {
     let sink = Sink::start(Mood::Friendly).await;
-    contract(&sink.mailer("", ""), || sink.mails.lock().unwrap().clone()).await;
+    whole_mails(&sink.mailer("", ""), || sink.mails.lock().unwrap().clone()).await;
     assert_eq!(*sink.credentials.lock().unwrap(), Vec::<String>::new());
 }
 

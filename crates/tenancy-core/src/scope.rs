@@ -1,4 +1,23 @@
 //! Who acts, and in which workspace: the key to every tenant row and byte.
+//!
+//! There are two ways to a [`WorkspaceScope`]. With our accounts, `rawdrive_identity::authenticate` finds out who
+//! presents a credential, and `Caller::admit` answers the scope. A service with its own login says who acts with
+//! [`WorkspaceScope::trusted`], once, where it has just checked its own session.
+//!
+//! What an embedder has: a scope's fields are private, every handle is opened with one, and no method takes a
+//! workspace besides; keys and, on PostgreSQL, row-level security hold what a statement says. What it has not: the
+//! lints of this repository. Nothing stops its code from calling `trusted` with the wrong workspace, or from naming
+//! what the feature `attest` shows: Cargo turns a feature on for everybody as soon as one crate of the build asks for
+//! it, and the crates from `identity` on do. Those names are hidden, and may change in any release. Without them:
+//!
+#![cfg_attr(not(feature = "attest"), doc = "```compile_fail,E0599")]
+#![cfg_attr(feature = "attest", doc = "```no_run")]
+//! use rawdrive_tenancy_core::id::WorkspaceId;
+//! use rawdrive_tenancy_core::{SystemReason, WorkspaceScope};
+//! fn attempt(workspace: WorkspaceId) -> WorkspaceScope {
+//!     WorkspaceScope::for_system(workspace, SystemReason::JOB)
+//! }
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -173,7 +192,7 @@ impl FromStr for Actor {
 }
 
 /// A membership as it stands in the database at this request. It cannot be made up: its fields are
-/// private, and the one constructor is forbidden by lint outside the store.
+/// private, and its one constructor is the store's.
 ///
 /// ```compile_fail
 /// use rawdrive_tenancy_core::{Membership, Role};
@@ -188,8 +207,10 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// States that the store has just read this membership. Loud on purpose: `clippy.toml` forbids it
-    /// outside the store's own reading of the row.
+    /// States that the store has just read this membership. `clippy.toml` forbids it outside the store's own reading
+    /// of the row.
+    #[cfg(any(test, feature = "attest"))]
+    #[doc(hidden)]
     #[must_use]
     pub const fn attest(
         workspace: WorkspaceId,
@@ -240,8 +261,9 @@ pub struct KeyGrant {
 }
 
 impl KeyGrant {
-    /// States that the store has just read this key and its secret was proved. Loud on purpose, as
-    /// [`Membership::attest`].
+    /// States that the store has just read this key and its secret was proved.
+    #[cfg(any(test, feature = "attest"))]
+    #[doc(hidden)]
     #[must_use]
     pub const fn attest(workspace: WorkspaceId, key: ApiKeyId, role: Role) -> Self {
         Self {
@@ -270,7 +292,8 @@ impl KeyGrant {
     }
 }
 
-/// The right to touch one workspace's rows and bytes, and the name under which it is done.
+/// The right to touch one workspace's rows and bytes, and the name under which it is done. How to get one, and what
+/// it holds: see [the module](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkspaceScope {
     workspace: WorkspaceId,
@@ -279,6 +302,8 @@ pub struct WorkspaceScope {
 
 impl WorkspaceScope {
     /// The scope of a member's request.
+    #[cfg(any(test, feature = "attest"))]
+    #[doc(hidden)]
     #[must_use]
     pub const fn for_member(membership: &Membership) -> Self {
         Self {
@@ -288,6 +313,8 @@ impl WorkspaceScope {
     }
 
     /// The scope of a program's request.
+    #[cfg(any(test, feature = "attest"))]
+    #[doc(hidden)]
     #[must_use]
     pub const fn for_key(grant: &KeyGrant) -> Self {
         Self {
@@ -296,16 +323,19 @@ impl WorkspaceScope {
         }
     }
 
-    /// The scope of a service that has its own way of knowing who acts: its own login, its own guests. The caller
-    /// vouches that this actor may act in this workspace; nothing here checks it. `clippy.toml` of this repository
-    /// forbids it outside the places that say why they may; an embedder decides for itself where it is called.
+    /// The scope of a service that has its own way of knowing who acts: its own login, its own guests, its own jobs. The
+    /// caller vouches that this actor may act in this workspace; nothing here checks it. Call it in one place, where
+    /// the session has just been checked, with the workspace that the session names, never with one from a request's
+    /// path or body. `clippy.toml` of this repository forbids it outside the places that say why they may.
     #[must_use]
     pub const fn trusted(workspace: WorkspaceId, actor: Actor) -> Self {
         Self { workspace, actor }
     }
 
-    /// The scope of something that no member does. Loud on purpose: `clippy.toml` forbids it outside the
-    /// few places that say why they may.
+    /// The scope of something that no member does. `clippy.toml` forbids it outside the few places that say why they
+    /// may.
+    #[cfg(any(test, feature = "attest"))]
+    #[doc(hidden)]
     #[must_use]
     pub const fn for_system(workspace: WorkspaceId, reason: SystemReason) -> Self {
         Self {
@@ -314,8 +344,9 @@ impl WorkspaceScope {
         }
     }
 
-    /// The same workspace, where what somebody has asked for is carried out later: they are who did it. Loud on
-    /// purpose, as [`WorkspaceScope::for_system`].
+    /// The same workspace, where what somebody has asked for is carried out later: they are who did it.
+    #[cfg(any(test, feature = "attest"))]
+    #[doc(hidden)]
     #[must_use]
     pub const fn on_behalf_of(self, actor: Actor) -> Self {
         Self { actor, ..self }
@@ -363,6 +394,47 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Actor>(), Err(UnknownActor), "{text}");
         }
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test looks at what is said, and opens nothing with it"
+    )]
+    fn what_is_attested_is_said_again() {
+        let (here, user) = (
+            WorkspaceId::from_uuid(Uuid::from_u128(1)),
+            UserId::from_uuid(Uuid::from_u128(2)),
+        );
+        let session = SessionId::from_uuid(Uuid::from_u128(3));
+        let member = Membership::attest(here, user, Role::Admin, session);
+        assert_eq!((member.workspace(), member.user()), (here, user));
+        assert_eq!((member.role(), member.session()), (Role::Admin, session));
+        let scope = WorkspaceScope::for_member(&member);
+        assert_eq!(
+            (scope.workspace(), scope.actor()),
+            (here, Actor::User(user))
+        );
+
+        let key = ApiKeyId::from_uuid(Uuid::from_u128(4));
+        let grant = KeyGrant::attest(here, key, Role::Member);
+        assert_eq!(
+            (grant.workspace(), grant.key(), grant.role()),
+            (here, key, Role::Member)
+        );
+        let scope = WorkspaceScope::for_key(&grant);
+        assert_eq!((scope.workspace(), scope.actor()), (here, Actor::Key(key)));
+
+        let system = WorkspaceScope::for_system(here, SystemReason::JOB);
+        assert_eq!(
+            (system.workspace(), system.actor()),
+            (here, Actor::System(SystemReason::JOB))
+        );
+        let theirs = system.on_behalf_of(Actor::User(user));
+        assert_eq!(
+            (theirs.workspace(), theirs.actor()),
+            (here, Actor::User(user))
+        );
     }
 
     #[expect(unreachable_pub, reason = "ids are public where they are declared")]

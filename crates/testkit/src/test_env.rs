@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::env::{Entropy, ManualClock};
 
@@ -13,6 +13,7 @@ pub struct TestEnv {
     env: Env,
     clock: Arc<ManualClock>,
     lease_clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
 }
 
 impl TestEnv {
@@ -20,16 +21,29 @@ impl TestEnv {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let start = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_790_000_000);
-        let clock = Arc::new(ManualClock::at(start));
-        let lease_clock = Arc::new(ManualClock::at(start));
+        let entropy = Arc::new(SeededEntropy(AtomicU64::new(seed)));
+        Self::starting(start, start, entropy)
+    }
+
+    /// An environment at the same time, which passes there by itself from now on; ids and bytes come from the same
+    /// sequence, so that none is made twice. With [`MemoryStore::at`](crate::MemoryStore::at), a clock for one workspace.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::starting(
+            self.env.now(),
+            self.env.lease_now(),
+            Arc::clone(&self.entropy),
+        )
+    }
+
+    fn starting(now: DateTime<Utc>, lease_now: DateTime<Utc>, entropy: Arc<SeededEntropy>) -> Self {
+        let clock = Arc::new(ManualClock::at(now));
+        let lease_clock = Arc::new(ManualClock::at(lease_now));
         Self {
-            env: Env::new(
-                clock.clone(),
-                lease_clock.clone(),
-                Arc::new(SeededEntropy(AtomicU64::new(seed))),
-            ),
+            env: Env::new(clock.clone(), lease_clock.clone(), entropy.clone()),
             clock,
             lease_clock,
+            entropy,
         }
     }
 
@@ -82,6 +96,21 @@ mod tests {
         assert_ne!(ids(1), ids(2));
         let [a, b, c] = ids(1);
         assert!(a != b && b != c && a != c);
+    }
+
+    #[test]
+    fn time_beside_passes_by_itself_and_no_id_is_made_twice() {
+        let here = TestEnv::seeded(1);
+        here.advance(TimeDelta::hours(1));
+        let there = here.beside();
+        assert_eq!(there.env().now(), here.env().now());
+        there.advance(TimeDelta::days(1));
+        assert_eq!(there.env().now() - here.env().now(), TimeDelta::days(1));
+        assert_eq!(
+            there.env().lease_now() - here.env().lease_now(),
+            TimeDelta::days(1)
+        );
+        assert_ne!(here.env().uuid(), there.env().uuid());
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use proptest::prelude::*;
 use rawdrive_plans::Catalogue;
 use rawdrive_testkit::contract::gateway::MemorySubject;
+use rawdrive_testkit::contract::mail::{
+    each_recipient_gets_a_mail_of_their_own, what_is_no_address_is_refused_as_that,
+};
 use rawdrive_testkit::quota_model::{operations, play};
-use rawdrive_testkit::{MemoryStore, TestEnv, plan};
+use rawdrive_testkit::{MemoryMailer, MemoryStore, TestEnv, plan};
 
 async fn memory(test_env: &TestEnv, _: &Catalogue) -> MemoryStore {
     MemoryStore::new(test_env.env().clone())
@@ -21,6 +24,12 @@ rawdrive_testkit::gateway_contract!(crate::provider);
 #[tokio::test]
 async fn the_manual_gateway_sells_nothing() {
     rawdrive_testkit::contract::gateway::sells_nothing(&rawdrive_billing::ManualGateway).await;
+}
+
+#[tokio::test]
+async fn the_mailer_in_memory_keeps_the_contract() {
+    each_recipient_gets_a_mail_of_their_own(&MemoryMailer::default()).await;
+    what_is_no_address_is_refused_as_that(&MemoryMailer::default()).await;
 }
 
 proptest! {

@@ -4,9 +4,11 @@ use rawdrive_identity::{
 };
 use rawdrive_tenancy_core::Role;
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::memory::{CLIENT, PASSWORD, World, claimed, new_account, new_password, pepper};
+use rawdrive_tenancy_core::Commit as _;
+
+use crate::memory::{CLIENT, PASSWORD, World, begin, claimed, new_account, new_password, pepper};
 use crate::sessions::credentials;
 
 #[tokio::test]
@@ -20,15 +22,16 @@ async fn signing_up_makes_an_owner_with_a_session_and_one_audit_entry() {
     );
     assert_eq!(found.membership.workspace(), ana.workspace.workspace);
 
-    let state = world.store.state();
-    let [entry] = &state.audit[..] else {
+    let audit = world.audit(ana.workspace.workspace);
+    let [entry] = &audit[..] else {
         panic!("one entry")
     };
     assert_eq!(
-        (entry.action, &entry.subject),
+        (entry.action.as_str(), &entry.subject),
         ("workspace.created", &ana.workspace.workspace.to_string())
     );
-    let workspace = &state.workspaces[&ana.workspace.workspace].row;
+    let identity = world.store.identity();
+    let workspace = &identity.workspaces[&ana.workspace.workspace].made;
     assert!(
         workspace.slug.starts_with("ana-s-studio-"),
         "{}",
@@ -36,21 +39,24 @@ async fn signing_up_makes_an_owner_with_a_session_and_one_audit_entry() {
     );
     assert_eq!(workspace.billing_email, None, "onboarding asks for it");
     assert_eq!(
-        entry.after,
-        json!({ "name": "Ana's Studio", "slug": workspace.slug, "currency": "eur", "owner": ana.person.id })
+        serde_json::from_str::<Value>(&entry.payload.as_ref().unwrap().text).unwrap(),
+        json!({
+            "before": null,
+            "after": { "name": "Ana's Studio", "slug": workspace.slug, "currency": "eur", "owner": ana.person.id },
+        })
     );
 }
 
 #[tokio::test]
 async fn an_address_is_taken_in_any_case_and_nothing_is_left_behind() {
     let world = World::new().await;
-    world.sign_up("Ana@Example.com").await;
+    let ana = world.sign_up("Ana@Example.com").await;
     let hash = world
         .hasher
         .hash(&new_password(PASSWORD), &world.env, CLIENT)
         .await
         .unwrap();
-    let mut tx = world.store.begin(world.env.id());
+    let mut tx = world.begin(world.env.id()).await;
     let again = sign_up(
         &mut tx,
         &world.env,
@@ -61,8 +67,8 @@ async fn an_address_is_taken_in_any_case_and_nothing_is_left_behind() {
     .await;
     assert!(matches!(again, Err(IdentityError::EmailTaken)));
     drop(tx);
-    assert_eq!(world.store.state().workspaces.len(), 1);
-    assert_eq!(world.store.state().audit.len(), 1);
+    assert_eq!(world.store.identity().workspaces.len(), 1);
+    assert_eq!(world.audit(ana.workspace.workspace).len(), 1);
 }
 
 fn change(current: &str, new: &str) -> AccountUpdate {
@@ -106,9 +112,9 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
     )
     .await
     .unwrap();
-    let mut tx = store.begin(opening.workspace());
+    let mut tx = begin(store, opening.workspace()).await;
     let there = open_session(&mut tx, env, issuer, opening).await.unwrap();
-    tx.commit();
+    tx.commit().await.unwrap();
 
     let membership = world.authenticate(&here).await.unwrap().membership;
     let proven = prove_update(
@@ -121,20 +127,20 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
     )
     .await
     .unwrap();
-    let mut tx = store.begin(membership.workspace());
+    let mut tx = begin(store, membership.workspace()).await;
     update_me(&mut tx, &membership, proven).await.unwrap();
-    tx.commit();
+    tx.commit().await.unwrap();
 
     assert!(world.authenticate(&here).await.is_some());
     assert!(world.authenticate(&there).await.is_none());
-    let mut tx = store.begin(late.workspace());
+    let mut tx = begin(store, late.workspace()).await;
     let late = open_session(&mut tx, env, issuer, late).await.unwrap();
-    tx.commit();
+    tx.commit().await.unwrap();
     assert!(world.authenticate(&late).await.is_none(), "dead at birth");
 
     for (signed_in, holds) in [(&here, true), (&there, false), (&late, false)] {
         let token = RefreshToken::parse(signed_in.tokens.refresh.expose_secret()).unwrap();
-        let mut tx = store.begin(token.workspace());
+        let mut tx = begin(store, token.workspace()).await;
         let refreshed = refresh(&mut tx, env, issuer, &token)
             .await
             .and_then(|r| r.tokens());
@@ -153,15 +159,15 @@ async fn a_new_password_ends_all_sessions_but_the_one_that_asked() {
     let opening = sign_in(store, store, hasher, (env, &pepper()), &new)
         .await
         .unwrap();
-    let mut tx = store.begin(opening.workspace());
+    let mut tx = begin(store, opening.workspace()).await;
     let after = open_session(&mut tx, env, issuer, opening).await.unwrap();
-    tx.commit();
+    tx.commit().await.unwrap();
     let authenticated = world.authenticate(&after).await.unwrap();
-    let second = store.join(after.person.id, "Second", env.now()).await;
+    let second = world.join(after.person.id, "Second", env.now()).await;
     let opening = switch(store, &authenticated, second).await.unwrap();
-    let mut tx = store.begin(second);
+    let mut tx = begin(store, second).await;
     let switched = open_session(&mut tx, env, issuer, opening).await.unwrap();
-    tx.commit();
+    tx.commit().await.unwrap();
     assert!(
         world.authenticate(&switched).await.is_some(),
         "the new epoch is carried on"
@@ -195,14 +201,15 @@ async fn a_password_changes_only_for_whoever_knows_the_present_one() {
         change(PASSWORD, "staple battery"),
     )
     .await;
-    let mut tx = store.begin(membership.workspace());
+    let mut tx = begin(store, membership.workspace()).await;
     update_me(&mut tx, &membership, first.unwrap())
         .await
         .unwrap();
-    tx.commit();
-    let mut tx = store.begin(membership.workspace());
+    tx.commit().await.unwrap();
+    let mut tx = begin(store, membership.workspace()).await;
     let lost = update_me(&mut tx, &membership, second.unwrap()).await;
     assert!(matches!(lost, Err(IdentityError::WrongCurrentPassword)));
+    drop(tx);
 
     for _ in 0..10 {
         let wrong = prove_update(
@@ -236,7 +243,6 @@ async fn a_name_changes_without_a_password_and_ends_nothing() {
     let proven = prove_update(store, store, hasher, env, (&membership, CLIENT), update)
         .await
         .unwrap();
-    let mut elsewhere = store.begin(env.id());
     let nothing = prove_update(
         store,
         store,
@@ -247,11 +253,13 @@ async fn a_name_changes_without_a_password_and_ends_nothing() {
     )
     .await
     .unwrap();
+    let mut elsewhere = begin(store, env.id()).await;
     assert!(matches!(
         update_me(&mut elsewhere, &membership, nothing).await,
         Err(IdentityError::Unauthenticated)
     ));
-    let mut tx = store.begin(membership.workspace());
+    drop(elsewhere);
+    let mut tx = begin(store, membership.workspace()).await;
     assert_eq!(
         update_me(&mut tx, &membership, proven)
             .await
@@ -260,6 +268,6 @@ async fn a_name_changes_without_a_password_and_ends_nothing() {
             .as_str(),
         "Anna"
     );
-    tx.commit();
+    tx.commit().await.unwrap();
     assert!(world.authenticate(&ana).await.is_some());
 }

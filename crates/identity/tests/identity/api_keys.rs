@@ -1,96 +1,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
-use rawdrive_identity::ports::IdentityTx;
+use rawdrive_identity::ports::IdentityTx as _;
 use rawdrive_identity::{
-    ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, IdentityError,
-    MAX_API_KEYS, NewApiKey, ProvenKey, StoredKey, TokenPepper, create_api_key, prove_api_key,
-    revoke_api_key, worth,
+    ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, IdentityError, MAX_API_KEYS,
+    NewApiKey, ProvenKey, TokenPepper, create_api_key, prove_api_key, revoke_api_key, worth,
 };
-use rawdrive_tenancy_core::id::{ApiKeyId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::{Role, StoreError};
+use rawdrive_tenancy_core::id::{UserId, WorkspaceId};
+use rawdrive_tenancy_core::{Commit as _, Role};
+use rawdrive_testkit::MemoryTx;
 use secrecy::ExposeSecret;
 
-use crate::memory::{Memory, Tx, World};
-
-impl ApiKeysTx for Tx {
-    async fn count_api_keys(&mut self) -> Result<u64, StoreError> {
-        let workspace = self.workspace;
-        let keys = self.state.api_keys.keys();
-        Ok(keys.filter(|(owner, _)| *owner == workspace).count() as u64)
-    }
-
-    async fn insert_api_key(
-        &mut self,
-        key: &ApiKeyRow,
-        secret_hash: &str,
-    ) -> Result<(), StoreError> {
-        let row = (key.clone(), secret_hash.to_owned());
-        self.state.api_keys.insert((self.workspace, key.id), row);
-        Ok(())
-    }
-
-    async fn api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
-        let found = self.state.api_keys.get(&(self.workspace, id));
-        Ok(found.map(|(key, _)| key.clone()))
-    }
-
-    async fn delete_api_keys_of(&mut self, sponsor: UserId) -> Result<Vec<ApiKeyRow>, StoreError> {
-        let workspace = self.workspace;
-        let theirs = self.state.api_keys.extract_if(.., |(owner, _), (key, _)| {
-            *owner == workspace && key.sponsor == Some(sponsor)
-        });
-        Ok(theirs.map(|(_, (key, _))| key).collect())
-    }
-
-    async fn hand_over_api_keys(
-        &mut self,
-        from: UserId,
-        to: UserId,
-    ) -> Result<Vec<ApiKeyRow>, StoreError> {
-        let mut handed_over = Vec::new();
-        for ((owner, _), (key, _)) in &mut self.state.api_keys {
-            if *owner == self.workspace && key.sponsor == Some(from) {
-                handed_over.push(key.clone());
-                key.sponsor = Some(to);
-            }
-        }
-        Ok(handed_over)
-    }
-
-    async fn delete_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKeyRow>, StoreError> {
-        let deleted = self.state.api_keys.remove(&(self.workspace, id));
-        Ok(deleted.map(|(key, _)| key))
-    }
-
-    async fn note_key_use(&mut self, id: ApiKeyId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        if let Some((key, _)) = self.state.api_keys.get_mut(&(self.workspace, id)) {
-            key.last_used_at = key.last_used_at.max(Some(at));
-        }
-        Ok(())
-    }
-}
-
-impl ApiKeyRead for Memory {
-    async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
-        let state = self.state();
-        let found = state.api_keys.get(&(token.workspace(), token.id()));
-        Ok(found.map(|(key, secret_hash)| StoredKey {
-            role: key.role,
-            sponsor_role: key.sponsor.and_then(|sponsor| {
-                let member = state.memberships.get(&(token.workspace(), sponsor));
-                member.map(|(role, _)| *role)
-            }),
-            secret_hash: secret_hash.clone(),
-            expires_at: key.expires_at,
-            last_used_at: key.last_used_at,
-            workspace_status: state.workspaces[&token.workspace()].status,
-        }))
-    }
-}
-
-fn pepper() -> TokenPepper {
-    TokenPepper::new(&[7; 32])
-}
+use crate::memory::{World, pepper};
 
 fn wanted(role: Role, expires_at: Option<DateTime<Utc>>) -> NewApiKey {
     NewApiKey {
@@ -108,19 +28,19 @@ impl World {
         own: Role,
         new: NewApiKey,
     ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
-        let (mut tx, maker) = (self.store.begin(workspace), self.env.id());
-        tx.insert_membership(maker, own, self.env.now()).await?;
+        let maker = self.member(workspace, own).await;
+        let tx = self.begin(workspace).await;
         self.make_key_of(maker, tx, new).await
     }
 
     async fn make_key_of(
         &self,
         maker: UserId,
-        mut tx: Tx,
+        mut tx: MemoryTx,
         new: NewApiKey,
     ) -> Result<(ApiKeyRow, ApiKeyToken), ApiKeyError> {
         let (row, secret) = create_api_key(&mut tx, &self.env, &pepper(), maker, new).await?;
-        tx.commit();
+        tx.commit().await.expect("committed");
         Ok((
             row,
             ApiKeyToken::parse(secret.expose_secret()).expect("a key"),
@@ -150,7 +70,7 @@ async fn a_key_proves_its_workspace_and_its_role_until_it_ends() {
         ),
         (here, row.id, Role::Admin)
     );
-    let stored = world.store.state().api_keys[&(here, row.id)].1.clone();
+    let stored = world.store.identity().api_keys[&(here, row.id)].1.clone();
     assert!(!token.text().expose_secret().contains(&stored));
     world
         .clock
@@ -209,7 +129,7 @@ async fn nobody_gives_more_than_they_have_and_a_workspace_has_an_end() {
             "{refused:?}"
         );
     }
-    let before = world.store.state().audit.len();
+    let before = world.audit(here).len();
     for _ in 0..MAX_API_KEYS {
         world
             .make_key(here, Role::Owner, wanted(Role::Member, None))
@@ -220,7 +140,7 @@ async fn nobody_gives_more_than_they_have_and_a_workspace_has_an_end() {
         .make_key(here, Role::Owner, wanted(Role::Member, None))
         .await;
     assert!(matches!(refused, Err(ApiKeyError::TooMany)), "{refused:?}");
-    let audited = world.store.state().audit.len() - before;
+    let audited = world.audit(here).len() - before;
     assert_eq!(
         audited as u64, MAX_API_KEYS,
         "one entry a key, none for a refusal"
@@ -244,20 +164,20 @@ async fn a_revoked_key_is_gone_and_only_in_its_own_workspace() {
         .await
         .unwrap();
     let revoke = async |workspace| {
-        let mut tx = world.store.begin(workspace);
+        let mut tx = world.begin(workspace).await;
         assert_eq!(tx.workspace(), workspace);
         let done = revoke_api_key(&mut tx, &world.env, row.id).await.unwrap();
-        tx.commit();
+        tx.commit().await.unwrap();
         done
     };
-    let before = world.store.state().audit.len();
+    let before = world.audit(here).len();
     assert!(!revoke(there).await);
     assert!(world.prove_key(&token).await.is_ok());
-    assert_eq!(world.store.state().audit.len(), before);
+    assert_eq!(world.audit(here).len(), before);
     assert!(revoke(here).await);
     assert!(world.prove_key(&token).await.is_err());
     assert!(!revoke(here).await);
-    let audit = world.store.state().audit.clone();
+    let audit = world.audit(here);
     assert_eq!(audit.len(), before + 1);
     assert_eq!(audit[before].action, "api_key.revoked");
 }
@@ -266,7 +186,7 @@ async fn a_revoked_key_is_gone_and_only_in_its_own_workspace() {
 async fn who_is_no_member_makes_no_key() {
     let world = World::new().await;
     let here = world.sign_up("ana@example.com").await.workspace.workspace;
-    let tx = world.store.begin(here);
+    let tx = world.begin(here).await;
     let stranger = world.env.id();
     let refused = world.make_key_of(stranger, tx, wanted(Role::Member, None));
     let refused = refused.await;
@@ -298,7 +218,7 @@ proptest! {
             };
             let maker = row.sponsor.expect("its maker answers for it");
             for now in [Some(own)].into_iter().chain(life) {
-                world.store.set_membership(here, maker, now, world.env.now());
+                world.set_membership(here, maker, now).await;
                 let proven = world.prove_key(&token).await.ok();
                 let found = proven.map(|proven| proven.grant.role());
                 assert_eq!(found, worth(asked, now));

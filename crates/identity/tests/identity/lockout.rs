@@ -71,7 +71,7 @@ impl World {
     }
 
     fn told(&self, name: &str) -> LimitState {
-        let told = self.store.state().told.clone();
+        let told = self.store.told_limits();
         told.into_iter()
             .find(|limit| limit.name == name)
             .expect("the limit is told")
@@ -129,9 +129,12 @@ async fn a_network_that_tries_many_accounts_is_refused_and_nobody_else() {
             "{n}"
         );
     }
-    let rows = world.store.state().attempts.len();
+    let rows = world.store.identity().counters.len();
     assert!(rows < 300, "who is refused leaves no counters: {rows}");
-    assert!(world.store.state().proof_requests.len() <= 20, "nor mails");
+    assert!(
+        world.store.identity().proof_requests.len() <= 20,
+        "nor mails"
+    );
     assert_eq!(world.try_right(HOME).await, Outcome::In);
     assert_eq!(world.try_right("203.0.113.9").await, Outcome::In);
 }

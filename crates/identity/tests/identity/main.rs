@@ -3,10 +3,11 @@
 mod access_tokens;
 mod accounts;
 mod api_keys;
+mod callers;
 mod email_tokens;
 mod lockout;
-mod members;
 mod memory;
 mod passwords;
 mod sessions;
 mod signing_keys;
+mod team;

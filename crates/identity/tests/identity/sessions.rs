@@ -9,6 +9,8 @@ use rawdrive_identity::{
 use rawdrive_tenancy_core::Role;
 use secrecy::ExposeSecret;
 
+use rawdrive_tenancy_core::Commit as _;
+
 use crate::memory::{PASSWORD, World, claimed, email, pepper};
 
 pub(crate) fn credentials(address: &str, password: &str) -> Credentials {
@@ -39,17 +41,17 @@ impl World {
     }
 
     async fn open(&self, opening: Opening) -> Result<SignedIn, IdentityError> {
-        let mut tx = self.store.begin(opening.workspace());
+        let mut tx = self.begin(opening.workspace()).await;
         let signed_in = open_session(&mut tx, &self.env, &self.issuer, opening).await?;
-        tx.commit();
+        tx.commit().await.expect("committed");
         Ok(signed_in)
     }
 
     async fn refresh(&self, tokens: &Tokens) -> Result<Tokens, IdentityError> {
         let token = RefreshToken::parse(tokens.refresh.expose_secret()).expect("a refresh token");
-        let mut tx = self.store.begin(token.workspace());
+        let mut tx = self.begin(token.workspace()).await;
         let refreshed = refresh(&mut tx, &self.env, &self.issuer, &token).await?;
-        tx.commit();
+        tx.commit().await.expect("committed");
         refreshed.tokens()
     }
 
@@ -156,11 +158,9 @@ async fn signing_in_opens_the_last_used_workspace_otherwise_the_oldest() {
     let own = ana.workspace.workspace;
     let now = world.env.now();
     let second = world
-        .store
         .join(ana.person.id, "Second", now + TimeDelta::seconds(2))
         .await;
     let third = world
-        .store
         .join(ana.person.id, "Third", now + TimeDelta::seconds(1))
         .await;
     let prove = async || world.prove(&credentials("ana@example.com", PASSWORD)).await;
@@ -179,28 +179,23 @@ async fn signing_in_opens_the_last_used_workspace_otherwise_the_oldest() {
     );
     assert_eq!(prove().await.unwrap().workspace(), second, "last used");
 
-    world
-        .store
-        .state()
-        .memberships
-        .remove(&(second, ana.person.id));
+    world.set_membership(second, ana.person.id, None).await;
     assert!(!world.holds(&there.tokens).await, "removed at once");
     assert!(matches!(
         world.refresh(&there.tokens).await,
         Err(IdentityError::Unauthenticated)
     ));
     assert_eq!(prove().await.unwrap().workspace(), own, "oldest");
-    world.store.state().workspaces.get_mut(&own).unwrap().status = WorkspaceStatus::Deleted;
+    let deleted = world.store.edit_identity(|rows| {
+        rows.workspaces.get_mut(&own).unwrap().status = WorkspaceStatus::Deleted;
+    });
+    deleted.await;
     assert_eq!(
         prove().await.unwrap().workspace(),
         third,
         "a living one before a deleted one"
     );
-    world
-        .store
-        .state()
-        .memberships
-        .remove(&(third, ana.person.id));
+    world.set_membership(third, ana.person.id, None).await;
     assert_eq!(
         prove().await.unwrap().workspace(),
         own,
@@ -212,7 +207,10 @@ async fn signing_in_opens_the_last_used_workspace_otherwise_the_oldest() {
     );
 
     let opening = prove().await.unwrap();
-    world.store.state().memberships.clear();
+    world
+        .store
+        .edit_identity(|rows| rows.memberships.clear())
+        .await;
     assert!(
         matches!(
             world.open(opening).await,
@@ -237,7 +235,7 @@ async fn nobody_switches_to_a_workspace_of_others() {
         .prove(&credentials("eve@example.com", PASSWORD))
         .await
         .unwrap();
-    let mut foreign = world.store.begin(ana.workspace.workspace);
+    let mut foreign = world.begin(ana.workspace.workspace).await;
     let refused = open_session(&mut foreign, &world.env, &world.issuer, opening).await;
     assert!(
         matches!(refused, Err(IdentityError::Unauthenticated)),
@@ -278,13 +276,13 @@ async fn of_two_exchanges_at_once_the_loser_revokes() {
     let world = World::new().await;
     let ana = world.sign_up("ana@example.com").await;
     let token = RefreshToken::parse(ana.tokens.refresh.expose_secret()).unwrap();
-    let mut tx = world.store.begin(token.workspace());
-    tx.refresh_was_taken = true;
+    let mut tx = world.begin(token.workspace()).await;
+    tx.lose_next_exchange();
     let lost = refresh(&mut tx, &world.env, &world.issuer, &token)
         .await
         .unwrap();
     assert!(matches!(lost, Refreshed::Revoked));
-    tx.commit();
+    tx.commit().await.unwrap();
     assert!(!world.holds(&ana.tokens).await);
 }
 
@@ -296,15 +294,15 @@ async fn who_knows_an_id_but_not_its_secret_revokes_nothing() {
     let text = ana.tokens.refresh.expose_secret();
     let guess = format!("{}{}", &text[..text.len() - 43], "0".repeat(43));
     let token = RefreshToken::parse(&guess).unwrap();
-    let mut tx = world.store.begin(token.workspace());
+    let mut tx = world.begin(token.workspace()).await;
     let refused = refresh(&mut tx, &world.env, &world.issuer, &token).await;
     assert!(matches!(refused, Err(IdentityError::Unauthenticated)));
-    tx.commit();
+    tx.commit().await.unwrap();
     assert!(world.holds(&next).await);
 
     // A right token in another workspace's handle finds nothing either.
     let token = RefreshToken::parse(next.refresh.expose_secret()).unwrap();
-    let mut foreign = world.store.begin(world.env.id());
+    let mut foreign = world.begin(world.env.id()).await;
     let refused = refresh(&mut foreign, &world.env, &world.issuer, &token).await;
     assert!(matches!(refused, Err(IdentityError::Unauthenticated)));
 }
@@ -340,15 +338,16 @@ async fn signing_out_ends_the_session_at_once() {
     let world = World::new().await;
     let ana = world.sign_up("ana@example.com").await;
     let membership = world.authenticate(&ana).await.unwrap().membership;
-    let mut elsewhere = world.store.begin(world.env.id());
+    let mut elsewhere = world.begin(world.env.id()).await;
     assert!(
         sign_out(&mut elsewhere, &world.env, &membership)
             .await
             .is_err()
     );
-    let mut tx = world.store.begin(membership.workspace());
+    drop(elsewhere);
+    let mut tx = world.begin(membership.workspace()).await;
     sign_out(&mut tx, &world.env, &membership).await.unwrap();
-    tx.commit();
+    tx.commit().await.unwrap();
     assert!(world.authenticate(&ana).await.is_none());
     assert!(matches!(
         world.refresh(&ana.tokens).await,

@@ -66,7 +66,7 @@ async fn the_first_start_makes_one_key_and_the_next_finds_it() {
         .await
         .unwrap();
     assert_eq!(again.jwks(world.env.now()), world.issuer.jwks(&world.env));
-    assert_eq!(world.store.state().keys.len(), 1);
+    assert_eq!(world.store.identity().signing_keys.len(), 1);
     let wrong = MasterKey::new("thirty-two bytes of something else").unwrap();
     assert!(matches!(
         load_keyring(&world.store, &world.env, &wrong).await,

@@ -125,9 +125,14 @@ impl UnitOfWork for Opened {
 
 impl Subject for Opened {
     type Read = Reader;
+    type Installation = Store;
 
-    fn read_usage(&self, scope: &WorkspaceScope) -> Reader {
+    fn read(&self, scope: &WorkspaceScope) -> Reader {
         self.store.read(scope)
+    }
+
+    fn installation(&self) -> &Store {
+        &self.store
     }
 
     async fn workspace(&self, plan: &Plan) -> WorkspaceScope {

@@ -50,7 +50,7 @@ pub async fn lines_are_chained_and_summed<S: Subject>(stage: &Stage<S>) {
     for line in &lines {
         at = follow(at, stage.scope.workspace(), line).unwrap();
     }
-    let read = stage.store.read_usage(&stage.scope);
+    let read = stage.store.read(&stage.scope);
     assert_eq!(read.ledger_head().await.unwrap(), at);
     let right = Rollups::of(&lines);
     let months = read.months().await.unwrap();
@@ -64,7 +64,7 @@ pub async fn lines_are_chained_and_summed<S: Subject>(stage: &Stage<S>) {
     assert_eq!(hashes.len(), 2);
     assert_eq!(hashes[&7], at.hash);
     assert!(stage.store.discrepancies(&stage.scope).await.is_empty());
-    let other = stage.store.read_usage(&stage.other);
+    let other = stage.store.read(&stage.other);
     assert_eq!(other.ledger_head().await.unwrap(), LedgerHead::default());
     assert!(other.months().await.unwrap().is_empty());
 }
@@ -76,7 +76,7 @@ pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S
     for (quantity, minutes) in [(5, 0), (7, 59), (-4, 60), (11, -1), (2, 180)] {
         append(stage, quantity, at(minutes)).await;
     }
-    let read = stage.store.read_usage(&stage.scope);
+    let read = stage.store.read(&stage.scope);
     let metric = product::BYTES;
     let hours = read.hours(&metric, hour, at(180)).await.unwrap();
     assert_eq!(hours, [(hour, 12), (at(60), -4)]);
@@ -86,7 +86,7 @@ pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S
         read.total_before(&product::NOTES, at(240)).await.unwrap(),
         0
     );
-    let other = stage.store.read_usage(&stage.other);
+    let other = stage.store.read(&stage.other);
     assert!(
         other
             .hours(&metric, hour, at(180))
@@ -98,7 +98,7 @@ pub async fn hours_and_totals_are_those_of_happening<S: Subject>(stage: &Stage<S
 
 /// What a statement says of a closed month, it says for ever, even where a clock is behind.
 pub async fn a_sealed_month_takes_no_line_any_more<S: Subject>(stage: &Stage<S>) {
-    let read = stage.store.read_usage(&stage.scope);
+    let read = stage.store.read(&stage.scope);
     let workspace = stage.scope.workspace();
     append(stage, 5, stage.env().now()).await;
     let month = Month::containing(stage.env().now());
@@ -133,7 +133,7 @@ pub async fn lines_are_found_by_what_they_are<S: Subject>(stage: &Stage<S>) {
         append(stage, n + 1, start + TimeDelta::minutes(n)).await;
     }
     report(stage, &[event("late", 3, start - TimeDelta::days(30))]).await;
-    let read = stage.store.read_usage(&stage.scope);
+    let read = stage.store.read(&stage.scope);
     let found = async |filter: LineFilter| {
         let page = read.find_lines(&filter, ALL).await.unwrap();
         page.items.iter().map(|line| line.seq).collect::<Vec<_>>()
@@ -306,7 +306,7 @@ pub async fn a_correction_is_a_line_and_an_entry<S: Subject>(stage: &Stage<S>) {
     let (chain, _) = stage.store.audit(&stage.scope).await;
     let corrected = chain.iter().filter(|e| e.action == "usage.corrected");
     assert_eq!(corrected.count(), 2);
-    let read = stage.store.read_usage(&stage.scope);
+    let read = stage.store.read(&stage.scope);
     let (_, _, sums) = read.months().await.unwrap()[0];
     assert_eq!((sums.events, sums.corrections), (50, -50));
     assert!(stage.store.discrepancies(&stage.scope).await.is_empty());

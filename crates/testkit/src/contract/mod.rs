@@ -15,6 +15,9 @@
 pub mod allowances;
 pub mod gateway;
 pub mod history;
+pub mod identity;
+pub mod mail;
+pub mod onboarding;
 pub mod quota;
 pub mod records;
 pub mod transactions;
@@ -23,6 +26,12 @@ pub mod usage_cache;
 use std::collections::BTreeMap;
 use std::future::Future;
 
+use rawdrive_identity::ports::{IdentityRead, IdentityTx, PasswordAttempts, SigningKeys};
+use rawdrive_identity::{
+    ApiKeyList, ApiKeyRead, ApiKeysTx, InvitationRead, InvitationTx, ProofRequests, Proofs,
+    StrangerMailTx, TeamTx,
+};
+use rawdrive_onboarding::{OnboardingRead, OnboardingTx};
 use rawdrive_plans::{
     Allowance, Catalogue, Limit, Metric, Override, Plan, PlansTx, Setting, UnitOfWork,
 };
@@ -36,17 +45,41 @@ use rawdrive_usage::{
 };
 use uuid::Uuid;
 
-use crate::{MemoryStore, MemoryTx, MemoryUsage, TestEnv, product};
+use crate::{MemoryReader, MemoryStore, MemoryTx, TestEnv, product};
 
 /// A store that can be put to the contract: beside the ports, what a test must see of it. Its methods
 /// panic where the database fails.
 pub trait Subject:
-    UnitOfWork<Tx: UsageTx + PlansTx + EventsTx + JobsTx + AuditTx + IngestTx + SealTx + ReservationsTx>
+    UnitOfWork<
+    Tx: UsageTx
+            + PlansTx
+            + EventsTx
+            + JobsTx
+            + AuditTx
+            + IngestTx
+            + SealTx
+            + IdentityTx
+            + TeamTx
+            + InvitationTx
+            + ApiKeysTx
+            + StrangerMailTx
+            + OnboardingTx,
+>
 {
-    /// Reads a workspace's usage.
-    type Read: UsageRead + Send + Sync;
-    /// Reads the workspace's usage as it is committed.
-    fn read_usage(&self, scope: &WorkspaceScope) -> Self::Read;
+    /// Reads a workspace.
+    type Read: UsageRead + ApiKeyList + OnboardingRead + Send + Sync;
+    /// What belongs to no workspace, or comes before any scope.
+    type Installation: IdentityRead
+        + InvitationRead
+        + ApiKeyRead
+        + PasswordAttempts
+        + SigningKeys
+        + ProofRequests
+        + Proofs;
+    /// Reads the workspace as it is committed.
+    fn read(&self, scope: &WorkspaceScope) -> Self::Read;
+    /// What belongs to no workspace.
+    fn installation(&self) -> &Self::Installation;
     /// Makes a workspace on a plan of the catalogue that the store was opened with.
     fn workspace(&self, plan: &Plan) -> impl Future<Output = WorkspaceScope> + Send;
     /// The workspace's jobs that are due, in any order.
@@ -84,10 +117,15 @@ pub trait Subject:
 struct Notes(BTreeMap<Uuid, String>);
 
 impl Subject for MemoryStore {
-    type Read = MemoryUsage;
+    type Read = MemoryReader;
+    type Installation = Self;
 
-    fn read_usage(&self, scope: &WorkspaceScope) -> MemoryUsage {
-        Self::read_usage(self, scope)
+    fn read(&self, scope: &WorkspaceScope) -> MemoryReader {
+        Self::read(self, scope)
+    }
+
+    fn installation(&self) -> &Self {
+        self
     }
 
     async fn workspace(&self, plan: &Plan) -> WorkspaceScope {
@@ -273,6 +311,31 @@ macro_rules! store_contract {
                 a_correction_is_a_line_and_an_entry,
                 an_anchor_that_moves_grants_nothing_anew,
                 what_is_held_moves_with_the_anchor,
+            }
+            identity {
+                an_address_is_one_accounts,
+                an_account_changes_as_is_said,
+                a_membership_is_of_one_workspace,
+                a_team_changes_and_who_leaves_is_signed_out,
+                the_last_workspace_comes_first,
+                a_session_holds_as_long_as_all_of_it_does,
+                a_refresh_token_is_used_once,
+                an_invitation_is_taken_once,
+                invitations_end_by_who_made_them_and_by_time,
+                a_key_is_worth_what_its_sponsor_is,
+                keys_are_handed_over_and_deleted,
+                counters_change_together,
+                mails_to_strangers_are_counted,
+                an_owner_who_is_verified_is_found,
+                signing_keys_are_made_once_and_rotated,
+                requests_for_mail_are_leased,
+                proofs_are_made_at_a_pace,
+                a_proof_is_spent_once,
+            }
+            onboarding {
+                facts_are_what_the_rows_say,
+                a_skip_stands_until_it_is_taken_back,
+                completion_is_told_once,
             }
             records {
                 ledger_lines_are_numbered_without_gaps,

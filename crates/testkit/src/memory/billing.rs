@@ -1,153 +1,30 @@
 //! Billing: the projection of a workspace, the operation log, and the inbox that belongs to none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rawdrive_billing::{
-    Account, Billed, BillingDirectory, BillingStore, BillingTx, Currency, CustomerId, Dirty,
-    Disposition, Inbox, InboxTx, InvoiceId, InvoiceSnapshot, InvoiceStatus, Lane, Leasing,
-    ObjectRef, Operation, OperationOutcome, OperationRequest, OperationsTx, Payer, PriceId,
-    ProviderEvent, ProviderEventId, Receipt, Sold, SoldPrice, Subscription, SubscriptionId,
-    Waiting, WaitingFor,
+    Account, Billed, BillingDirectory, BillingStore, BillingTx, CustomerId, Dirty, Disposition,
+    Inbox, InboxTx, InvoiceId, InvoiceSnapshot, InvoiceStatus, Lane, Leasing, ObjectRef, Operation,
+    OperationOutcome, OperationRequest, OperationsTx, Payer, ProviderEvent, ProviderEventId,
+    Receipt, Sold, SoldPrice, Subscription, SubscriptionId, Waiting, WaitingFor,
 };
 use rawdrive_plans::{Catalogue, Plan};
 use rawdrive_tenancy_core::id::{OperationId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Actor, StoreError, WorkspaceScope};
 
-use super::{MemoryStore, MemoryTx, State};
-use crate::fault::{Fault, unavailable};
-
-/// What billing keeps of a workspace.
-#[derive(Debug, Clone)]
-pub struct BillingRows {
-    /// What it pays in.
-    pub currency: Currency,
-    /// Who its members are, owners first, then by joining.
-    pub members: Vec<UserId>,
-    /// The account.
-    pub account: Account,
-    /// Subscriptions.
-    pub subscriptions: BTreeMap<SubscriptionId, Subscription>,
-    /// Invoices.
-    pub invoices: BTreeMap<InvoiceId, InvoiceSnapshot>,
-    /// Effects that were had.
-    pub effects: BTreeSet<String>,
-    /// Operations, and how they ended.
-    pub operations: BTreeMap<OperationId, (Operation, Option<OperationOutcome>)>,
-}
-
-impl Default for BillingRows {
-    fn default() -> Self {
-        Self {
-            currency: Currency::parse("usd").expect("three letters"),
-            members: Vec::new(),
-            account: Account::default(),
-            subscriptions: BTreeMap::new(),
-            invoices: BTreeMap::new(),
-            effects: BTreeSet::new(),
-            operations: BTreeMap::new(),
-        }
-    }
-}
-
-/// An object of the inbox.
-#[derive(Debug, Clone, Default)]
-pub struct ObjectRow {
-    /// Whose it is, as far as is known.
-    pub customer: Option<CustomerId>,
-    /// How often it was touched.
-    pub version: u64,
-    /// Up to which version it is settled.
-    pub settled: u64,
-    /// How often it was leased.
-    pub fence: u64,
-    /// How often it was leased since it was settled.
-    pub attempts: u32,
-    /// Until when it is somebody's.
-    pub leased_until: Option<DateTime<Utc>>,
-    /// When it is tried again.
-    pub retry_at: Option<DateTime<Utc>>,
-    /// What it waits for.
-    pub waiting: Option<WaitingFor>,
-}
-
-impl ObjectRow {
-    fn is_leased(&self, real: DateTime<Utc>) -> bool {
-        self.leased_until.is_some_and(|until| real < until)
-    }
-
-    fn touch(&mut self, customer: Option<&CustomerId>) {
-        self.version += 1;
-        if customer.is_some() {
-            self.customer = customer.cloned();
-        }
-        if matches!(self.waiting, Some(WaitingFor::Operator { .. })) {
-            self.waiting = None;
-            self.retry_at = None;
-        }
-    }
-
-    fn lease(&mut self, object: &ObjectRef, until: DateTime<Utc>) -> Dirty {
-        self.fence += 1;
-        self.attempts += 1;
-        self.leased_until = Some(until);
-        Dirty {
-            object: object.clone(),
-            customer: self.customer.clone(),
-            version: self.version,
-            fence: self.fence,
-            attempts: self.attempts,
-        }
-    }
-
-    fn settle(&mut self, version: u64) {
-        *self = Self {
-            customer: self.customer.take(),
-            version: self.version,
-            fence: self.fence,
-            settled: version,
-            ..Self::default()
-        };
-    }
-}
-
-/// What belongs to no workspace.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Global {
-    plans: Vec<Arc<Plan>>,
-    prices: BTreeMap<PriceId, SoldPrice>,
-    customers: BTreeMap<CustomerId, WorkspaceId>,
-    events: BTreeMap<ProviderEventId, (ProviderEvent, Disposition)>,
-    objects: BTreeMap<ObjectRef, ObjectRow>,
-}
-
-impl Global {
-    fn touch(&mut self, object: &ObjectRef, customer: Option<&CustomerId>) {
-        self.objects
-            .entry(object.clone())
-            .or_default()
-            .touch(customer);
-    }
-
-    /// The row, where the lease is still this worker's.
-    fn held(&mut self, dirty: &Dirty) -> Option<&mut ObjectRow> {
-        let row = self.objects.get_mut(&dirty.object)?;
-        (row.fence == dirty.fence && row.leased_until.is_some()).then_some(row)
-    }
-
-    fn settle(&mut self, dirty: &Dirty) -> bool {
-        let held = self.held(dirty);
-        held.map(|row| row.settle(dirty.version)).is_some()
-    }
-}
+use super::billing_rows::{BillingRows, Global, ObjectRow};
+use super::{MemoryStore, MemoryTx};
 
 impl MemoryStore {
-    /// Publishes every plan version of a catalogue.
+    /// Publishes every plan version of a catalogue; workspaces that are made from now on know its metrics.
     pub async fn publish(&self, catalogue: &Catalogue) {
         let _turn = self.turn.lock().await;
-        let plans = catalogue.versions().to_vec();
-        Arc::make_mut(&mut self.state().billing).plans = plans;
+        let mut state = self.state();
+        let global = Arc::make_mut(&mut state.billing);
+        global.plans = catalogue.versions().to_vec();
+        global.metrics = Arc::clone(catalogue.declared());
     }
 
     /// Changes what a workspace is to billing: its currency, its members.
@@ -167,31 +44,13 @@ impl MemoryStore {
         self.state().billing.objects.clone()
     }
 
-    /// One statement outside of a transaction.
-    async fn statement<T>(
+    async fn billing_statement<T>(
         &self,
         operation: &'static str,
         run: impl FnOnce(&mut Global) -> T,
     ) -> Result<T, StoreError> {
-        let fault = self.faults.strike();
-        if fault == Some(Fault::Refused) {
-            return Err(unavailable(operation, "a fault was asked for"));
-        }
-        let _turn = self.turn.lock().await;
-        let answer = run(Arc::make_mut(&mut self.state().billing));
-        match fault {
-            None => Ok(answer),
-            Some(_) => Err(unavailable(operation, "a fault was asked for")),
-        }
-    }
-
-    fn look<T>(
-        &self,
-        operation: &'static str,
-        look: impl FnOnce(&State) -> T,
-    ) -> Result<T, StoreError> {
-        self.call(operation)?;
-        Ok(look(&self.state()))
+        self.statement(operation, |state| run(Arc::make_mut(&mut state.billing)))
+            .await
     }
 }
 
@@ -201,7 +60,7 @@ impl Inbox for MemoryStore {
         event: &ProviderEvent,
         disposition: &Disposition,
     ) -> Result<Receipt, StoreError> {
-        self.statement("receive an event", |global| {
+        self.billing_statement("receive an event", |global| {
             let id = event.envelope.id.clone();
             if global.events.contains_key(&id) {
                 return Receipt::Known;
@@ -228,13 +87,13 @@ impl Inbox for MemoryStore {
         object: &ObjectRef,
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
-        self.statement("touch an object", |global| global.touch(object, customer))
+        self.billing_statement("touch an object", |global| global.touch(object, customer))
             .await
     }
 
     async fn lease_next(&self, lease: TimeDelta) -> Result<Option<Dirty>, StoreError> {
         let real = self.env.lease_now();
-        self.statement("lease an object", |global| {
+        self.billing_statement("lease an object", |global| {
             let due = |row: &ObjectRow| {
                 row.version > row.settled
                     && row.waiting.is_none()
@@ -254,7 +113,7 @@ impl Inbox for MemoryStore {
         lease: TimeDelta,
     ) -> Result<Leasing, StoreError> {
         let real = self.env.lease_now();
-        self.statement("lease an object", |global| {
+        self.billing_statement("lease an object", |global| {
             match global.objects.get_mut(object) {
                 Some(row) if row.is_leased(real) => Leasing::Held,
                 Some(row) if row.version > row.settled => {
@@ -267,13 +126,13 @@ impl Inbox for MemoryStore {
     }
 
     async fn close(&self, dirty: &Dirty) -> Result<bool, StoreError> {
-        self.statement("close an object", |global| global.settle(dirty))
+        self.billing_statement("close an object", |global| global.settle(dirty))
             .await
     }
 
     async fn retry(&self, dirty: &Dirty, after: TimeDelta, _: &str) -> Result<bool, StoreError> {
         let at = self.env.lease_now() + after;
-        self.statement("retry an object", |global| {
+        self.billing_statement("retry an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
                 row.retry_at = Some(at);
@@ -287,7 +146,7 @@ impl Inbox for MemoryStore {
         let waiting = WaitingFor::Operator {
             reason: reason.to_owned(),
         };
-        self.statement("bury an object", |global| {
+        self.billing_statement("bury an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
                 row.waiting = Some(waiting);
@@ -298,7 +157,7 @@ impl Inbox for MemoryStore {
     }
 
     async fn park(&self, dirty: &Dirty, customer: &CustomerId) -> Result<bool, StoreError> {
-        self.statement("park an object", |global| {
+        self.billing_statement("park an object", |global| {
             let held = global.held(dirty).map(|row| {
                 row.leased_until = None;
                 row.customer = Some(customer.clone());
@@ -310,7 +169,7 @@ impl Inbox for MemoryStore {
     }
 
     async fn unpark(&self, customer: &CustomerId) -> Result<u64, StoreError> {
-        self.statement("unpark objects", |global| {
+        self.billing_statement("unpark objects", |global| {
             let waits = |row: &&mut ObjectRow| {
                 row.waiting == Some(WaitingFor::Customer) && row.customer.as_ref() == Some(customer)
             };
@@ -360,7 +219,7 @@ impl Inbox for MemoryStore {
         object: &ObjectRef,
         customer: Option<&CustomerId>,
     ) -> Result<(), StoreError> {
-        self.statement("reconsider an event", |global| {
+        self.billing_statement("reconsider an event", |global| {
             if let Some((_, disposition)) = global.events.get_mut(event) {
                 *disposition = Disposition::Touches(object.clone());
                 global.touch(object, customer);
@@ -451,7 +310,7 @@ impl BillingDirectory for MemoryStore {
     }
 
     async fn put_price(&self, price: &SoldPrice) -> Result<(), StoreError> {
-        self.statement("note a price", |global| {
+        self.billing_statement("note a price", |global| {
             let noted = global.prices.entry(price.price.clone());
             noted.or_insert_with(|| price.clone());
         })

@@ -38,14 +38,14 @@ impl IngestTx for MemoryTx {
     }
 }
 
-/// Reads a workspace's usage as it is committed.
+/// Reads a workspace as it is committed.
 #[derive(Debug, Clone)]
-pub struct MemoryUsage {
+pub struct MemoryReader {
     pub(super) store: MemoryStore,
     pub(super) scope: WorkspaceScope,
 }
 
-impl MemoryUsage {
+impl MemoryReader {
     fn rows(&self, operation: &'static str) -> Result<Arc<Rows>, StoreError> {
         self.store.call(operation)?;
         let rows = self
@@ -58,7 +58,7 @@ impl MemoryUsage {
     }
 }
 
-impl UsageRead for MemoryUsage {
+impl UsageRead for MemoryReader {
     async fn total_before(
         &self,
         metric: &Metric,

@@ -1,16 +1,22 @@
 //! The ports in memory: a transaction works on a copy, a commit puts it back, a drop forgets it.
 
 mod billing;
+mod billing_rows;
 mod history;
+mod identity;
+mod onboarding;
 mod records;
 mod usage;
 
-pub use history::MemoryUsage;
+pub use history::MemoryReader;
+pub use identity::{IdentityRows, MembershipRow, RefreshTokenRow, SessionRow, WorkspaceRow};
+pub use onboarding::{Fact, OnboardingRows};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use rawdrive_identity::LimitState;
 use rawdrive_plans::{Access, BeginError, Entitlements, Plan, PlansTx, ReadOnly, UnitOfWork};
 use rawdrive_tenancy_core::audit::Entry;
 use rawdrive_tenancy_core::id::{HoldId, WorkspaceId};
@@ -21,8 +27,8 @@ use rawdrive_usage::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-use self::billing::Global;
-pub use self::billing::{BillingRows, ObjectRow};
+use self::billing_rows::Global;
+pub use self::billing_rows::{BillingRows, ObjectRow};
 use crate::fault::{Fault, Faults, unavailable};
 use crate::fixtures::scope;
 use crate::slots::{Slot, Slots};
@@ -67,6 +73,8 @@ pub struct Rows {
     pub slots: Slots,
     /// What billing keeps.
     pub billing: BillingRows,
+    /// What onboarding keeps.
+    pub onboarding: OnboardingRows,
 }
 
 impl Rows {
@@ -106,6 +114,7 @@ impl Rows {
 struct State {
     workspaces: BTreeMap<WorkspaceId, Arc<Rows>>,
     billing: Arc<Global>,
+    identity: Arc<IdentityRows>,
 }
 
 /// A store in memory. Cheap to clone; all clones are the one store.
@@ -115,6 +124,9 @@ pub struct MemoryStore {
     /// Who holds it writes: one at a time, in the order of asking.
     turn: Arc<tokio::sync::Mutex<()>>,
     committed: Arc<Mutex<State>>,
+    /// Outside of what is committed: whoever hears of limits hears at once.
+    told: Arc<Mutex<Vec<LimitState>>>,
+    facts: Arc<[Fact]>,
     faults: Faults,
 }
 
@@ -126,6 +138,8 @@ impl MemoryStore {
             env,
             turn: Arc::default(),
             committed: Arc::default(),
+            told: Arc::default(),
+            facts: Arc::default(),
             faults: Faults::default(),
         }
     }
@@ -140,13 +154,24 @@ impl MemoryStore {
         }
     }
 
-    /// Makes a workspace on a plan.
+    /// The same store as it works by another environment: that of a workspace which lives at a time of its own, say
+    /// (see [`TestEnv::beside`](crate::TestEnv::beside)).
+    #[must_use]
+    pub fn at(&self, env: Env) -> Self {
+        Self {
+            env,
+            ..self.clone()
+        }
+    }
+
+    /// Makes a workspace on a plan, with nobody in it.
     ///
     /// # Errors
     /// As the faults say.
     pub async fn workspace(&self, plan: &Plan) -> Result<WorkspaceScope, StoreError> {
         let scope = scope(self.env.id());
         let mut tx = self.begin_despite_read_only(&scope).await;
+        tx.insert_plain_workspace();
         tx.insert_entitlements(plan).await?;
         tx.commit().await?;
         Ok(scope)
@@ -160,6 +185,7 @@ impl MemoryStore {
             store: self.clone(),
             scope: *scope,
             attempt: None,
+            loses_exchange: false,
             pending: Pending::default(),
             _turn: turn,
         }
@@ -189,10 +215,10 @@ impl MemoryStore {
         &self.env
     }
 
-    /// What is committed of a workspace's usage, for reading.
+    /// Reads what is committed of a workspace.
     #[must_use]
-    pub fn read_usage(&self, scope: &WorkspaceScope) -> MemoryUsage {
-        MemoryUsage {
+    pub fn read(&self, scope: &WorkspaceScope) -> MemoryReader {
+        MemoryReader {
             store: self.clone(),
             scope: *scope,
         }
@@ -202,6 +228,34 @@ impl MemoryStore {
         self.committed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One statement outside of a transaction; it waits for its turn as one does.
+    async fn statement<T>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(&mut State) -> T,
+    ) -> Result<T, StoreError> {
+        let fault = self.faults.strike();
+        if fault == Some(Fault::Refused) {
+            return Err(unavailable(operation, "a fault was asked for"));
+        }
+        let _turn = self.turn.lock().await;
+        let answer = run(&mut self.state());
+        match fault {
+            None => Ok(answer),
+            Some(_) => Err(unavailable(operation, "a fault was asked for")),
+        }
+    }
+
+    /// One statement that only reads.
+    fn look<T>(
+        &self,
+        operation: &'static str,
+        look: impl FnOnce(&State) -> T,
+    ) -> Result<T, StoreError> {
+        self.call(operation)?;
+        Ok(look(&self.state()))
     }
 
     fn call(&self, operation: &'static str) -> Result<(), StoreError> {
@@ -238,6 +292,7 @@ pub struct MemoryTx {
     state: State,
     /// What an attempt that is undone goes back to.
     attempt: Option<(State, PendingMark)>,
+    loses_exchange: bool,
     pending: Pending,
     _turn: OwnedMutexGuard<()>,
 }

@@ -11,7 +11,7 @@ use rawdrive_tenancy_core::event::{DeliverEvent, DomainEvent, EventsTx};
 use rawdrive_tenancy_core::job::{Job, JobsTx};
 use rawdrive_usage::{LedgerHead, Rollups, extend_ledger};
 
-use super::{BillingRows, MemoryTx, Rows};
+use super::{BillingRows, MemoryTx, OnboardingRows, Rows};
 use crate::slots::Slots;
 
 impl PlansTx for MemoryTx {
@@ -36,7 +36,7 @@ impl PlansTx for MemoryTx {
                 grace_until: None,
                 read_only: None,
                 ends: None,
-                metrics: Arc::default(),
+                metrics: Arc::clone(&self.state.billing.metrics),
                 currency: String::new(),
                 plans_today: Arc::default(),
             },
@@ -51,6 +51,7 @@ impl PlansTx for MemoryTx {
             jobs: Vec::new(),
             slots: Slots::default(),
             billing: BillingRows::default(),
+            onboarding: OnboardingRows::default(),
         };
         self.publish(plan);
         match self.state.workspaces.insert(workspace, Arc::new(rows)) {

@@ -1,0 +1,8 @@
+//! The vocabulary, as those who speak it see it.
+
+mod audit;
+mod clocks;
+mod jobs;
+mod pages;
+mod scopes;
+mod texts;
