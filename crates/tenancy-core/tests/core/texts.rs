@@ -11,6 +11,10 @@ fn what_varies_or_joins_stands_where_it_does_something() {
         ("क\u{94d}\u{200d}ष", Ok(())),
         ("क\u{94d}\u{200d}\u{200d}ष", hidden),
         ("क\u{94d}\u{200c}\u{200c}ष", hidden),
+        // A blank of Braille before a cell, behind one, and alone.
+        ("\u{2800}⠃", Ok(())),
+        ("⠃\u{2800}", Ok(())),
+        ("a\u{2800}b", hidden),
         // A flag of seven tags at most, of tags alone.
         (
             "🏴\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
