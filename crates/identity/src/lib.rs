@@ -54,10 +54,12 @@ mod limit;
 mod members;
 mod network;
 mod opaque_token;
+mod page_token;
 mod password;
 pub mod ports;
 mod precis;
 mod rate_limit;
+mod scopes;
 mod session;
 mod signing_keys;
 mod stranger_mail;
@@ -72,7 +74,7 @@ pub use account::{
 };
 pub use api_key::{
     ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, ListedKey, MAX_API_KEYS, NewApiKey,
-    ProvenKey, StoredKey, create_api_key, prove_api_key, revoke_api_key, worth,
+    ProvenKey, StoredKey, create_api_key, prove_api_key, prove_key_of_page, revoke_api_key, worth,
 };
 pub use code::SignInCode;
 pub use email::EmailAddress;
@@ -101,9 +103,11 @@ pub use opaque_token::{
     PasswordResetToken, REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken, TokenKind,
     TokenPepper,
 };
+pub use page_token::{Minter, PAGE_TOKEN_MAX_SECONDS, PageClaims};
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };
+pub use scopes::{READ_SUFFIX, Scopes};
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,

@@ -276,7 +276,7 @@ fn closed(app: &App, read_only: &ReadOnly, asked: &str, name: &str) -> HttpRespo
 }
 
 /// Whether something would be allowed now. Reserves nothing.
-#[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry", body = CheckView), (status = 404), (status = 422)))]
+#[utoipa::path(tag = "plans", security(("bearer" = ["plans:read"])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry", body = CheckView), (status = 404), (status = 422)))]
 #[post("/v1/entitlements/check")]
 pub(crate) async fn check_entitlement(
     app: web::Data<App>,

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use rawdrive_identity::ports::IdentityTx;
 use rawdrive_identity::{
     ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, IdentityError,
-    MAX_API_KEYS, NewApiKey, ProvenKey, StoredKey, TokenPepper, create_api_key, prove_api_key,
-    revoke_api_key, worth,
+    MAX_API_KEYS, NewApiKey, ProvenKey, Scopes, StoredKey, TokenPepper, create_api_key,
+    prove_api_key, revoke_api_key, worth,
 };
 use rawdrive_tenancy_core::id::{ApiKeyId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Role, StoreError};
@@ -72,18 +72,28 @@ impl ApiKeysTx for Tx {
 
 impl ApiKeyRead for Memory {
     async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
+        self.named_key(token.workspace(), token.id()).await
+    }
+
+    async fn named_key(
+        &self,
+        workspace: WorkspaceId,
+        key: ApiKeyId,
+    ) -> Result<Option<StoredKey>, StoreError> {
         let state = self.state();
-        let found = state.api_keys.get(&(token.workspace(), token.id()));
+        let found = state.api_keys.get(&(workspace, key));
         Ok(found.map(|(key, secret_hash)| StoredKey {
             role: key.role,
+            scopes: key.scopes.clone(),
+            name: key.name.clone(),
             sponsor_role: key.sponsor.and_then(|sponsor| {
-                let member = state.memberships.get(&(token.workspace(), sponsor));
+                let member = state.memberships.get(&(workspace, sponsor));
                 member.map(|(role, _)| *role)
             }),
             secret_hash: secret_hash.clone(),
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,
-            workspace_status: state.workspaces[&token.workspace()].status,
+            workspace_status: state.workspaces[&workspace].status,
         }))
     }
 }
@@ -96,6 +106,7 @@ fn wanted(role: Role, expires_at: Option<DateTime<Utc>>) -> NewApiKey {
     NewApiKey {
         name: ApiKeyName::parse("Uploader").expect("a name"),
         role,
+        scopes: Scopes::all(),
         expires_at,
     }
 }
