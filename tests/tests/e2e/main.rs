@@ -32,7 +32,10 @@ mod on_postgres {
 }
 /// About SQLite alone: `cargo xtask test` leaves them out on the others.
 mod on_sqlite {
+    mod edge;
+    mod scopes;
     mod storage_faults;
+    mod throttle;
     mod unmarked_blobs;
 }
 mod onboarding;
