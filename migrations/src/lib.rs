@@ -43,6 +43,8 @@ mod m0023_sponsors;
 mod m0026_extensions;
 mod m0027_open_kinds;
 mod m0028_housekeeping;
+mod m0029_key_scopes;
+mod m0030_audit_filters;
 mod moved;
 pub mod tokens;
 
@@ -150,6 +152,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0026_extensions::Migration),
             Box::new(m0027_open_kinds::Migration),
             Box::new(m0028_housekeeping::Migration),
+            Box::new(m0029_key_scopes::Migration),
+            Box::new(m0030_audit_filters::Migration),
         ]
     }
 }

@@ -19,6 +19,8 @@ use figment::{Figment, Metadata, Profile, Provider};
 use rawdrive_billing::{Reversal, UnknownReversal};
 use rawdrive_gallery::analysis::VisionSettings;
 use rawdrive_http_api::TrustedProxies;
+use rawdrive_http_api::throttle::RequestLimits;
+use rawdrive_http_api::web::CorsOrigins;
 use rawdrive_notices::SmtpUrl;
 use rawdrive_store::{Backend, Url};
 use rawdrive_usage::RedisUrl;
@@ -88,10 +90,12 @@ pub(crate) struct Config {
     pub(crate) max_upload_bytes: u64,
     /// The model that describes photos, where one is asked.
     pub(crate) vision: Option<VisionSettings>,
-    /// Whether requests are rate-limited.
-    pub(crate) rate_limits: bool,
+    /// How many requests are taken in which time.
+    pub(crate) rate_limits: RequestLimits,
     /// The networks of the proxies whose `Forwarded` or `X-Forwarded-For` says who the client is.
     pub(crate) trusted_proxies: TrustedProxies,
+    /// The origins whose pages may call the API.
+    pub(crate) cors_origins: CorsOrigins,
     #[cfg_attr(
         not(test),
         expect(
@@ -229,9 +233,12 @@ impl Config {
             retention_days: sources.required("retention_days", values::days)?,
             max_upload_bytes: sources.required("max_upload_bytes", values::size_bytes)?,
             vision: sources.vision()?,
-            rate_limits: sources.required("rate_limits", values::switch)?,
+            rate_limits: sources.required("rate_limits", values::request_limits)?,
             trusted_proxies: sources
                 .optional("trusted_proxies", values::networks)?
+                .unwrap_or_default(),
+            cors_origins: sources
+                .optional("cors_origins", values::origins)?
                 .unwrap_or_default(),
             webhooks_allow_private: sources.required("webhooks_allow_private", values::switch)?,
             log: sources.required("log", values::log_filter)?,

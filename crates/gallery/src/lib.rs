@@ -58,5 +58,5 @@ pub use ports::{
     AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, UploadStore,
 };
 pub use upload::{BodyError, Incoming, Length, UploadError, receive};
-pub use upload_admission::{Opened, Opening, open_together};
+pub use upload_admission::{Opened, Opening, foresee, open_together};
 pub use upload_hooks::Companion;

@@ -77,6 +77,32 @@ pub async fn open_together<S: UploadStore>(
     Ok(opened.collect())
 }
 
+/// Whether an upload could be opened now, of at least so many bytes. Nothing is held by that, and the upload may be refused
+/// all the same: it is for a body whose first bytes would have to be read before it is opened.
+///
+/// # Errors
+/// As [`open_together`].
+pub async fn foresee<S: UploadStore>(
+    store: &S,
+    env: &Env,
+    scope: &WorkspaceScope,
+    opening: Opening,
+) -> Result<Opened, BeginError> {
+    // Dropped, and with it whatever was reserved.
+    let mut tx = store.begin(scope).await?;
+    let found = look(&mut tx, &[opening]).await?;
+    if !found[&opening.gallery] {
+        return Ok(Opened::NoGallery);
+    }
+    let holds = holds(&[opening], &found).collect();
+    Ok(
+        match hold_each(&mut tx, env, holds).await?.into_iter().next() {
+            Some(Err(exceeded)) => Opened::Exceeded(exceeded),
+            Some(Ok(())) | None => Opened::Held,
+        },
+    )
+}
+
 /// Which of the galleries are there.
 async fn look(
     tx: &mut impl GalleryTx,

@@ -264,7 +264,9 @@ impl App {
     /// The outermost middleware of the actix application that this is mounted into.
     #[must_use]
     pub fn edge(&self) -> Edge {
-        Edge::new(self.env().clone()).problems_under(&self.settings.prefix)
+        Edge::new(self.env().clone())
+            .problems_under(&self.settings.prefix)
+            .https_only(self.settings.public_url.starts_with("https://"))
     }
 
     /// The path that everything is mounted below.

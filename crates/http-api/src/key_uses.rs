@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::web::Data;
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
+use quick_cache::sync::Cache;
 use rawdrive_identity::{ApiKeysTx, ProvenKey};
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::{ApiKeyId, WorkspaceId};
@@ -23,11 +25,35 @@ const MAX_WAITING: usize = 10_000;
 
 type Waiting = HashMap<(WorkspaceId, ApiKeyId), DateTime<Utc>>;
 
+/// How many keys are remembered as proved.
+const MAX_PROVEN: usize = 10_000;
+
+/// A presented key, for the memory of those that were proved.
+pub(crate) type TokenHash = [u8; 32];
+
 /// The uses that wait to be written. What a crash takes with it is a minute's knowledge.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeyUses {
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    proven: Cache<TokenHash, ApiKeyId>,
+}
+
+impl Default for KeyUses {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::default(),
+            proven: Cache::new(MAX_PROVEN),
+        }
+    }
+}
+
+/// What a presented key is remembered by.
+pub(crate) fn token_hash(text: &str) -> TokenHash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
 }
 
 impl KeyUses {
@@ -44,6 +70,16 @@ impl KeyUses {
         }
         drop(waiting);
         self.arrived.notify_one();
+    }
+
+    /// Remembers a key as proved. That says whom its requests count against and gives it no right: each is proved anew.
+    pub(crate) fn remember(&self, hash: TokenHash, key: &ProvenKey) {
+        self.proven.insert(hash, key.grant.key());
+    }
+
+    /// The key that was proved by this text, if that is remembered.
+    pub(crate) fn remembered(&self, hash: &TokenHash) -> Option<ApiKeyId> {
+        self.proven.get(hash)
     }
 
     fn take(&self) -> Waiting {
@@ -105,6 +141,9 @@ mod tests {
         let grant = KeyGrant::attest(WorkspaceId::from_uuid(env.uuid()), env.id(), Role::Member);
         ProvenKey {
             grant,
+            scopes: rawdrive_identity::Scopes::all(),
+            name: rawdrive_identity::ApiKeyName::parse("key").unwrap(),
+            expires_at: None,
             workspace_status: WorkspaceStatus::Active,
             last_used_at,
         }

@@ -24,6 +24,7 @@ pub mod openapi;
 mod problems;
 pub mod routes;
 pub mod server;
+pub mod throttle;
 pub mod web;
 
 pub use app::{App, AppBuilder, Dependency, Settings, time};

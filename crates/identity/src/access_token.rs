@@ -14,11 +14,12 @@ use quick_cache::sync::Cache;
 use rawdrive_tenancy_core::Env;
 use rawdrive_tenancy_core::id::{SessionId, UserId, WorkspaceId};
 use secrecy::SecretString;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ports::AccessClaims;
-use crate::signing_keys::{ACCESS_LIFETIME_SECONDS, Keyring, LEEWAY_SECONDS, SigningKey};
+use crate::ports::{AccessClaims, PageClaims};
+use crate::signing_keys::{ACCESS_LIFETIME_SECONDS, Keyring, LEEWAY_SECONDS};
 
 const TYPE: &str = "at+jwt";
 const MAX_BYTES: usize = 2048;
@@ -74,11 +75,11 @@ struct Claims {
 
 /// What does not change about a token once its signature was verified.
 #[derive(Clone, Copy)]
-struct Verified {
-    claims: AccessClaims,
-    begins: i64,
-    ends: i64,
-    key_ends: Option<i64>,
+pub(crate) struct Verified<C> {
+    pub(crate) claims: C,
+    pub(crate) begins: i64,
+    pub(crate) ends: i64,
+    pub(crate) key_ends: Option<i64>,
 }
 
 /// Issues access tokens and verifies them. Shared by reference; its keys can be replaced while it is used.
@@ -86,7 +87,8 @@ pub struct TokenIssuer {
     keyring: RwLock<Arc<Keyring>>,
     issuer: String,
     validation: Validation,
-    verified: Cache<[u8; 32], Verified>,
+    verified: Cache<[u8; 32], Verified<AccessClaims>>,
+    pages: Cache<[u8; 32], Verified<PageClaims>>,
 }
 
 impl TokenIssuer {
@@ -104,6 +106,7 @@ impl TokenIssuer {
             issuer,
             validation,
             verified: Cache::new(CACHED_TOKENS),
+            pages: Cache::new(CACHED_TOKENS),
         }
     }
 
@@ -140,10 +143,8 @@ impl TokenIssuer {
             exp: iat + ACCESS_LIFETIME_SECONDS,
             jti: env.uuid().simple().to_string(),
         };
-        let keyring = self.keyring();
-        let text = sign(keyring.signer(now), &claims);
         (
-            text.into(),
+            self.sign(now, TYPE, &claims),
             u32::try_from(ACCESS_LIFETIME_SECONDS).unwrap_or(0),
         )
     }
@@ -154,6 +155,7 @@ impl TokenIssuer {
     /// # Errors
     /// Why it does not hold.
     pub fn verify(&self, env: &Env, token: &str) -> Result<AccessClaims, TokenError> {
+        // Not even hashed.
         if token.len() > MAX_BYTES {
             return Err(TokenError::Malformed);
         }
@@ -163,36 +165,14 @@ impl TokenIssuer {
         if let Some(verified) = self.verified.get(&key) {
             return verified.at(now);
         }
-        let verified = self.verify_signed(&keyring, token)?;
+        let verified = self.verify_signed(token)?;
         let claims = verified.at(now)?;
         self.verified.insert(key, verified);
         Ok(claims)
     }
 
-    fn verify_signed(&self, keyring: &Keyring, token: &str) -> Result<Verified, TokenError> {
-        let (header, rest) = token.split_once('.').ok_or(TokenError::Malformed)?;
-        if rest.matches('.').count() != 1 {
-            return Err(TokenError::Malformed);
-        }
-        // `{"` in base64url. Serde would read a list in the members' order as well; of the claims, the
-        // crate refuses one.
-        if !header.starts_with("ey") {
-            return Err(TokenError::Header);
-        }
-        let header = URL_SAFE_NO_PAD
-            .decode(header)
-            .map_err(|_| TokenError::Malformed)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenError::Header)?;
-        if header.alg != "EdDSA" || header.typ != TYPE {
-            return Err(TokenError::Header);
-        }
-        let key = keyring.key(&header.kid).ok_or(TokenError::UnknownKey)?;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifying, &self.validation)
-            .map_err(|error| match error.kind() {
-                jsonwebtoken::errors::ErrorKind::Json(_) => TokenError::Claims,
-                _ => TokenError::Signature,
-            })?
-            .claims;
+    fn verify_signed(&self, token: &str) -> Result<Verified<AccessClaims>, TokenError> {
+        let (claims, key_ends) = self.decode::<Claims>(token, TYPE)?;
         let lifetime = claims
             .exp
             .checked_sub(claims.iat)
@@ -211,8 +191,74 @@ impl TokenIssuer {
             },
             begins: claims.nbf.max(claims.iat),
             ends: claims.exp,
-            key_ends: key.ends_at(),
+            key_ends,
         })
+    }
+
+    /// The claims of a token of that type whose signature holds, and when its key ends.
+    pub(crate) fn decode<C: DeserializeOwned>(
+        &self,
+        token: &str,
+        typ: &str,
+    ) -> Result<(C, Option<i64>), TokenError> {
+        if token.len() > MAX_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let (header, rest) = token.split_once('.').ok_or(TokenError::Malformed)?;
+        if rest.matches('.').count() != 1 {
+            return Err(TokenError::Malformed);
+        }
+        // `{"` in base64url. Serde would read a list in the members' order as well; of the claims, the
+        // crate refuses one.
+        if !header.starts_with("ey") {
+            return Err(TokenError::Header);
+        }
+        let header = URL_SAFE_NO_PAD
+            .decode(header)
+            .map_err(|_| TokenError::Malformed)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenError::Header)?;
+        if header.alg != "EdDSA" || header.typ != typ {
+            return Err(TokenError::Header);
+        }
+        let keyring = self.keyring();
+        let key = keyring.key(&header.kid).ok_or(TokenError::UnknownKey)?;
+        let claims = jsonwebtoken::decode::<C>(token, &key.verifying, &self.validation)
+            .map_err(|error| match error.kind() {
+                jsonwebtoken::errors::ErrorKind::Json(_) => TokenError::Claims,
+                _ => TokenError::Signature,
+            })?
+            .claims;
+        Ok((claims, key.ends_at()))
+    }
+
+    /// A signed token of that type.
+    pub(crate) fn sign(
+        &self,
+        now: DateTime<Utc>,
+        typ: &str,
+        claims: &impl Serialize,
+    ) -> SecretString {
+        let keyring = self.keyring();
+        let key = keyring.signer(now);
+        let mut header = jsonwebtoken::Header::new(Algorithm::EdDSA);
+        header.typ = Some(typ.to_owned());
+        header.kid = Some(key.kid().to_owned());
+        jsonwebtoken::encode(&header, claims, &key.signing)
+            .expect("a well-formed Ed25519 key signs a map of strings and integers")
+            .into()
+    }
+
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub(crate) fn pages(&self) -> &Cache<[u8; 32], Verified<PageClaims>> {
+        &self.pages
+    }
+
+    /// Of the keys in force: what was verified under others is verified anew.
+    pub(crate) fn keys_version(&self) -> Vec<u8> {
+        self.keyring().version().to_vec()
     }
 
     fn keyring(&self) -> Arc<Keyring> {
@@ -228,8 +274,8 @@ impl fmt::Debug for TokenIssuer {
     }
 }
 
-impl Verified {
-    fn at(&self, now: i64) -> Result<AccessClaims, TokenError> {
+impl<C: Clone> Verified<C> {
+    pub(crate) fn at(&self, now: i64) -> Result<C, TokenError> {
         if self.key_ends.is_some_and(|end| now >= end) {
             return Err(TokenError::UnknownKey);
         }
@@ -239,16 +285,8 @@ impl Verified {
         if now.saturating_sub(LEEWAY_SECONDS) >= self.ends {
             return Err(TokenError::Expired);
         }
-        Ok(self.claims)
+        Ok(self.claims.clone())
     }
-}
-
-fn sign(key: &SigningKey, claims: &Claims) -> String {
-    let mut header = jsonwebtoken::Header::new(Algorithm::EdDSA);
-    header.typ = Some(TYPE.to_owned());
-    header.kid = Some(key.kid().to_owned());
-    jsonwebtoken::encode(&header, claims, &key.signing)
-        .expect("a well-formed Ed25519 key signs a map of strings and integers")
 }
 
 fn cache_key(keyring: &Keyring, token: &str) -> [u8; 32] {

@@ -6,7 +6,7 @@ use std::future::Future;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::{ApiKeyId, UserId};
+use rawdrive_tenancy_core::id::{ApiKeyId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::page::{Page, PageRequest};
 use rawdrive_tenancy_core::{Env, KeyGrant, Role, StoreError};
 use secrecy::SecretString;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::error::IdentityError;
 use crate::opaque_token::{ApiKeyToken, TokenPepper};
 use crate::ports::{IdentityTx, WorkspaceStatus};
+use crate::scopes::Scopes;
 use crate::validated_text::ApiKeyName;
 
 /// How many keys a workspace holds at most, expired ones included: a list that nobody can read is a list
@@ -30,6 +31,8 @@ pub struct ApiKeyRow {
     pub name: ApiKeyName,
     /// What it may do at most; what it is worth, [`worth`] says.
     pub role: Role,
+    /// What it may be used for.
+    pub scopes: Scopes,
     /// The member who answers for it. Nobody answers for a key that was made before keys had sponsors, by another
     /// key that is gone.
     pub sponsor: Option<UserId>,
@@ -63,6 +66,10 @@ pub struct ListedKey {
 pub struct StoredKey {
     /// Its role.
     pub role: Role,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// What it is called.
+    pub name: ApiKeyName,
     /// The role that its sponsor has now.
     pub sponsor_role: Option<Role>,
     /// [`SecretToken::stored_hash`](crate::SecretToken::stored_hash) of its secret.
@@ -81,6 +88,13 @@ pub trait ApiKeyRead: Sync {
     fn presented_key(
         &self,
         token: &ApiKeyToken,
+    ) -> impl Future<Output = Result<Option<StoredKey>, StoreError>> + Send;
+
+    /// The row of a key that a verified token names.
+    fn named_key(
+        &self,
+        workspace: WorkspaceId,
+        key: ApiKeyId,
     ) -> impl Future<Output = Result<Option<StoredKey>, StoreError>> + Send;
 }
 
@@ -146,6 +160,8 @@ pub struct NewApiKey {
     pub name: ApiKeyName,
     /// Its role.
     pub role: Role,
+    /// What it may be used for.
+    pub scopes: Scopes,
     /// When it ends by itself; in the future.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -196,6 +212,7 @@ pub async fn create_api_key(
         id: token.id(),
         name: new.name,
         role: new.role,
+        scopes: new.scopes,
         sponsor: Some(maker),
         created_by: maker.to_string(),
         created_at: env.now(),
@@ -241,14 +258,24 @@ pub(crate) async fn record_handed_over(
 }
 
 fn audited(key: &ApiKeyRow) -> Value {
-    json!({ "name": key.name.as_str(), "role": key.role.as_str(), "expires_at": key.expires_at })
+    let mut audited = json!({ "name": key.name.as_str(), "role": key.role.as_str(), "expires_at": key.expires_at });
+    if let Some(scopes) = key.scopes.names() {
+        audited["scopes"] = json!(scopes);
+    }
+    audited
 }
 
-/// A key whose secret was proved at this request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A key that was proved at this request: by its secret, or by a token that it had issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenKey {
     /// What it may do, and where.
     pub grant: KeyGrant,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// What it is called.
+    pub name: ApiKeyName,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
     /// The status of its workspace.
     pub workspace_status: WorkspaceStatus,
     /// When it was used last, as far as that is noted.
@@ -268,18 +295,49 @@ pub fn prove_api_key(
     found: Option<StoredKey>,
 ) -> Result<ProvenKey, IdentityError> {
     let is_right = token.matches_stored(pepper, found.as_ref().map(|key| key.secret_hash.as_str()));
+    attested(
+        env,
+        token.workspace(),
+        token.id(),
+        found.filter(|_| is_right),
+    )
+}
+
+/// Proves the key behind a page's token, whose signature was verified, by the key's row: there, not expired, its sponsor a
+/// member. The grant is for what the key is [`worth`] now.
+///
+/// # Errors
+/// [`IdentityError::Unauthenticated`].
+pub fn prove_key_of_page(
+    env: &Env,
+    workspace: WorkspaceId,
+    key: ApiKeyId,
+    found: Option<StoredKey>,
+) -> Result<ProvenKey, IdentityError> {
+    attested(env, workspace, key, found)
+}
+
+fn attested(
+    env: &Env,
+    workspace: WorkspaceId,
+    id: ApiKeyId,
+    found: Option<StoredKey>,
+) -> Result<ProvenKey, IdentityError> {
     let now = env.now();
     let key = found
-        .filter(|key| is_right && key.expires_at.is_none_or(|end| now < end))
+        .filter(|key| key.expires_at.is_none_or(|end| now < end))
         .ok_or(IdentityError::Unauthenticated)?;
     let role = worth(key.role, key.sponsor_role).ok_or(IdentityError::Unauthenticated)?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "the row was read just now and the secret compared with it"
+        reason = "the row was read just now, and its secret compared or a token of its own verified"
     )]
-    let grant = KeyGrant::attest(token.workspace(), token.id(), role);
+    let grant = KeyGrant::attest(workspace, id, role);
     Ok(ProvenKey {
         grant,
+        scopes: key.scopes,
+        name: key.name,
+        expires_at: key.expires_at,
         workspace_status: key.workspace_status,
         last_used_at: key.last_used_at,
     })

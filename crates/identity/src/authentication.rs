@@ -7,9 +7,10 @@ use crate::api_key::{ApiKeyRead, ProvenKey, prove_api_key};
 use crate::error::IdentityError;
 use crate::opaque_token::{ApiKeyToken, TokenPepper};
 use crate::ports::{Authenticated, IdentityRead, WorkspaceStatus};
+use crate::scopes::Scopes;
 
 /// Somebody whose credential holds at this request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// A person, by an access token of their session.
     Person(Authenticated),
@@ -29,12 +30,15 @@ pub enum NotAdmitted {
         /// The least role that may.
         required: Role,
     },
+    /// The key is for other things.
+    #[error("the key lacks the scope")]
+    OutOfScope,
 }
 
 impl Caller {
     /// The role at this request: a member's, or what the key is worth.
     #[must_use]
-    pub const fn role(&self) -> Role {
+    pub fn role(&self) -> Role {
         match self {
             Self::Person(session) => session.membership.role(),
             Self::Program(key) => key.grant.role(),
@@ -43,32 +47,61 @@ impl Caller {
 
     /// The status of the workspace.
     #[must_use]
-    pub const fn workspace_status(&self) -> WorkspaceStatus {
+    pub fn workspace_status(&self) -> WorkspaceStatus {
         match self {
             Self::Person(session) => session.workspace_status,
             Self::Program(key) => key.workspace_status,
         }
     }
 
-    /// The right to touch the caller's workspace in the caller's name, for whoever has at least this role there.
+    /// The right to touch the caller's workspace in the caller's name, for whoever has at least this role there. A key that
+    /// is for some things alone is not let in: [`admit_for`](Caller::admit_for) says what this is.
     ///
     /// # Errors
     /// [`NotAdmitted`].
     pub fn admit(&self, least: Role) -> Result<WorkspaceScope, NotAdmitted> {
-        if self.workspace_status() != WorkspaceStatus::Active {
-            return Err(NotAdmitted::WorkspaceInactive);
-        }
+        self.active()?;
         self.admit_also_inactive(least)
+    }
+
+    /// As [`Caller::admit`], also for a key that has this scope, such as `contracts:write`.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub fn admit_for(&self, least: Role, scope: &str) -> Result<WorkspaceScope, NotAdmitted> {
+        self.active()?;
+        self.enter(least, |scopes| scopes.contains(scope))
+    }
+
+    fn active(&self) -> Result<(), NotAdmitted> {
+        if self.workspace_status() == WorkspaceStatus::Active {
+            Ok(())
+        } else {
+            Err(NotAdmitted::WorkspaceInactive)
+        }
     }
 
     /// As [`Caller::admit`], also where the workspace is deleted or suspended: for signing out, switching to another,
     /// and restoring it.
     ///
     /// # Errors
-    /// [`NotAdmitted::Forbidden`].
+    /// [`NotAdmitted::Forbidden`], [`NotAdmitted::OutOfScope`].
     pub fn admit_also_inactive(&self, least: Role) -> Result<WorkspaceScope, NotAdmitted> {
+        self.enter(least, |scopes| *scopes == Scopes::all())
+    }
+
+    fn enter(
+        &self,
+        least: Role,
+        is_for: impl FnOnce(&Scopes) -> bool,
+    ) -> Result<WorkspaceScope, NotAdmitted> {
         if self.role() < least {
             return Err(NotAdmitted::Forbidden { required: least });
+        }
+        if let Self::Program(key) = self
+            && !is_for(&key.scopes)
+        {
+            return Err(NotAdmitted::OutOfScope);
         }
         #[expect(
             clippy::disallowed_methods,

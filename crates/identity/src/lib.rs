@@ -15,11 +15,13 @@ mod limit;
 mod members;
 mod network;
 mod opaque_token;
+mod page_token;
 mod password;
 pub mod ports;
 mod precis;
 mod rate_limit;
 mod revocation;
+mod scopes;
 mod session;
 mod signing_keys;
 mod stranger_mail;
@@ -33,7 +35,7 @@ pub use account::{
 };
 pub use api_key::{
     ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, ListedKey, MAX_API_KEYS, NewApiKey,
-    ProvenKey, StoredKey, create_api_key, prove_api_key, worth,
+    ProvenKey, StoredKey, create_api_key, prove_api_key, prove_key_of_page, worth,
 };
 pub use authentication::{Caller, NotAdmitted, authenticate};
 pub use code::SignInCode;
@@ -60,11 +62,13 @@ pub use opaque_token::{
     PasswordResetToken, REFRESH_LIFETIME, Refresh, RefreshToken, SecretToken, TokenKind,
     TokenPepper,
 };
+pub use page_token::PAGE_TOKEN_MAX_SECONDS;
 pub use password::{
     ClaimedPassword, HashCost, InvalidCost, Password, PasswordError, PasswordHash, PasswordHasher,
 };
-pub use ports::{AccessClaims, SealedKey};
+pub use ports::{AccessClaims, Minter, PageClaims, SealedKey};
 pub use revocation::revoke_api_key;
+pub use scopes::{READ_SUFFIX, Scopes};
 pub use session::{
     Credentials, Opening, Person, Proven, Refreshed, SESSION_LIFETIME, SignedIn, Tokens,
     open_session, prove_password, refresh, sign_in, sign_out, switch,

@@ -8,12 +8,13 @@ use std::future::Future;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rawdrive_tenancy_core::id::{RefreshId, SessionId, UserId, WorkspaceId};
+use rawdrive_tenancy_core::id::{ApiKeyId, RefreshId, SessionId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Membership, Role, StoreError};
 
 use crate::email::EmailAddress;
 use crate::limit::{Count, LimitState};
 use crate::password::PasswordHash;
+use crate::scopes::Scopes;
 use crate::validated_text::{Currency, PersonName, WorkspaceName};
 
 /// A person with an account.
@@ -56,6 +57,49 @@ pub struct AccessClaims {
     pub session: SessionId,
     /// Until when.
     pub expires_at: DateTime<Utc>,
+}
+
+/// Who asked for a token, and stands behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Minter {
+    /// A person, in a session.
+    Session {
+        /// Who.
+        user: UserId,
+        /// The session.
+        session: SessionId,
+    },
+    /// A program.
+    Key(ApiKeyId),
+}
+
+/// What a verified token says. It proves who asked for it, not a right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageClaims {
+    /// In which workspace.
+    pub workspace: WorkspaceId,
+    /// Who stands behind it.
+    pub minter: Minter,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// Until when.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl PageClaims {
+    /// The session behind it as an access token would name it, where it is one.
+    #[must_use]
+    pub fn session(&self) -> Option<AccessClaims> {
+        match self.minter {
+            Minter::Session { user, session } => Some(AccessClaims {
+                user,
+                workspace: self.workspace,
+                session,
+                expires_at: self.expires_at,
+            }),
+            Minter::Key(_) => None,
+        }
+    }
 }
 
 /// A signing key as it lies in SQL.

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use rawdrive_identity::{
-    ApiKeyList, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, ListedKey, StoredKey,
-    worth,
+    ApiKeyList, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, ListedKey, Scopes,
+    StoredKey, worth,
 };
 use rawdrive_tenancy_core::StoreError;
-use rawdrive_tenancy_core::id::{ApiKeyId, TypedId, UserId};
+use rawdrive_tenancy_core::id::{ApiKeyId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
@@ -31,6 +31,7 @@ fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
             .role
             .parse()
             .map_err(|e| corrupt(TABLE, "role", id, e))?,
+        scopes: Scopes::of_text(row.scopes.as_deref()),
         sponsor: row.sponsor_id.map(UserId::from_uuid),
         created_by: row.created_by,
         created_at: row.created_at,
@@ -39,15 +40,29 @@ fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
     })
 }
 
+/// What shows that a key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyProof {
+    /// Its secret, by the third parameter.
+    Secret,
+    /// A token that it had issued.
+    Token,
+}
+
 /// Selects the row that an API key names, with the role that its sponsor has now. Its parameters, workspace, key and the hash of the presented secret, are
 /// numbered from `first` on. Whether the secret is right is for [`rawdrive_identity::prove_api_key`] to say; a
-/// statement that reads more asks here first.
-pub(crate) fn key_row(first: usize) -> String {
+/// statement that reads more asks here first. Where a verified token names the key, there is no secret to compare, and
+/// the third parameter is any text.
+pub(crate) fn key_row(first: usize, proof: KeyProof) -> String {
     let [workspace, id, hash] = [first, first + 1, first + 2];
+    let holds = match proof {
+        KeyProof::Secret => format!("k.secret_hash = ${hash}"),
+        KeyProof::Token => format!("CAST(${hash} AS TEXT) IS NOT NULL"),
+    };
     format!(
         "SELECT k.role AS proof_role, m.role AS proof_sponsor_role, w.status AS proof_status,
             k.secret_hash AS proof_hash, k.expires_at AS proof_expires_at, k.last_used_at AS proof_last_used_at,
-            k.secret_hash = ${hash} AS proof_holds
+            k.scopes AS proof_scopes, k.name AS proof_name, {holds} AS proof_holds
         FROM api_keys k JOIN workspaces w ON w.workspace_id = k.workspace_id
         LEFT JOIN memberships m ON m.workspace_id = k.workspace_id AND m.user_id = k.sponsor_id
         WHERE k.workspace_id = ${workspace} AND k.id = ${id}"
@@ -63,6 +78,8 @@ pub(crate) fn stored_key(row: &QueryResult) -> Result<StoredKey, StoreError> {
         sponsor_role: sponsor
             .map(|role| role_of("memberships", &role))
             .transpose()?,
+        scopes: Scopes::of_text(column::<Option<String>>(row, "proof_scopes")?.as_deref()),
+        name: ApiKeyName::from_stored(column(row, "proof_name")?),
         secret_hash: column(row, "proof_hash")?,
         expires_at: column(row, "proof_expires_at")?,
         last_used_at: column(row, "proof_last_used_at")?,
@@ -72,14 +89,19 @@ pub(crate) fn stored_key(row: &QueryResult) -> Result<StoredKey, StoreError> {
 
 impl ApiKeyRead for Store {
     async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
-        let values = [
-            token.workspace().uuid().into(),
-            token.id().uuid().into(),
-            // Nothing more is read here.
-            "".into(),
-        ];
-        let within = self.reads(Reach::Workspace(token.workspace()));
-        let rows = query(&within, "read an API key", &key_row(1), values).await?;
+        self.named_key(token.workspace(), token.id()).await
+    }
+
+    async fn named_key(
+        &self,
+        workspace: WorkspaceId,
+        key: ApiKeyId,
+    ) -> Result<Option<StoredKey>, StoreError> {
+        // Nothing more is read here, and so nothing depends on the secret.
+        let values = [workspace.uuid().into(), key.uuid().into(), "".into()];
+        let within = self.reads(Reach::Workspace(workspace));
+        let row = key_row(1, KeyProof::Secret);
+        let rows = query(&within, "read an API key", &row, values).await?;
         rows.first().map(stored_key).transpose()
     }
 }
@@ -131,6 +153,7 @@ impl ApiKeysTx for WriteTx {
             id: Set(key.id.uuid()),
             name: Set(key.name.as_str().to_owned()),
             role: Set(key.role.as_str().to_owned()),
+            scopes: Set(key.scopes.text()),
             sponsor_id: Set(key.sponsor.map(|sponsor| sponsor.uuid())),
             secret_hash: Set(secret_hash.to_owned()),
             created_by: Set(key.created_by.clone()),

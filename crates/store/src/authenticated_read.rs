@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rawdrive_identity::ports::{Authenticated, IdentityRead as _};
 use rawdrive_identity::{AccessClaims, ApiKeyRead as _, ApiKeyToken, StoredKey, TokenPepper};
-use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
+use rawdrive_tenancy_core::id::{ApiKeyId, TypedId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
 use sea_orm::{DatabaseBackend, DbErr, QueryResult, Statement, Value, Values};
 
-use crate::api_keys::{key_row, stored_key};
+use crate::api_keys::{KeyProof, key_row, stored_key};
 use crate::connection::Reach;
 use crate::identity::{authenticated, session_row};
 use crate::scope::column;
@@ -25,6 +25,13 @@ pub enum Presented {
     Session(AccessClaims),
     /// An API key, about which nothing is known yet.
     Key(ApiKeyToken),
+    /// A key that is named by a token which was verified.
+    KeyOfPage {
+        /// The key's workspace.
+        workspace: WorkspaceId,
+        /// The key.
+        key: ApiKeyId,
+    },
 }
 
 /// The row that a presented credential names; nothing where there is none.
@@ -63,6 +70,7 @@ impl Presented {
         match self {
             Self::Session(claims) => claims.workspace,
             Self::Key(token) => token.workspace(),
+            Self::KeyOfPage { workspace, .. } => *workspace,
         }
     }
 }
@@ -91,6 +99,9 @@ impl Store {
             (Some(found), _) => found?,
             (None, Presented::Session(claims)) => Found::Session(self.authenticate(claims).await?),
             (None, Presented::Key(token)) => Found::Key(self.presented_key(token).await?),
+            (None, Presented::KeyOfPage { workspace, key }) => {
+                Found::Key(self.named_key(*workspace, *key).await?)
+            }
         };
         Ok(Withheld {
             presented,
@@ -109,7 +120,7 @@ pub(crate) struct Proving {
 
 enum Credential {
     Session(AccessClaims),
-    Key,
+    Key(KeyProof),
 }
 
 enum State {
@@ -134,12 +145,16 @@ impl Proving {
                 ],
             ),
             Presented::Key(token) => (
-                Credential::Key,
+                Credential::Key(KeyProof::Secret),
                 [
                     token.workspace().uuid().into(),
                     token.id().uuid().into(),
                     token.stored_hash(pepper).into(),
                 ],
+            ),
+            Presented::KeyOfPage { workspace, key } => (
+                Credential::Key(KeyProof::Token),
+                [workspace.uuid().into(), key.uuid().into(), "".into()],
             ),
         };
         Self {
@@ -181,7 +196,7 @@ impl Proving {
         let first = values.len() + 1;
         let row = match self.credential {
             Credential::Session(_) => session_row(first),
-            Credential::Key => key_row(first),
+            Credential::Key(proof) => key_row(first, proof),
         };
         values.extend(self.values.iter().cloned());
         let sql = match db_backend {
@@ -213,7 +228,7 @@ impl Proving {
                 .map(|row| authenticated(claims, row))
                 .transpose()
                 .map(Found::Session),
-            Credential::Key => first.map(stored_key).transpose().map(Found::Key),
+            Credential::Key(_) => first.map(stored_key).transpose().map(Found::Key),
         };
         let holds = first.is_some_and(|row| column(row, "proof_holds").unwrap_or(false));
         *self.state() = State::Looked { found, holds };
@@ -236,7 +251,7 @@ fn does_not_hold() -> DbErr {
 
 #[cfg(test)]
 mod tests {
-    use rawdrive_identity::{ApiKeyName, NewApiKey, create_api_key};
+    use rawdrive_identity::{ApiKeyName, NewApiKey, Scopes, create_api_key};
 
     use rawdrive_tenancy_core::{Commit as _, Role};
     use rawdrive_testkit::{TestEnv, contract, product};
@@ -267,6 +282,7 @@ mod tests {
         let new = NewApiKey {
             name: ApiKeyName::parse("reader").unwrap(),
             role: Role::Member,
+            scopes: Scopes::all(),
             expires_at: None,
         };
         let mut tx = opened.store.begin(&scope).await.unwrap();

@@ -59,6 +59,7 @@ tenant!(refresh_tokens, "refresh_tokens", [id: Uuid], {
 tenant!(api_keys, "api_keys", [id: Uuid], {
     name: String, role: String, sponsor_id: Option<Uuid>, secret_hash: String, created_by: String,
     created_at: ChronoDateTimeUtc, expires_at: Option<ChronoDateTimeUtc>, last_used_at: Option<ChronoDateTimeUtc>,
+    scopes: Option<String>,
 });
 tenant!(invitations, "invitations", [id: Uuid], {
     email: String, email_folded: String, role: String, sponsor_id: Option<Uuid>, secret_hash: Vec<u8>,

@@ -1,10 +1,11 @@
 //! The audit chain.
 
+use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::audit::{Entry, GENESIS, Hash, Payload};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
-use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::entity::{audit_entries, audit_heads, audit_payloads};
 use crate::scope::{Tenant, column, corrupt, count, failed, query};
@@ -75,14 +76,43 @@ fn before(page: PageRequest) -> i64 {
     }
 }
 
+/// Which audit entries are asked for: those that every member here names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// What was done, such as `api_key.created`.
+    pub action: Option<String>,
+    /// Who did it, as entries name them.
+    pub actor: Option<String>,
+    /// From then on.
+    pub from: Option<DateTime<Utc>>,
+    /// Before then.
+    pub to: Option<DateTime<Utc>>,
+}
+
+impl AuditFilter {
+    fn condition(&self) -> Condition {
+        use audit_entries::Column;
+        Condition::all()
+            .add_option(self.action.as_ref().map(|action| Column::Action.eq(action)))
+            .add_option(self.actor.as_ref().map(|actor| Column::Actor.eq(actor)))
+            .add_option(self.from.map(|from| Column::At.gte(from)))
+            .add_option(self.to.map(|to| Column::At.lt(to)))
+    }
+}
+
 impl Reader {
-    /// Audit entries, newest first.
+    /// Those audit entries that pass the filter, newest first.
     ///
     /// # Errors
     /// The database does not answer, or a row is corrupt.
-    pub async fn audit(&self, page: PageRequest) -> Result<Page<Entry>, StoreError> {
+    pub async fn audit(
+        &self,
+        page: PageRequest,
+        filter: &AuditFilter,
+    ) -> Result<Page<Entry>, StoreError> {
         let rows = audit_entries::Entity::scoped(&self.scope)
             .filter(audit_entries::Column::Seq.lt(before(page)))
+            .filter(filter.condition())
             .order_by_desc(audit_entries::Column::Seq)
             .limit(u64::from(page.limit) + 1)
             .all(self.db())

@@ -54,6 +54,7 @@ pub use deadline::{InRequest, Waits, in_background, in_request};
 pub use doctor::{AuditChain, Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};
 pub use job_queue::{LeasedTurn, Turn};
+pub use ledger::AuditFilter;
 pub use schema_checks::{SchemaIssue, Severity};
 pub use store::{OpenError, Reader, Release, Store, WriteTx};
 pub use url::{Backend, Url, UrlError};

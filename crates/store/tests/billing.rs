@@ -19,7 +19,7 @@ use rawdrive_billing::{
 use rawdrive_identity::ports::{IdentityTx as _, NewWorkspace};
 use rawdrive_identity::{Currency, WorkspaceName};
 use rawdrive_plans::{Catalogue, Interval, PlansTx as _, Slug};
-use rawdrive_store::{Release, Store, Url};
+use rawdrive_store::{AuditFilter, Release, Store, Url};
 use rawdrive_tenancy_core::page::PageRequest;
 use rawdrive_tenancy_core::{Actor, Commit as _, StoreError, WorkspaceScope};
 use rawdrive_testkit::{Card, MemoryGateway, TestEnv, scope};
@@ -572,7 +572,12 @@ async fn told(house: &House, scope: &WorkspaceScope) -> Vec<String> {
         limit: 200,
         after: None,
     };
-    let entries = house.store.read(scope).audit(all).await.unwrap();
+    let entries = house
+        .store
+        .read(scope)
+        .audit(all, &AuditFilter::default())
+        .await
+        .unwrap();
     let mut actions: Vec<_> = entries
         .items
         .into_iter()

@@ -17,7 +17,7 @@ use rawdrive_identity::{
     AcceptError, Acceptance, ApiKeyError, ApiKeyList as _, ApiKeyName, ApiKeyRead as _, ApiKeyRow,
     ApiKeyToken, ClaimedPassword, Currency, EmailAddress, HashCost, HashWaiting, InvitationToken,
     Keyring, KeysOf, LeftBehind, NewAccount, NewApiKey, Password, PasswordHash, PasswordHasher,
-    PersonName, SigningKey, TeamError, TokenIssuer, TokenPepper, WorkspaceName, accept,
+    PersonName, Scopes, SigningKey, TeamError, TokenIssuer, TokenPepper, WorkspaceName, accept,
     change_role, create_api_key, invite, leave, prove_acceptance, prove_api_key, remove_member,
     revoke_api_key, revoke_invitation, role_to_change, sign_up, sweep_invitations,
 };
@@ -415,6 +415,7 @@ impl House {
                 let new = NewApiKey {
                     name: ApiKeyName::parse("A key").unwrap(),
                     role,
+                    scopes: Scopes::all(),
                     expires_at: None,
                 };
                 let mut tx = self.begin_as(Actor::User(maker)).await;

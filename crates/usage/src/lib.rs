@@ -15,6 +15,8 @@ mod period;
 mod period_change;
 mod quota;
 #[cfg(feature = "redis")]
+mod redis_link;
+#[cfg(feature = "redis")]
 mod redis_url;
 #[cfg(feature = "redis")]
 mod redis_usage_cache;
@@ -51,6 +53,8 @@ pub use quota::{
     SettleError, TakeError, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
     hold_all, hold_each, release, reserve, review, settle, settle_reserved, subtract,
 };
+#[cfg(feature = "redis")]
+pub use redis_link::RedisLink;
 #[cfg(feature = "redis")]
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
 #[cfg(feature = "redis")]

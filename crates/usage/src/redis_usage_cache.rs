@@ -15,18 +15,15 @@ use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
-use deadpool_redis::redis::cluster_async::ClusterConnection;
-use deadpool_redis::redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisFuture, Script, Value, cmd,
-};
+use deadpool_redis::redis::{RedisError, Script, Value, cmd};
 use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 use rawdrive_tenancy_core::id::WorkspaceId;
 use tokio::time::timeout;
 
 use crate::QuotaKey;
-use crate::redis_url::{RedisUrl, Server};
+use crate::redis_link::RedisLink;
+use crate::redis_url::RedisUrl;
 use crate::usage_cache::{
     CACHE_DAYS, CACHE_MAX, CACHE_PATIENCE, LiveRow, UsageCache, UsageCacheCondition,
     UsageCacheError, UsageCacheFuture, WorkspaceRows,
@@ -125,45 +122,10 @@ static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     inspect: Script::new(INSPECT),
 });
 
-/// A connection that many requests share: each goes out at once, and answers come back in their order.
-#[derive(Clone)]
-enum Link {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
-impl ConnectionLike for Link {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::One(link) => link.req_packed_command(cmd),
-            Self::Cluster(link) => link.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::One(link) => link.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(link) => link.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::One(link) => link.get_db(),
-            Self::Cluster(link) => link.get_db(),
-        }
-    }
-}
-
 /// Caches usage in Redis 5 or later: one server, one that sentinels tell of, or a cluster.
 pub struct RedisUsageCache {
     url: RedisUrl,
-    link: RwLock<Option<Link>>,
+    link: RwLock<Option<RedisLink>>,
 }
 
 impl fmt::Debug for RedisUsageCache {
@@ -184,33 +146,17 @@ impl RedisUsageCache {
         }
     }
 
-    fn link(&self) -> Result<Link, UsageCacheError> {
+    fn link(&self) -> Result<RedisLink, UsageCacheError> {
         let link = self.link.read().unwrap_or_else(PoisonError::into_inner);
         link.clone().ok_or(UsageCacheError::NotConnected)
     }
 
-    fn set_link(&self, link: Option<Link>) {
+    fn set_link(&self, link: Option<RedisLink>) {
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
     }
 
-    async fn open(&self) -> Result<Link, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_ONE_WITHIN))
-            .set_response_timeout(Some(CACHE_PATIENCE));
-        Ok(match self.url.server() {
-            Server::One(client) => {
-                let opened = client.get_multiplexed_async_connection_with_config(&config);
-                Link::One(opened.await?)
-            }
-            Server::Sentinels(sentinels) => {
-                let mut client = sentinels.client()?;
-                Link::One(client.get_async_connection_with_config(&config).await?)
-            }
-            Server::Cluster(cluster) => {
-                let client = cluster.client(CONNECT_ONE_WITHIN, CACHE_PATIENCE)?;
-                Link::Cluster(client.get_async_connection().await?)
-            }
-        })
+    async fn open(&self) -> Result<RedisLink, RedisError> {
+        self.url.link(CONNECT_ONE_WITHIN, CACHE_PATIENCE).await
     }
 
     async fn write(
@@ -373,9 +319,9 @@ impl UsageCache for RedisUsageCache {
             let (memory, persistence): (String, String) = told.map_err(failed("inspect"))?;
             let append_only = line_of(&persistence, "aof_enabled").map(|on| on == "1");
             // Many servers keep their configuration to themselves: then nothing is known of save points.
-            let saves = match &mut link {
-                Link::Cluster(_) => None,
-                Link::One(link) => {
+            let saves = match link.one() {
+                None => None,
+                Some(link) => {
                     let mut get = cmd("CONFIG");
                     let saves = get.arg("GET").arg("save").query_async(link).await;
                     saves

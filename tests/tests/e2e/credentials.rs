@@ -108,7 +108,6 @@ async fn a_key_reaches_what_its_role_does_but_nothing_personal() {
         let _ = api.upload(&gallery, photo, "image/jpeg").await.is(201);
         let _ = api.get("/v1/workspace").await.is(200);
         for (method, path) in [
-            (Method::GET, "/v1/me"),
             (Method::PATCH, "/v1/me"),
             (Method::POST, "/v1/sessions/switch"),
             (Method::DELETE, "/v1/sessions/current"),

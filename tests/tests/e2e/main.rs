@@ -34,7 +34,10 @@ mod on_postgres {
 mod on_sqlite {
     mod adoption;
     mod limits;
+    mod edge;
+    mod scopes;
     mod storage_faults;
+    mod throttle;
     mod unmarked_blobs;
 }
 mod onboarding;

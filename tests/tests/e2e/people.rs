@@ -153,6 +153,11 @@ async fn a_creation_takes_null_where_its_document_says_so_and_nowhere_else() {
                 assert_eq!(path, "/v1/usage/events");
                 continue;
             }
+            if answer.status == 201 {
+                // Everything may be left out here, and so may what is null.
+                assert_eq!((path.as_str(), member.as_str()), ("/v1/tokens", "scopes"));
+                continue;
+            }
             let problem = answer.problem(422, "validation_failed");
             let told = first_field(&problem) == member.as_str();
             assert_eq!(

@@ -12,7 +12,8 @@ use rawdrive_gallery::STEPS;
 use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
 use rawdrive_gallery::http::{Downloads, Galleries, GalleryApi, routes};
 use rawdrive_http_api::server::{Limits, Server};
-use rawdrive_http_api::web::Edge;
+use rawdrive_http_api::throttle::Throttle;
+use rawdrive_http_api::web::{CorsOrigins, Edge};
 use rawdrive_http_api::{App, BillingDesk, TrustedProxies, configure, record_key_uses};
 use rawdrive_identity::{Currency, KeyError, MasterKey, load_keyring};
 use rawdrive_notices::{FileMailer, Sender, SmtpMailer};
@@ -168,7 +169,10 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         );
         let proxies = installation.config.trusted_proxies.clone();
         let env = installation.env.clone();
-        let ended = serve(listener, env, proxies, app.edge(), configure(app)).await;
+        let edge = app.edge();
+        let cors = installation.config.cors_origins.clone();
+        let throttle = throttle(&installation).await;
+        let ended = serve(listener, env, proxies, (edge, cors, throttle), configure(app)).await;
         drop(end_background);
         if let Err(error) = background.await {
             tracing::error!(%error, "the background work broke off");
@@ -187,6 +191,15 @@ fn cache(installation: &Installation, store: &Store) -> Option<Republisher<Store
     let live = LiveUsage::new(Arc::new(installation.cache()?));
     store.cache_usage_in(live.clone());
     Some(Republisher::new(live, store.clone()))
+}
+
+/// Counts requests, together with other servers where a Redis is configured.
+async fn throttle(installation: &Installation) -> Throttle {
+    let limits = installation.config.rate_limits.clone();
+    match installation.config.redis.clone() {
+        Some(url) => Throttle::shared(limits, url).await,
+        None => Throttle::new(limits),
+    }
 }
 
 /// Background work, with the mail server that is configured, otherwise with files.
@@ -257,7 +270,7 @@ async fn app(
     let app = App::builder(store, installation.catalogue.clone(), &master, keyring)
         .public_url(public_url)
         .currency(currency)
-        .limit_attempts(installation.config.rate_limits)
+        .limit_attempts(installation.config.rate_limits.are_on())
         .trusted_proxies(installation.config.trusted_proxies.clone())
         .mail_leaves(installation.config.smtp_url.is_some())
         .billing(billing)
@@ -305,7 +318,7 @@ async fn serve(
     listener: TcpListener,
     env: Env,
     proxies: TrustedProxies,
-    edge: Edge,
+    (edge, cors, throttle): (Edge, CorsOrigins, Throttle),
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<(), ServeError> {
     let mut stop = Stop::listen().map_err(ServeError::Serve)?;
@@ -314,6 +327,8 @@ async fn serve(
     let application = move || {
         actix_web::App::new()
             .configure(configure.clone())
+            .wrap(throttle.clone())
+            .wrap(cors.middleware())
             .wrap(edge.clone())
     };
     let server = Server::new(env, application)

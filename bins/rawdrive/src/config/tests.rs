@@ -36,7 +36,7 @@ fn nothing_set_is_the_embedded_default() {
     assert_eq!(config.currency, "usd");
     assert_eq!((config.grace_days, config.retention_days), (14, 30));
     assert_eq!(config.max_upload_bytes, 5 << 30);
-    assert!(config.rate_limits && !config.dev && !config.webhooks_allow_private);
+    assert!(config.rate_limits.are_on() && !config.dev && !config.webhooks_allow_private);
     assert_eq!(config.log, "info");
     assert!(config.vision.is_none());
     assert!(config.secret_key.is_none() && config.plans.is_none() && config.log_format.is_none());
@@ -52,7 +52,7 @@ fn the_environment_stands_above_the_file_and_the_file_above_the_defaults() {
     assert_eq!(config.public_url(config.listen).as_str(), "http://[::1]:2");
     assert_eq!(config.currency, "eur");
     assert_eq!(config.max_upload_bytes, 7);
-    assert!(!config.rate_limits);
+    assert!(!config.rate_limits.are_on());
 }
 
 #[test]
@@ -135,7 +135,8 @@ fn good_values_are_read() {
         assert_eq!(
             load(&[("RAWDRIVE_RATE_LIMITS", text)], "")
                 .unwrap()
-                .rate_limits,
+                .rate_limits
+                .are_on(),
             on
         );
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use actix_web::http::Uri;
 use rawdrive_http_api::TrustedProxies;
+use rawdrive_http_api::throttle::RequestLimits;
+use rawdrive_http_api::web::CorsOrigins;
 use rawdrive_notices::SmtpUrl;
 use rawdrive_store::{Backend, Url};
 use rawdrive_usage::RedisUrl;
@@ -97,6 +99,16 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 pub(super) fn networks(text: &str) -> Result<TrustedProxies, String> {
     text.parse()
         .map_err(|error: rawdrive_http_api::InvalidNetworks| error.to_string())
+}
+
+pub(super) fn request_limits(text: &str) -> Result<RequestLimits, String> {
+    text.parse()
+        .map_err(|error: rawdrive_http_api::throttle::InvalidLimits| error.to_string())
+}
+
+pub(super) fn origins(text: &str) -> Result<CorsOrigins, String> {
+    text.parse()
+        .map_err(|error: rawdrive_http_api::web::InvalidOrigins| error.to_string())
 }
 
 pub(super) fn database_url(text: &str) -> Result<Url, String> {

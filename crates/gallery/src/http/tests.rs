@@ -47,11 +47,30 @@ fn the_committed_document_is_the_one_that_is_served() {
 #[test]
 fn bytes_and_versions_are_described_by_their_headers() {
     let document = document();
+    // A version that is told is one that can be asked about, and need not be shown to who changes it.
+    let shown = of(&document, "get", "/v1/galleries/{id}", "304");
+    assert!(shown["headers"]["ETag"].is_object());
+    let changed = of(&document, "patch", "/v1/galleries/{id}", "204");
+    assert!(changed["headers"]["Preference-Applied"].is_object());
     let shown = of(&document, "get", "/v1/libraries/{id}", "304");
     assert!(shown["headers"]["ETag"].is_object());
     let part = of(&document, "get", "/v1/photos/{id}/content", "206");
     assert!(part["headers"]["Content-Range"].is_object());
     assert!(part["content"]["image/*"].is_object());
+}
+
+#[test]
+fn an_operation_asks_for_the_scope_of_what_it_is_about() {
+    let document = document();
+    let scopes =
+        |method: &str, path: &str| document["paths"][path][method]["security"][0]["bearer"].clone();
+    let upload = scopes("post", "/v1/galleries/{id}/photos");
+    assert_eq!(upload, json!(["photos:write"]));
+    assert_eq!(scopes("get", "/v1/libraries"), json!(["galleries:read"]));
+    assert_eq!(
+        document["paths"]["/v1/shared/{token}"]["get"]["security"],
+        json!([])
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rawdrive_http_api::web::{
     Body, Code, Pace, PacedBody, Problem, Validator, body_digest, parse_query, path_id,
 };
 use rawdrive_store::{Claim, WriteTx, in_request};
-use rawdrive_tenancy_core::StoreError;
+use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
@@ -22,7 +22,11 @@ use super::file_name::FormDisposition;
 use super::form::{Form, FormError};
 use super::photos::{PhotoBytes, PhotoView, stored_answer};
 use super::problems::upload_problem;
-use crate::{BodyError, Companion, FileName, Incoming, Length, MediaType, Photo, receive};
+use crate::id::GalleryId;
+use crate::{
+    BodyError, Companion, FileName, Incoming, Length, MediaType, Opened, Opening, Photo,
+    UploadError, foresee, receive,
+};
 
 /// Chunks between the connection and the upload's own task: the client waits when the disk does.
 const CHUNKS_IN_FLIGHT: usize = 4;
@@ -224,6 +228,8 @@ pub(crate) async fn upload(
                 announced.map_or(Length::AtMost(None), Length::Exactly),
             ),
             None => {
+                let least = announced.unwrap_or_default().saturating_sub(envelope);
+                refuse_early(&app, &scoped.scope, path_id(&id)?, least).await?;
                 let mut form = form_of(content_type.as_deref(), paced)?;
                 let (media, in_form) = file_part(&mut form).await?;
                 (
@@ -263,6 +269,27 @@ pub(crate) async fn upload(
             Err(problem)
         }
     }
+}
+
+/// Refuses a form that cannot be stored, before its first byte is read: what it holds is known only then.
+async fn refuse_early(
+    app: &App,
+    scope: &WorkspaceScope,
+    gallery: GalleryId,
+    least_bytes: u64,
+) -> Result<(), Problem> {
+    let opening = Opening {
+        photo: app.env().id(),
+        gallery,
+        bytes: least_bytes,
+    };
+    let error = match foresee(&app.store, app.env(), scope, opening).await {
+        Ok(Opened::Held) => return Ok(()),
+        Ok(Opened::NoGallery) => UploadError::NoGallery,
+        Ok(Opened::Exceeded(exceeded)) => UploadError::Exceeded(exceeded),
+        Err(error) => error.into(),
+    };
+    Err(upload_problem(app, scope, error).await)
 }
 
 /// A name for a file that came without one.

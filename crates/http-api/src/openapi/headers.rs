@@ -67,6 +67,20 @@ impl IntoParams for Revalidated {
     }
 }
 
+/// The route need not show what it has changed.
+#[derive(Debug)]
+pub enum Preferring {}
+
+impl IntoParams for Preferring {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![header(
+            "Prefer",
+            "`return=minimal` (RFC 7240): the answer has no body; `ETag` and `Location` tell the rest.",
+            ObjectBuilder::new().examples(["return=minimal"]),
+        )]
+    }
+}
+
 /// The route answers bytes, whole or in part.
 #[derive(Debug)]
 pub enum Ranged {}
@@ -117,6 +131,7 @@ pub(super) fn components() -> Value {
             "description": "`true` where this is the stored answer to an earlier request with the same `Idempotency-Key`.", "required": false,
             "schema": { "type": "string", "enum": ["true"], "examples": ["true"] },
         },
+        "PreferenceApplied": text(false, "Which preference was followed.", "return=minimal"),
         "WwwAuthenticate": text(true, "The scheme of the credential that is asked for.", "Bearer"),
         "AcceptRanges": text(true, "Ranges are counted in bytes.", "bytes"),
         "ContentRange": text(true, "Which part this is, and of how many bytes.", "bytes 0-1023/4821733"),

@@ -14,6 +14,7 @@ mod operations;
 mod printing;
 mod problems;
 mod schemas;
+pub mod scopes;
 pub mod words;
 
 pub use printing::{compact, pretty};
@@ -27,8 +28,12 @@ use crate::extension::{Resource, Vocabulary};
 type Object = Map<String, Value>;
 
 const DESCRIPTION: &str = "\
-**Credentials.** `Authorization: Bearer` takes an access token (from signing up or in) or an API key. The workspace of a \
-request comes from its credential alone.
+**Credentials.** `Authorization: Bearer` takes an access token (from signing up or in), an API key, or a token for a page \
+(`POST /v1/tokens`). The workspace of a request comes from its credential alone. Each operation names the scope that an \
+API key or a page's token needs for it, where theirs are restricted.
+
+**Limits.** Requests are limited by credential, and by address where there is none. `RateLimit` says what is left, \
+`RateLimit-Policy` how much there is; beyond it the answer is 429 with `Retry-After`.
 
 **Errors** are `application/problem+json` (RFC 9457). The stable member `code` says which one it is, and which further \
 members there are; each has a page under `/problems/`.
@@ -63,6 +68,7 @@ pub fn complete(declared: &OpenApi, words: &[Vocabulary], base_url: &str) -> Val
     document["servers"] = json!([{ "url": base_url, "description": "This installation" }]);
     schemas::declare(&mut document, problems::schemas());
     schemas::tidy(&mut document, words);
+    scopes::show(&mut document);
     operations::complete(&mut document);
     schemas::illustrate(&mut document, words);
     document["tags"] = tags(&document, words);

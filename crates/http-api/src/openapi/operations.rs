@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use utoipa::IntoParams as _;
 
 use super::problems::{RetryAfter, named, retry_after, union, usual};
 use super::{MEDIA_TYPES, Object, headers, operations_of, pascal, reference, referenced};
@@ -17,6 +18,7 @@ pub(super) fn complete(document: &mut Value) {
         let methods = item.as_object_mut().into_iter().flatten();
         for (method, operation) in methods {
             if let Some(operation) = operation.as_object_mut() {
+                resources.declare_conditions(method, operation);
                 let route = Route::of(path, method, operation);
                 route.complete(operation, &resources, &mut shared);
             }
@@ -60,6 +62,37 @@ impl Resources {
     }
 }
 
+impl Resources {
+    /// Adds the headers that are read wherever a resource's version or address is told: whoever has that version is told
+    /// so, and whoever changes it need not be shown it.
+    fn declare_conditions(&self, method: &str, operation: &mut Object) {
+        let schema = answered(operation).unwrap_or_default();
+        let (tagged, addressed) = (
+            self.tagged.contains(schema),
+            self.addressed.contains(schema),
+        );
+        let mut parameters = Vec::new();
+        if method == "get" && tagged && !reads(operation, "If-None-Match") {
+            parameters.extend(headers::Revalidated::into_params(|| None));
+        }
+        let created = operation
+            .get("responses")
+            .is_some_and(|responses| !responses["201"].is_null());
+        if method != "get" && (if created { addressed } else { tagged }) {
+            parameters.extend(headers::Preferring::into_params(|| None));
+        }
+        if parameters.is_empty() {
+            return;
+        }
+        // Names and texts alone: there is nothing that could fail to serialize.
+        let added = serde_json::to_value(parameters).unwrap_or_default();
+        let all = operation.entry("parameters").or_insert_with(|| json!([]));
+        if let (Some(all), Value::Array(added)) = (all.as_array_mut(), added) {
+            all.extend(added);
+        }
+    }
+}
+
 /// The schema of what an operation answers when all goes well.
 fn answered(operation: &Object) -> Option<&str> {
     let responses = operation.get("responses")?.as_object()?;
@@ -89,6 +122,10 @@ struct Route {
     reads_only: bool,
     creates: bool,
     secured: bool,
+    /// Whether a scope is asked for.
+    scoped: bool,
+    /// Whether the route itself says that it forbids something.
+    forbids: bool,
     has_path: bool,
     has_query: bool,
     has_cursor: bool,
@@ -96,8 +133,8 @@ struct Route {
     idempotent: bool,
     conditional: bool,
     revalidated: bool,
+    preferring: bool,
     ranged: bool,
-    limited: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -112,7 +149,6 @@ impl Route {
     fn of(path: &str, method: &str, operation: &Object) -> Self {
         let has = |place: &str| parameters(operation).any(|p| p["in"] == place);
         let body = operation.get("requestBody").map(|body| &body["content"]);
-        let responses = operation.get("responses").and_then(Value::as_object);
         Self {
             reads_only: method == "get",
             creates: method == "post",
@@ -124,6 +160,15 @@ impl Route {
                     !any.iter()
                         .any(|one| one.as_object().is_some_and(Object::is_empty))
                 }),
+            scoped: operation
+                .get("security")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .any(|one| one["bearer"].as_array().is_some_and(|all| !all.is_empty())),
+            forbids: operation
+                .get("responses")
+                .is_some_and(|responses| !responses["403"].is_null()),
             has_path: path.contains('{'),
             has_query: has("query"),
             has_cursor: parameters(operation).any(|p| p["name"] == "cursor"),
@@ -141,11 +186,8 @@ impl Route {
             idempotent: reads(operation, "Idempotency-Key"),
             conditional: reads(operation, "If-Match"),
             revalidated: reads(operation, "If-None-Match"),
+            preferring: reads(operation, "Prefer"),
             ranged: reads(operation, "Range"),
-            limited: responses
-                .into_iter()
-                .flatten()
-                .any(|(_, response)| !response["headers"]["RateLimit"].is_null()),
         }
     }
 
@@ -196,6 +238,13 @@ impl Route {
                 self.succeed(304, response, resources);
             }
         }
+        if self.preferring && responses.contains_key("200") {
+            let mut response =
+                json!({ "description": "Done, and not shown: `Prefer: return=minimal`." });
+            self.succeed(204, &mut response, resources);
+            response["headers"]["ETag"] = reference("headers", "ETag");
+            responses.insert("204".to_owned(), response);
+        }
         self.refuse(&mut refusals);
         for (status, refusal) in refusals {
             responses.insert(status.to_string(), self.refusal(refusal, shared));
@@ -215,6 +264,7 @@ impl Route {
             }
         };
         add(&[
+            Code::RateLimited,
             Code::RequestHeadTooLarge,
             Code::Internal,
             Code::DependencyUnavailable,
@@ -224,7 +274,14 @@ impl Route {
             add(&[Code::InsufficientStorage]);
         }
         if self.secured {
-            add(&[Code::Unauthenticated, Code::WorkspaceInactive]);
+            add(&[Code::Unauthenticated]);
+            if self.scoped {
+                add(&[Code::InsufficientScope]);
+            }
+            // Where nothing is forbidden to whoever has a credential, a closed workspace's is one.
+            if self.scoped || self.forbids {
+                add(&[Code::WorkspaceInactive]);
+            }
         }
         if self.has_path {
             add(&[Code::NotFound]);
@@ -280,7 +337,7 @@ impl Route {
         let tagged = schema.is_some_and(|schema| resources.tagged.contains(schema));
         let addressed = schema.is_some_and(|schema| resources.addressed.contains(schema));
         let bytes = self.ranged && matches!(status, 200 | 206);
-        let mut headers = self.headers();
+        let mut headers = Self::headers();
         if tagged || self.revalidated {
             headers.push(("ETag", "ETag"));
         }
@@ -289,6 +346,9 @@ impl Route {
         }
         if self.idempotent {
             headers.push(("Idempotency-Replayed", "IdempotencyReplayed"));
+        }
+        if self.preferring {
+            headers.push(("Preference-Applied", "PreferenceApplied"));
         }
         if bytes {
             headers.push(("Accept-Ranges", "AcceptRanges"));
@@ -300,23 +360,20 @@ impl Route {
         response["headers"] = described(headers);
     }
 
-    /// The headers of every answer of the route.
-    fn headers(&self) -> Vec<(&'static str, &'static str)> {
-        let mut headers = vec![("X-Request-Id", "XRequestId")];
-        if self.limited {
-            headers.extend([
-                ("RateLimit", "RateLimit"),
-                ("RateLimit-Policy", "RateLimitPolicy"),
-            ]);
-        }
-        headers
+    /// The headers of every answer.
+    fn headers() -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("X-Request-Id", "XRequestId"),
+            ("RateLimit", "RateLimit"),
+            ("RateLimit-Policy", "RateLimitPolicy"),
+        ]
     }
 
     /// The answer of a status that refuses. Those that say nothing of their own are shared between routes.
     fn refusal(&self, refusal: Refusal, shared: &mut Object) -> Value {
         let codes: Vec<Code> = refusal.codes.into_iter().collect();
         let status = codes.first().map_or(0, |code| code.number());
-        let mut headers = self.headers();
+        let mut headers = Self::headers();
         match retry_after(&codes) {
             RetryAfter::Always => headers.push(("Retry-After", "RetryAfter")),
             RetryAfter::Sometimes => headers.push(("Retry-After", "SometimesRetryAfter")),
@@ -344,7 +401,7 @@ impl Route {
             "content": content,
             "headers": described(headers),
         });
-        if own || self.limited || (status == 422 && self.idempotent) {
+        if own || (status == 422 && self.idempotent) {
             return response;
         }
         let names = codes.iter().map(|code| pascal(code.as_str()));

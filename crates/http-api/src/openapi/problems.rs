@@ -110,6 +110,12 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
             json!({ "required_role": reference("schemas", "Role") }),
             &["required_role"],
         ),
+        Code::InsufficientScope => (
+            json!({
+                "required_scope": { "type": "string", "description": "The scope that the credential would need.", "examples": ["usage:write"] },
+            }),
+            &["required_scope"],
+        ),
         Code::ValidationFailed => (
             json!({
                 "errors": { "type": "array", "description": "The refused fields.", "items": reference("schemas", "FieldError") },

@@ -146,8 +146,21 @@ fn what_follows_from_a_credential_a_body_and_a_header_is_added() {
         assert!(says(update.0, update.1, status, code), "{code}");
     }
     // A person may see to their own account also while the workspace is closed.
-    assert!(says("get", "/v1/me", "403", "insufficient_role"));
-    assert!(!says("get", "/v1/me", "403", "workspace_inactive"));
+    assert!(says("patch", "/v1/me", "403", "insufficient_role"));
+    assert!(!says("patch", "/v1/me", "403", "workspace_inactive"));
+    assert!(of(&document, "get", "/v1/me", "403").is_null());
+    // Scopes are a key's: what takes a person asks for none.
+    assert!(says("get", "/v1/usage", "403", "insufficient_scope"));
+    assert!(!says("patch", "/v1/me", "403", "insufficient_scope"));
+    let scopes =
+        |method: &str, path: &str| document["paths"][path][method]["security"][0]["bearer"].clone();
+    assert_eq!(scopes("get", "/v1/usage"), json!(["usage:read"]));
+    assert_eq!(scopes("patch", "/v1/me"), json!([]));
+    // A version that is told is one that can be asked about.
+    assert!(of(&document, "get", "/v1/workspace", "304")["headers"]["ETag"].is_object());
+    assert!(
+        of(&document, "patch", "/v1/workspace", "204")["headers"]["Preference-Applied"].is_object()
+    );
     assert!(!says("get", "/v1/plans", "401", "unauthenticated"));
     assert!(says("get", "/v1/usage/events", "400", "invalid_cursor"));
     assert!(says("delete", "/v1/api-keys/{id}", "404", "not_found"));

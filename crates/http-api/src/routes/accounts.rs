@@ -16,12 +16,13 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::api_keys::scope_names;
 use super::workspace::WorkspaceView;
-use crate::app::App;
-use crate::auth::{Leaving, Personal};
+use crate::app::{App, time};
+use crate::auth::{Identified, Leaving, Personal, operation_scopes};
 use crate::client_address::client_address;
 use crate::openapi::words::RoleName;
-use crate::web::{Body, Nullable, Problem, Validator};
+use crate::web::{Body, Nullable, Problem};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +162,53 @@ pub(crate) struct MeView {
     workspaces: Vec<BelongingView>,
 }
 
+/// Who is asking.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Caller)]
+pub(crate) enum WhoView {
+    Person(Box<MeView>),
+    Key(KeyMeView),
+    Page(PageMeView),
+}
+
+/// The API key itself.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OwnKeyView {
+    id: String,
+    name: String,
+    /// What it is worth now: at most what its sponsor's role is.
+    #[schema(value_type = RoleName)]
+    role: &'static str,
+    /// What it may be used for, below its role.
+    #[schema(example = json!(["photos:read", "usage:write"]))]
+    scopes: Vec<String>,
+    #[schema(required = true)]
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KeyMeView {
+    key: OwnKeyView,
+    workspace: WorkspaceView,
+}
+
+/// The page's token itself.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OwnTokenView {
+    #[schema(value_type = RoleName)]
+    role: &'static str,
+    #[schema(example = json!(["usage:read"]))]
+    scopes: Vec<String>,
+    expires_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PageMeView {
+    token: OwnTokenView,
+    workspace: WorkspaceView,
+}
+
 pub(crate) async fn signed_in(
     app: &App,
     tx: &mut WriteTx,
@@ -188,8 +236,7 @@ pub(crate) async fn sign_up(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let input: SignUp = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (SignUp, _) = body.checked_json().await?;
     let email = v.check("email", EmailAddress::parse(&input.email));
     let password = v.check("password", Password::parse(&input.password));
     let name = v.check("name", PersonName::parse(&input.name));
@@ -277,8 +324,7 @@ pub(crate) async fn sign_in(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let input: SignIn = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (SignIn, _) = body.checked_json().await?;
     let email = v.check("email", EmailAddress::parse(&input.email));
     let password = v.check("password", ClaimedPassword::parse(&input.password));
     let code = v.check_some("code", input.code.value(), |text| SignInCode::parse(&text));
@@ -347,7 +393,7 @@ pub(crate) async fn refresh_session(
 }
 
 /// Opens a session in another workspace of the user.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = Switch, responses((status = 200, body = SignedInView), (status = 404), (status = 403, description = "insufficient_role: it takes a person's session")))]
+#[utoipa::path(tag = "identity", security(("bearer" = ["any"])), request_body = Switch, responses((status = 200, body = SignedInView), (status = 404), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[post("/v1/sessions/switch")]
 pub(crate) async fn switch_workspace(
     app: web::Data<App>,
@@ -363,7 +409,7 @@ pub(crate) async fn switch_workspace(
 }
 
 /// Ends the session of this token.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 204), (status = 401), (status = 403, description = "insufficient_role: it takes a person's session")))]
+#[utoipa::path(tag = "identity", security(("bearer" = ["any"])), responses((status = 204), (status = 401), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[delete("/v1/sessions/current")]
 pub(crate) async fn sign_out(
     app: web::Data<App>,
@@ -393,18 +439,48 @@ async fn me_view(app: &App, scoped: &Personal<Leaving>) -> Result<MeView, Proble
     })
 }
 
-/// The user, the workspace of this session, and all workspaces of the user.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), responses((status = 200, body = MeView), (status = 401), (status = 403, description = "insufficient_role: it takes a person's session")))]
+/// Who is asking, by which credential: a person, with all their workspaces; a program, by its key; a page, by the token
+/// that was made for it.
+#[utoipa::path(tag = "identity", security(("bearer" = ["any"])), responses((status = 200, body = WhoView), (status = 401)))]
 #[get("/v1/me")]
 pub(crate) async fn show_me(
     app: web::Data<App>,
-    scoped: Personal<Leaving>,
+    identified: Identified,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(me_view(&app, &scoped).await?))
+    let known = operation_scopes(&request)?;
+    let view = match identified {
+        Identified::Person(scoped) => WhoView::Person(Box::new(me_view(&app, &scoped).await?)),
+        Identified::Key(scope, key) => WhoView::Key(KeyMeView {
+            key: OwnKeyView {
+                id: key.grant.key().to_string(),
+                name: key.name.as_str().to_owned(),
+                role: key.grant.role().as_str(),
+                scopes: scope_names(&key.scopes, known),
+                expires_at: key.expires_at.map(time),
+            },
+            workspace: workspace_view(&app, &scope).await?,
+        }),
+        Identified::Page(scope, role, page) => WhoView::Page(PageMeView {
+            token: OwnTokenView {
+                role: role.as_str(),
+                scopes: scope_names(&page.scopes, known),
+                expires_at: time(page.expires_at),
+            },
+            workspace: workspace_view(&app, &scope).await?,
+        }),
+    };
+    Ok(HttpResponse::Ok().json(view))
+}
+
+async fn workspace_view(app: &App, scope: &WorkspaceScope) -> Result<WorkspaceView, Problem> {
+    let reader = app.store.read(scope);
+    let (row, entitlements) = (reader.workspace().await?, reader.entitlements().await?);
+    Ok(WorkspaceView::of(app, &row, &entitlements))
 }
 
 /// Changes the user's name or password.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422), (status = 429, headers(("RateLimit" = String))), (status = 403, description = "insufficient_role: it takes a person's session")))]
+#[utoipa::path(tag = "identity", security(("bearer" = ["any"])), request_body = UpdateMe, responses((status = 200, body = MeView), (status = 422), (status = 429, headers(("RateLimit" = String))), (status = 403, description = "insufficient_role: it takes a person's session")))]
 #[patch("/v1/me")]
 pub(crate) async fn update_me(
     app: web::Data<App>,
@@ -412,8 +488,7 @@ pub(crate) async fn update_me(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let input: UpdateMe = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (UpdateMe, _) = body.checked_json().await?;
     let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
     let new = v.check_some("password", input.password.as_deref(), Password::parse);
     let current = v.check_some(

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use chrono::{DateTime, Utc};
 use rawdrive_identity::{
-    ApiKeyError, ApiKeyList, ApiKeyName, ApiKeyRow, NewApiKey, create_api_key as create,
+    ApiKeyError, ApiKeyList, ApiKeyName, ApiKeyRow, NewApiKey, Scopes, create_api_key as create,
     revoke_api_key as revoke,
 };
 use rawdrive_store::Release;
@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, time};
-use crate::auth::{Admin, Personal, Scoped, insufficient};
+use crate::auth::{Admin, Personal, Scoped, insufficient, operation_scopes};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
 use crate::openapi::headers::Idempotent;
+use crate::openapi::scopes::OperationScopes;
 use crate::openapi::words::RoleName;
 use crate::web::{
-    Body, Code, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, path_id,
+    Body, Code, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, path_id,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -29,6 +30,10 @@ pub(crate) struct CreateApiKey {
     /// `owner`, `admin` or `member`; at most one's own.
     #[schema(value_type = RoleName)]
     role: String,
+    /// What it may be used for, below its role; everything when left out or `null`. Each operation names its scope.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["usage:write", "photos:read"]))]
+    scopes: Nullable<Vec<String>>,
     /// RFC 3339, in the future; never when left out or `null`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -44,6 +49,9 @@ pub(crate) struct ApiKeyView {
     /// What it is worth now: at most what its sponsor's role is. `null` while the sponsor is no member.
     #[schema(value_type = Option<RoleName>, required = true)]
     effective_role: Option<&'static str>,
+    /// What it may be used for, below its role.
+    #[schema(example = json!(["photos:read", "usage:write"]))]
+    scopes: Vec<String>,
     created_at: String,
     #[schema(required = true)]
     expires_at: Option<String>,
@@ -58,18 +66,27 @@ pub(crate) struct ApiKeyView {
 }
 
 impl ApiKeyView {
-    fn of(key: &ApiKeyRow, worth: Option<Role>) -> Self {
+    fn of(key: &ApiKeyRow, worth: Option<Role>, known: &OperationScopes) -> Self {
         Self {
             id: key.id.to_string(),
             name: key.name.as_str().to_owned(),
             role: key.role.as_str(),
             effective_role: worth.map(Role::as_str),
+            scopes: scope_names(&key.scopes, known),
             created_at: time(key.created_at),
             expires_at: key.expires_at.map(time),
             last_used_at: key.last_used_at.map(time),
             created_by: key.created_by.clone(),
             sponsor: key.sponsor.map(|sponsor| sponsor.to_string()),
         }
+    }
+}
+
+/// The names of scopes; of those of no restriction, all that there are.
+pub(crate) fn scope_names(scopes: &Scopes, known: &OperationScopes) -> Vec<String> {
+    match scopes.names() {
+        Some(names) => names.into_iter().map(str::to_owned).collect(),
+        None => known.names().map(str::to_owned).collect(),
     }
 }
 
@@ -95,10 +112,11 @@ pub(crate) async fn list_api_keys(
         scoped.scope.workspace(),
         "api-keys",
     )?;
+    let known = operation_scopes(&request)?;
     let keys = app.store.read(&scoped.scope).api_keys(page.request).await?;
     Ok(
         HttpResponse::Ok().json(page.view(keys, &app.cursors, |listed| {
-            ApiKeyView::of(&listed.key, listed.worth)
+            ApiKeyView::of(&listed.key, listed.worth, known)
         })),
     )
 }
@@ -116,16 +134,16 @@ fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, &'static str>
 
 /// Makes an API key, which is worth at most what its maker's role is at each moment. Keys make no keys. An
 /// `Idempotency-Key` is not obeyed: a replay would keep the secret in clear.
-#[utoipa::path(tag = "identity", security(("bearer" = [])), request_body = CreateApiKey, responses((status = 201, body = CreatedApiKeyView), (status = 403), (status = 409), (status = 422)))]
+#[utoipa::path(tag = "identity", security(("bearer" = ["any"])), request_body = CreateApiKey, responses((status = 201, body = CreatedApiKeyView), (status = 403), (status = 409), (status = 422)))]
 #[post("/v1/api-keys")]
 pub(crate) async fn create_api_key(
     app: web::Data<App>,
     personal: Personal<Admin>,
+    request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let maker = *personal.membership();
-    let input: CreateApiKey = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (CreateApiKey, _) = body.checked_json().await?;
     let role = v.check("role", input.role.parse::<Role>());
     // A role that one may not give is told before any field that is wrong.
     if let Some(role) = role.filter(|role| *role > maker.role()) {
@@ -136,10 +154,20 @@ pub(crate) async fn create_api_key(
     let expires_at = v.check_some("expires_at", input.expires_at.value(), |text| {
         expiry(&text, now)
     });
+    let known = operation_scopes(&request)?;
+    let scopes = input.scopes.value();
+    if let Some(names) = &scopes {
+        v.require("scopes", !names.is_empty(), "must name a scope");
+        for (at, name) in names.iter().enumerate() {
+            let field = format!("scopes[{at}]");
+            v.require(&field, known.is_known(name), "is no scope");
+        }
+    }
     let (name, role) = v.finish_with(name.zip(role))?;
     let new = NewApiKey {
         name,
         role,
+        scopes: scopes.map_or_else(Scopes::all, Scopes::only),
         expires_at,
     };
     // Also while the workspace takes no writes: a leaked key must be replaceable at any time.
@@ -152,7 +180,7 @@ pub(crate) async fn create_api_key(
         .map_err(refusal)?;
     tx.commit().await?;
     Ok(HttpResponse::Created().json(CreatedApiKeyView {
-        key: ApiKeyView::of(&key, Some(key.role)),
+        key: ApiKeyView::of(&key, Some(key.role), known),
         secret: secret.expose_secret().to_owned(),
     }))
 }

@@ -24,6 +24,7 @@ use crate::openapi::words::{
 };
 use crate::web::{
     Body, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem, Validator, parse_json,
+    read_json,
 };
 
 /// The longest address that a payer is sent back to, in bytes.
@@ -321,8 +322,7 @@ pub(crate) async fn create_subscription(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: NewSubscription = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (NewSubscription, _) = read_json(bytes)?;
         let order = order(&mut v, &input.plan, &input.interval);
         let method = input.payment_method_id.value();
         let method = v.check_some("payment_method_id", method, |text| {
@@ -454,8 +454,7 @@ pub(crate) async fn preview_subscription(
     scoped: Scoped<Admin>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let input: WantedPlan = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (WantedPlan, _) = body.checked_json().await?;
     let order = order(&mut v, &input.plan, &input.interval);
     let order = v.finish_with(order)?;
     let preview = app.billing.preview(&scoped.scope, &order).await;
@@ -489,8 +488,7 @@ pub(crate) async fn change_subscription(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: PlanChange = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (PlanChange, _) = read_json(bytes)?;
         let order = order(&mut v, &input.plan, &input.interval);
         v.finish_with(order.map(|order| (order, input.commit_token)))
     };
@@ -622,8 +620,7 @@ pub(crate) async fn open_checkout(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: NewCheckout = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (NewCheckout, _) = read_json(bytes)?;
         let order = order(&mut v, &input.plan, &input.interval);
         let success = address(&mut v, "success_url", input.success_url);
         let cancel = address(&mut v, "cancel_url", input.cancel_url);
@@ -663,8 +660,7 @@ pub(crate) async fn open_portal(
     scoped: Scoped<Admin>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let input: NewPortal = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (NewPortal, _) = body.checked_json().await?;
     let return_url = address(&mut v, "return_url", input.return_url);
     let return_url = v.finish_with(return_url)?;
     let opened = app.billing.portal(&scoped.scope, &return_url).await;

@@ -392,7 +392,7 @@ impl Desk<'_> {
 
 /// Whether something would be allowed now, and why. Reserves nothing. Several questions are answered at once, each by
 /// itself: what one is refused for is its `error`.
-#[utoipa::path(tag = "plans", security(("bearer" = [])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry", body = CheckView), (status = 404), (status = 422)))]
+#[utoipa::path(tag = "plans", security(("bearer" = ["plans:read"])), request_body = Check, responses((status = 200, description = "`allowed`, and the members that a 402 would carry", body = CheckView), (status = 404), (status = 422)))]
 #[post("/v1/entitlements/check")]
 pub(crate) async fn check_entitlement(
     app: web::Data<App>,

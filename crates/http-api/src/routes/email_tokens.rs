@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::client_address::client_address;
-use crate::web::{Body, Problem, Validator};
+use crate::web::{Body, Problem};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +48,7 @@ async fn ask(
     body: Body,
     purpose: ProofPurpose,
 ) -> Result<HttpResponse, Problem> {
-    let input: RequestMail = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (RequestMail, _) = body.checked_json().await?;
     let email = v.check("email", EmailAddress::parse(&input.email));
     let email = v.finish_with(email)?;
     let (attempts, client) = (app.attempts(), client_address(request));
@@ -80,8 +79,7 @@ pub(crate) async fn complete_password_reset(
     request: HttpRequest,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let input: CompleteReset = body.json().await?;
-    let mut v = Validator::new();
+    let (input, mut v): (CompleteReset, _) = body.checked_json().await?;
     let password = v.check("password", Password::parse(&input.password));
     let password = v.finish_with(password)?;
     let token = PasswordResetToken::parse(&input.token).map_err(|_| Problem::not_found())?;

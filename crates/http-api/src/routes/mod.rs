@@ -11,6 +11,7 @@ pub(crate) mod onboarding;
 pub(crate) mod plans;
 pub(crate) mod reservations;
 pub(crate) mod team;
+pub(crate) mod tokens;
 pub(crate) mod usage;
 pub(crate) mod webhooks;
 pub(crate) mod workspace;
@@ -22,6 +23,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use crate::app::App;
 use crate::extension::{Resource, Routes, Vocabulary};
 use crate::openapi::complete;
+use crate::openapi::scopes::OperationScopes;
 use crate::web::{AllowedMethods, extractor_errors, pages};
 
 /// What the core's routes speak of.
@@ -100,7 +102,7 @@ fn core() -> Routes {
     accounts::show_me, accounts::update_me, accounts::jwks,
     email_tokens::request_password_reset, email_tokens::complete_password_reset,
     email_tokens::request_email_verification, email_tokens::complete_email_verification,
-    api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key,
+    api_keys::list_api_keys, api_keys::create_api_key, api_keys::revoke_api_key, tokens::create_token,
     workspace::show_workspace, workspace::update_workspace, workspace::list_audit, workspace::audit_anchor,
     onboarding::show_onboarding, onboarding::skip_step, onboarding::unskip_step,
     team::list_members, team::change_member, team::remove_member, team::leave_workspace, team::transfer_workspace,
@@ -119,7 +121,7 @@ fn core() -> Routes {
 }
 
 /// The routes as they declare themselves, before [`complete`].
-fn declared<'a>(products: impl IntoIterator<Item = &'a Routes>) -> OpenApi {
+pub(crate) fn declared<'a>(products: impl IntoIterator<Item = &'a Routes>) -> OpenApi {
     let mut document = core().declared;
     for routes in products {
         document.merge(routes.declared.clone());
@@ -151,6 +153,7 @@ fn vocabularies(products: &[Routes]) -> Vec<Vocabulary> {
 /// Wrap the application in [`App::edge`], which adds request ids, logs and draining.
 pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
     let declared = declared(&app.routes);
+    let scopes = Data::new(OperationScopes::of(&declared));
     let paths = app.routes.iter().flat_map(|routes| &routes.pages).copied();
     let allowed = AllowedMethods::of(&declared, paths, app.prefix());
     let about = app
@@ -162,7 +165,10 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
     let docs = docs::docs(&complete(&declared, &words, &app.settings.public_url));
     let core = core();
     move |config| {
-        config.app_data(app.clone()).configure(extractor_errors);
+        config
+            .app_data(app.clone())
+            .app_data(scopes.clone())
+            .configure(extractor_errors);
         let mount = |config: &mut ServiceConfig| {
             core.register(config);
             for routes in &app.routes {

@@ -22,7 +22,7 @@ use crate::openapi::headers::Idempotent;
 use crate::openapi::words::RoleName;
 use crate::web::{
     Body, Code, INVITATION_PATH, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
-    Validator, parse_json, parse_query, path_id,
+    Validator, parse_json, parse_query, path_id, read_json,
 };
 
 #[derive(Serialize, ToSchema)]
@@ -230,8 +230,7 @@ pub(crate) async fn change_member(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: ChangeMember = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (ChangeMember, _) = read_json(bytes)?;
         let role = v.check("role", input.role.parse::<Role>());
         v.finish_with(role)
     };
@@ -284,7 +283,7 @@ pub(crate) async fn remove_member(
 
 /// Leaves the workspace of this session. The API keys that one answers for are revoked. The invitations that one answers
 /// for can be accepted by nobody any more; an admin takes them back.
-#[utoipa::path(tag = "team", security(("bearer" = [])), params(Idempotent), request_body = Nothing, responses((status = 200, description = "Left, and this was left behind", body = LeftBehindView), (status = 204, description = "Left, with nothing left behind"), (status = 409, description = "last_owner"), (status = 403)))]
+#[utoipa::path(tag = "team", security(("bearer" = ["any"])), params(Idempotent), request_body = Nothing, responses((status = 200, description = "Left, and this was left behind", body = LeftBehindView), (status = 204, description = "Left, with nothing left behind"), (status = 409, description = "last_owner"), (status = 403)))]
 #[post("/v1/workspace/leave")]
 pub(crate) async fn leave_workspace(
     app: web::Data<App>,
@@ -309,7 +308,7 @@ pub(crate) async fn leave_workspace(
 }
 
 /// Hands the workspace over: the other becomes an owner, the one who asks an admin.
-#[utoipa::path(tag = "team", security(("bearer" = [])), params(Idempotent), request_body = Transfer, responses((status = 200, body = MemberView), (status = 403), (status = 404), (status = 402, description = "workspace_read_only")))]
+#[utoipa::path(tag = "team", security(("bearer" = ["any"])), params(Idempotent), request_body = Transfer, responses((status = 200, body = MemberView), (status = 403), (status = 404), (status = 402, description = "workspace_read_only")))]
 #[post("/v1/workspace/transfer")]
 pub(crate) async fn transfer_workspace(
     app: web::Data<App>,
@@ -374,8 +373,7 @@ pub(crate) async fn create_invitation(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: Invite = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (Invite, _) = read_json(bytes)?;
         let email = v.check("email", EmailAddress::parse(&input.email));
         let role = v.check("role", input.role.parse::<Role>());
         v.finish_with(email.zip(role))

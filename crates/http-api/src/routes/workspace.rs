@@ -1,14 +1,15 @@
 //! The workspace and its audit log.
 
 use actix_web::{HttpRequest, HttpResponse, get, patch, web};
+use chrono::{DateTime, Utc};
 use rawdrive_identity::{EmailAddress, WorkspaceName};
 use rawdrive_plans::{Access, Entitlements, PlansTx};
-use rawdrive_store::WorkspaceRow;
+use rawdrive_store::{AuditFilter, WorkspaceRow};
 use rawdrive_tenancy_core::audit::{AuditTx, Change, Entry};
 use rawdrive_usage::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, time};
 use crate::auth::{Admin, Member, Scoped};
@@ -16,8 +17,8 @@ use crate::idempotent_write::{Answer, Begin, mutate};
 use crate::openapi::headers::{Conditional, Idempotent};
 use crate::openapi::words::{AccessName, WorkspaceStatusName};
 use crate::web::{
-    Body, EntityTag, IfMatch, ListView, NoFilters, Nullable, PageParams, PageQuery, Problem,
-    Validator, etag_of, parse_json,
+    Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
+    etag_of, read_json,
 };
 
 #[derive(Serialize, ToSchema)]
@@ -106,8 +107,7 @@ pub(crate) async fn update_workspace(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: UpdateWorkspace = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (UpdateWorkspace, _) = read_json(bytes)?;
         let name = v.check_some("name", input.name.as_deref(), WorkspaceName::parse);
         let email = (input.billing_email.change())
             .map(|email| v.check_some("billing_email", email, |text| EmailAddress::parse(&text)));
@@ -176,21 +176,67 @@ impl From<Entry> for AuditView {
     }
 }
 
+/// Which entries are asked for.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AuditParams {
+    /// What was done, such as `api_key.created`.
+    #[param(required = false, nullable = false, example = "api_key.created")]
+    action: Option<String>,
+    /// Who did it, as entries name them.
+    #[param(
+        required = false,
+        nullable = false,
+        example = "usr_0192f0c1a2b37c4d8e5f60718293a4b5"
+    )]
+    actor: Option<String>,
+    /// Entries from then on, RFC 3339.
+    #[param(required = false, nullable = false, value_type = String, format = DateTime)]
+    from: Option<String>,
+    /// Entries before then, RFC 3339.
+    #[param(required = false, nullable = false, value_type = String, format = DateTime)]
+    to: Option<String>,
+}
+
+impl AuditParams {
+    fn filter(self) -> Result<AuditFilter, Problem> {
+        let mut v = Validator::new();
+        let moment = |text: String| match DateTime::parse_from_rfc3339(&text) {
+            Ok(at) => Ok(at.with_timezone(&Utc)),
+            Err(_) => Err("must be an RFC 3339 time such as 2027-01-31T12:00:00Z"),
+        };
+        let from = v.check_some("from", self.from, moment);
+        let to = v.check_some("to", self.to, moment);
+        let ordered = from.zip(to).is_none_or(|(from, to)| from <= to);
+        v.require("to", ordered, "must not be before from");
+        v.finish()?;
+        Ok(AuditFilter {
+            action: self.action,
+            actor: self.actor,
+            from,
+            to,
+        })
+    }
+}
+
 /// The audit log, newest first.
-#[utoipa::path(tag = "workspace", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<AuditView>), (status = 403)))]
+#[utoipa::path(tag = "workspace", security(("bearer" = [])), params(AuditParams, PageParams), responses((status = 200, body = ListView<AuditView>), (status = 403)))]
 #[get("/v1/workspace/audit")]
 pub(crate) async fn list_audit(
     app: web::Data<App>,
     scoped: Scoped<Admin>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (page, NoFilters {}) = PageQuery::read(
+    let (page, params): (_, AuditParams) = PageQuery::read(
         request.query_string(),
         &app.cursors,
         scoped.scope.workspace(),
         "audit",
     )?;
-    let entries = app.store.read(&scoped.scope).audit(page.request).await?;
+    let filter = params.filter()?;
+    let reader = app.store.read(&scoped.scope);
+    let entries = reader.audit(page.request, &filter).await?;
     Ok(HttpResponse::Ok().json(page.view(entries, &app.cursors, AuditView::from)))
 }
 

@@ -16,6 +16,7 @@ use actix_http::h1::{Codec, Message, MessageType};
 use actix_http::{ConnectionType, HttpMessage, Request, Response, ServiceConfig, Version};
 use actix_service::Service;
 use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -28,7 +29,8 @@ use tokio_util::codec::Encoder;
 use super::framed_stream::{FramedStream, Incoming};
 use super::limits::Limits;
 use super::seats::Seat;
-use crate::web::{Code, Problem, RequestId, seal};
+use crate::web::body::{DRAIN_BYTES, DRAIN_TIME, Drained, drain};
+use crate::web::{Code, DrainedByServer, Problem, RequestId, seal};
 
 /// How much of an answer is gathered before it is sent.
 const SEND_BYTES: usize = 64 * 1024;
@@ -111,6 +113,17 @@ struct Connection<'a, S, B> {
 enum Then {
     Next,
     Close,
+}
+
+/// What the application left of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It was read to its end.
+    Nothing,
+    /// It is read behind the answer, which never waits for it.
+    Drained,
+    /// It is too large, or will not come: the connection ends with the answer.
+    Abandoned,
 }
 
 impl<S, B> Connection<'_, S, B>
@@ -200,32 +213,66 @@ where
         let endless = size == BodySize::Stream
             && !head.chunked()
             && !head.headers().contains_key(CONTENT_LENGTH);
-        let unread = self.wire.borrow().incoming != Incoming::Ended;
+        let rest = self.rest_of_body(head.status);
         // Another protocol was asked for: this one is spoken once, and what follows is not understood.
-        if is_upgrade || endless || unread || self.wire.borrow().is_stopping() {
+        if is_upgrade || endless || rest == Rest::Abandoned || self.wire.borrow().is_stopping() {
             head.set_connection_type(ConnectionType::Close);
         }
         self.encode(Message::Item((response, size)))?;
         let keep = self.wire.borrow().codec.keep_alive();
         self.send(body).await?;
-        Ok(if keep { Then::Next } else { Then::Close })
+        Ok(if keep && self.read_rest(rest).await {
+            Then::Next
+        } else {
+            Then::Close
+        })
+    }
+
+    /// What is to become of what the application left of a body, now that its answer is known.
+    fn rest_of_body(&self, status: StatusCode) -> Rest {
+        let wire = self.wire.borrow();
+        match wire.incoming {
+            Incoming::Ended => Rest::Nothing,
+            Incoming::Broken => Rest::Abandoned,
+            // The answer is final: who waited for leave to send the body does not send it.
+            Incoming::Open if wire.awaits_continue => Rest::Abandoned,
+            // A body that was refused for its slowness would only go on holding the connection.
+            Incoming::Open if status == StatusCode::REQUEST_TIMEOUT => Rest::Abandoned,
+            Incoming::Open if wire.declared_bytes.is_some_and(|all| all > DRAIN_BYTES) => {
+                Rest::Abandoned
+            }
+            Incoming::Open => Rest::Drained,
+        }
+    }
+
+    /// Reads what was left of a body, behind its answer. Whether the next request can be found behind it.
+    async fn read_rest(&self, rest: Rest) -> bool {
+        match rest {
+            Rest::Nothing => true,
+            Rest::Abandoned => false,
+            Rest::Drained => {
+                let mut body = self.body();
+                drain(&mut body, DRAIN_BYTES, DRAIN_TIME).await == Drained::Wholly
+                    && self.wire.borrow().incoming == Incoming::Ended
+            }
+        }
+    }
+
+    fn body(&self) -> RequestBody {
+        RequestBody {
+            wire: Rc::downgrade(&self.wire),
+            turn: self.wire.borrow().turn,
+        }
     }
 
     fn give_body(&self, request: &mut Request) {
-        let wire = self.wire.borrow();
-        if wire.incoming == Incoming::Ended {
+        if self.wire.borrow().incoming == Incoming::Ended {
             return;
         }
-        let body = RequestBody {
-            wire: Rc::downgrade(&self.wire),
-            turn: wire.turn,
-        };
         *request.payload() = Payload::Stream {
-            payload: Box::pin(body),
+            payload: Box::pin(self.body()),
         };
-        request
-            .extensions_mut()
-            .insert(wire.awaits_continue.clone());
+        request.extensions_mut().insert(DrainedByServer);
     }
 
     /// Has the application answer. A client whose connection breaks takes its request back.
@@ -380,7 +427,8 @@ async fn linger(wire: &RefCell<FramedStream>) -> io::Result<()> {
     };
     if !(read_all || no_more) {
         wire.borrow().seat.waiting();
-        let discarded = poll_fn(|cx| wire.borrow_mut().poll_discard(cx));
+        let mut left = DRAIN_BYTES;
+        let discarded = poll_fn(|cx| wire.borrow_mut().poll_discard(cx, &mut left));
         // Time is up all the same.
         let _ = timeout(LINGER, discarded).await;
     }

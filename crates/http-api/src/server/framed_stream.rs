@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_http::error::{ParseError, PayloadError};
 use actix_http::h1::{Codec, Message, MessageType};
 use actix_http::{Request, ServiceConfig};
+use actix_web::http::header::CONTENT_LENGTH;
 use bytes::{Buf, Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -18,7 +19,6 @@ use tokio_util::codec::Decoder;
 
 use super::limits::Limits;
 use super::seats::Seat;
-use crate::web::AwaitsContinue;
 
 /// The largest head of a request.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
@@ -50,8 +50,10 @@ pub(super) struct FramedStream {
     pub(super) input: BytesMut,
     pub(super) output: BytesMut,
     pub(super) incoming: Incoming,
-    /// Of the request in hand.
-    pub(super) awaits_continue: AwaitsContinue,
+    /// Whether the client of the request in hand waits for leave to send its body (`Expect: 100-continue`).
+    pub(super) awaits_continue: bool,
+    /// The length of its body, where it was told.
+    pub(super) declared_bytes: Option<u64>,
     /// Counts the requests, so that the body of an earlier one finds that its time is over.
     pub(super) turn: u64,
     end_of_input: bool,
@@ -131,7 +133,8 @@ impl FramedStream {
             input: BytesMut::new(),
             output: BytesMut::new(),
             incoming: Incoming::Ended,
-            awaits_continue: AwaitsContinue::default(),
+            awaits_continue: false,
+            declared_bytes: None,
             turn: 0,
             end_of_input: false,
             writing: Patience::new(),
@@ -182,8 +185,9 @@ impl FramedStream {
             // What would follow belongs to another protocol, which is not spoken here.
             MessageType::Stream | MessageType::None => Incoming::Ended,
         };
-        self.awaits_continue =
-            AwaitsContinue::new(self.incoming == Incoming::Open && request.head().expect());
+        self.awaits_continue = self.incoming == Incoming::Open && request.head().expect();
+        let length = request.head().headers().get(CONTENT_LENGTH);
+        self.declared_bytes = length.and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Some(request))
     }
 
@@ -232,7 +236,7 @@ impl FramedStream {
             match self.codec.decode(&mut self.input) {
                 Ok(Some(Message::Chunk(Some(chunk)))) => {
                     // It did not wait.
-                    self.awaits_continue.take();
+                    self.awaits_continue = false;
                     return Poll::Ready(Some(Ok(chunk)));
                 }
                 Ok(Some(Message::Chunk(None))) => {
@@ -248,7 +252,7 @@ impl FramedStream {
                 return self.broken(PayloadError::Incomplete(None));
             }
             // Asked for, and not a byte of it is here: now the client is told to go on.
-            if self.awaits_continue.take() {
+            if std::mem::take(&mut self.awaits_continue) {
                 self.output.extend_from_slice(CONTINUE);
             }
             if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
@@ -335,14 +339,16 @@ impl FramedStream {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    /// Reads and forgets, until the client closes.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+    /// Reads and forgets so many bytes, or until the client closes.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut u64) -> Poll<()> {
+        while *left > 0 {
             self.input.clear();
-            if self.end_of_input || !matches!(ready!(self.poll_fill(cx)), Ok(1..)) {
-                return Poll::Ready(());
+            match ready!(self.poll_fill(cx)) {
+                Ok(read @ 1..) if !self.end_of_input => *left = left.saturating_sub(read as u64),
+                _ => break,
             }
         }
+        Poll::Ready(())
     }
 }
 

@@ -346,6 +346,42 @@ async fn an_expectation_is_met_when_the_body_is_wanted_and_not_before() {
 }
 
 #[actix_web::test]
+async fn a_refusal_does_not_wait_for_the_body() {
+    let served = serve(Limits::default());
+    client(move || {
+        let head = |bytes: u64| {
+            format!("POST /refuse HTTP/1.1\r\nHost: t\r\nContent-Length: {bytes}\r\n\r\n")
+        };
+        // Not a byte of three gigabytes is sent, or a little.
+        for sent in [0, 1000] {
+            let mut client = Client::connect(served.address);
+            let started = Instant::now();
+            client.send(head(3 << 30)).send(vec![b'x'; sent]);
+            let answer = client.answer(false);
+            assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+            assert_eq!((answer.status, answer.closes()), (401, true));
+            assert!(client.closed());
+        }
+        // What comes at the pace of the client is read behind the answer, and the connection goes on.
+        let mut client = Client::connect(served.address);
+        let answer = client.send(head(8 << 20)).answer(false);
+        assert_eq!((answer.status, answer.closes()), (401, false));
+        client.send(vec![b'x'; 8 << 20]);
+        assert_eq!(client.get("/1").text(), "hello /1");
+        // Who sends everything before anything is read reads the answer, and no reset.
+        let mut client = Client::connect(served.address);
+        client.send(head(15 << 20)).send(vec![b'x'; 15 << 20]);
+        assert_eq!(client.answer(false).status, 401);
+        assert_eq!(client.get("/1").text(), "hello /1");
+        let mut client = Client::connect(served.address);
+        client.send(head(1 << 30)).send(vec![b'x'; 15 << 20]);
+        assert_eq!(client.answer(false).status, 401);
+        assert!(client.closed());
+    })
+    .await;
+}
+
+#[actix_web::test]
 async fn other_protocols_and_targets_are_answered_at_once_in_this_one() {
     let served = serve(Limits::default());
     client(move || {

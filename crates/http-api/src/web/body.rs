@@ -16,8 +16,9 @@ use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::json::parse_json;
+use super::json::{parse_json, read_json};
 use super::problem::{Code, Problem};
+use super::validate::Validator;
 
 /// The largest JSON body.
 pub const JSON_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -84,6 +85,14 @@ impl Body {
     /// 400, 408, 413, 415 or 422: see [`parse_json`].
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
         parse_json(&self.json_bytes().await?)
+    }
+
+    /// As [`json`](Self::json), for a route that looks at values too: see [`read_json`].
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub async fn checked_json<T: DeserializeOwned>(self) -> Result<(T, Validator), Problem> {
+        read_json(&self.json_bytes().await?)
     }
 
     /// The whole body, checked to be announced as JSON, for routes that also need its digest.

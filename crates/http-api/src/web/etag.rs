@@ -97,6 +97,37 @@ pub fn not_modified(headers: &HeaderMap, current: &EntityTag) -> bool {
     }
 }
 
+/// The content codings that answers are sent in, as their tags name them.
+pub(super) const CODINGS: [&str; 3] = ["br", "zstd", "gzip"];
+
+/// The tag of a representation in a content coding: another one, since its bytes are others (RFC 9110, section 8.8.3.3).
+pub(super) fn coded(tag: &EntityTag, coding: &str) -> EntityTag {
+    EntityTag::new(tag.weak, format!("{}-{coding}", tag.tag()))
+}
+
+/// Whether `If-None-Match` names the representation in that coding.
+pub(super) fn names_coded(headers: &HeaderMap, tag: &EntityTag, coding: &str) -> bool {
+    let coded = coded(tag, coding);
+    let mut named = headers.get_all(header::IF_NONE_MATCH);
+    named.any(|value| {
+        value.to_str().is_ok_and(|text| {
+            let mut tags = text.split(',').filter_map(|tag| tag.trim().parse().ok());
+            tags.any(|tag: EntityTag| tag.weak_eq(&coded))
+        })
+    })
+}
+
+/// The version's own tag: whichever representation of it the client has, it is that version.
+fn uncoded(tag: EntityTag) -> EntityTag {
+    let own = CODINGS
+        .iter()
+        .find_map(|coding| tag.tag().strip_suffix(coding)?.strip_suffix('-'));
+    match own {
+        Some(own) => EntityTag::new(tag.weak, own.to_owned()),
+        None => tag,
+    }
+}
+
 enum Tags {
     Any,
     OneOf(Vec<EntityTag>),
@@ -111,7 +142,10 @@ fn tags(headers: &HeaderMap, name: &header::HeaderName) -> Option<Tags> {
             return Some(Tags::Any);
         }
         // Our own tags hold no comma, so a tag that is cut apart here could not have matched.
-        tags.extend(text.split(',').filter_map(|tag| tag.trim().parse().ok()));
+        tags.extend(
+            text.split(',')
+                .filter_map(|tag| tag.trim().parse().ok().map(uncoded)),
+        );
     }
     found.map(Tags::OneOf)
 }
@@ -144,12 +178,14 @@ mod tests {
             &["\"gal_1.3\""],
             &["\"x\", \"gal_1.3\""],
             &["\"x\"", "\"gal_1.3\""],
+            &["\"gal_1.3-gzip\""],
         ] {
             assert!(if_match(values).check(&tag).is_ok(), "{values:?}");
         }
         for values in [
             &["\"gal_1.2\""] as &[&str],
             &["W/\"gal_1.3\""],
+            &["\"gal_1.3-lzma\""],
             &["gal_1.3"],
             &[""],
             &["\"x\",,"],

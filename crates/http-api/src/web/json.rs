@@ -6,8 +6,12 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, V
 use serde_json::error::Category;
 
 use super::problem::{FieldError, Problem};
+use super::shape;
 use super::strict_json::Strict;
+use super::validate::Validator;
 
+/// The largest body that is searched for all of its faults; of a larger one the first is told.
+const LARGEST_SEARCHED: usize = 64 * 1024;
 const LONGEST_FIELD: usize = 120;
 const LONGEST_MESSAGE: usize = 200;
 
@@ -18,6 +22,18 @@ const LONGEST_MESSAGE: usize = 200;
 /// not an object, a NUL in any text, a field that is missing, unknown, twice or of the wrong type, `null` where the
 /// field is no [`Nullable`](super::Nullable).
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let (value, fields) = read_json(body)?;
+    fields.finish()?;
+    Ok(value)
+}
+
+/// As [`parse_json`], for a route that looks at values too: what is wrong with the shape is in the [`Validator`], so that
+/// it is told together with what is wrong with the values. Nothing may be done before the validator has finished: in the
+/// place of a refused field stands any value of its type.
+///
+/// # Errors
+/// As [`parse_json`], where nothing can stand in a refused field's place.
+pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<(T, Validator), Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::malformed(
             "The body is empty; a JSON object is expected.",
@@ -41,14 +57,28 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         return Err(Problem::invalid_field("body", "expected a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        match error.classify() {
-            Category::Data => Problem::validation(vec![refused(&path, &error.to_string())]),
-            Category::Syntax | Category::Eof | Category::Io => syntax(error),
-        }
-    })
+    let error = match serde_path_to_error::deserialize(Strict(&mut deserializer)) {
+        Ok(value) => return Ok((value, Validator::new())),
+        Err(error) => error,
+    };
+    if error.inner().classify() != Category::Data {
+        return Err(syntax(error.into_inner()));
+    }
+    let first = refused(&error.path().to_string(), &error.inner().to_string());
+    // Twice is once in a value: the rest is looked for in what is there.
+    if body.len() > LARGEST_SEARCHED {
+        return Err(Problem::validation(vec![first]));
+    }
+    let value = serde_json::from_slice(body).map_err(syntax)?;
+    let (found, mut errors) = shape::search(value);
+    if !errors.contains(&first) {
+        errors.insert(0, first);
+        errors.truncate(shape::MOST_ERRORS);
+    }
+    match found {
+        Some(found) => Ok((found, Validator::after(errors))),
+        None => Err(Problem::validation(errors)),
+    }
 }
 
 fn syntax(error: serde_json::Error) -> Problem {
@@ -488,6 +518,65 @@ mod tests {
         ] {
             assert_eq!(refusal(body.as_bytes()), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn all_faults_of_a_shape_are_told_at_once() {
+        for (body, expected) in [
+            (r#"{"size_bytes":-1,"a":1,"b":2}"#, "name,size_bytes,a,b"),
+            (
+                r#"{"name":5,"grain":"week","events":[{"x":1},7,{"id":"x"}],"note":5}"#,
+                "name,grain,events[0].x,events[0].id,events[1],note",
+            ),
+            (r#"{"name":"a","name":"b","c":1}"#, "name,c"),
+            (r#"{"name":null,"size_bytes":null}"#, "name,size_bytes"),
+            (r#"{"events":{}}"#, "events,name"),
+        ] {
+            let problem = parse_json::<Batch>(body.as_bytes()).unwrap_err();
+            let errors = problem.members["errors"].as_array().unwrap();
+            let mut fields: Vec<_> = errors
+                .iter()
+                .map(|e| e["field"].as_str().unwrap())
+                .collect();
+            let mut expected: Vec<_> = expected.split(',').collect();
+            fields.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(fields, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_values_is_told_together_with_the_shape() {
+        let body = br#"{"size_bytes":7,"x":1}"#;
+        let (batch, mut v) = read_json::<Batch>(body).unwrap();
+        v.require("size_bytes", batch.size_bytes == Some(8), "must be 8");
+        // The value that stands in for a missing one is not judged.
+        v.require("name", !batch.name.is_empty(), "must not be empty");
+        let problem = v.finish().unwrap_err();
+        let text = serde_json::Value::from(problem.members).to_string();
+        assert!(
+            text.contains("must be 8") && text.contains("is required"),
+            "{text}"
+        );
+        assert!(
+            text.contains("is not a known field") && !text.contains("empty"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_search_for_faults_ends() {
+        let many: String = (0..5_000).map(|n| format!(",\"f{n}\":1")).collect();
+        let body = format!("{{\"name\":5{many}}}");
+        let started = std::time::Instant::now();
+        let problem = parse_json::<Batch>(body.as_bytes()).unwrap_err();
+        let errors = problem.members["errors"].as_array().unwrap();
+        assert!(
+            (1..=shape::MOST_ERRORS).contains(&errors.len()),
+            "{}",
+            errors.len()
+        );
+        assert!(started.elapsed() < std::time::Duration::from_secs(5));
     }
 
     #[test]

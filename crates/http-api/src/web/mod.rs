@@ -8,6 +8,7 @@
 //! words, field names and limits; causes go to the log.
 
 pub mod body;
+pub mod cors;
 mod email_token_pages;
 pub mod etag;
 pub mod idempotency_key;
@@ -20,16 +21,20 @@ pub mod problem;
 pub mod query;
 pub mod range;
 mod rate_limits;
+mod representation;
 pub mod request_id;
 pub mod request_log;
+mod shape;
 mod strict_json;
+mod trace_context;
 pub mod validate;
 
 pub use body::{Body, JSON_LIMIT_BYTES, Pace, PacedBody, drain, payload_problem, read_bounded};
+pub use cors::{CorsOrigins, InvalidOrigins};
 pub use email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 pub use etag::{EntityTag, IfMatch, content_etag, etag_of, not_modified};
 pub use idempotency_key::{IdempotencyKey, body_digest, fingerprint};
-pub use json::parse_json;
+pub use json::{parse_json, read_json};
 pub use method_not_allowed::{AllowedMethods, extractor_errors, path_id};
 pub use nullable::Nullable;
 pub use page::{ListView, NoFilters, PageParams, PageQuery};
@@ -41,7 +46,7 @@ pub use range::{Wanted, parse_range, wanted};
 pub(crate) use rate_limits::RateLimits;
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_log::Edge;
-pub(crate) use request_log::{AwaitsContinue, seal};
+pub(crate) use request_log::{DrainedByServer, seal};
 pub use validate::Validator;
 
 #[cfg(test)]

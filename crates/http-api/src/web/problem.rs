@@ -81,6 +81,8 @@ codes! {
         "The bank asks the card's holder to confirm the payment. Confirm it with client_secret, then try again.";
     InsufficientRole = 403 "insufficient_role", "Insufficient role",
         "The credential is valid, but its role in this workspace does not allow the action. required_role says which one does.";
+    InsufficientScope = 403 "insufficient_scope", "Insufficient scope",
+        "The credential is valid, but may not be used for this: its scopes were restricted when it was made. required_scope says which one it lacks.";
     WorkspaceInactive = 403 "workspace_inactive", "Workspace is inactive",
         "The workspace was deleted or suspended. A deleted one can be restored by its owner until its retention time ends.";
     EmailNotVerified = 403 "email_not_verified", "E-mail address is not verified",

@@ -17,10 +17,15 @@ impl RateLimits {
         Self(states)
     }
 
-    /// Has the answer to this request carry them.
-    pub(crate) fn announce(self, request: &HttpRequest) {
+    /// Has the answer to this request carry them, beside those that were announced before.
+    pub(crate) fn announce(mut self, request: &HttpRequest) {
+        let mut extensions = request.extensions_mut();
+        if let Some(Self(mut before)) = extensions.remove::<Self>() {
+            before.append(&mut self.0);
+            self.0 = before;
+        }
         if !self.0.is_empty() {
-            request.extensions_mut().insert(self);
+            extensions.insert(self);
         }
     }
 

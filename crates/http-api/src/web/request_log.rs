@@ -1,6 +1,6 @@
 //! The outermost middleware: what holds for every answer, whoever gave it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
@@ -26,10 +26,13 @@ use tokio::time::Instant;
 use super::body::{DRAIN_BYTES, DRAIN_TIME, Drained, drain};
 use super::problem::{Code, Problem};
 use super::rate_limits::RateLimits;
+use super::representation::{is_json, media_type, represent};
 use super::request_id::{RequestId, X_REQUEST_ID};
+use super::trace_context::trace_id;
 
 /// Gives every answer its `X-Request-Id`, its security headers and one line in the log; answers HEAD as GET
-/// without the body; turns errors that are no problems into problems; and reads what a handler left of a
+/// without the body; answers 304 where the client has what an `ETag` names; compresses text that is no secret; says who
+/// may keep an answer; turns errors that are no problems into problems; and reads what a handler left of a
 /// body, so that the client gets the answer rather than a reset.
 ///
 /// Wrap it last, so that it is the outermost: `App::new().wrap(…).wrap(Edge::new(env))`.
@@ -38,6 +41,7 @@ use super::request_id::{RequestId, X_REQUEST_ID};
 #[derive(Debug, Clone)]
 pub struct Edge {
     env: Env,
+    https_only: bool,
     prefix: Arc<str>,
 }
 
@@ -45,8 +49,18 @@ impl Edge {
     /// Request ids come from `env`.
     #[must_use]
     pub fn new(env: Env) -> Self {
-        let prefix = "".into();
-        Self { env, prefix }
+        Self {
+            env,
+            https_only: false,
+            prefix: "".into(),
+        }
+    }
+
+    /// Has browsers come by HTTPS alone (RFC 6797), as an installation may ask whose public URL says so.
+    #[must_use]
+    pub const fn https_only(mut self, https_only: bool) -> Self {
+        self.https_only = https_only;
+        self
     }
 
     /// Problems are explained by pages below this path: where the API is mounted there.
@@ -90,6 +104,7 @@ pub struct Started {
     at: Instant,
     id: RequestId,
     method: Method,
+    https_only: bool,
     prefix: Arc<str>,
 }
 
@@ -118,21 +133,23 @@ where
             at: Instant::now(),
             id: RequestId::of(request.headers(), &self.edge.env),
             method: request.method().clone(),
+            https_only: self.edge.https_only,
             prefix: self.edge.prefix.clone(),
         };
         request.extensions_mut().insert(started.id.clone());
         if started.method == Method::HEAD {
             request.head_mut().method = Method::GET;
         }
-        let expects = request.extensions().get::<AwaitsContinue>().cloned();
+        let drained_by_server = request.extensions().get::<DrainedByServer>().is_some();
         let payload = request.take_payload();
-        if matches!(payload, Payload::None) {
+        if drained_by_server || matches!(payload, Payload::None) {
+            request.set_payload(payload);
             let finish: Finish<B> = |(answer, started)| finish(answer, started, None);
             return Either::Left(
                 join(in_request(self.service.call(request)), done(started)).map(finish),
             );
         }
-        let rest = Rest::new(payload, expects.unwrap_or_default());
+        let rest = Rest::new(payload);
         request.set_payload(Payload::Stream {
             payload: Box::pin(rest.clone()),
         });
@@ -156,22 +173,23 @@ fn finish<B: MessageBody + 'static>(
     let is_head = started.method == Method::HEAD;
     let answer = match answer {
         Ok(response) => Ok(match replacement(response.status(), response.headers()) {
-            Some(problem) => response
-                .into_response(problem.response_under(&started.prefix))
-                .map_into_right_body(),
+            Some(problem) => {
+                let mut replacing = problem.response_under(&started.prefix);
+                keep_cors(response.headers(), replacing.headers_mut());
+                response.into_response(replacing).map_into_right_body()
+            }
             None => {
                 let moved = moved(&response, &started.prefix);
+                let response = represent(response, &started.method);
                 match (moved, is_head) {
-                    (None, false) => response.map_into_left_body(),
+                    (None, false) => response,
                     (None, true) => response
-                        .map_body(|_, body| BoxBody::new(Silent(body.size())))
-                        .map_into_right_body(),
-                    (Some(body), false) => response
-                        .map_body(|_, _| BoxBody::new(body))
-                        .map_into_right_body(),
+                        .map_body(|_, body| EitherBody::right(BoxBody::new(Silent(body.size())))),
+                    (Some(body), false) => {
+                        response.map_body(|_, _| EitherBody::right(BoxBody::new(body)))
+                    }
                     (Some(body), true) => response
-                        .map_body(|_, _| BoxBody::new(Silent(body.size())))
-                        .map_into_right_body(),
+                        .map_body(|_, _| EitherBody::right(BoxBody::new(Silent(body.size())))),
                 }
             }
         }),
@@ -188,7 +206,7 @@ fn finish<B: MessageBody + 'static>(
     match answer {
         Ok(mut response) => {
             let route = response.request().match_pattern();
-            seal(response.response_mut().headers_mut(), &started.id);
+            started.seal(response.response_mut().headers_mut());
             if let Some(limits) = RateLimits::announced(response.request()) {
                 limits.write(response.response_mut().headers_mut());
             }
@@ -198,25 +216,37 @@ fn finish<B: MessageBody + 'static>(
                     .head_mut()
                     .set_connection_type(ConnectionType::Close);
             }
-            started.log(route.as_deref(), response.status());
+            let trace = trace_id(response.request().headers());
+            started.log(route.as_deref(), trace, response.status());
             Ok(response)
         }
         Err(mut response) => {
-            seal(response.headers_mut(), &started.id);
+            started.seal(response.headers_mut());
             if close {
                 response
                     .head_mut()
                     .set_connection_type(ConnectionType::Close);
             }
-            started.log(None, response.status());
+            started.log(None, None, response.status());
             Err(InternalError::from_response("refused before a route was found", response).into())
         }
     }
 }
 
 impl Started {
-    fn log(&self, route: Option<&str>, status: StatusCode) {
+    fn seal(&self, headers: &mut HeaderMap) {
+        seal(headers, &self.id);
+        if self.https_only {
+            headers.insert(
+                header::STRICT_TRANSPORT_SECURITY,
+                HeaderValue::from_static("max-age=31536000"),
+            );
+        }
+    }
+
+    fn log(&self, route: Option<&str>, trace_id: Option<&str>, status: StatusCode) {
         tracing::info!(
+            trace_id,
             request_id = self.id.as_str(),
             method = self.method.as_str(),
             route = route.unwrap_or("none"),
@@ -230,18 +260,38 @@ impl Started {
 /// The headers of every answer.
 pub(crate) fn seal(headers: &mut HeaderMap, id: &RequestId) {
     headers.insert(X_REQUEST_ID, id.clone().into_value());
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    // Nearly every JSON answer belongs to a credential (a header's, or a token in the path); a route whose
-    // answer is public says so itself.
-    if !headers.contains_key(header::CACHE_CONTROL) && is_json(headers) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        // What is opened by itself runs nothing, whatever it holds. A page says itself what it needs.
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox"),
+        );
+    }
+    if is_json(headers) {
+        // Data is for scripts that ask for it by CORS; no page draws it in as an image or a script.
+        headers.insert(
+            header::CROSS_ORIGIN_RESOURCE_POLICY,
+            HeaderValue::from_static("same-origin"),
+        );
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+    }
+}
+
+/// What says who may read an answer says so of the one that stands in its place.
+fn keep_cors(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        if name == header::VARY || name.as_str().starts_with("access-control-") {
+            to.append(name.clone(), value.clone());
+        }
     }
 }
 
@@ -252,15 +302,6 @@ fn moved<B>(response: &ServiceResponse<B>, prefix: &str) -> Option<Vec<u8>> {
     }
     let problem = response.response().error()?.as_error::<Problem>()?;
     Some(problem.body_under(prefix))
-}
-
-fn media_type(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    text.split(';').next().map(str::trim)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    media_type(headers).is_some_and(|t| t.ends_with("/json") || t.ends_with("+json"))
 }
 
 /// The problem that stands for an error whose text is the framework's, not ours.
@@ -305,6 +346,11 @@ fn replacement(status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
     Some(Problem::new(code, "The request was refused."))
 }
 
+/// Said of a request whose server reads what a handler leaves of the body, behind the answer:
+/// [`Server`](crate::server::Server) does. Under another one the answer waits until the rest has been read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DrainedByServer;
+
 /// What a handler left of a body. The handler reads through it; afterwards the rest is drained.
 #[derive(Clone)]
 struct Rest(Rc<RefCell<Source>>);
@@ -312,36 +358,13 @@ struct Rest(Rc<RefCell<Source>>);
 struct Source {
     payload: Payload,
     ended: bool,
-    expects: AwaitsContinue,
-}
-
-/// Whether a client that sent `Expect: 100-continue` still waits for it. [`Server`](crate::server::Server) says so
-/// beside a request, and sends `100 Continue` when the body is first read. Another server sends it at once.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AwaitsContinue(Rc<Cell<bool>>);
-
-impl AwaitsContinue {
-    pub(crate) fn new(waits: bool) -> Self {
-        Self(Rc::new(Cell::new(waits)))
-    }
-
-    /// Whether it does.
-    fn is_pending(&self) -> bool {
-        self.0.get()
-    }
-
-    /// Whether it does; from now on it does not.
-    pub(crate) fn take(&self) -> bool {
-        self.0.take()
-    }
 }
 
 impl Rest {
-    fn new(payload: Payload, expects: AwaitsContinue) -> Self {
+    fn new(payload: Payload) -> Self {
         Self(Rc::new(RefCell::new(Source {
             payload,
             ended: false,
-            expects,
         })))
     }
 
@@ -352,10 +375,6 @@ impl Rest {
         };
         if self.0.borrow().ended {
             return Drained::Wholly;
-        }
-        // Nobody has asked for the body: the answer is final, and the client does not send it.
-        if self.0.borrow().expects.is_pending() {
-            return Drained::InPart;
         }
         // A body that was refused for its slowness would only go on holding the connection.
         if status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::SWITCHING_PROTOCOLS {

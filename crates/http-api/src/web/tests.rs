@@ -194,6 +194,11 @@ async fn an_answer_carries_its_id_and_the_security_headers() {
     for answer in [ok, ask!(client, request(Method::GET, "/nowhere")).await] {
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        assert_eq!(answer.header("x-frame-options"), "DENY");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin");
+        assert_eq!(answer.header("strict-transport-security"), "");
         assert_eq!(answer.header("cache-control"), "no-store");
         let id: uuid::Uuid = answer.header("x-request-id").parse().unwrap();
         assert_eq!(id.get_version_num(), 7);

@@ -18,12 +18,22 @@ use super::problem::{FieldError, Problem};
 #[must_use]
 pub struct Validator {
     errors: Vec<FieldError>,
+    /// How many of them were there from the beginning: their fields' values are not judged.
+    of_shape: usize,
 }
 
 impl Validator {
     /// Nothing refused yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// These were refused already.
+    pub(super) fn after(errors: Vec<FieldError>) -> Self {
+        Self {
+            of_shape: errors.len(),
+            errors,
+        }
     }
 
     /// The value, or a refused field. After [`finish`](Self::finish) answers `Ok`, every check gave `Some`.
@@ -56,7 +66,10 @@ impl Validator {
 
     /// Refuses a field.
     pub fn refuse(&mut self, field: &str, message: impl Into<String>) {
-        self.errors.push(FieldError::new(field, message));
+        let mut refused = self.errors.iter().take(self.of_shape);
+        if !refused.any(|error| error.field == field) {
+            self.errors.push(FieldError::new(field, message));
+        }
     }
 
     /// Whether nothing was refused so far.

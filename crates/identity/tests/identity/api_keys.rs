@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use rawdrive_identity::ports::IdentityTx as _;
 use rawdrive_identity::{
     ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, IdentityError, MAX_API_KEYS,
-    NewApiKey, ProvenKey, TokenPepper, create_api_key, prove_api_key, revoke_api_key, worth,
+    NewApiKey, ProvenKey, Scopes, TokenPepper, create_api_key, prove_api_key, revoke_api_key, worth,
 };
 use rawdrive_tenancy_core::id::{UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Commit as _, Role};
@@ -16,6 +16,7 @@ fn wanted(role: Role, expires_at: Option<DateTime<Utc>>) -> NewApiKey {
     NewApiKey {
         name: ApiKeyName::parse("Uploader").expect("a name"),
         role,
+        scopes: Scopes::all(),
         expires_at,
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use rawdrive_identity::ports::WorkspaceStatus;
-use rawdrive_identity::{
+use rawdrive_identity::{Scopes, 
     ApiKeyName, Caller, IdentityError, NewApiKey, NotAdmitted, authenticate, create_api_key,
 };
 use rawdrive_tenancy_core::id::WorkspaceId;
@@ -23,6 +23,7 @@ impl World {
         let new = NewApiKey {
             name: ApiKeyName::parse("Importer").expect("a name"),
             role,
+            scopes: Scopes::all(),
             expires_at: None,
         };
         let made = create_api_key(&mut tx, &self.env, &pepper(), maker, new).await;

@@ -7,6 +7,7 @@ mod callers;
 mod email_tokens;
 mod lockout;
 mod memory;
+mod page_tokens;
 mod passwords;
 mod sessions;
 mod signing_keys;

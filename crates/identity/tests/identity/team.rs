@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use rawdrive_identity::ports::{IdentityTx as _, WorkspaceStatus};
-use rawdrive_identity::{
+use rawdrive_identity::{Scopes, 
     AcceptError, Acceptance, ApiKeyName, IdentityError, InvitationToken, KeysOf, NewApiKey,
     PersonName, SignedIn, TeamError, TeamTx as _, accept, change_role, create_api_key, invite,
     leave, prove_acceptance, remove_member, revoke_api_key, revoke_invitation, sweep_invitations,
@@ -86,6 +86,7 @@ impl Studio {
         let new = NewApiKey {
             name: ApiKeyName::parse("Importer").expect("a name"),
             role,
+            scopes: Scopes::all(),
             expires_at: None,
         };
         let made = create_api_key(&mut tx, &self.world.env, &pepper(), maker, new).await;

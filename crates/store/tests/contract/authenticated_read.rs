@@ -3,7 +3,7 @@
 use rawdrive_gallery::testkit::library;
 use rawdrive_gallery::{GalleryRead, GalleryTx, Library};
 use rawdrive_identity::{
-    ApiKeyName, ApiKeyToken, NewApiKey, TokenPepper, create_api_key, prove_api_key,
+    ApiKeyName, ApiKeyToken, NewApiKey, Scopes, TokenPepper, create_api_key, prove_api_key,
 };
 use rawdrive_store::{Found, Presented, Reader};
 use rawdrive_tenancy_core::id::TypedId;
@@ -23,6 +23,7 @@ async fn key(stage: &Stage<Opened>) -> ApiKeyToken {
     let new = NewApiKey {
         name: ApiKeyName::parse("reader").unwrap(),
         role: Role::Member,
+        scopes: Scopes::all(),
         expires_at: None,
     };
     let mut tx = stage.begin().await;

@@ -11,7 +11,7 @@ use rawdrive_identity::ports::{IdentityTx, NewWorkspace, User};
 use rawdrive_identity::{Currency, EmailAddress, PasswordHash, PersonName, WorkspaceName};
 use rawdrive_plans::{BeginError, Catalogue, Plan, PlansTx, UnitOfWork};
 use rawdrive_store::extension::{Extension, column};
-use rawdrive_store::{Reader, Release, Store, WriteTx};
+use rawdrive_store::{AuditFilter, Reader, Release, Store, WriteTx};
 use rawdrive_tenancy_core::audit::{Entry, Hash};
 use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::job::Job;
@@ -173,7 +173,7 @@ impl Subject for Opened {
 
     async fn audit(&self, scope: &WorkspaceScope) -> (Vec<Entry>, (u64, Hash)) {
         let reader = self.store.read(scope);
-        let page = reader.audit(ALL).await.unwrap();
+        let page = reader.audit(ALL, &AuditFilter::default()).await.unwrap();
         let head = reader.audit_head().await.unwrap();
         (page.items.into_iter().rev().collect(), head)
     }

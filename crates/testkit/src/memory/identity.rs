@@ -690,12 +690,21 @@ impl ApiKeysTx for MemoryTx {
 
 impl ApiKeyRead for MemoryStore {
     async fn presented_key(&self, token: &ApiKeyToken) -> Result<Option<StoredKey>, StoreError> {
-        let workspace = token.workspace();
+        self.named_key(token.workspace(), token.id()).await
+    }
+
+    async fn named_key(
+        &self,
+        workspace: WorkspaceId,
+        id: ApiKeyId,
+    ) -> Result<Option<StoredKey>, StoreError> {
         self.look("read an API key", |state| {
             let rows = &state.identity;
-            let (key, hash) = rows.api_keys.get(&(workspace, token.id()))?;
+            let (key, hash) = rows.api_keys.get(&(workspace, id))?;
             Some(StoredKey {
                 role: key.role,
+                scopes: key.scopes.clone(),
+                name: key.name.clone(),
                 sponsor_role: rows.sponsor_role(workspace, key.sponsor),
                 secret_hash: hash.clone(),
                 expires_at: key.expires_at,
