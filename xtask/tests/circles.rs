@@ -299,7 +299,7 @@ impl Sources {
         let mut files = Vec::new();
         list(folder, folder, &mut files);
         for file in files {
-            let text = fs::read_to_string(folder.join(&file)).unwrap();
+            let text = fs::read_to_string(folder.join(&file)).expect("sources are text");
             sources.add(&file, &text);
         }
         sources
@@ -382,13 +382,13 @@ impl Sources {
 }
 
 fn list(root: &Path, folder: &Path, files: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder can be read") {
+        let path = entry.expect("an entry").path();
         if path.is_dir() {
             list(root, &path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let below = path.strip_prefix(root).unwrap();
-            files.push(below.to_str().unwrap().replace('\\', "/"));
+            let below = path.strip_prefix(root).expect("it lies below");
+            files.push(below.to_str().expect("UTF-8").replace('\\', "/"));
         }
     }
     files.sort();
@@ -424,7 +424,7 @@ impl Reader<'_> {
 
     /// The path from the root, of one that begins with `crate`, `self`, `super` or a module below this one; nothing of
     /// any other.
-    fn from_root(&self, path: &[String]) -> Option<ModulePath> {
+    fn below_root(&self, path: &[String]) -> Option<ModulePath> {
         let first = path.first()?;
         let mut at = self.module.clone();
         let mut rest = path;
@@ -460,7 +460,7 @@ impl Reader<'_> {
     }
 
     fn name(&mut self, path: &[String]) {
-        if let Some(path) = self.from_root(path) {
+        if let Some(path) = self.below_root(path) {
             self.here().names.push(path);
         }
     }
@@ -509,13 +509,12 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         let is_private = matches!(item.vis, Visibility::Inherited);
         for (path, name) in leaves(&item.tree) {
-            let Some(from) = self.from_root(&path) else {
+            let Some(from) = self.below_root(&path) else {
                 continue;
             };
             match (is_private, name) {
-                (true, Some(_)) => self.here().names.push(from),
                 // Whoever takes everything needs the module itself.
-                (true, None) => self.here().names.push(from),
+                (true, _) => self.here().names.push(from),
                 (false, Some(name)) => self.here().exports.push((name, from)),
                 (false, None) => self.here().exports_all.push(from),
             }
