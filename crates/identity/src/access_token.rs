@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, Validation};
 use quick_cache::sync::Cache;
 use rawdrive_tenancy_core::Env;

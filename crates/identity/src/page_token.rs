@@ -93,7 +93,11 @@ impl TokenIssuer {
         Ok(holds)
     }
 
-    fn checked(&self, claims: Claims, key_ends: Option<i64>) -> Result<Verified<PageClaims>, TokenError> {
+    fn checked(
+        &self,
+        claims: Claims,
+        key_ends: Option<i64>,
+    ) -> Result<Verified<PageClaims>, TokenError> {
         let lifetime = claims.exp.checked_sub(claims.iat);
         let lifetime = lifetime.and_then(|seconds| u32::try_from(seconds).ok());
         let lives = lifetime.is_some_and(|seconds| (1..=PAGE_TOKEN_MAX_SECONDS).contains(&seconds));

@@ -59,7 +59,9 @@ async fn what_no_webhook_told_is_found_by_the_worker() {
         interval: Interval::Month,
     };
     let card: PaymentMethodId = "pm_card_visa".parse().unwrap();
-    let bought = subscribe(&billing, &scope, &order, Some(card)).await.unwrap();
+    let bought = subscribe(&billing, &scope, &order, Some(card))
+        .await
+        .unwrap();
     let plan = async || {
         let entitlements = store.read(&scope).entitlements().await.unwrap();
         entitlements.plan_at(store.env().now()).slug.to_string()
@@ -67,7 +69,11 @@ async fn what_no_webhook_told_is_found_by_the_worker() {
     assert_eq!(plan().await, "team");
 
     let cancelled = reqwest::Client::new()
-        .delete(format!("{}/v1/subscriptions/{}", double.url(), bought.snapshot.id))
+        .delete(format!(
+            "{}/v1/subscriptions/{}",
+            double.url(),
+            bought.snapshot.id
+        ))
         .bearer_auth(KEY)
         .send()
         .await

@@ -33,8 +33,8 @@ mod on_postgres {
 /// About SQLite alone: `cargo xtask test` leaves them out on the others.
 mod on_sqlite {
     mod adoption;
-    mod limits;
     mod edge;
+    mod limits;
     mod scopes;
     mod storage_faults;
     mod throttle;

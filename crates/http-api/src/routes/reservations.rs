@@ -13,11 +13,12 @@ use rawdrive_usage::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::{App, sentence, time};
+use crate::app::{App, time};
 use crate::auth::{Member, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
 use crate::openapi::headers::Idempotent;
 use crate::openapi::words::ReservationStateName;
+use crate::problems::sentence;
 use crate::web::{Body, Code, Nullable, Problem, Validator, parse_json, path_id};
 
 /// Units to set aside.

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use rawdrive_identity::ports::IdentityTx as _;
 use rawdrive_identity::{
     ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, IdentityError, MAX_API_KEYS,
-    NewApiKey, ProvenKey, Scopes, TokenPepper, create_api_key, prove_api_key, revoke_api_key, worth,
+    NewApiKey, ProvenKey, Scopes, TokenPepper, create_api_key, prove_api_key, revoke_api_key,
+    worth,
 };
 use rawdrive_tenancy_core::id::{UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Commit as _, Role};

@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use rawdrive_identity::ports::WorkspaceStatus;
-use rawdrive_identity::{Scopes, 
-    ApiKeyName, Caller, IdentityError, NewApiKey, NotAdmitted, authenticate, create_api_key,
+use rawdrive_identity::{
+    ApiKeyName, Caller, IdentityError, NewApiKey, NotAdmitted, Scopes, authenticate, create_api_key,
 };
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{Actor, Commit as _, Role};
@@ -18,12 +18,16 @@ impl World {
     }
 
     async fn key(&self, workspace: WorkspaceId, role: Role) -> String {
+        self.key_for(workspace, role, Scopes::all()).await
+    }
+
+    async fn key_for(&self, workspace: WorkspaceId, role: Role, scopes: Scopes) -> String {
         let maker = self.member(workspace, Role::Owner).await;
         let mut tx = self.begin(workspace).await;
         let new = NewApiKey {
             name: ApiKeyName::parse("Importer").expect("a name"),
             role,
-            scopes: Scopes::all(),
+            scopes,
             expires_at: None,
         };
         let made = create_api_key(&mut tx, &self.env, &pepper(), maker, new).await;
@@ -56,12 +60,33 @@ async fn a_person_and_a_program_act_in_their_own_names() {
 
     let key = world.key(here, Role::Admin).await;
     let program = world.caller(&key).await.unwrap();
-    let Caller::Program(proven) = program else {
+    let Caller::Program(proven) = program.clone() else {
         panic!("{program:?}")
     };
     let scope = program.admit(Role::Member).unwrap();
     assert_eq!(scope.workspace(), here);
     assert_eq!(scope.actor(), Actor::Key(proven.grant.key()));
+}
+
+#[tokio::test]
+async fn a_key_for_some_things_is_let_in_for_those_alone() {
+    let world = World::new().await;
+    let here = world.sign_up("ana@example.com").await.workspace.workspace;
+    let scopes = Scopes::only(["contracts:read".to_owned()]);
+    let key = world.key_for(here, Role::Admin, scopes).await;
+    let program = world.caller(&key).await.unwrap();
+    assert_eq!(program.admit(Role::Member), Err(NotAdmitted::OutOfScope));
+    let other = program.admit_for(Role::Member, "contracts:write");
+    assert_eq!(other, Err(NotAdmitted::OutOfScope));
+    let scope = program.admit_for(Role::Member, "contracts:read").unwrap();
+    assert_eq!(scope.workspace(), here);
+    let whole = world.caller(&world.key(here, Role::Member).await).await;
+    assert!(
+        whole
+            .unwrap()
+            .admit_for(Role::Member, "contracts:write")
+            .is_ok()
+    );
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use chrono::TimeDelta;
 use rawdrive_identity::ports::{IdentityTx as _, WorkspaceStatus};
-use rawdrive_identity::{Scopes, 
+use rawdrive_identity::{
     AcceptError, Acceptance, ApiKeyName, IdentityError, InvitationToken, KeysOf, NewApiKey,
-    PersonName, SignedIn, TeamError, TeamTx as _, accept, change_role, create_api_key, invite,
-    leave, prove_acceptance, remove_member, revoke_api_key, revoke_invitation, sweep_invitations,
-    transfer,
+    PersonName, Scopes, SignedIn, TeamError, TeamTx as _, accept, change_role, create_api_key,
+    invite, leave, prove_acceptance, remove_member, revoke_api_key, revoke_invitation,
+    sweep_invitations, transfer,
 };
 use rawdrive_plans::{Limit, Metric};
 use rawdrive_tenancy_core::id::{ApiKeyId, InvitationId, UserId, WorkspaceId};

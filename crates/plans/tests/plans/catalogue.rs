@@ -1,6 +1,6 @@
 use rawdrive_plans::{
-    Catalogue, CatalogueError, Contradiction, Feature, Interval, Limit, Metric, MetricDefinition,
-    MetricKind, Metrics, Plan, Slug,
+    Allowance, Catalogue, CatalogueError, Contradiction, Feature, Interval, Metric,
+    MetricDefinition, MetricKind, Metrics, Plan, Slug,
 };
 
 const FREE: &str = "[[plan]]\nslug = \"free\"\nversion = 1\nname = \"Free\"\n";
@@ -336,6 +336,6 @@ fn what_two_definitions_say_differently_is_named() {
 fn limits_are_listed_as_the_plan_names_them() {
     let plan = free_with("limits = { team_members = \"unlimited\" }\n");
     let limits: Vec<_> = plan.limits().collect();
-    assert_eq!(limits, [(&Metric::team_members(), Limit::Unlimited)]);
+    assert_eq!(limits, [(&Metric::team_members(), Allowance::Unlimited)]);
     assert_eq!(free_with("").limits().count(), 0);
 }

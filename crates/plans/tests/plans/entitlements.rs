@@ -28,6 +28,8 @@ fn entitled() -> Entitlements {
         read_only: None,
         ends: None,
         metrics: Arc::default(),
+        currency: "usd".to_owned(),
+        plans_today: Arc::default(),
     }
 }
 

@@ -31,6 +31,8 @@ impl Desk {
                 read_only: None,
                 ends: None,
                 metrics: Arc::default(),
+                currency: "usd".to_owned(),
+                plans_today: Arc::default(),
             },
             changes: Vec::new(),
             jobs: Vec::new(),

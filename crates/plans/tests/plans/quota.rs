@@ -1,11 +1,14 @@
-use rawdrive_plans::{Level, Limit, THRESHOLDS, level, percent, reached, rearmed};
+use rawdrive_plans::{Level, Limit, Thresholds, level, percent, reached, rearmed};
 
 const NONE: Limit = Limit::Unlimited;
 const HUNDRED: Limit = Limit::AtMost(100);
 
 #[test]
 fn a_threshold_is_reached_at_its_very_percentage() {
-    for threshold in THRESHOLDS {
+    let thresholds = Thresholds::default();
+    let percents: Vec<u8> = thresholds.iter().map(|one| one.percent).collect();
+    assert_eq!(percents, [80, 90, 100]);
+    for threshold in percents {
         let at = u64::from(threshold);
         assert!(!reached(at - 1, HUNDRED, threshold), "{threshold}");
         assert!(reached(at, HUNDRED, threshold), "{threshold}");
@@ -13,7 +16,6 @@ fn a_threshold_is_reached_at_its_very_percentage() {
         assert!(!reached(at, NONE, threshold));
         assert!(!reached(at, Limit::AtMost(0), threshold));
     }
-    assert_eq!(THRESHOLDS, [80, 90, 100]);
     // 79.99…% of what 64 bits hold, and 80 %: no product overflows.
     let most = Limit::AtMost(u64::MAX);
     assert!(!reached(u64::MAX / 5 * 4 - 1, most, 80));
@@ -36,19 +38,19 @@ fn the_level_is_the_highest_that_is_reached() {
     for (used, limit, expected, word) in [
         (0, HUNDRED, Level::Ok, "ok"),
         (79, HUNDRED, Level::Ok, "ok"),
-        (80, HUNDRED, Level::Warning80, "warning_80"),
-        (89, HUNDRED, Level::Warning80, "warning_80"),
-        (90, HUNDRED, Level::Warning90, "warning_90"),
-        (99, HUNDRED, Level::Warning90, "warning_90"),
+        (80, HUNDRED, Level::Warning(80), "warning_80"),
+        (89, HUNDRED, Level::Warning(80), "warning_80"),
+        (90, HUNDRED, Level::Warning(90), "warning_90"),
+        (99, HUNDRED, Level::Warning(90), "warning_90"),
         (100, HUNDRED, Level::Full, "full"),
         (101, HUNDRED, Level::Over, "over"),
         (0, Limit::AtMost(0), Level::Full, "full"),
         (1, Limit::AtMost(0), Level::Over, "over"),
         (u64::MAX, NONE, Level::Ok, "ok"),
     ] {
-        let found = level(used, limit);
+        let found = level(used, limit, &Thresholds::default());
         assert_eq!(
-            (found, found.as_str()),
+            (found, found.to_string().as_str()),
             (expected, word),
             "{used} of {limit}"
         );

@@ -13,8 +13,8 @@ use rawdrive_identity::ports::{
 use rawdrive_identity::{
     AccessClaims, ApiKeyList, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, ApiKeysTx, Count,
     EmailAddress, Invitation, InvitationRead, InvitationToken, InvitationTx, Inviter, PasswordHash,
-    PersonName, ProofPace, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs, SealedKey,
-    StrangerMailTx, TeamTx,
+    PersonName, ProofPace, ProofPurpose, ProofRequest, ProofRequests, ProofRow, Proofs, Scopes,
+    SealedKey, StrangerMailTx, TeamTx,
 };
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, UserId};
 use rawdrive_tenancy_core::page::{PageRequest, Position};
@@ -460,6 +460,7 @@ fn key<S: Subject>(stage: &Stage<S>, sponsor: UserId) -> ApiKeyRow {
         id: stage.id(),
         name: ApiKeyName::parse("Uploader").unwrap(),
         role: Role::Admin,
+        scopes: Scopes::only(["usage:write".to_owned()]),
         sponsor: Some(sponsor),
         created_by: sponsor.to_string(),
         created_at: stage.env().now(),

@@ -58,6 +58,7 @@ pub trait Subject:
             + AuditTx
             + IngestTx
             + SealTx
+            + ReservationsTx
             + IdentityTx
             + TeamTx
             + InvitationTx

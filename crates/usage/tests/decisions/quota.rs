@@ -1,6 +1,6 @@
 use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
-use rawdrive_plans::{Limit, Metric};
+use rawdrive_plans::{Limit, Metric, Thresholds};
 use rawdrive_tenancy_core::Commit as _;
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_testkit::quota_model::{operations, play};
@@ -87,10 +87,13 @@ fn an_episode_begins_and_ends_by_its_own_bit() {
         (84, 0b011, &[], &[90], 0b001),
         (0, 0b111, &[], &[80, 90, 100], 0b000),
     ] {
-        let found = edges(used, limit, fired);
+        let thresholds = Thresholds::default();
+        let found = edges(used, limit, &thresholds, fired);
+        let goes_on = thresholds.iter().filter(|t| t.bit & fired & after != 0);
         let expected = Edges {
             fire: fire.to_vec(),
             rearm: rearm.to_vec(),
+            kept: goes_on.map(|threshold| threshold.percent).collect(),
             fired: after,
         };
         assert_eq!(found, expected, "{used} after {fired:b}");

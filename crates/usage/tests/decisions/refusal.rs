@@ -1,8 +1,8 @@
 use chrono::{DateTime, TimeDelta};
-use rawdrive_plans::{BeginError, Catalogue, Denied, Feature, Metric, ReadOnly, Slug};
+use rawdrive_plans::{Allowance, BeginError, Catalogue, Feature, Metric, ReadOnly, Slug};
 use rawdrive_tenancy_core::{Commit as _, StoreError, WorkspaceScope};
 use rawdrive_testkit::{MemoryStore, MemoryTx, TestEnv};
-use rawdrive_usage::{Counted, Exceeded, Period, Refused, give_back, require, take};
+use rawdrive_usage::{Counted, Period, Refused, give_back, require, take};
 use serde_json::json;
 
 const PLANS: &str = r#"
@@ -86,18 +86,12 @@ async fn units_are_taken_up_to_the_limit_and_a_level_is_given_back() {
     let stage = Stage::new().await;
     stage.take(&BYTES, None, 10).await.unwrap();
     match stage.take(&BYTES, None, 1).await {
-        Err(Refused::Quota {
-            exceeded,
-            plan,
-            resets_at,
-        }) => {
-            let denied = Denied {
-                current: 10,
-                requested: 1,
-                limit: 10,
-            };
-            assert_eq!((exceeded.metric, exceeded.denied), (BYTES, denied));
-            assert_eq!((plan, resets_at), (Slug::free(), None));
+        Err(Refused::Quota(check)) => {
+            assert_eq!(check.key.metric, BYTES);
+            assert_eq!((check.used, check.reserved, check.requested), (10, 0, 1));
+            assert_eq!(check.allowance(), Allowance::Hard(10));
+            assert_eq!(check.resets_at, None);
+            assert!(!check.allowed());
         }
         other => panic!("{other:?}"),
     }
@@ -132,7 +126,7 @@ async fn a_flow_begins_anew_and_says_when() {
     let end = Period::containing(stage.test_env.env().now(), None).end;
     let refused = stage.take(&CALLS, None, 1).await;
     assert!(
-        matches!(&refused, Err(Refused::Quota { resets_at, .. }) if *resets_at == Some(end)),
+        matches!(&refused, Err(Refused::Quota(check)) if check.resets_at == Some(end)),
         "{refused:?}"
     );
     let until = end - stage.test_env.env().now();
@@ -140,6 +134,35 @@ async fn a_flow_begins_anew_and_says_when() {
     stage.take(&CALLS, None, 2).await.unwrap();
     let mistake = stage.give_back(&CALLS, None).await.unwrap_err().to_string();
     assert!(mistake.contains("is a flow"), "{mistake}");
+}
+
+#[tokio::test]
+async fn a_refused_take_says_the_numbers_and_where_they_come_from() {
+    let stage = Stage::new().await;
+    stage.take(&CALLS, None, 1).await.unwrap();
+    let end = Period::containing(stage.test_env.env().now(), None).end;
+    let refused = stage.take(&CALLS, None, 2).await.unwrap_err();
+    let problem = json!({
+        "type": "/problems/quota_exceeded",
+        "status": 402,
+        "code": "quota_exceeded",
+        "detail": "The limit of calls is 2: 1 are used or reserved, and 2 more were asked for.",
+        "metric": "calls",
+        "subject": null,
+        "current": 1,
+        "used": 1,
+        "reserved": 0,
+        "requested": 2,
+        "limit": 2,
+        "hard_limit": 2,
+        "plan": "free",
+        "plan_version": 1,
+        "layers": [{ "origin": "plan", "limit": 2, "hard_limit": 2, "until": null, "wins": true }],
+        "cheapest_plan": null,
+        "resets_at": end.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+        "upgrade_url": "/upgrade",
+    });
+    assert_eq!(refused.problem("/upgrade"), problem);
 }
 
 #[tokio::test]
@@ -177,6 +200,9 @@ async fn a_feature_is_required_of_the_plan_in_force() {
         "detail": "The plan free does not include exports.",
         "feature": "exports",
         "plan": "free",
+        "plan_version": 1,
+        "layers": [{ "origin": "plan", "enabled": false, "until": null, "wins": true }],
+        "cheapest_plan": null,
         "upgrade_url": "/upgrade",
     });
     assert_eq!(refused.problem("/upgrade"), problem);
@@ -200,38 +226,6 @@ fn every_refusal_has_its_code_status_and_members() {
         "upgrade_url": "/upgrade",
     });
     assert_eq!(refused.problem("/upgrade"), problem);
-    let exceeded = Exceeded {
-        metric: BYTES,
-        denied: Denied {
-            current: 9,
-            requested: 2,
-            limit: 10,
-        },
-    };
-    for (resets_at, shown) in [
-        (None, json!(null)),
-        (Some(since), json!("1970-01-01T00:00:01.500Z")),
-    ] {
-        let refused = Refused::Quota {
-            exceeded: exceeded.clone(),
-            plan: Slug::free(),
-            resets_at,
-        };
-        let problem = json!({
-            "type": "/problems/quota_exceeded",
-            "status": 402,
-            "code": "quota_exceeded",
-            "detail": "The limit of bytes is 10: 9 are used or reserved, and 2 more were asked for.",
-            "metric": "bytes",
-            "current": 9,
-            "requested": 2,
-            "limit": 10,
-            "plan": "free",
-            "resets_at": shown,
-            "upgrade_url": "/upgrade",
-        });
-        assert_eq!(refused.problem("/upgrade"), problem);
-    }
     let operation = "write";
     for (error, code, status) in [
         (
