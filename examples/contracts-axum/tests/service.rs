@@ -169,7 +169,9 @@ async fn of_two_hundred_creations_at_once_a_hundred_are_kept_whatever_is_killed(
         json!({
             "type": "/problems/quota_exceeded", "status": 402, "code": "quota_exceeded",
             "detail": "The limit of contracts is 100: 100 are used or reserved, and 1 more were asked for.",
-            "metric": "contracts", "current": 100, "requested": 1, "limit": 100, "plan": "business",
+            "metric": "contracts", "subject": null, "current": 100, "used": 100, "reserved": 0, "requested": 1,
+            "limit": 100, "hard_limit": 100, "plan": "business", "plan_version": 1, "cheapest_plan": null,
+            "layers": [{ "origin": "plan", "limit": 100, "hard_limit": 100, "until": null, "wins": true }],
             "resets_at": null, "upgrade_url": "https://contracts.example/upgrade",
         })
     );

@@ -158,6 +158,14 @@ async fn a_creation_takes_null_where_its_document_says_so_and_nowhere_else() {
                 assert_eq!((path.as_str(), member.as_str()), ("/v1/tokens", "scopes"));
                 continue;
             }
+            if answer.status == 404 {
+                // The body is acceptable, and what the path names is not there.
+                assert!(
+                    path.contains("{id}") && schema.takes_null(member),
+                    "{path} {member}"
+                );
+                continue;
+            }
             let problem = answer.problem(422, "validation_failed");
             let told = first_field(&problem) == member.as_str();
             assert_eq!(
