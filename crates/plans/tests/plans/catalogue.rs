@@ -95,7 +95,7 @@ fn a_mistake_is_found_where_it_stands() {
             &format!("{FREE}limits = {{ team_members = \"many\" }}\n"),
             5,
             "plan.limits.team_members",
-            "must be a whole number from 0 or \"unlimited\"",
+            "must be a whole number from 0, \"unlimited\", or {",
         ),
         (
             &format!("{FREE}limits = {{ team_members = true }}\n"),
