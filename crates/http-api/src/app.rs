@@ -25,9 +25,8 @@ use crate::client_address::TrustedProxies;
 use crate::extension::{Routes, Subjects, Vocabulary};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
-use crate::problems::sentence;
-use crate::routes::VOCABULARY;
-use crate::web::{Code, Edge, Problem, RateLimits, UPGRADE_PATH};
+use crate::vocabulary::VOCABULARY;
+use crate::web::{Code, Edge, Problem, RateLimits, UPGRADE_PATH, sentence};
 
 /// What an installation chooses.
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ mod problems;
 pub mod routes;
 pub mod server;
 pub mod throttle;
+mod vocabulary;
 pub mod web;
 
 pub use app::{App, AppBuilder, Dependency, Settings, time};
@@ -32,5 +33,4 @@ pub use billing::{Asked, BillingDesk, Desk};
 pub use client_address::{InvalidNetworks, TrustedProxies, client_address};
 pub use ingest_queue::IngestQueue;
 pub use key_uses::{KeyUses, record_key_uses};
-pub use problems::sentence;
 pub use routes::{configure, document};

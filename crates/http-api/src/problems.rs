@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::app::App;
 use crate::auth::insufficient;
-use crate::web::{Code, Problem};
+use crate::web::{Code, Problem, sentence};
 
 /// When to try again after another operation of the workspace was met, in seconds.
 const OPERATION_SECONDS: u64 = 2;
@@ -211,14 +211,4 @@ impl From<IdentityError> for Problem {
             IdentityError::Store(error) => error.into(),
         }
     }
-}
-
-/// An error's own words as a sentence of a problem's detail.
-#[must_use]
-pub fn sentence(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| {
-        c.to_uppercase().chain(chars).chain(['.']).collect()
-    })
 }

@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn a_set_is_what_its_text_says_and_no_text_is_no_restriction() {
-        let some = Scopes::only(["usage:write", "photos:read"].map(str::to_owned));
-        assert_eq!(some.text().as_deref(), Some("photos:read usage:write"));
+        let some = Scopes::only(["usage:write", "team:read"].map(str::to_owned));
+        assert_eq!(some.text().as_deref(), Some("team:read usage:write"));
         assert_eq!(Scopes::of_text(some.text().as_deref()), some);
         assert!(some.contains("usage:write") && !some.contains("usage:read"));
         assert_eq!(

@@ -7,14 +7,19 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse};
 use rawdrive_http_api::web::etag::etag_header;
-use rawdrive_http_api::web::{Problem, Wanted, not_modified, wanted};
+use rawdrive_http_api::web::{EntityTag, Problem, Wanted, content_etag, not_modified, wanted};
 use rawdrive_tenancy_core::WorkspaceScope;
+use rawdrive_usage::hex;
 
 use super::GalleryApi;
 use super::downloads::{Counted, Download};
 use super::file_name::{Shown, content_disposition};
-use super::photos::tag;
 use crate::Photo;
+
+/// The version of a photo: its bytes.
+pub(super) fn tag(photo: &Photo) -> EntityTag {
+    content_etag(&hex(&photo.sha256))
+}
 
 /// The bytes of a photo that the caller found to be visible; by a link, as one of its downloads.
 pub(super) async fn content(

@@ -7,8 +7,7 @@ use rawdrive_http_api::openapi::binary;
 use rawdrive_http_api::openapi::headers::{Idempotent, Ranged, Revalidated};
 use rawdrive_http_api::web::etag::etag_header;
 use rawdrive_http_api::web::{
-    Body, EntityTag, ListView, NoFilters, PageParams, PageQuery, Problem, content_etag,
-    not_modified, path_id,
+    Body, ListView, NoFilters, PageParams, PageQuery, Problem, not_modified, path_id,
 };
 use rawdrive_http_api::{App, time};
 use rawdrive_store::Release;
@@ -18,7 +17,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::GalleryApi;
-use super::content::content;
+use super::content::{content, tag};
 use super::file_name::Shown;
 use crate::id::PhotoId;
 use crate::{GalleryRead, MediaType, Orientation, Photo};
@@ -67,10 +66,6 @@ impl From<&Photo> for PhotoView {
             created_at: time(photo.created_at),
         }
     }
-}
-
-pub(super) fn tag(photo: &Photo) -> EntityTag {
-    content_etag(&hex(&photo.sha256))
 }
 
 pub(super) fn stored_answer(photo: &Photo) -> Result<Answer, Problem> {

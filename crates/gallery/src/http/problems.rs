@@ -1,7 +1,7 @@
 //! How the gallery's errors become problems.
 
-use rawdrive_http_api::web::{Code, Problem};
-use rawdrive_http_api::{App, sentence};
+use rawdrive_http_api::App;
+use rawdrive_http_api::web::{Code, Problem, sentence};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 
 use crate::analysis::{AnalysisError, AnalyzeError, Unfit};

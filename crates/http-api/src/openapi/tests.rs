@@ -199,7 +199,7 @@ fn operations_have_names_of_their_own() {
 #[test]
 fn what_the_core_has_an_address_for_is_said_to_be_there_and_is() {
     let document = document();
-    let addresses = routes::VOCABULARY
+    let addresses = crate::vocabulary::VOCABULARY
         .resources
         .iter()
         .filter_map(|one| one.address);

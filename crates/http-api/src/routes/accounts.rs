@@ -181,7 +181,7 @@ pub(crate) struct OwnKeyView {
     #[schema(value_type = RoleName)]
     role: &'static str,
     /// What it may be used for, below its role.
-    #[schema(example = json!(["photos:read", "usage:write"]))]
+    #[schema(example = json!(["team:read", "usage:write"]))]
     scopes: Vec<String>,
     #[schema(required = true)]
     expires_at: Option<String>,

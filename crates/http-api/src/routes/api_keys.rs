@@ -32,7 +32,7 @@ pub(crate) struct CreateApiKey {
     role: String,
     /// What it may be used for, below its role; everything when left out or `null`. Each operation names its scope.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["usage:write", "photos:read"]))]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["usage:write", "team:read"]))]
     scopes: Nullable<Vec<String>>,
     /// RFC 3339, in the future; never when left out or `null`.
     #[serde(default)]
@@ -50,7 +50,7 @@ pub(crate) struct ApiKeyView {
     #[schema(value_type = Option<RoleName>, required = true)]
     effective_role: Option<&'static str>,
     /// What it may be used for, below its role.
-    #[schema(example = json!(["photos:read", "usage:write"]))]
+    #[schema(example = json!(["team:read", "usage:write"]))]
     scopes: Vec<String>,
     created_at: String,
     #[schema(required = true)]

@@ -21,80 +21,11 @@ use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::app::App;
-use crate::extension::{Resource, Routes, Vocabulary};
+use crate::extension::{Routes, Vocabulary};
 use crate::openapi::complete;
 use crate::openapi::scopes::OperationScopes;
+use crate::vocabulary::VOCABULARY;
 use crate::web::{AllowedMethods, extractor_errors, pages};
-
-/// What the core's routes speak of.
-pub(crate) const VOCABULARY: Vocabulary = Vocabulary {
-    about: "",
-    tags: &[
-        (
-            "identity",
-            "Accounts, sessions, passwords, mailed proofs and API keys.",
-        ),
-        (
-            "workspace",
-            "The workspace of the credential, and its audit trail.",
-        ),
-        ("team", "Members, invitations and seats."),
-        ("onboarding", "The steps to a first delivery."),
-        ("plans", "Plans, and what the workspace is entitled to."),
-        (
-            "usage",
-            "What is used, its history, its ledger and its statements; usage that is reported from outside.",
-        ),
-        (
-            "billing",
-            "The subscription, its checkout, its invoices, and what the payment provider tells.",
-        ),
-        ("operation", "Whether the server lives and can serve."),
-    ],
-    resources: &[
-        Resource {
-            noun: "user",
-            prefix: "usr",
-            segment: "members",
-            address: None,
-            schemas: &["User", "Member"],
-            members: &["user_id"],
-        },
-        Resource {
-            noun: "workspace",
-            prefix: "ws",
-            segment: "workspaces",
-            address: None,
-            schemas: &["Workspace", "Belonging"],
-            members: &["workspace"],
-        },
-        Resource {
-            noun: "invitation",
-            prefix: "inv",
-            segment: "invitations",
-            address: None,
-            schemas: &["Invitation", "NamedInvitation"],
-            members: &[],
-        },
-        Resource {
-            noun: "reservation",
-            prefix: "hld",
-            segment: "reservations",
-            address: Some("/v1/usage/reservations"),
-            schemas: &["Reservation"],
-            members: &[],
-        },
-        Resource {
-            noun: "key",
-            prefix: "key",
-            segment: "api-keys",
-            address: None,
-            schemas: &["ApiKey", "CreatedApiKey", "NamedKey"],
-            members: &[],
-        },
-    ],
-    examples: &[],
-};
 
 fn core() -> Routes {
     crate::routes! { Core:

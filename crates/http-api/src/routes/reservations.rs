@@ -18,8 +18,7 @@ use crate::auth::{Member, Scoped};
 use crate::idempotent_write::{Answer, Begin, mutate, no_body};
 use crate::openapi::headers::Idempotent;
 use crate::openapi::words::ReservationStateName;
-use crate::problems::sentence;
-use crate::web::{Body, Code, Nullable, Problem, Validator, parse_json, path_id};
+use crate::web::{Body, Code, Nullable, Problem, Validator, parse_json, path_id, sentence};
 
 /// Units to set aside.
 #[derive(Deserialize, ToSchema)]

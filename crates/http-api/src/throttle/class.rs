@@ -40,7 +40,7 @@ macro_rules! classes {
     };
 }
 
-// No honest client meets them: a page that shows 200 photos asks for 200 renditions, and an office has one address.
+// No honest client meets them: a page that shows 200 pictures asks for each of them, and an office has one address.
 classes! {
     /// Reads by a credential.
     Read = "read", 30_000 / 60;

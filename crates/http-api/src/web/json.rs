@@ -5,15 +5,13 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 
-use super::problem::{FieldError, Problem};
-use super::shape;
+use super::problem::Problem;
+use super::shape::{self, LONGEST_FIELD, refused, shortened};
 use super::strict_json::Strict;
 use super::validate::Validator;
 
 /// The largest body that is searched for all of its faults; of a larger one the first is told.
 const LARGEST_SEARCHED: usize = 64 * 1024;
-const LONGEST_FIELD: usize = 120;
-const LONGEST_MESSAGE: usize = 200;
 
 /// Reads a JSON object.
 ///
@@ -92,89 +90,6 @@ fn syntax(error: serde_json::Error) -> Problem {
         error.line(),
         error.column()
     ))
-}
-
-/// A field and a message out of serde's sentence, without the client's own input, which the sentence repeats.
-pub(super) fn refused(path: &str, sentence: &str) -> FieldError {
-    let sentence = sentence
-        .rsplit_once(" at line ")
-        .map_or(sentence, |(text, _)| text);
-    let parent = if path == "." { "" } else { path };
-    for (prefix, message) in [
-        ("missing field `", "is required"),
-        ("unknown field `", "is not a known field"),
-        ("duplicate field `", "is given twice"),
-    ] {
-        let Some(rest) = sentence.strip_prefix(prefix) else {
-            continue;
-        };
-        // The path of an unknown field ends in its name already; the other two are told of their parent, by
-        // names of our own, which hold no backtick.
-        let field = match (prefix, parent) {
-            ("unknown field `", path) if !path.is_empty() => path.to_owned(),
-            (_, "") => rest.split('`').next().unwrap_or_default().to_owned(),
-            (_, parent) => format!("{parent}.{}", rest.split('`').next().unwrap_or_default()),
-        };
-        return FieldError::new(shortened(&field, LONGEST_FIELD), message);
-    }
-    let message = if sentence.starts_with("invalid type: ")
-        || sentence.starts_with("invalid value: ")
-        || sentence.starts_with("invalid length ")
-    {
-        sentence
-            .rfind(", expected ")
-            .map_or("is not acceptable".to_owned(), |at| {
-                expected(&sentence[at + 11..])
-            })
-    } else if let Some(rest) = sentence.strip_prefix("unknown variant `") {
-        let expected = rest
-            .rfind("`, expected ")
-            .map_or("another value", |at| &rest[at + 12..]);
-        format!("expected {expected}")
-    } else {
-        sentence.to_owned()
-    };
-    let field = if parent.is_empty() { "body" } else { parent };
-    FieldError::new(
-        shortened(field, LONGEST_FIELD),
-        shortened(&message, LONGEST_MESSAGE),
-    )
-}
-
-/// What serde expected, in the words of JSON rather than of Rust.
-fn expected(what: &str) -> String {
-    let what = match what {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "f32" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a map" => "an object",
-        "a sequence" => "an array",
-        "unit" => "null",
-        _ if what.starts_with("struct ") => "an object",
-        _ if what.starts_with("enum ") || what.starts_with("variant ") => "one of its names",
-        other => other,
-    };
-    format!("expected {what}")
-}
-
-/// At most so many characters, none of them a control character.
-fn shortened(text: &str, most: usize) -> String {
-    let mut out: String = text
-        .chars()
-        .take(most)
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect();
-    if text.chars().nth(most).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 #[derive(Default)]

@@ -40,7 +40,7 @@ pub use nullable::Nullable;
 pub use page::{ListView, NoFilters, PageParams, PageQuery};
 pub(crate) use pages::pages;
 pub use pages::{INVITATION_PATH, UPGRADE_PATH, page_route};
-pub use problem::{Code, FieldError, PROBLEM_JSON, Problem};
+pub use problem::{Code, FieldError, PROBLEM_JSON, Problem, sentence};
 pub use query::parse_query;
 pub use range::{Wanted, parse_range, wanted};
 pub(crate) use rate_limits::RateLimits;

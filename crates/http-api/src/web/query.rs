@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::value::{Error as ValueError, MapDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
-use super::json::refused;
+use super::shape::refused;
 use super::problem::Problem;
 
 /// Reads a query string into a struct with `deny_unknown_fields`.

@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    /// A large document with a tag; a small one without; a secret; a photo; what a token in the address shows.
+    /// A large document with a tag; a small one without; a secret; an image; what a token in the address shows.
     async fn ask(method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
         const LARGE: usize = 100_000;
         let large = || serde_json::json!({ "text": "x".repeat(LARGE) });
@@ -257,7 +257,7 @@ mod tests {
                     .insert_header((CACHE_CONTROL, "no-store"))
                     .json(large())
             }))
-            .service(web::resource("/photo").to(|| async {
+            .service(web::resource("/image").to(|| async {
                 HttpResponse::Ok()
                     .insert_header((ETAG, "\"p\""))
                     .insert_header((CACHE_CONTROL, "private, no-cache"))
@@ -325,8 +325,8 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn secrets_photos_and_what_is_small_are_sent_as_they_are() {
-        for path in ["/secret", "/photo", "/small", "/shared/t"] {
+    async fn secrets_images_and_what_is_small_are_sent_as_they_are() {
+        for path in ["/secret", "/image", "/small", "/shared/t"] {
             let answer = ask(Method::GET, path, &[(ACCEPT_ENCODING.as_str(), "gzip, br")]).await;
             assert!(!answer.headers.contains_key(CONTENT_ENCODING), "{path}");
             assert!(!answer.headers.contains_key(VARY), "{path}");
@@ -362,7 +362,7 @@ mod tests {
         // A condition on a change is another one.
         let answer = ask(Method::POST, "/large", &[(IF_NONE_MATCH.as_str(), "*")]).await;
         assert_eq!(answer.status, 200);
-        let answer = ask(Method::GET, "/photo", &[(IF_NONE_MATCH.as_str(), "\"p\"")]).await;
+        let answer = ask(Method::GET, "/image", &[(IF_NONE_MATCH.as_str(), "\"p\"")]).await;
         assert_eq!((answer.status, answer.body.len()), (304, 0));
     }
 
@@ -374,7 +374,7 @@ mod tests {
             (Method::POST, "/large", "no-store"),
             (Method::GET, "/secret", "no-store"),
             (Method::GET, "/shared/t", "no-store"),
-            (Method::GET, "/photo", "private, no-cache"),
+            (Method::GET, "/image", "private, no-cache"),
         ] {
             let answer = ask(method.clone(), path, &[]).await;
             assert_eq!(answer.header("cache-control"), expected, "{method} {path}");

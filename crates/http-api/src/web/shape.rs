@@ -7,9 +7,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
-use super::json::refused;
 use super::problem::FieldError;
 use super::strict_json::Strict;
+
+pub(super) const LONGEST_FIELD: usize = 120;
+const LONGEST_MESSAGE: usize = 200;
 
 /// How many faults are told.
 pub(super) const MOST_ERRORS: usize = 32;
@@ -126,4 +128,87 @@ fn put(body: &mut Value, path: &[Step], value: Value) -> bool {
         },
         _ => false,
     }
+}
+
+/// A field and a message out of serde's sentence, without the client's own input, which the sentence repeats.
+pub(super) fn refused(path: &str, sentence: &str) -> FieldError {
+    let sentence = sentence
+        .rsplit_once(" at line ")
+        .map_or(sentence, |(text, _)| text);
+    let parent = if path == "." { "" } else { path };
+    for (prefix, message) in [
+        ("missing field `", "is required"),
+        ("unknown field `", "is not a known field"),
+        ("duplicate field `", "is given twice"),
+    ] {
+        let Some(rest) = sentence.strip_prefix(prefix) else {
+            continue;
+        };
+        // The path of an unknown field ends in its name already; the other two are told of their parent, by
+        // names of our own, which hold no backtick.
+        let field = match (prefix, parent) {
+            ("unknown field `", path) if !path.is_empty() => path.to_owned(),
+            (_, "") => rest.split('`').next().unwrap_or_default().to_owned(),
+            (_, parent) => format!("{parent}.{}", rest.split('`').next().unwrap_or_default()),
+        };
+        return FieldError::new(shortened(&field, LONGEST_FIELD), message);
+    }
+    let message = if sentence.starts_with("invalid type: ")
+        || sentence.starts_with("invalid value: ")
+        || sentence.starts_with("invalid length ")
+    {
+        sentence
+            .rfind(", expected ")
+            .map_or("is not acceptable".to_owned(), |at| {
+                expected(&sentence[at + 11..])
+            })
+    } else if let Some(rest) = sentence.strip_prefix("unknown variant `") {
+        let expected = rest
+            .rfind("`, expected ")
+            .map_or("another value", |at| &rest[at + 12..]);
+        format!("expected {expected}")
+    } else {
+        sentence.to_owned()
+    };
+    let field = if parent.is_empty() { "body" } else { parent };
+    FieldError::new(
+        shortened(field, LONGEST_FIELD),
+        shortened(&message, LONGEST_MESSAGE),
+    )
+}
+
+/// What serde expected, in the words of JSON rather than of Rust.
+fn expected(what: &str) -> String {
+    let what = match what {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a map" => "an object",
+        "a sequence" => "an array",
+        "unit" => "null",
+        _ if what.starts_with("struct ") => "an object",
+        _ if what.starts_with("enum ") || what.starts_with("variant ") => "one of its names",
+        other => other,
+    };
+    format!("expected {what}")
+}
+
+/// At most so many characters, none of them a control character.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    let mut out: String = text
+        .chars()
+        .take(most)
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect();
+    if text.chars().nth(most).is_some() {
+        out.push('…');
+    }
+    out
 }
