@@ -88,6 +88,7 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
             "routes/subscription_items.rs",
             "routes/subscription_params.rs",
             "routes/subscriptions.rs",
+            "service.rs",
             "shared.rs",
             "state.rs",
             "webhooks.rs",

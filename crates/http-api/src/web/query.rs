@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::de::value::{Error as ValueError, MapDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
-use super::shape::refused;
 use super::problem::Problem;
+use super::shape::refused;
 
 /// Reads a query string into a struct with `deny_unknown_fields`.
 ///
