@@ -161,7 +161,7 @@ impl Credential {
         self.reaches(needed)?;
         #[expect(
             clippy::disallowed_methods,
-            reason = "the one place that turns a credential into a scope"
+            reason = "a credential that was proved becomes a scope"
         )]
         let scope = match &self.holder {
             Holder::Session(session) => WorkspaceScope::for_member(&session.membership),

@@ -105,7 +105,7 @@ impl Caller {
         }
         #[expect(
             clippy::disallowed_methods,
-            reason = "the one place that turns a credential into a scope"
+            reason = "a credential that was proved becomes a scope"
         )]
         let scope = match self {
             Self::Person(session) => WorkspaceScope::for_member(&session.membership),
