@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::web::{
-    Body, Code, EntityTag, IdempotencyKey, Problem, body_digest, fingerprint, parse_json,
+    Body, Code, EntityTag, IdempotencyKey, Problem, body_digest, fingerprint, parse_json, view_etag,
 };
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -68,6 +68,13 @@ impl Answer {
     pub fn tagged(mut self, etag: EntityTag) -> Self {
         self.etag = Some(etag);
         self
+    }
+
+    /// With the tag of what it shows of a version: see [`view_etag`].
+    #[must_use]
+    pub fn tagged_view(self, version: &EntityTag) -> Self {
+        let etag = view_etag(version, &self.body);
+        self.tagged(etag)
     }
 
     /// As it is stored under an idempotency key; with the digest of the body where that is not the key's own.

@@ -15,10 +15,9 @@ use super::shared_page::SHARED_PATH;
 use rawdrive_http_api::auth::{Member, Scoped};
 use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
-use rawdrive_http_api::web::etag::etag_header;
 use rawdrive_http_api::web::{
     Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
-    etag_of, parse_json, path_id,
+    etag_of, parse_json, path_id, tagged_view,
 };
 use rawdrive_http_api::{App, time};
 
@@ -124,7 +123,7 @@ pub(crate) async fn create_client(
         async |tx, id, (name, email)| {
             let id = ClientId::from_uuid(id);
             let client = crate::add_client(tx, app.env(), id, name, email).await?;
-            Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
+            Ok(Answer::created(&ClientView::from(&client))?.tagged_view(&tag(&client)))
         },
     )
     .await
@@ -144,10 +143,8 @@ pub(crate) async fn show_client(
         .client(path_id(&id)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    // No 304 here: the client is seen, and their link revoked, without a new version of the client.
-    Ok(HttpResponse::Ok()
-        .insert_header(etag_header(&tag(&client)))
-        .json(ClientView::from(&client)))
+    // The client is seen, and their link revoked, without a new version of the client.
+    tagged_view(&tag(&client), &ClientView::from(&client))
 }
 
 /// Changes a client's name or address. Another address revokes the link that was mailed to the old one.
@@ -180,7 +177,7 @@ pub(crate) async fn update_client(
             let client = known(tx, &id).await?;
             condition.check(&tag(&client))?;
             let client = crate::update_client(tx, app.env(), client, name, email).await?;
-            Ok(Answer::ok(&ClientView::from(&client))?.tagged(tag(&client)))
+            Ok(Answer::ok(&ClientView::from(&client))?.tagged_view(&tag(&client)))
         },
     )
     .await
@@ -244,7 +241,7 @@ pub(crate) async fn invite_client(
             let letter = client_invitation(to, name, &studio, &link);
             app.review_onboarding(tx).await?;
             app.post_to_stranger(tx, &client.email, &letter).await?;
-            Ok(Answer::created(&ClientView::from(&client))?.tagged(tag(&client)))
+            Ok(Answer::created(&ClientView::from(&client))?.tagged_view(&tag(&client)))
         },
     )
     .await

@@ -20,10 +20,9 @@ use super::vocabulary::DownloadName;
 use rawdrive_http_api::auth::{Member, Reading, Scoped};
 use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
-use rawdrive_http_api::web::etag::etag_header;
 use rawdrive_http_api::web::{
     Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
-    etag_of, parse_json, parse_query, path_id,
+    etag_of, parse_json, parse_query, path_id, tagged_view,
 };
 use rawdrive_http_api::{App, time};
 
@@ -228,7 +227,7 @@ pub(crate) async fn create_gallery(
             };
             tx.insert_gallery(&gallery).await?;
             set_clients(tx, gallery.id, &clients).await?;
-            Ok(Answer::created(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
+            Ok(Answer::created(&view(&app, tx, &gallery).await?)?.tagged_view(&tag(&gallery)))
         },
     )
     .await
@@ -248,10 +247,11 @@ pub(crate) async fn show_gallery(
         Ok((found, photo_limit(&app, reader).await?))
     });
     let (found, limit) = read.await?;
-    // No 304 here: the count and the limit change without a new version of the gallery itself.
-    Ok(HttpResponse::Ok()
-        .insert_header(etag_header(&tag(&found.overview.gallery)))
-        .json(GalleryView::listed(&found, limit)))
+    // The count and the limit change without a new version of the gallery itself.
+    tagged_view(
+        &tag(&found.overview.gallery),
+        &GalleryView::listed(&found, limit),
+    )
 }
 
 /// Changes a gallery.
@@ -308,7 +308,7 @@ pub(crate) async fn update_gallery(
                 let saved = save(&app, tx, gallery).await;
                 gallery = saved.map_err(|error| condition.lost_to(error))?;
             }
-            Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
+            Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged_view(&tag(&gallery)))
         },
     )
     .await
@@ -434,7 +434,7 @@ pub(crate) async fn restore_gallery(
                 )
                 .await?;
             }
-            Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged(tag(&gallery)))
+            Ok(Answer::ok(&view(&app, tx, &gallery).await?)?.tagged_view(&tag(&gallery)))
         },
     )
     .await

@@ -18,7 +18,7 @@ use crate::openapi::headers::{Conditional, Idempotent};
 use crate::openapi::words::{AccessName, WorkspaceStatusName};
 use crate::web::{
     Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
-    etag_of, read_json,
+    etag_of, read_json, tagged_view,
 };
 
 #[derive(Serialize, ToSchema)]
@@ -90,10 +90,8 @@ pub(crate) async fn show_workspace(
 ) -> Result<HttpResponse, Problem> {
     let reader = app.store.read(&scoped.scope);
     let (row, entitlements) = (reader.workspace().await?, reader.entitlements().await?);
-    let tag = tag(&row);
-    Ok(HttpResponse::Ok()
-        .insert_header(crate::web::etag::etag_header(&tag))
-        .json(WorkspaceView::of(&app, &row, &entitlements)))
+    // Plan and access change without a new version of the row.
+    tagged_view(&tag(&row), &WorkspaceView::of(&app, &row, &entitlements))
 }
 
 /// Changes the workspace's name or billing address.
@@ -133,7 +131,7 @@ pub(crate) async fn update_workspace(
             app.review_onboarding(tx).await?;
         }
         let entitlements = tx.entitlements().await?;
-        Ok(Answer::ok(&WorkspaceView::of(&app, &row, &entitlements))?.tagged(tag(&row)))
+        Ok(Answer::ok(&WorkspaceView::of(&app, &row, &entitlements))?.tagged_view(&tag(&row)))
     })
     .await
 }

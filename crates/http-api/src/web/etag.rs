@@ -7,10 +7,13 @@ use std::future::{Ready, ready};
 use actix_web::dev::Payload;
 pub use actix_web::http::header::EntityTag;
 use actix_web::http::header::{self, Header, HeaderMap};
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use rawdrive_usage::hex;
+use serde::Serialize;
 
 use rawdrive_tenancy_core::StoreError;
 
+use super::idempotency_key::body_digest;
 use super::problem::{Code, Problem};
 
 /// The strong tag of one version of a resource.
@@ -27,6 +30,27 @@ pub fn content_etag(text: &str) -> EntityTag {
             .filter(|c| matches!(c, '!' | '#'..='~'))
             .collect(),
     )
+}
+
+/// The strong tag of what is shown of a version, where some of that changes by itself: what is counted, granted or seen.
+/// A reader has it only as long as it shows the same; as a condition of a write it stands for the version
+/// ([`IfMatch::check`]).
+#[must_use]
+pub fn view_etag(version: &EntityTag, json: &[u8]) -> EntityTag {
+    let digest = hex(&body_digest(json)[..8]);
+    EntityTag::new(version.weak, format!("{}.{digest}", version.tag()))
+}
+
+/// 200 with what is shown of a version, under its [`view_etag`].
+///
+/// # Errors
+/// 500: the view has no JSON text.
+pub fn tagged_view(version: &EntityTag, view: &impl Serialize) -> Result<HttpResponse, Problem> {
+    let json = serde_json::to_vec(view).map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok()
+        .insert_header(etag_header(&view_etag(version, &json)))
+        .content_type(header::ContentType::json())
+        .body(json))
 }
 
 /// The request's `If-Match`, to be checked against the version that the transaction read.
@@ -65,10 +89,16 @@ impl IfMatch {
     pub fn check(&self, current: &EntityTag) -> Result<(), Problem> {
         match self {
             Self::Absent | Self::Any => Ok(()),
-            Self::OneOf(tags) if tags.iter().any(|tag| tag.strong_eq(current)) => Ok(()),
+            Self::OneOf(tags) if tags.iter().any(|tag| is_of(tag, current)) => Ok(()),
             Self::OneOf(_) => Err(changed()),
         }
     }
+}
+
+/// Whether a tag names this version, or what was shown of it.
+fn is_of(tag: &EntityTag, version: &EntityTag) -> bool {
+    let shown = tag.tag().strip_prefix(version.tag());
+    tag.strong_eq(version) || !tag.weak && shown.is_some_and(|digest| digest.starts_with('.'))
 }
 
 fn changed() -> Problem {
@@ -166,6 +196,24 @@ mod tests {
             r.append_header(("if-match", *v))
         });
         IfMatch::of(request.to_http_request().headers())
+    }
+
+    #[test]
+    fn what_was_shown_of_a_version_stands_for_it_and_for_no_other() {
+        let version = etag_of("gal_1", 3);
+        let shown = view_etag(&version, b"{}").to_string();
+        assert_ne!(shown, view_etag(&version, b"[]").to_string());
+        let condition = if_match(&[&shown]);
+        assert!(condition.check(&version).is_ok());
+        for other in [
+            etag_of("gal_1", 30),
+            etag_of("gal_1", 4),
+            etag_of("gal_2", 3),
+        ] {
+            assert!(condition.check(&other).is_err(), "{other}");
+        }
+        assert!(if_match(&[&format!("W/{shown}")]).check(&version).is_err());
+        assert!(if_match(&["\"gal_1.30\""]).check(&version).is_err());
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub mod validate;
 pub use body::{Body, JSON_LIMIT_BYTES, Pace, PacedBody, drain, payload_problem, read_bounded};
 pub use cors::{CorsOrigins, InvalidOrigins};
 pub use email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
-pub use etag::{EntityTag, IfMatch, content_etag, etag_of, not_modified};
+pub use etag::{EntityTag, IfMatch, content_etag, etag_of, not_modified, tagged_view, view_etag};
 pub use idempotency_key::{IdempotencyKey, body_digest, fingerprint};
 pub use json::{parse_json, read_json};
 pub use method_not_allowed::{AllowedMethods, extractor_errors, path_id};

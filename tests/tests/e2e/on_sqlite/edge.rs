@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use e2e::Server;
+use e2e::{Server, image};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -113,6 +113,59 @@ async fn what_is_read_is_compressed_and_told_when_it_has_not_changed() {
         let again = ada.send(again).await.is(304);
         assert!(again.body.is_empty());
         assert_eq!(again.header("etag"), tag);
+    }
+}
+
+/// What is counted, granted or seen changes without anybody's changing the resource.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shown_otherwise_is_another_version_to_read_and_the_same_to_change() {
+    let server = Server::shared();
+    let ada = server.sign_up("otherwise").await;
+    let gallery = ada.gallery("Filling").await;
+    let client = ada
+        .post(
+            "/v1/clients",
+            &json!({ "name": "Mia", "email": "mia@example.test" }),
+        )
+        .await
+        .is(201);
+    let client = client.text("id");
+    let (gallery, client) = (
+        format!("/v1/galleries/{gallery}"),
+        format!("/v1/clients/{client}"),
+    );
+    let mut tags = Vec::new();
+    for path in ["/v1/workspace", &gallery, &client] {
+        tags.push((path, ada.get(path).await.is(200).header("etag").to_owned()));
+    }
+    let _ = ada
+        .upload(
+            gallery.trim_start_matches("/v1/galleries/"),
+            image::jpeg(1_000, 1),
+            "image/jpeg",
+        )
+        .await
+        .is(201);
+    let _ = ada
+        .post(&format!("{client}/invite"), &json!({}))
+        .await
+        .is(201);
+    server.set_plan(&ada, "professional").await;
+    for (path, tag) in tags {
+        let asked = ada.request(Method::GET, path).header("if-none-match", &tag);
+        let shown = ada.send(asked).await.is(200);
+        assert_ne!(shown.header("etag"), tag, "{path}");
+        let change = ada
+            .request(Method::PATCH, path)
+            .header("if-match", &tag)
+            .json(&json!({ "name": "Renamed" }));
+        let changed = ada.send(change).await.is(200);
+        let late = ada
+            .request(Method::PATCH, path)
+            .header("if-match", shown.header("etag"))
+            .json(&json!({ "name": "Too late" }));
+        ada.send(late).await.problem(412, "precondition_failed");
+        assert_eq!(ada.get(path).await.header("etag"), changed.header("etag"));
     }
 }
 
