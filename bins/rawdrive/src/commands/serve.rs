@@ -171,7 +171,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         let env = installation.env.clone();
         let edge = app.edge();
         let cors = installation.config.cors_origins.clone();
-        let throttle = throttle(&installation).await;
+        let throttle = throttle(&installation).await?;
         let ended = serve(listener, env, proxies, (edge, cors, throttle), configure(app)).await;
         drop(end_background);
         if let Err(error) = background.await {
@@ -194,12 +194,13 @@ fn cache(installation: &Installation, store: &Store) -> Option<Republisher<Store
 }
 
 /// Counts requests, together with other servers where a Redis is configured.
-async fn throttle(installation: &Installation) -> Throttle {
+async fn throttle(installation: &Installation) -> Result<Throttle, OpenError> {
     let limits = installation.config.rate_limits.clone();
-    match installation.config.redis.clone() {
-        Some(url) => Throttle::shared(limits, url).await,
-        None => Throttle::new(limits),
-    }
+    let master = installation.master_key()?;
+    Ok(match installation.config.redis.clone() {
+        Some(url) => Throttle::shared(limits, &master, url).await,
+        None => Throttle::new(limits, &master),
+    })
 }
 
 /// Background work, with the mail server that is configured, otherwise with files.

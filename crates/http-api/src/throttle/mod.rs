@@ -23,11 +23,11 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::web::Data;
 use actix_web::{Error, HttpRequest};
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use futures_util::future::{Either, LocalBoxFuture, Map, Ready as Done};
 use futures_util::future::{FutureExt as _, ready as done};
 use governor::clock::MonotonicClock;
-use rawdrive_identity::{LimitState, Network};
+use rawdrive_identity::{LimitState, MasterKey, Network};
 
 use crate::app::App;
 use crate::auth::{Caller, caller};
@@ -44,6 +44,8 @@ pub struct Throttle(Arc<Counts>);
 
 struct Counts {
     limits: RequestLimits,
+    /// Names clients. Installations that share a Redis have different ones, and so count apart.
+    naming: Key,
     own: Buckets<MonotonicClock>,
     #[cfg(feature = "redis")]
     shared: Option<Arc<shared_buckets::SharedBuckets>>,
@@ -60,19 +62,24 @@ impl fmt::Debug for Counts {
 impl Throttle {
     /// Counts in this process's memory.
     #[must_use]
-    pub fn new(limits: RequestLimits) -> Self {
+    pub fn new(limits: RequestLimits, master: &MasterKey) -> Self {
         Self(Arc::new(Counts {
             own: Buckets::new(&limits, &MonotonicClock),
             limits,
+            naming: naming(master),
             #[cfg(feature = "redis")]
             shared: None,
         }))
     }
 
-    /// Counts in Redis, together with the other servers that do; by itself while Redis does not answer. Waits a moment
-    /// for the connection.
+    /// Counts in Redis, together with the other servers there that have the same key; by itself while Redis does not
+    /// answer. Waits a moment for the connection.
     #[cfg(feature = "redis")]
-    pub async fn shared(limits: RequestLimits, url: rawdrive_usage::RedisUrl) -> Self {
+    pub async fn shared(
+        limits: RequestLimits,
+        master: &MasterKey,
+        url: rawdrive_usage::RedisUrl,
+    ) -> Self {
         let shared = shared_buckets::SharedBuckets::new(url);
         if limits.are_on() {
             Arc::clone(&shared).connect().await;
@@ -80,9 +87,14 @@ impl Throttle {
         Self(Arc::new(Counts {
             own: Buckets::new(&limits, &MonotonicClock),
             limits,
+            naming: naming(master),
             shared: Some(shared),
         }))
     }
+}
+
+fn naming(master: &MasterKey) -> Key {
+    Key::new(HMAC_SHA256, &master.derive("rate limits: names of clients"))
 }
 
 /// A request that counts.
@@ -111,8 +123,8 @@ impl Counts {
         let (_, allowance) = self.limits.each().find(|(limited, _)| *limited == class)?;
         let client =
             client.unwrap_or_else(|| Network::of(client_address(request)).octets().to_vec());
-        // Kept as a hash: a table of who was here is nobody's business.
-        let hash = digest(&SHA256, &client);
+        // Kept as a keyed hash: who was here is nobody's business, and a plain hash of an address is soon guessed.
+        let hash = sign(&self.naming, &client);
         let mut client = [0; 16];
         client.copy_from_slice(hash.as_ref().get(..16)?);
         Some(Counted {

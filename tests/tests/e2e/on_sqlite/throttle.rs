@@ -152,3 +152,18 @@ async fn servers_of_one_redis_count_together_and_alone_while_it_is_away() {
         .await
         .problem(429, "rate_limited");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn installations_that_share_a_redis_count_apart() {
+    let redis = Redis::start();
+    let settings = [
+        ("RAWDRIVE_RATE_LIMITS", "public=5/3600"),
+        ("REDIS_URL", &redis.url()),
+    ];
+    let (one, other) = (
+        Server::start_with(&settings),
+        Server::start_with(&settings),
+    );
+    assert_eq!(admitted(&one.anonymous(), "/v1/plans").await, 5);
+    assert_eq!(admitted(&other.anonymous(), "/v1/plans").await, 5);
+}
