@@ -45,6 +45,7 @@ mod m0027_open_kinds;
 mod m0028_housekeeping;
 mod m0029_key_scopes;
 mod m0030_audit_filters;
+mod m0031_events;
 mod moved;
 pub mod tokens;
 
@@ -154,6 +155,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0028_housekeeping::Migration),
             Box::new(m0029_key_scopes::Migration),
             Box::new(m0030_audit_filters::Migration),
+            Box::new(m0031_events::Migration),
         ]
     }
 }

@@ -96,14 +96,7 @@ pub(crate) struct Config {
     pub(crate) trusted_proxies: TrustedProxies,
     /// The origins whose pages may call the API.
     pub(crate) cors_origins: CorsOrigins,
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "validated, and warned about at start: webhooks are not part of this release"
-        )
-    )]
-    /// Whether outbound webhooks may call private addresses. No effect yet.
+    /// Whether outbound webhooks may call private addresses.
     pub(crate) webhooks_allow_private: bool,
     /// Development: loopback only.
     pub(crate) dev: bool,

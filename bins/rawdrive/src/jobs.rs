@@ -4,10 +4,16 @@ use rawdrive_gallery::{Blobs, DeleteBlob, DeleteBlobs, UploadEnded};
 use rawdrive_http_api::App;
 use rawdrive_http_api::web::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH};
 use rawdrive_notices::Mailer;
-use rawdrive_runtime::{Builder, JobContext, Mails, Runtime};
+use rawdrive_notices::webhooks::HttpSender;
+use rawdrive_runtime::{Builder, JobContext, Mails, Runtime, Webhooks};
 
 /// Registers what an application needs done: the rest is the installation's.
-pub(crate) fn of_application<M: Mailer + 'static>(app: &App, bytes: &Blobs, mailer: M) -> Builder {
+pub(crate) fn of_application<M: Mailer + 'static>(
+    app: &App,
+    bytes: &Blobs,
+    mailer: M,
+    webhooks: HttpSender,
+) -> Builder {
     let public_url = &app.settings.public_url;
     let builder = Runtime::builder(app.store.clone())
         .review_thresholds(app.steps.clone())
@@ -18,6 +24,10 @@ pub(crate) fn of_application<M: Mailer + 'static>(app: &App, bytes: &Blobs, mail
             password_reset_url: format!("{public_url}{PASSWORD_RESET_PATH}"),
             email_verification_url: format!("{public_url}{EMAIL_VERIFICATION_PATH}"),
             upgrade_url: app.upgrade_url(),
+        })
+        .webhooks(Webhooks {
+            sender: webhooks,
+            keys: app.webhook_keys.clone(),
         });
     blobs(builder, bytes)
 }

@@ -12,6 +12,7 @@ use rawdrive_identity::{
     Count, Currency, EmailAddress, Keyring, LimitState, MailPolicy, MasterKey, PasswordHasher,
     Sealer, StrangerMailError, TokenIssuer, TokenPepper, admit_stranger_mail,
 };
+use rawdrive_notices::webhooks::{Reach, WebhookKeys};
 use rawdrive_notices::{Letter, SendMail};
 use rawdrive_onboarding::Step;
 use rawdrive_plans::Catalogue;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub trusted_proxies: TrustedProxies,
     /// Whether mail leaves the machine; otherwise it is files.
     pub mail_leaves: bool,
+    /// Which addresses outbound webhooks may have.
+    pub webhook_reach: Reach,
 }
 
 /// What the server cannot do without, besides its database: its name, and whether it answers.
@@ -72,6 +75,8 @@ pub struct App {
     pub ingest: IngestQueue,
     /// Seals mails that wait for delivery.
     pub mails: Sealer,
+    /// Seals and opens the secrets of outbound webhooks.
+    pub webhook_keys: WebhookKeys,
     /// Seals cursors.
     pub cursors: CursorCodec,
     /// The plans.
@@ -95,6 +100,7 @@ pub struct AppBuilder {
     previews: PreviewKey,
     pepper: TokenPepper,
     mails: Sealer,
+    webhook_keys: WebhookKeys,
     cursors: CursorCodec,
     settings: Settings,
     steps: Vec<Step>,
@@ -147,6 +153,13 @@ impl AppBuilder {
     #[must_use]
     pub fn mail_leaves(mut self, leaves: bool) -> Self {
         self.settings.mail_leaves = leaves;
+        self
+    }
+
+    /// Which addresses outbound webhooks may have. Default: those of the open internet.
+    #[must_use]
+    pub fn webhook_reach(mut self, reach: Reach) -> Self {
+        self.settings.webhook_reach = reach;
         self
     }
 
@@ -209,6 +222,7 @@ impl AppBuilder {
             key_uses: KeyUses::default(),
             ingest: IngestQueue::default(),
             mails: self.mails,
+            webhook_keys: self.webhook_keys,
             cursors: self.cursors,
             catalogue: self.catalogue,
             settings: self.settings,
@@ -238,6 +252,7 @@ impl App {
             previews: PreviewKey::new(&master.derive("plan previews")),
             pepper: TokenPepper::new(&master.derive("token hashes")),
             mails: Sealer::new(master, "mails"),
+            webhook_keys: WebhookKeys::new(master),
             cursors: CursorCodec::new(&master.derive("cursors")),
             settings: Settings {
                 public_url: "http://127.0.0.1:8080".to_owned(),
@@ -246,6 +261,7 @@ impl App {
                 limit_attempts: true,
                 trusted_proxies: TrustedProxies::default(),
                 mail_leaves: false,
+                webhook_reach: Reach::Public,
             },
             steps: vec![rawdrive_onboarding::PROFILE],
             dependencies: Vec::new(),

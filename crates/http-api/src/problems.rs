@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rawdrive_billing::{BillingError, WebhookError};
 use rawdrive_identity::{IdentityError, TeamError};
+use rawdrive_notices::webhooks::EndpointError;
 use rawdrive_plans::{BeginError, Entitlements, PlansTx as _, ReadOnly};
 use rawdrive_store::WriteTx;
 use rawdrive_tenancy_core::StoreError;
@@ -163,6 +164,19 @@ impl From<WebhookError> for Problem {
             WebhookError::Signature(error) => Self::new(Code::InvalidSignature, sentence(&error)),
             WebhookError::NoEvent(error) => Self::malformed(sentence(&error)),
             WebhookError::Store(error) => Self::dependency_unavailable(error),
+        }
+    }
+}
+
+impl From<EndpointError> for Problem {
+    fn from(error: EndpointError) -> Self {
+        match error {
+            EndpointError::Unknown => Self::not_found(),
+            error @ (EndpointError::TooMany
+            | EndpointError::UnderWay
+            | EndpointError::Disabled
+            | EndpointError::TooOld) => Self::new(Code::Conflict, sentence(&error)),
+            EndpointError::Store(error) => error.into(),
         }
     }
 }

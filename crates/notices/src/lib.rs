@@ -5,6 +5,7 @@ mod mail;
 mod mailer;
 mod name;
 mod smtp;
+pub mod webhooks;
 
 pub use mail::{Letter, Mail, SendMail};
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
@@ -16,6 +17,8 @@ use rawdrive_tenancy_core::event::DomainEvent;
 use rawdrive_usage::THRESHOLD_CROSSED;
 use serde_json::Value;
 
+use webhooks::WEBHOOK_ENDPOINT_DISABLED;
+
 /// The mail that an event makes, if it makes one.
 #[must_use]
 pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Option<Mail> {
@@ -25,6 +28,7 @@ pub fn mail_for(event: &DomainEvent, workspace: &str, upgrade_url: &str) -> Opti
         GRACE_REACHED | PAYMENT_ACTION_REQUIRED | DISPUTE_OPENED | CHARGE_REFUNDED => {
             billing_emails::mail(event, workspace, upgrade_url)
         }
+        WEBHOOK_ENDPOINT_DISABLED => webhook_disabled(event, workspace),
         _ => None,
     }
 }
@@ -46,6 +50,24 @@ fn threshold(event: &DomainEvent, workspace: &Name, upgrade_url: &str) -> Option
              What is there stays and can be downloaded; above the limit nothing more is taken.\n\
              More room: {upgrade_url}\n",
             workspace.text
+        ),
+    })
+}
+
+fn webhook_disabled(event: &DomainEvent, workspace: &Name) -> Option<Mail> {
+    let host = event.facts.get("host")?.as_str()?;
+    let why = match event.facts.get("reason")?.as_str()? {
+        "gone" => "has answered that it is gone",
+        "failing" => "has taken nothing for five days",
+        _ => return None,
+    };
+    Some(Mail {
+        subject: format!("{}: a webhook is off", workspace.subject),
+        text: format!(
+            "The address at {host} to which events of {} are sent {why}. Nothing more is sent there.\n\n\
+             Its id is {}. Once it works again, enable it: PATCH /v1/webhook-endpoints/{} with {{\"enabled\": true}}. \
+             What it has missed is to be had from GET /v1/events.\n",
+            workspace.text, event.subject, event.subject
         ),
     })
 }

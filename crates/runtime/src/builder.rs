@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rawdrive_billing::{Billing, PaymentGateway};
 use rawdrive_identity::ProofRequest;
+use rawdrive_notices::webhooks::{DeliverWebhooks, ResendWebhook, WebhookSender};
 use rawdrive_notices::{Mailer, SendMail};
 use rawdrive_onboarding::Step;
 use rawdrive_plans::ReviewThresholds;
@@ -28,6 +29,7 @@ use crate::job::{Handler, JobContext, JobError};
 use crate::lane::Lane;
 use crate::mails::Mails;
 use crate::queue::{Jobs, Requests};
+use crate::webhooks::{self, Webhooks};
 
 /// How much of a kind runs at once, unless somebody says otherwise.
 const CONCURRENCY: u32 = 8;
@@ -165,6 +167,22 @@ impl Builder {
             let mails = mails.clone();
             async move { mails.send(context, mail).await }
         })
+    }
+
+    /// Sends events to the endpoints that workspaces name.
+    #[must_use]
+    pub fn webhooks<S: WebhookSender + 'static>(self, webhooks: Webhooks<S>) -> Self {
+        let webhooks = Arc::new(webhooks);
+        let again = webhooks.clone();
+        self.job(move |context, job: DeliverWebhooks| {
+            let webhooks = webhooks.clone();
+            async move { webhooks.deliver(context, job).await }
+        })
+        .job(move |context, job: ResendWebhook| {
+            let webhooks = again.clone();
+            async move { webhooks.resend(context, job).await }
+        })
+        .concurrency(DeliverWebhooks::NAME, webhooks::CONCURRENCY)
     }
 
     /// Reviews thresholds where limits have changed, and whether the onboarding of these steps is complete by that.

@@ -108,3 +108,16 @@ tenant!(idempotency_keys, "idempotency_keys", [actor: String, key: String], {
 });
 tenant!(onboarding, "onboarding", [], { completed_at: Option<ChronoDateTimeUtc> });
 tenant!(onboarding_skips, "onboarding_skips", [step: String], { skipped_at: ChronoDateTimeUtc });
+tenant!(events, "events", [seq: i64], {
+    id: Uuid, kind: String, subject: String, facts: String, at: ChronoDateTimeUtc,
+});
+tenant!(webhook_endpoints, "webhook_endpoints", [id: Uuid], {
+    url: String, kinds: String, secret: String, old_secret: Option<String>, old_secret_until: Option<ChronoDateTimeUtc>,
+    enabled: bool, disabled_reason: Option<String>, delivered_seq: i64, awake: bool,
+    failing_since: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc, version: i64,
+});
+tenant!(webhook_deliveries, "webhook_deliveries", [id: Uuid], {
+    endpoint_id: Uuid, event_seq: i64, event_id: Uuid, kind: String, state: String, attempts: i64,
+    response_status: Option<i64>, error: Option<String>, last_attempt_at: Option<ChronoDateTimeUtc>,
+    next_attempt_at: Option<ChronoDateTimeUtc>, created_at: ChronoDateTimeUtc,
+});

@@ -35,11 +35,13 @@ const KINDS: &str = "WITH RECURSIVE kinds (kind) AS (
     FROM kinds WHERE kinds.kind IS NOT NULL)";
 
 const SWEEP: &str = "sweep";
+/// How many days back the feed of events reaches, and what is kept of deliveries.
+const FEED_DAYS: i64 = 90;
 /// So often one sweep looks for workspaces. What is left is the next one's.
 const SWEEPS: usize = 100;
 /// What is deleted of workspaces: the table, its key within the workspace, the column by whose index it is found, and
-/// when it is due ($1 is now, $2 a day ago).
-const SWEPT: [(&str, &str, &str, &str); 4] = [
+/// when it is due ($1 is now, $2 a day ago, $3 as long ago as the feed of events reaches).
+const SWEPT: [(&str, &str, &str, &str); 6] = [
     (
         "idempotency_keys",
         "actor, key",
@@ -53,6 +55,13 @@ const SWEPT: [(&str, &str, &str, &str); 4] = [
         "id",
         "expires_at",
         "state <> 'held' AND expires_at < $2",
+    ),
+    ("events", "seq", "at", "at < $3"),
+    (
+        "webhook_deliveries",
+        "id",
+        "created_at",
+        "state <> 'pending' AND created_at < $3",
     ),
 ];
 
@@ -383,7 +392,7 @@ impl Store {
     }
 
     /// Gives back what an earlier run of the one server held when it broke off: holds of operations under way, and leases
-    /// of the payment provider's operations and objects. On SQLite alone: there the one server, before its first
+    /// of jobs and of the payment provider's operations and objects. On SQLite alone: there the one server, before its first
     /// write, knows that whoever held them is dead. On PostgreSQL others may be at work; what the dead held expires
     /// by itself. Reservations are left alone: who holds them is a program outside. Where it fails, on a full disk, it is done before whatever is written first. Returns how many.
     ///
@@ -398,6 +407,9 @@ impl Store {
         // As what was given back has it: a time that is always past.
         const OBJECTS: &str =
             "UPDATE billing_objects SET leased_until = $2 WHERE leased_until > $1";
+        // What waits for its next attempt goes on waiting.
+        const JOBS: &str =
+            "UPDATE jobs SET leased_until = $1 WHERE leased_until > $1 AND leased_until > retry_at";
         let now = self.0.env.lease_now();
         let of = |sql, values: Vec<sea_orm::Value>| {
             sea_orm::Statement::from_sql_and_values(sea_orm::DatabaseBackend::Sqlite, sql, values)
@@ -407,6 +419,7 @@ impl Store {
             .recover(vec![
                 of(HOLDS, vec![now.into(), RESERVATION.name().into()]),
                 of(OPERATIONS, vec![now.into()]),
+                of(JOBS, vec![now.into()]),
                 of(OBJECTS, vec![now.into(), DateTime::UNIX_EPOCH.into()]),
             ])
             .await
@@ -494,7 +507,11 @@ impl Store {
                 )
             })
             .collect();
-        let values = [now.into(), (now - TimeDelta::days(1)).into()];
+        let values = [
+            now.into(),
+            (now - TimeDelta::days(1)).into(),
+            (now - TimeDelta::days(FEED_DAYS)).into(),
+        ];
         let rows = self.look(SWEEP, &parts.join(" UNION "), values).await?;
         let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for row in &rows {
@@ -514,13 +531,20 @@ impl Store {
         let tx = self.begin_in(Reach::Workspace(workspace), SWEEP).await?;
         let mut deleted = 0;
         for (table, key, since, is_due) in tables.iter().filter_map(|at| SWEPT.get(*at)) {
-            let is_due = is_due.replace("$2", "$3").replace("$1", "$2");
+            let is_due = is_due
+                .replace("$3", "$4")
+                .replace("$2", "$3")
+                .replace("$1", "$2");
             let sql = format!(
                 "DELETE FROM {table} WHERE workspace_id = $1 AND ({key}) IN (SELECT {key} FROM {table}
                     WHERE workspace_id = $1 AND {is_due} ORDER BY {since} LIMIT 5000)"
             );
-            let a_day_ago = now - TimeDelta::days(1);
-            let values = [workspace.uuid().into(), now.into(), a_day_ago.into()];
+            let values = [
+                workspace.uuid().into(),
+                now.into(),
+                (now - TimeDelta::days(1)).into(),
+                (now - TimeDelta::days(FEED_DAYS)).into(),
+            ];
             deleted += execute(&tx, SWEEP, &sql, values).await?;
         }
         tx.commit().await.map_err(failed(SWEEP))?;

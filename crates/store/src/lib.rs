@@ -35,6 +35,7 @@ mod test_hooks;
 mod transaction;
 mod url;
 mod usage;
+mod webhooks;
 mod workspace;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What a transaction has collected, written at its commit in the order of locks: jobs, the audit chain, the ledger.
+//! What a transaction has collected, written at its commit in the order of locks: the feed of events, jobs, the audit chain,
+//! the ledger.
 
 use std::collections::BTreeSet;
 
@@ -38,10 +39,32 @@ impl AuditTx for WriteTx {
     }
 }
 
+/// What the feed is to say: the events, and each audited change by its action. What it was before and after is the audit
+/// trail's: events hold ids alone.
+fn happened(
+    jobs: &[(Job, Option<DateTime<Utc>>)],
+    changes: &[(Actor, Change)],
+) -> Vec<DomainEvent> {
+    let events = jobs
+        .iter()
+        .filter_map(|(job, _)| job.as_kind::<DeliverEvent>());
+    let changes = changes.iter().map(|(actor, change)| DomainEvent {
+        kind: change.action.to_owned(),
+        subject: change.subject.clone(),
+        facts: serde_json::json!({ "actor": actor.to_string() }),
+    });
+    events.map(|told| told.event).chain(changes).collect()
+}
+
 impl WriteTx {
     /// Writes what was collected. Nothing is collected afterwards.
     pub(crate) async fn write_pending(&mut self) -> Result<(), StoreError> {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
+        let happened = happened(&pending.jobs, &pending.changes);
+        let woken = self.write_events(happened).await?;
+        pending
+            .jobs
+            .extend(woken.into_iter().map(|job| (job, None)));
         self.write_jobs(pending.jobs).await?;
         self.write_changes(pending.changes).await?;
         self.append_lines(&pending.lines).await

@@ -138,6 +138,10 @@ typed_id! {
     OperationId = "opr";
     /// A job of the leased runner.
     JobId = "job";
+    /// An address to which a workspace has events sent.
+    WebhookEndpointId = "whe";
+    /// An event on its way to an endpoint.
+    DeliveryId = "dlv";
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Routes with a parameter that names nothing of one workspace, each with what it names instead.
-const NO_ONES: [(&str, &str); 4] = [
+const NO_ONES: [(&str, &str); 5] = [
     ("/v1/onboarding/steps/", "a step of everybody's"),
     ("/v1/usage/statements/", "a month of everybody's calendar"),
     ("/v1/shared/", "a secret, which is its own credential"),
@@ -15,15 +15,20 @@ const NO_ONES: [(&str, &str); 4] = [
         "/v1/usage/reservations/",
         "units of a metric that this catalogue has not: reservations.rs asks",
     ),
+    (
+        "/v1/webhook-endpoints/deliveries/",
+        "what was sent to a receiver: outbound.rs asks",
+    ),
 ];
 
 /// What the parameter of a route is the id of, by the route's beginning. The first that fits counts.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 8] = [
     ("/v1/libraries/", "lib"),
     ("/v1/galleries/", "gal"),
     ("/v1/photos/", "pho"),
     ("/v1/clients/", "cli"),
     ("/v1/api-keys/", "key"),
+    ("/v1/webhook-endpoints/", "whe"),
     ("/v1/workspace/members/", "usr"),
     ("/v1/workspace/invitations/", "inv"),
 ];
@@ -52,6 +57,14 @@ async fn id_of(actor: &Actor, gallery: &str, kind: &str) -> String {
             let body = json!({ "email": "guest@example.test", "role": "member" });
             actor
                 .post("/v1/workspace/invitations", &body)
+                .await
+                .is(201)
+                .text("id")
+        }
+        "whe" => {
+            let body = json!({ "url": "https://example.invalid/hooks" });
+            actor
+                .post("/v1/webhook-endpoints", &body)
                 .await
                 .is(201)
                 .text("id")

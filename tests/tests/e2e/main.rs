@@ -42,6 +42,7 @@ mod on_sqlite {
 }
 mod onboarding;
 mod operation;
+mod outbound;
 mod payer;
 mod people;
 mod photos;

@@ -16,6 +16,7 @@ use rawdrive_http_api::throttle::Throttle;
 use rawdrive_http_api::web::{CorsOrigins, Edge};
 use rawdrive_http_api::{App, BillingDesk, TrustedProxies, configure, record_key_uses};
 use rawdrive_identity::{Currency, KeyError, MasterKey, load_keyring};
+use rawdrive_notices::webhooks::{HttpSender, Reach};
 use rawdrive_notices::{FileMailer, Sender, SmtpMailer};
 use rawdrive_runtime::Builder;
 use rawdrive_store::{Store, in_background};
@@ -69,6 +70,9 @@ pub(crate) enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// Webhooks cannot be sent.
+    #[error("failed to set up TLS for outbound webhooks")]
+    Webhooks(#[source] std::io::Error),
     /// The server's own machinery.
     #[error("failed to serve")]
     Serve(#[source] std::io::Error),
@@ -149,7 +153,7 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             installation.master_key()?,
         )));
         let uses = tokio::spawn(in_background(record_key_uses(app.clone())));
-        let background = (collecting.background)(background(&installation, &app, &blobs));
+        let background = (collecting.background)(background(&installation, &app, &blobs)?);
         let background = match republisher {
             Some(republisher) => background.usage_cache(republisher),
             None => background,
@@ -204,16 +208,22 @@ async fn throttle(installation: &Installation) -> Result<Throttle, OpenError> {
 }
 
 /// Background work, with the mail server that is configured, otherwise with files.
-fn background(installation: &Installation, app: &Data<App>, blobs: &Blobs) -> Builder {
+fn background(
+    installation: &Installation,
+    app: &Data<App>,
+    blobs: &Blobs,
+) -> Result<Builder, ServeError> {
+    let webhooks = HttpSender::new(app.settings.webhook_reach).map_err(ServeError::Webhooks)?;
     let env = installation.env.clone();
     let sender = Sender::no_reply(&app.settings.public_url);
-    match &installation.config.smtp_url {
-        Some(url) => of_application(app, blobs, SmtpMailer::new(url, sender, env)),
+    Ok(match &installation.config.smtp_url {
+        Some(url) => of_application(app, blobs, SmtpMailer::new(url, sender, env), webhooks),
         None => {
             let directory = installation.data_dir.path().join(MAILS);
-            of_application(app, blobs, FileMailer::new(&directory, sender, env))
+            let mailer = FileMailer::new(&directory, sender, env);
+            of_application(app, blobs, mailer, webhooks)
         }
-    }
+    })
 }
 
 /// What a newcomer needs first.
@@ -274,6 +284,11 @@ async fn app(
         .limit_attempts(installation.config.rate_limits.are_on())
         .trusted_proxies(installation.config.trusted_proxies.clone())
         .mail_leaves(installation.config.smtp_url.is_some())
+        .webhook_reach(if installation.config.webhooks_allow_private {
+            Reach::Anywhere
+        } else {
+            Reach::Public
+        })
         .billing(billing)
         .steps(STEPS)
         .dependency(blobs)

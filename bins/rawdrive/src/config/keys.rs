@@ -134,8 +134,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "RAWDRIVE_WEBHOOKS_ALLOW_PRIVATE",
         "webhooks_allow_private",
-        Some("false"), "whether outbound webhooks may call private addresses")
-    .without_effect(),
+        Some("false"), "whether outbound webhooks may call private addresses, also by `http://`"),
     key(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "otel_exporter_otlp_endpoint",

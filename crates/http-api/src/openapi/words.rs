@@ -43,6 +43,10 @@ words! {
     LineKindName as LineKind = Usage "usage" | Correction "correction" | Carry "carry";
     /// Whether a statement may still change.
     StatementStatusName as StatementStatus = Open "open" | Closed "closed";
+    /// Where an event is on its way to an endpoint.
+    DeliveryStateName as DeliveryState = Pending "pending" | Delivered "delivered" | Failed "failed";
+    /// Why an endpoint was disabled by itself.
+    DisabledReasonName as DisabledReason = Failing "failing" | Gone "gone";
     /// How a dependency is.
     DependencyStatusName as DependencyStatus = Ok "ok" | Unavailable "unavailable" | Full "full";
     /// Whether the server can serve.

@@ -6,6 +6,7 @@ pub(crate) mod billing;
 pub(crate) mod checks;
 mod docs;
 pub(crate) mod email_tokens;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod onboarding;
 pub(crate) mod plans;
@@ -13,6 +14,7 @@ pub(crate) mod reservations;
 pub(crate) mod team;
 pub(crate) mod tokens;
 pub(crate) mod usage;
+pub(crate) mod webhook_endpoints;
 pub(crate) mod webhooks;
 pub(crate) mod workspace;
 
@@ -46,6 +48,11 @@ fn core() -> Routes {
     billing::show_subscription, billing::create_subscription, billing::preview_subscription,
     billing::change_subscription, billing::cancel_subscription, billing::resume_subscription,
     billing::open_checkout, billing::open_portal, billing::list_invoices, webhooks::stripe_webhook,
+    events::list_events,
+    webhook_endpoints::list_webhook_endpoints, webhook_endpoints::create_webhook_endpoint,
+    webhook_endpoints::show_webhook_endpoint, webhook_endpoints::update_webhook_endpoint,
+    webhook_endpoints::delete_webhook_endpoint, webhook_endpoints::rotate_webhook_secret,
+    webhook_endpoints::list_webhook_deliveries, webhook_endpoints::resend_webhook_delivery,
     health::livez, health::readyz,
     }
     .vocabulary(VOCABULARY)
