@@ -6,6 +6,7 @@
 //! - `cargo xtask clients` has others judge the API's document: a linter, and generators of clients, two of which do the
 //!   main job against a running server.
 //! - `cargo xtask judge` has Stripe's own SDKs judge the double, and our gateway's requests.
+//! - `cargo xtask surface` writes down what each published crate shows, for review (`tests/public_surface.rs`).
 //! - `cargo xtask ci` runs everything that a change must pass, `test`, `judge` and `clients` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.
@@ -28,6 +29,8 @@ mod toolbox;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use process::{Failure, cargo, run};
+
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
@@ -39,6 +42,7 @@ usage: cargo xtask <command>
                 and do the main job with two of them
   judge         live a customer's life against the double of Stripe with two of Stripe's own SDKs, and hold its answers
                 and our gateway's requests, as the last tests recorded them, against their types
+  surface       write down anew what each published crate shows; a test compares it
   ci            formatting, clippy, dependency rules, documentation, test, judge, then clients";
 
 fn main() -> ExitCode {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Some("test") => test_run::run_tests(&rest),
         Some("clients") if rest.is_empty() => clients::run_all(),
         Some("judge") if rest.is_empty() => judge::run_all(),
+        Some("surface") if rest.is_empty() => surface(),
         Some("ci") if rest.is_empty() => ci::run_all(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -66,4 +71,12 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Runs the test that compares, and has it accept what it finds.
+fn surface() -> Result<(), Failure> {
+    let mut test = cargo();
+    // The whole workspace: another choice of packages would build everything again.
+    test.args(["test", "--workspace", "--test", "public_surface"]);
+    run(test.env("RAWDRIVE_ACCEPT_SURFACE", "1"))
 }
