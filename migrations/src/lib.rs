@@ -1,15 +1,4 @@
-//! The schema, as expand-and-contract migrations in plain SQL.
-//!
-//! Every tenant table begins its primary key, its foreign keys and its unique indexes with `workspace_id`;
-//! the global tables are the list in [`GLOBAL_TABLES`], each with its reason.
-//!
-//! ```
-//! use rawdrive_migrations::{GLOBAL_TABLES, Migrator, MigratorTrait};
-//! assert!(!Migrator::migrations().is_empty());
-//! assert!(GLOBAL_TABLES.iter().all(|(_, reason)| !reason.is_empty()));
-//! ```
-//!
-//! Invariant: a migration that has been released never changes.
+#![doc = include_str!("../README.md")]
 
 pub use ddl::append_only_triggers;
 pub use declaration::{Place, Problem, check as check_declarations};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::{Failure, cargo, run, step, workspace_root};
+use crate::process::{Failure, cargo, run, step, workspace_root};
 
 /// Pinned, so that a new release of the tool cannot turn an old commit red.
 const CARGO_DENY: &str = "0.20.2";
@@ -42,7 +42,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             .args(["doc", "--no-deps", "--workspace"]))
     })?;
     step("packages", crate::packages::check)?;
-    crate::test(&[])?;
+    crate::test_run::run_tests(&[])?;
     crate::judge::run_all()?;
     crate::clients::run_all()
 }

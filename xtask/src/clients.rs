@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::process::{Failure, cargo, run, step, workspace_root};
 use crate::toolbox::{Toolbox, Wanted, failed};
-use crate::{Failure, cargo, run, step, workspace_root};
 
 const TOOLS: Wanted = Wanted {
     name: "clients",

@@ -7,8 +7,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::process::{Failure, cargo, run, step, workspace_root};
 use crate::toolbox::{Toolbox, Wanted, failed};
-use crate::{Failure, cargo, run, step, workspace_root};
 
 const SDKS: Wanted = Wanted {
     name: "judge",

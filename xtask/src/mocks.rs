@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::Failure;
+use crate::process::Failure;
 use crate::toolbox::{Toolbox, Wanted};
 
 const MOCKS: Wanted = Wanted {

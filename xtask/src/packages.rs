@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Failure, cargo, run, workspace_root};
+use crate::process::{Failure, cargo, run, workspace_root};
 
 const GATE: &str = "publish = false";
 

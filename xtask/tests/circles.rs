@@ -38,21 +38,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
         "buying waits for a payment, and a payment ends a purchase",
     ),
     (
-        "rawdrive-plans",
-        &["entitlements.rs", "overrides.rs"],
-        "the port of both is defined beside the overrides",
-    ),
-    (
-        "rawdrive-usage",
-        &["ledger.rs", "quota.rs"],
-        "a line names its counter, and the counter's port takes lines",
-    ),
-    (
-        "rawdrive-testkit",
-        &["gateway/mod.rs", "gateway/model.rs", "gateway/port.rs"],
-        "goes when the double's engine serves this gateway",
-    ),
-    (
         "rawdrive-stripe-double",
         &[
             "config.rs",
@@ -192,48 +177,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
         "e2e",
         &["api.rs", "server.rs"],
         "a server hands out clients of itself",
-    ),
-    (
-        "xtask",
-        &[
-            "ci.rs",
-            "clients.rs",
-            "judge.rs",
-            "main.rs",
-            "mocks.rs",
-            "packages.rs",
-            "servers.rs",
-            "toolbox.rs",
-        ],
-        "how a command is run is defined in the root",
-    ),
-    (
-        "rawdrive-store",
-        &[
-            "api_keys.rs",
-            "authenticated_read.rs",
-            "connection.rs",
-            "entity.rs",
-            "identity.rs",
-            "pool.rs",
-            "postgres.rs",
-            "scope.rs",
-            "sqlite.rs",
-            "store.rs",
-            "team.rs",
-            "transaction.rs",
-        ],
-        "a connection looks a credential's row up along with what it reads",
-    ),
-    (
-        "rawdrive-store",
-        &["extension.rs", "rows.rs"],
-        "what refuses a statement is defined beside what an extension calls",
-    ),
-    (
-        "rawdrive-runtime",
-        &["lane.rs", "queue.rs"],
-        "how often a lane looks is defined beside the lane",
     ),
     (
         "rawdrive-gallery",

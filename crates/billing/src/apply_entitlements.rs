@@ -232,7 +232,7 @@ fn reversal(policy: Policy, invoices: &[InvoiceSnapshot]) -> Option<ReadOnly> {
 /// A billing day that moves grants nothing anew. Before the new plan is written: thresholds are told by the limit
 /// under which the units were used.
 async fn carry_over(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    tx: &mut (impl UsageTx + PlansTx + EventsTx + JobsTx + Send),
     env: &Env,
     entitlements: &Entitlements,
     schedule: &Schedule,

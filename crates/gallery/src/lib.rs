@@ -1,20 +1,4 @@
-//! What photographers keep: libraries of galleries of photos, and how a photo comes in.
-//!
-//! The upload protocol: hold the quota, stream into the blob store while hashing and reading the image's
-//! header, then settle hold, row and ledger in one transaction. Whatever breaks off on the way leaves no
-//! row, no bytes and no hold.
-//!
-//! ```
-//! use rawdrive_gallery::{FileName, Title};
-//! assert_eq!("  Summer wedding ".parse::<Title>().map(|t| t.to_string()), Ok("Summer wedding".to_owned()));
-//! assert!("../../etc/passwd".parse::<FileName>().is_err());
-//! ```
-//!
-//! Feature `sql`: the tables, as an extension of `rawdrive-store`, and the ports on its handles. Feature `http`: the routes,
-//! beside those of `rawdrive-http-api`. Feature `testkit`: the ports in memory, and the contract that both keep.
-//!
-//! Invariant: a blob's key is made from the scope's workspace and the photo's id alone; no text of a client
-//! is ever part of it.
+#![doc = include_str!("../README.md")]
 
 pub mod analysis;
 mod blobs;

@@ -1,16 +1,4 @@
-//! The HTTP API, mountable in any actix application.
-//!
-//! ```
-//! let document = rawdrive_http_api::document(&[], "https://saas.example.org");
-//! assert!(document["paths"]["/v1/signup"]["post"].is_object());
-//! ```
-//!
-//! [`App::builder`] puts an application together and [`configure`] mounts it, at the root or below a path. A product's own
-//! routes ([`extension::Routes`]) take the same extractors, answer the same problems and stand in the same document.
-//!
-//! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`], [`auth::Reading`],
-//! [`auth::Personal`] and [`auth::Program`] are the only extractors that yield a scope, and no route reads a workspace's id
-//! from path, query, header or body (but for `POST /v1/sessions/switch`, which checks it against membership).
+#![doc = include_str!("../README.md")]
 
 pub mod app;
 pub mod auth;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rawdrive_tenancy_core::audit::{AuditTx, Change};
+use rawdrive_tenancy_core::audit::Change;
 use rawdrive_tenancy_core::{Env, Membership, Role, StoreError};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::ports::{
 };
 use crate::rate_limit::{self, Counters};
 use crate::session::{Person, SignedIn, begin_session};
+use crate::team_ports::IdentityUnit;
 use crate::validated_text::{Currency, PersonName, WorkspaceName, slug};
 
 /// Who signs up, and what their workspace is.
@@ -77,7 +78,7 @@ pub async fn meet_network(
 /// # Errors
 /// [`IdentityError::EmailTaken`]; drop the handle.
 pub async fn sign_up(
-    tx: &mut (impl IdentityTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     issuer: &TokenIssuer,
     account: NewAccount,

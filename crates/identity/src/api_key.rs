@@ -14,37 +14,14 @@ use serde_json::{Value, json};
 
 use crate::error::IdentityError;
 use crate::opaque_token::{ApiKeyToken, TokenPepper};
-use crate::ports::{IdentityTx, WorkspaceStatus};
+use crate::ports::WorkspaceStatus;
 use crate::scopes::Scopes;
+use crate::team_ports::{ApiKeyRow, IdentityUnit};
 use crate::validated_text::ApiKeyName;
 
 /// How many keys a workspace holds at most, expired ones included: a list that nobody can read is a list
 /// that nobody revokes from.
 pub const MAX_API_KEYS: u64 = 100;
-
-/// A key without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKeyRow {
-    /// Its id.
-    pub id: ApiKeyId,
-    /// What its owner calls it.
-    pub name: ApiKeyName,
-    /// What it may do at most; what it is worth, [`worth`] says.
-    pub role: Role,
-    /// What it may be used for.
-    pub scopes: Scopes,
-    /// The member who answers for it. Nobody answers for a key that was made before keys had sponsors, by another
-    /// key that is gone.
-    pub sponsor: Option<UserId>,
-    /// Who made it, as the audit log names them.
-    pub created_by: String,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it ends by itself.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When it was used last, to the minute.
-    pub last_used_at: Option<DateTime<Utc>>,
-}
 
 /// What something with a role is worth, for which somebody answers who has a role now, or none any more.
 #[must_use]
@@ -107,52 +84,6 @@ pub trait ApiKeyList: Sync {
     ) -> impl Future<Output = Result<Page<ListedKey>, StoreError>> + Send;
 }
 
-/// The keys of the handle's workspace, to change.
-pub trait ApiKeysTx: Send {
-    /// How many keys there are. Whoever makes one waits until this transaction ends, so that the count
-    /// still holds when a key is inserted by it.
-    fn count_api_keys(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Inserts a key.
-    fn insert_api_key(
-        &mut self,
-        key: &ApiKeyRow,
-        secret_hash: &str,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// A key.
-    fn api_key(
-        &mut self,
-        id: ApiKeyId,
-    ) -> impl Future<Output = Result<Option<ApiKeyRow>, StoreError>> + Send;
-
-    /// Deletes the keys that a member answers for, and answers what they were, oldest first.
-    fn delete_api_keys_of(
-        &mut self,
-        sponsor: UserId,
-    ) -> impl Future<Output = Result<Vec<ApiKeyRow>, StoreError>> + Send;
-
-    /// Makes another member answer for the keys of one, and answers what they were, oldest first.
-    fn hand_over_api_keys(
-        &mut self,
-        from: UserId,
-        to: UserId,
-    ) -> impl Future<Output = Result<Vec<ApiKeyRow>, StoreError>> + Send;
-
-    /// Deletes a key and answers what it was.
-    fn delete_api_key(
-        &mut self,
-        id: ApiKeyId,
-    ) -> impl Future<Output = Result<Option<ApiKeyRow>, StoreError>> + Send;
-
-    /// Notes a use, unless a later one is noted. A key that is gone is no error.
-    fn note_key_use(
-        &mut self,
-        id: ApiKeyId,
-        at: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
 /// What a new key is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewApiKey {
@@ -192,7 +123,7 @@ pub enum ApiKeyError {
 /// # Errors
 /// See [`ApiKeyError`].
 pub async fn create_api_key(
-    tx: &mut (impl IdentityTx + ApiKeysTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     pepper: &TokenPepper,
     maker: UserId,

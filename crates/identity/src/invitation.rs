@@ -6,52 +6,30 @@
 use std::future::Future;
 use std::net::IpAddr;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_plans::PlansTx;
+use chrono::TimeDelta;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::id::{ApiKeyId, InvitationId, UserId};
-use rawdrive_tenancy_core::job::JobsTx;
+use rawdrive_tenancy_core::id::InvitationId;
 use rawdrive_tenancy_core::{Env, Role, StoreError};
 use rawdrive_usage::{Charge, UsageTx, give_back_reserved, reserve, settle_reserved};
 use serde_json::{Value, json};
 
 use crate::access_token::TokenIssuer;
-use crate::api_key::{ApiKeysTx, worth};
+use crate::api_key::worth;
 use crate::email::EmailAddress;
 use crate::error::IdentityError;
 use crate::opaque_token::{InvitationToken, TokenPepper};
 use crate::password::{ClaimedPassword, Password, PasswordHash, PasswordHasher};
 use crate::ports::{
-    Authenticated, Belonging, IdentityRead, IdentityTx, PasswordAttempts, User, WorkspaceStatus,
-    account_of,
+    Authenticated, Belonging, IdentityRead, PasswordAttempts, User, WorkspaceStatus, account_of,
 };
 use crate::rate_limit::{self, Counters};
 use crate::session::{Person, SignedIn, begin_session};
-use crate::team::{TeamError, TeamTx, acting, permit, seat};
-use crate::validated_text::{PersonName, WorkspaceName};
+use crate::team::{TeamError, acting, permit, seat};
+use crate::team_ports::{IdentityUnit, Invitation};
+use crate::validated_text::PersonName;
 
 /// How long an invitation holds its seat.
 pub const INVITATION_LIFETIME: TimeDelta = TimeDelta::days(7);
-
-/// An invitation, open unless it has expired.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invitation {
-    /// Its id.
-    pub id: InvitationId,
-    /// Who is invited.
-    pub email: EmailAddress,
-    /// To what at most: it makes somebody what its sponsor may still make them (see [`worth`]).
-    pub role: Role,
-    /// The member who answers for it: who invited, or who answers for the key that did.
-    pub sponsor: Option<UserId>,
-    /// Who invited, as audit names actors.
-    pub invited_by: String,
-    /// When.
-    pub created_at: DateTime<Utc>,
-    /// Until when it can be accepted, and holds its seat.
-    pub expires_at: DateTime<Utc>,
-}
 
 /// An invitation as a token names it, with the workspace that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,52 +53,6 @@ pub struct ListedInvitation {
     pub worth: Option<Role>,
 }
 
-/// Whose invitations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inviter {
-    /// Those that a member answers for.
-    Sponsor(UserId),
-    /// Those that a key made.
-    Key(ApiKeyId),
-}
-
-/// The invitations of the handle's workspace.
-pub trait InvitationTx: Send {
-    /// Whether a member has this address.
-    fn is_member(
-        &mut self,
-        email: &EmailAddress,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// Inserts an invitation. `false`: the address has one already.
-    fn insert_invitation(
-        &mut self,
-        invitation: &Invitation,
-        secret_hash: &[u8; 32],
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// Deletes an invitation and returns it.
-    fn take_invitation(
-        &mut self,
-        id: InvitationId,
-    ) -> impl Future<Output = Result<Option<Invitation>, StoreError>> + Send;
-
-    /// Deletes somebody's invitations, expired ones included, and returns them, oldest first.
-    fn take_invitations(
-        &mut self,
-        inviter: Inviter,
-    ) -> impl Future<Output = Result<Vec<Invitation>, StoreError>> + Send;
-
-    /// Deletes every invitation that has expired and returns how many.
-    fn take_expired_invitations(
-        &mut self,
-        now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// The workspace's name.
-    fn workspace_name(&mut self) -> impl Future<Output = Result<WorkspaceName, StoreError>> + Send;
-}
-
 /// Finds an invitation before anybody is a member: inside the workspace that the token names.
 pub trait InvitationRead: Sync {
     /// The invitation that the token names, expired ones included; whether the secret is right, the caller
@@ -137,17 +69,7 @@ pub trait InvitationRead: Sync {
 /// [`TeamError::Forbidden`] above the inviting role, [`TeamError::AlreadyMember`],
 /// [`TeamError::AlreadyInvited`], [`TeamError::Exceeded`] when no seat is free.
 pub async fn invite(
-    tx: &mut (
-             impl TeamTx
-             + ApiKeysTx
-             + InvitationTx
-             + IdentityTx
-             + UsageTx
-             + PlansTx
-             + JobsTx
-             + EventsTx
-             + AuditTx
-         ),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     pepper: &TokenPepper,
     id: InvitationId,
@@ -195,7 +117,7 @@ fn facts(invitation: &Invitation) -> Value {
 /// # Errors
 /// [`TeamError::NotFound`], [`TeamError::Forbidden`].
 pub async fn revoke_invitation(
-    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     id: InvitationId,
 ) -> Result<(), TeamError> {
@@ -245,18 +167,12 @@ pub(crate) async fn record_ended(
 ///
 /// # Errors
 /// The database's failure.
-pub async fn sweep_invitations(
-    tx: &mut (impl TeamTx + InvitationTx + UsageTx),
-    env: &Env,
-) -> Result<u64, StoreError> {
+pub async fn sweep_invitations(tx: &mut impl IdentityUnit, env: &Env) -> Result<u64, StoreError> {
     tx.lock_team().await?;
     give_back_expired(tx, env).await
 }
 
-async fn give_back_expired(
-    tx: &mut (impl InvitationTx + UsageTx),
-    env: &Env,
-) -> Result<u64, StoreError> {
+async fn give_back_expired(tx: &mut impl IdentityUnit, env: &Env) -> Result<u64, StoreError> {
     let amount = tx.take_expired_invitations(env.now()).await?;
     if amount > 0 {
         let seats = Charge { amount, ..seat() };
@@ -403,7 +319,7 @@ pub async fn prove_acceptance(
 /// [`TeamError::Exceeded`] when the plan has shrunk below the held seat, [`IdentityError::EmailTaken`] when the
 /// address signed up meanwhile.
 pub async fn accept(
-    tx: &mut (impl TeamTx + InvitationTx + IdentityTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     issuer: &TokenIssuer,
     accepting: Accepting,

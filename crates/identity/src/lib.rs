@@ -26,6 +26,7 @@ mod session;
 mod signing_keys;
 mod stranger_mail;
 mod team;
+mod team_ports;
 mod validated_text;
 
 pub use access_token::{TokenError, TokenIssuer};
@@ -34,8 +35,8 @@ pub use account::{
     prove_update, sign_up, update_me,
 };
 pub use api_key::{
-    ApiKeyError, ApiKeyList, ApiKeyRead, ApiKeyRow, ApiKeysTx, ListedKey, MAX_API_KEYS, NewApiKey,
-    ProvenKey, StoredKey, create_api_key, prove_api_key, prove_key_of_page, worth,
+    ApiKeyError, ApiKeyList, ApiKeyRead, ListedKey, MAX_API_KEYS, NewApiKey, ProvenKey, StoredKey,
+    create_api_key, prove_api_key, prove_key_of_page, worth,
 };
 pub use authentication::{Caller, NotAdmitted, authenticate};
 pub use code::SignInCode;
@@ -49,9 +50,8 @@ pub use encryption::{Sealer, Unsealable};
 pub use error::IdentityError;
 pub use hash_queue::HashWaiting;
 pub use invitation::{
-    AcceptError, Acceptance, Accepting, FoundInvitation, INVITATION_LIFETIME, Invitation,
-    InvitationRead, InvitationTx, Inviter, ListedInvitation, accept, invite, prove_acceptance,
-    revoke_invitation, sweep_invitations,
+    AcceptError, Acceptance, Accepting, FoundInvitation, INVITATION_LIFETIME, InvitationRead,
+    ListedInvitation, accept, invite, prove_acceptance, revoke_invitation, sweep_invitations,
 };
 pub use limit::{Count, LimitState};
 pub use members::{KeysOf, LeftBehind, change_role, leave, remove_member, transfer};
@@ -78,5 +78,8 @@ pub use signing_keys::{
     ROTATION_OVERLAP_SECONDS, SigningKey, load_keyring, rotate_keys,
 };
 pub use stranger_mail::{MailPolicy, StrangerMailError, StrangerMailTx, admit_stranger_mail};
-pub use team::{Member, TeamError, TeamTx, role_to_change};
+pub use team::{TeamError, role_to_change};
+pub use team_ports::{
+    ApiKeyRow, ApiKeysTx, IdentityUnit, Invitation, InvitationTx, Inviter, Member, TeamTx,
+};
 pub use validated_text::{ApiKeyName, Currency, InvalidText, PersonName, WorkspaceName, slug};

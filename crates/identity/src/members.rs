@@ -2,17 +2,16 @@
 //!
 //! Every use case here locks the team first, so that of two owners who remove each other one stays.
 
-use rawdrive_plans::PlansTx;
-use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::event::EventsTx;
+use rawdrive_tenancy_core::audit::Change;
 use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::{Env, Role};
-use rawdrive_usage::{UsageTx, subtract};
+use rawdrive_usage::subtract;
 use serde_json::{Value, json};
 
-use crate::api_key::{ApiKeyRow, ApiKeysTx, record_handed_over, record_revoked};
-use crate::invitation::{Invitation, InvitationTx, Inviter, give_seats_back, record_ended};
-use crate::team::{Member, TeamError, TeamTx, acting, permit, seat};
+use crate::api_key::{record_handed_over, record_revoked};
+use crate::invitation::{give_seats_back, record_ended};
+use crate::team::{TeamError, acting, permit, seat};
+use crate::team_ports::{ApiKeyRow, IdentityUnit, Invitation, Inviter, Member, TeamTx};
 
 /// What ended with a membership, or went on under somebody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub enum KeysOf {
 /// # Errors
 /// [`TeamError::NotFound`], [`TeamError::Forbidden`], [`TeamError::LastOwner`].
 pub async fn change_role(
-    tx: &mut (impl TeamTx + ApiKeysTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     user: UserId,
     role: Role,
 ) -> Result<Member, TeamError> {
@@ -78,7 +77,7 @@ pub async fn change_role(
 /// # Errors
 /// [`TeamError::NotFound`], [`TeamError::Forbidden`], [`TeamError::LastOwner`], [`TeamError::NobodyKeeps`].
 pub async fn remove_member(
-    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     user: UserId,
     keys: KeysOf,
@@ -102,7 +101,7 @@ pub async fn remove_member(
 /// # Errors
 /// [`TeamError::Unauthenticated`] when the membership has ended already, [`TeamError::LastOwner`].
 pub async fn leave(
-    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     user: UserId,
 ) -> Result<LeftBehind, TeamError> {
@@ -112,7 +111,7 @@ pub async fn leave(
 }
 
 async fn end_membership(
-    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + PlansTx + EventsTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     member: &Member,
     taken: Vec<Invitation>,
@@ -153,7 +152,7 @@ async fn end_membership(
 /// [`TeamError::NotFound`] when the other is no member, [`TeamError::Forbidden`] when the acting person is no
 /// owner any more, [`TeamError::AlreadyMember`] when both are one.
 pub async fn transfer(
-    tx: &mut (impl TeamTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     from: UserId,
     to: UserId,
 ) -> Result<Member, TeamError> {

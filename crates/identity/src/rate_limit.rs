@@ -441,3 +441,7 @@ pub(crate) fn key(parts: &[&[u8]]) -> CounterKey {
     key.copy_from_slice(context.finish().as_ref());
     key
 }
+
+#[cfg(test)]
+#[path = "rate_limit_tests.rs"]
+mod tests;

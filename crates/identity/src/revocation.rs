@@ -1,13 +1,11 @@
 //! A key ends, and with it what it has made.
 
-use rawdrive_tenancy_core::audit::AuditTx;
 use rawdrive_tenancy_core::id::ApiKeyId;
 use rawdrive_tenancy_core::{Env, StoreError};
-use rawdrive_usage::UsageTx;
 
-use crate::api_key::{ApiKeysTx, record_revoked};
-use crate::invitation::{InvitationTx, Inviter, give_seats_back, record_ended};
-use crate::team::TeamTx;
+use crate::api_key::record_revoked;
+use crate::invitation::{give_seats_back, record_ended};
+use crate::team_ports::{IdentityUnit, Inviter};
 
 /// Revokes a key from the next request on, and audits `api_key.revoked`. With it end the invitations that it made.
 /// `false`: there is none, or none any more.
@@ -15,7 +13,7 @@ use crate::team::TeamTx;
 /// # Errors
 /// The store fails.
 pub async fn revoke_api_key(
-    tx: &mut (impl TeamTx + ApiKeysTx + InvitationTx + UsageTx + AuditTx),
+    tx: &mut impl IdentityUnit,
     env: &Env,
     id: ApiKeyId,
 ) -> Result<bool, StoreError> {

@@ -1,63 +1,12 @@
-//! The team of a workspace: its port, who acts on it, and what they may change.
+//! The team of a workspace: who acts on it, and what they may change.
 
-use std::future::Future;
-
-use chrono::{DateTime, Utc};
 use rawdrive_plans::Metric;
 use rawdrive_tenancy_core::id::UserId;
 use rawdrive_tenancy_core::{Actor, Role, StoreError};
 use rawdrive_usage::{Charge, Exceeded, QuotaKey, TakeError};
 
-use crate::api_key::{ApiKeysTx, worth};
-use crate::email::EmailAddress;
-use crate::validated_text::PersonName;
-
-/// A member of a workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The person.
-    pub user: UserId,
-    /// Their name.
-    pub name: PersonName,
-    /// Their address.
-    pub email: EmailAddress,
-    /// Their role.
-    pub role: Role,
-    /// Since when.
-    pub joined_at: DateTime<Utc>,
-}
-
-/// The team of the handle's workspace.
-pub trait TeamTx: Send {
-    /// Who acts in this transaction.
-    fn actor(&self) -> Actor;
-
-    /// Locks the team until the transaction ends; whoever changes a membership calls it first.
-    fn lock_team(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// A member.
-    fn member(
-        &mut self,
-        user: UserId,
-    ) -> impl Future<Output = Result<Option<Member>, StoreError>> + Send;
-
-    /// How many owners there are.
-    fn owners(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Gives a member another role.
-    fn set_role(
-        &mut self,
-        user: UserId,
-        role: Role,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Deletes a membership and revokes the person's sessions in the workspace.
-    fn delete_membership(
-        &mut self,
-        user: UserId,
-        at: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
+use crate::api_key::worth;
+use crate::team_ports::IdentityUnit;
 
 /// Why the team stays as it is.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +91,7 @@ pub(crate) struct Acting {
 }
 
 /// Who acts, read under the team's lock: what was read before the transaction may be past.
-pub(crate) async fn acting(tx: &mut (impl TeamTx + ApiKeysTx)) -> Result<Acting, TeamError> {
+pub(crate) async fn acting(tx: &mut impl IdentityUnit) -> Result<Acting, TeamError> {
     let (user, most) = match tx.actor() {
         Actor::User(user) => (Some(user), Role::Owner),
         Actor::Key(key) => {

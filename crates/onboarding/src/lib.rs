@@ -164,6 +164,12 @@ pub trait OnboardingTx {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// What the use cases of this crate ask of a transaction: [`OnboardingTx`] for the facts, [`PlansTx`] for the steps that the
+/// plan leaves out, [`EventsTx`] to tell of completion. Whatever has the three has this.
+pub trait OnboardingUnit: OnboardingTx + PlansTx + EventsTx + Send {}
+
+impl<T: OnboardingTx + PlansTx + EventsTx + Send> OnboardingUnit for T {}
+
 /// Reads, in the handle's workspace.
 pub trait OnboardingRead {
     /// The facts, and when completion was told.
@@ -178,7 +184,7 @@ pub trait OnboardingRead {
 /// # Errors
 /// The database's failure.
 pub async fn review(
-    tx: &mut (impl OnboardingTx + PlansTx + EventsTx + Send),
+    tx: &mut impl OnboardingUnit,
     env: &Env,
     steps: &[Step],
 ) -> Result<(), StoreError> {

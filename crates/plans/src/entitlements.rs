@@ -1,11 +1,9 @@
 //! What a workspace is entitled to at a given time.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::{Commit, StoreError, WorkspaceScope};
 
 use crate::{Allowance, Feature, Limit, Metric, Metrics, Override, Plan, Setting};
 
@@ -291,31 +289,4 @@ fn winner<'a, T>(
 ) -> Entitlement<T> {
     let found = newest_first.find_map(|o| above(o, &pick));
     found.unwrap_or(below)
-}
-
-/// Why a write transaction does not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum BeginError {
-    /// The workspace takes no writes now.
-    #[error("the workspace is read-only")]
-    ReadOnly(ReadOnly),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A store that begins writes in a workspace: SQL's, or one in memory.
-pub trait UnitOfWork: Send + Sync {
-    /// Its write handle.
-    type Tx: Commit + Send;
-    /// Begins a write; refused while the workspace is read-only.
-    fn begin(
-        &self,
-        scope: &WorkspaceScope,
-    ) -> impl Future<Output = Result<Self::Tx, BeginError>> + Send;
-    /// Begins a write that only gives back or renews what is held.
-    fn begin_release(
-        &self,
-        scope: &WorkspaceScope,
-    ) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
 }

@@ -1,17 +1,15 @@
 //! What an operator changes: the plan, and overrides above it.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::id::OverrideId;
-use rawdrive_tenancy_core::job::{JobKind, JobsTx};
+use rawdrive_tenancy_core::audit::Change;
+use rawdrive_tenancy_core::job::JobKind;
 use rawdrive_tenancy_core::{Env, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{Catalogue, Entitlements, Feature, Limit, Metric, Plan, Schedule, Slug};
+use crate::{Catalogue, Feature, Metric, Override, Plan, PlansUnit, Setting, Slug};
 
 /// The job that evaluates thresholds again, because an entitlement changes at its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,53 +17,6 @@ pub struct ReviewThresholds {}
 
 impl JobKind for ReviewThresholds {
     const NAME: &'static str = "review_thresholds";
-}
-
-/// One value of a plan, replaced for one workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Setting {
-    /// A metric's limit.
-    Limit(Metric, Limit),
-    /// A feature's switch.
-    Feature(Feature, bool),
-}
-
-/// An override above the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
-    /// Its id.
-    pub id: OverrideId,
-    /// What it sets.
-    pub setting: Setting,
-    /// Why; shown in the audit log.
-    pub reason: String,
-    /// When it ends by itself.
-    pub until: Option<DateTime<Utc>>,
-}
-
-/// The entitlements of the handle's workspace, for writing.
-pub trait PlansTx {
-    /// The entitlements, locked against change until this transaction ends.
-    fn entitlements(
-        &mut self,
-    ) -> impl Future<Output = Result<Arc<Entitlements>, StoreError>> + Send;
-    /// Writes the first entitlements of a new workspace.
-    fn insert_entitlements(
-        &mut self,
-        plan: &Plan,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Moves the workspace to a plan version; the schedule beside it stays as it is.
-    fn move_to_plan(&mut self, plan: &Plan) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Writes the schedule beside the plan: billing anchor, grace, read-only, the plan's own end.
-    fn schedule(
-        &mut self,
-        schedule: &Schedule,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Adds an override; a later one of the same name stands above it.
-    fn add_override(
-        &mut self,
-        new: &Override,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Why a grant is refused.
@@ -135,7 +86,7 @@ fn reason_of(reason: &str) -> Result<&str, GrantError> {
 /// # Errors
 /// An unknown plan, no reason, or the database's failure; nothing is changed then.
 pub async fn set_plan(
-    tx: &mut (impl PlansTx + AuditTx + JobsTx + Send),
+    tx: &mut impl PlansUnit,
     catalogue: &Catalogue,
     slug: &Slug,
     reason: &str,
@@ -162,7 +113,7 @@ pub async fn set_plan(
 /// # Errors
 /// An unknown name, no reason, a date that is past, or the database's failure; nothing is changed then.
 pub async fn override_setting(
-    tx: &mut (impl PlansTx + AuditTx + JobsTx + Send),
+    tx: &mut impl PlansUnit,
     env: &Env,
     catalogue: &Catalogue,
     setting: Setting,

@@ -10,7 +10,7 @@ use rawdrive_tenancy_core::{Causes, Commit as _, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::job::job_scope;
-use crate::lane::POLL;
+use crate::queue::POLL;
 
 /// How often what has outlived its use is deleted.
 const SWEEP: Duration = Duration::from_secs(600);

@@ -12,13 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::job::{Handler, JobError};
-use crate::queue::{Queue, pause};
+use crate::queue::{POLL, Queue, pause};
 
 /// How long one attempt may take: less than its lease, so that nobody else has begun the next one.
 const ATTEMPT: Duration = Duration::from_secs(50);
-/// The slow fallback: commits wake a lane, and for those of other servers somebody looks for all lanes together.
-pub(crate) const POLL: Duration = Duration::from_secs(5);
-
 /// So many times at which something is due again are kept.
 const MOST_TIMES: usize = 256;
 

@@ -10,10 +10,10 @@ use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::job::{LeasedJob, backoff};
 use rawdrive_tenancy_core::{Causes, StoreError};
 
-use crate::lane::POLL;
-
 /// How long work is a lane's own.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// The slow fallback: commits wake a lane, and for those of other servers somebody looks for all lanes together.
+pub(crate) const POLL: Duration = Duration::from_secs(5);
 /// How many jobs of one workspace are leased in a round.
 const PER_WORKSPACE: u32 = 8;
 

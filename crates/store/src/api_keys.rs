@@ -9,16 +9,13 @@ use rawdrive_tenancy_core::StoreError;
 use rawdrive_tenancy_core::id::{ApiKeyId, TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
 use sea_orm::sea_query::{Expr, LockType};
-use sea_orm::{
-    ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set,
-};
+use sea_orm::{ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 
-use crate::connection::Reach;
+use crate::credential_row::{KeyProof, key_row, stored_key};
 use crate::entity::api_keys::{ActiveModel, Column, Entity, Model};
-use crate::identity::status_of;
-use crate::scope::{Tenant, column, corrupt, failed, query};
+use crate::reach::Reach;
+use crate::scope::{Tenant, corrupt, failed, query};
 use crate::store::{Reader, Store, WriteTx};
-use crate::team::role_of;
 
 const TABLE: &str = "api_keys";
 
@@ -37,53 +34,6 @@ fn key_of(row: Model) -> Result<ApiKeyRow, StoreError> {
         created_at: row.created_at,
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,
-    })
-}
-
-/// What shows that a key may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyProof {
-    /// Its secret, by the third parameter.
-    Secret,
-    /// A token that it had issued.
-    Token,
-}
-
-/// Selects the row that an API key names, with the role that its sponsor has now. Its parameters, workspace, key and the hash of the presented secret, are
-/// numbered from `first` on. Whether the secret is right is for [`rawdrive_identity::prove_api_key`] to say; a
-/// statement that reads more asks here first. Where a verified token names the key, there is no secret to compare, and
-/// the third parameter is any text.
-pub(crate) fn key_row(first: usize, proof: KeyProof) -> String {
-    let [workspace, id, hash] = [first, first + 1, first + 2];
-    let holds = match proof {
-        KeyProof::Secret => format!("k.secret_hash = ${hash}"),
-        KeyProof::Token => format!("CAST(${hash} AS TEXT) IS NOT NULL"),
-    };
-    format!(
-        "SELECT k.role AS proof_role, m.role AS proof_sponsor_role, w.status AS proof_status,
-            k.secret_hash AS proof_hash, k.expires_at AS proof_expires_at, k.last_used_at AS proof_last_used_at,
-            k.scopes AS proof_scopes, k.name AS proof_name, {holds} AS proof_holds
-        FROM api_keys k JOIN workspaces w ON w.workspace_id = k.workspace_id
-        LEFT JOIN memberships m ON m.workspace_id = k.workspace_id AND m.user_id = k.sponsor_id
-        WHERE k.workspace_id = ${workspace} AND k.id = ${id}"
-    )
-}
-
-/// Reads a row of [`key_row`].
-pub(crate) fn stored_key(row: &QueryResult) -> Result<StoredKey, StoreError> {
-    let role: String = column(row, "proof_role")?;
-    let sponsor: Option<String> = column(row, "proof_sponsor_role")?;
-    Ok(StoredKey {
-        role: role.parse().map_err(|e| corrupt(TABLE, "role", &role, e))?,
-        sponsor_role: sponsor
-            .map(|role| role_of("memberships", &role))
-            .transpose()?,
-        scopes: Scopes::of_text(column::<Option<String>>(row, "proof_scopes")?.as_deref()),
-        name: ApiKeyName::from_stored(column(row, "proof_name")?),
-        secret_hash: column(row, "proof_hash")?,
-        expires_at: column(row, "proof_expires_at")?,
-        last_used_at: column(row, "proof_last_used_at")?,
-        workspace_status: status_of(&column::<String>(row, "proof_status")?)?,
     })
 }
 

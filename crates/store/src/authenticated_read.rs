@@ -4,44 +4,15 @@
 //! The statement reads nothing for a credential whose row is not there or whose secret is another; the caller
 //! judges the rest (role, expiry, the secret once more in constant time) before anything is released.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use rawdrive_identity::ports::{Authenticated, IdentityRead as _};
-use rawdrive_identity::{AccessClaims, ApiKeyRead as _, ApiKeyToken, StoredKey, TokenPepper};
-use rawdrive_tenancy_core::id::{ApiKeyId, TypedId, WorkspaceId};
+use rawdrive_identity::ports::IdentityRead as _;
+use rawdrive_identity::{ApiKeyRead as _, TokenPepper};
 use rawdrive_tenancy_core::{StoreError, SystemReason, WorkspaceScope};
-use sea_orm::{DatabaseBackend, DbErr, QueryResult, Statement, Value, Values};
 
-use crate::api_keys::{KeyProof, key_row, stored_key};
-use crate::connection::Reach;
-use crate::identity::{authenticated, session_row};
-use crate::scope::column;
+use crate::credential_row::{Found, Presented, Proving};
+use crate::reach::Reach;
 use crate::store::{Reader, Store};
-
-/// A credential as it was presented.
-#[derive(Debug)]
-pub enum Presented {
-    /// An access token whose signature was verified.
-    Session(AccessClaims),
-    /// An API key, about which nothing is known yet.
-    Key(ApiKeyToken),
-    /// A key that is named by a token which was verified.
-    KeyOfPage {
-        /// The key's workspace.
-        workspace: WorkspaceId,
-        /// The key.
-        key: ApiKeyId,
-    },
-}
-
-/// The row that a presented credential names; nothing where there is none.
-#[derive(Debug)]
-pub enum Found {
-    /// The session's membership.
-    Session(Option<Authenticated>),
-    /// The key, whose secret is to be compared.
-    Key(Option<StoredKey>),
-}
 
 /// What was read for a credential, kept back until the credential's row has been judged.
 #[derive(Debug)]
@@ -62,16 +33,6 @@ impl<T> Withheld<T> {
     ) -> Result<T, E> {
         judge(&self.presented, self.found)?;
         Ok(self.read)
-    }
-}
-
-impl Presented {
-    fn workspace(&self) -> WorkspaceId {
-        match self {
-            Self::Session(claims) => claims.workspace,
-            Self::Key(token) => token.workspace(),
-            Self::KeyOfPage { workspace, .. } => *workspace,
-        }
     }
 }
 
@@ -111,150 +72,13 @@ impl Store {
     }
 }
 
-/// How the first statement looks the credential's row up.
-pub(crate) struct Proving {
-    credential: Credential,
-    values: [Value; 3],
-    state: Mutex<State>,
-}
-
-enum Credential {
-    Session(AccessClaims),
-    Key(KeyProof),
-}
-
-enum State {
-    /// No statement has looked the row up yet.
-    Open,
-    /// One has. Further ones read where the row was there and its secret right.
-    Looked {
-        found: Result<Found, StoreError>,
-        holds: bool,
-    },
-}
-
-impl Proving {
-    fn of(presented: &Presented, pepper: &TokenPepper) -> Self {
-        let (credential, values) = match presented {
-            Presented::Session(claims) => (
-                Credential::Session(*claims),
-                [
-                    claims.workspace.uuid().into(),
-                    claims.user.uuid().into(),
-                    claims.session.uuid().into(),
-                ],
-            ),
-            Presented::Key(token) => (
-                Credential::Key(KeyProof::Secret),
-                [
-                    token.workspace().uuid().into(),
-                    token.id().uuid().into(),
-                    token.stored_hash(pepper).into(),
-                ],
-            ),
-            Presented::KeyOfPage { workspace, key } => (
-                Credential::Key(KeyProof::Token),
-                [workspace.uuid().into(), key.uuid().into(), "".into()],
-            ),
-        };
-        Self {
-            credential,
-            values,
-            state: Mutex::new(State::Open),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Option<Result<Found, StoreError>> {
-        match std::mem::replace(&mut *self.state(), State::Open) {
-            State::Open => None,
-            State::Looked { found, .. } => Some(found),
-        }
-    }
-
-    /// Whether the next statement is to look the row up. An error where one has, and found that nothing may be read.
-    pub(crate) fn is_open(&self) -> Result<bool, DbErr> {
-        match *self.state() {
-            State::Open => Ok(true),
-            State::Looked { holds: true, .. } => Ok(false),
-            State::Looked { holds: false, .. } => Err(does_not_hold()),
-        }
-    }
-
-    /// The statement that looks the row up and, only where it is there and its secret is right, reads. Both
-    /// databases test that before they read: it is constant for what is read.
-    pub(crate) fn joined(&self, statement: Statement) -> Result<Statement, DbErr> {
-        let Statement {
-            sql,
-            values,
-            db_backend,
-        } = statement;
-        let mut values = values.map_or_else(Vec::new, |values| values.0);
-        let first = values.len() + 1;
-        let row = match self.credential {
-            Credential::Session(_) => session_row(first),
-            Credential::Key(proof) => key_row(first, proof),
-        };
-        values.extend(self.values.iter().cloned());
-        let sql = match db_backend {
-            // Without its own LIMIT, r would be free to forget in which order it is. Its columns stand first: some are
-            // read by their place.
-            DatabaseBackend::Sqlite => format!(
-                "WITH p AS MATERIALIZED ({row}), r AS
-                    (SELECT q.*, 1 AS proof_present FROM ({sql}) q WHERE (SELECT proof_holds FROM p) LIMIT -1)
-                 SELECT r.*, p.* FROM p LEFT JOIN r ON true"
-            ),
-            DatabaseBackend::Postgres => format!(
-                "SELECT r.*, p.* FROM ({row}) p LEFT JOIN LATERAL
-                    (SELECT q.*, 1 AS proof_present FROM ({sql}) q WHERE p.proof_holds OFFSET 0) r ON true"
-            ),
-            _ => return Err(DbErr::Custom("an unknown database".to_owned())),
-        };
-        Ok(Statement {
-            sql,
-            values: Some(Values(values)),
-            db_backend,
-        })
-    }
-
-    /// Keeps the credential's row and hands on those that were read.
-    pub(crate) fn split(&self, rows: Vec<QueryResult>) -> Result<Vec<QueryResult>, DbErr> {
-        let first = rows.first();
-        let found = match &self.credential {
-            Credential::Session(claims) => first
-                .map(|row| authenticated(claims, row))
-                .transpose()
-                .map(Found::Session),
-            Credential::Key(_) => first.map(stored_key).transpose().map(Found::Key),
-        };
-        let holds = first.is_some_and(|row| column(row, "proof_holds").unwrap_or(false));
-        *self.state() = State::Looked { found, holds };
-        if !holds {
-            return Err(does_not_hold());
-        }
-        let mut read = Vec::with_capacity(rows.len());
-        for row in rows {
-            if row.try_get::<Option<i32>>("", "proof_present")?.is_some() {
-                read.push(row);
-            }
-        }
-        Ok(read)
-    }
-}
-
-fn does_not_hold() -> DbErr {
-    DbErr::Custom("the credential does not hold".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use rawdrive_identity::{ApiKeyName, NewApiKey, Scopes, create_api_key};
-
+    use rawdrive_identity::{ApiKeyName, ApiKeyToken, NewApiKey, Scopes, create_api_key};
+    use rawdrive_tenancy_core::id::TypedId as _;
     use rawdrive_tenancy_core::{Commit as _, Role};
     use rawdrive_testkit::{TestEnv, contract, product};
+    use sea_orm::DatabaseBackend;
     use secrecy::ExposeSecret as _;
 
     use super::*;

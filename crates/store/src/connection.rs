@@ -11,55 +11,17 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use rawdrive_migrations::{Extension, MigrateError};
-use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
+use rawdrive_tenancy_core::StoreError;
 use sea_orm::sqlx::sqlite::SqliteConnection;
-use sea_orm::sqlx::{self, AssertSqlSafe};
-use sea_orm::{
-    ConnectionTrait, DatabaseBackend, DbErr, ExecResult, QueryResult, Statement, Value, Values,
-};
-use sea_query_sqlx::SqlxValues;
+use sea_orm::{ConnectionTrait, DatabaseBackend, DbErr, ExecResult, QueryResult, Statement, Value};
 
-use crate::authenticated_read::Proving;
+use crate::credential_row::Proving;
 use crate::postgres::{self, PgTx, Postgres};
+use crate::reach::Reach;
 use crate::scope::failed;
 use crate::sqlite::Sqlite;
 use crate::transaction::Transaction;
 use crate::url::Target;
-
-/// How far a statement may see. PostgreSQL's row-level security holds everyone to it; SQLite, which has none,
-/// relies on the scoped entities alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// The installation's own tables, and no workspace's.
-    Installation,
-    /// One workspace's rows.
-    Workspace(WorkspaceId),
-    /// A person's own memberships, and the names of those workspaces. To read alone.
-    User(UserId),
-    /// What tells the job runner which workspace to enter. To read alone.
-    Worker,
-}
-
-impl Reach {
-    /// Everything that can be set.
-    pub(crate) const SETTINGS: [&'static str; 3] =
-        ["app.workspace_id", "app.user_id", "app.worker"];
-
-    pub(crate) fn of(scope: &WorkspaceScope) -> Self {
-        Self::Workspace(scope.workspace())
-    }
-
-    /// What the database is told.
-    pub(crate) fn setting(self) -> Option<(&'static str, String)> {
-        match self {
-            Self::Installation => None,
-            Self::Workspace(id) => Some(("app.workspace_id", id.uuid().to_string())),
-            Self::User(id) => Some(("app.user_id", id.uuid().to_string())),
-            Self::Worker => Some(("app.worker", "on".to_owned())),
-        }
-    }
-}
 
 /// The database's connections.
 pub(crate) enum Database {
@@ -350,20 +312,4 @@ fn exact(mut statement: Statement) -> Statement {
 
 fn microseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(6)
-}
-
-/// A SeaORM statement as a driver's query.
-pub(crate) fn bind<D: sqlx::Database + sqlx::database::HasStatementCache>(
-    statement: &Statement,
-    persistent: bool,
-) -> sqlx::query::Query<'_, D, SqlxValues>
-where
-    SqlxValues: sqlx::IntoArguments<D>,
-{
-    let values = statement
-        .values
-        .clone()
-        .unwrap_or_else(|| Values(Vec::new()));
-    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
-        .persistent(persistent)
 }

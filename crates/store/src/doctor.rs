@@ -8,7 +8,8 @@ use rawdrive_tenancy_core::id::{TypedId, UserId, WorkspaceId};
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 use sea_orm::QueryResult;
 
-use crate::connection::{Reach, Tx};
+use crate::connection::Tx;
+use crate::reach::Reach;
 use crate::scope::{column, corrupt, locks_rows, query};
 use crate::store::Store;
 

@@ -48,11 +48,11 @@ use rawdrive_tenancy_core::id::{TypedId, WorkspaceId};
 use rawdrive_tenancy_core::{Env, StoreError, SystemReason, WorkspaceScope};
 use sea_orm::{ConnectionTrait, FromQueryResult, TryGetable, Value};
 
-use crate::connection::Reach;
 use crate::doctor::Snapshot;
+use crate::reach::Reach;
 use crate::rows::On;
 use crate::scope::{self, failed, locks_rows};
-use crate::statement_check::About;
+use crate::statement_check::{About, refused};
 use crate::store::{Reader, Store, WriteTx};
 use crate::url::Backend;
 
@@ -90,14 +90,6 @@ pub fn corrupt(
 #[must_use]
 pub fn amount(value: u64) -> i64 {
     scope::amount(value)
-}
-
-/// A statement that is not run.
-pub(crate) fn refused(operation: &'static str, error: StatementError) -> StoreError {
-    StoreError::Refused {
-        operation,
-        source: Box::new(error),
-    }
 }
 
 /// Something that an extension says can be known of a workspace.

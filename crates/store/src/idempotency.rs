@@ -6,8 +6,8 @@ use sea_orm::sea_query::{Expr, LockType, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QuerySelect, Set, UpdateMany};
 use uuid::Uuid;
 
-use crate::connection::Reach;
 use crate::entity::idempotency_keys;
+use crate::reach::Reach;
 use crate::scope::{Tenant, corrupt, failed};
 use crate::store::{Store, WriteTx};
 

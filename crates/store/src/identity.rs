@@ -11,12 +11,14 @@ use rawdrive_identity::{
     WorkspaceName,
 };
 use rawdrive_tenancy_core::id::{RefreshId, SessionId, TypedId, UserId, WorkspaceId};
-use rawdrive_tenancy_core::{Membership, Role, StoreError};
+use rawdrive_tenancy_core::{Role, StoreError};
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryResult, Set};
 
-use crate::connection::{Reach, Tx};
+use crate::connection::Tx;
+use crate::credential_row::{MEMBERSHIPS, authenticated, epoch, role_of, session_row, status_of};
 use crate::entity::{memberships, refresh_tokens, sessions, signing_keys, users, workspaces};
+use crate::reach::Reach;
 use crate::scope::{
     Tenant, column, corrupt, execute, failed, global, global_insert, locks_rows, query,
 };
@@ -33,20 +35,6 @@ fn user_of(row: users::Model) -> Result<User, StoreError> {
         created_at: row.created_at,
         email_verified_at: row.email_verified_at,
     })
-}
-
-fn epoch(table: &'static str, value: i64) -> Result<u32, StoreError> {
-    u32::try_from(value).map_err(|e| corrupt(table, "session_epoch", value, e))
-}
-
-fn role_of(text: &str) -> Result<Role, StoreError> {
-    text.parse()
-        .map_err(|e| corrupt("memberships", "role", text, e))
-}
-
-pub(crate) fn status_of(text: &str) -> Result<WorkspaceStatus, StoreError> {
-    text.parse()
-        .map_err(|e| corrupt("workspaces", "status", text, e))
 }
 
 async fn user_by_id(id: UserId, on: &impl ConnectionTrait) -> Result<Option<User>, StoreError> {
@@ -154,7 +142,7 @@ impl IdentityTx for WriteTx {
             .one(&self.tx)
             .await
             .map_err(failed("read a membership"))?;
-        row.map(|row| role_of(&row.role)).transpose()
+        row.map(|row| role_of(MEMBERSHIPS, &row.role)).transpose()
     }
 
     async fn user(&mut self, user: UserId) -> Result<Option<User>, StoreError> {
@@ -291,7 +279,10 @@ fn refresh_of(id: RefreshId, row: &QueryResult) -> Result<RefreshRow, StoreError
         session_epoch: epoch("sessions", column(row, "epoch")?)?,
         user: UserId::from_uuid(column(row, "user_id")?),
         user_epoch: epoch("users", column(row, "session_epoch")?)?,
-        role: role.as_deref().map(role_of).transpose()?,
+        role: role
+            .as_deref()
+            .map(|role| role_of(MEMBERSHIPS, role))
+            .transpose()?,
         workspace_status: status_of(&column::<String>(row, "status")?)?,
     })
 }
@@ -327,7 +318,7 @@ impl IdentityRead for Store {
                 Ok(Belonging {
                     workspace,
                     name: WorkspaceName::from_stored(column(row, "name")?),
-                    role: role_of(&column::<String>(row, "role")?)?,
+                    role: role_of(MEMBERSHIPS, &column::<String>(row, "role")?)?,
                     status: status_of(&column::<String>(row, "status")?)?,
                 })
             })
@@ -348,39 +339,6 @@ impl IdentityRead for Store {
         let row = rows.first().map(|row| authenticated(claims, row));
         row.transpose()
     }
-}
-
-/// Selects the row that an access token names. Its parameters, workspace, user and session, are numbered from
-/// `first` on.
-pub(crate) fn session_row(first: usize) -> String {
-    let [workspace, user, session] = [first, first + 1, first + 2];
-    format!(
-        "SELECT m.role AS proof_role, w.status AS proof_status, s.epoch AS proof_epoch, true AS proof_holds
-        FROM memberships m
-        JOIN sessions s ON s.workspace_id = m.workspace_id AND s.user_id = m.user_id
-        JOIN users u ON u.id = m.user_id
-        JOIN workspaces w ON w.workspace_id = m.workspace_id
-        WHERE m.workspace_id = ${workspace} AND m.user_id = ${user} AND s.id = ${session}
-          AND s.revoked_at IS NULL AND s.epoch = u.session_epoch"
-    )
-}
-
-/// Reads a row of [`session_row`].
-pub(crate) fn authenticated(
-    claims: &AccessClaims,
-    row: &QueryResult,
-) -> Result<Authenticated, StoreError> {
-    let role = role_of(&column::<String>(row, "proof_role")?)?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the store's own reading of the membership's row"
-    )]
-    let membership = Membership::attest(claims.workspace, claims.user, role, claims.session);
-    Ok(Authenticated {
-        membership,
-        workspace_status: status_of(&column::<String>(row, "proof_status")?)?,
-        session_epoch: epoch("sessions", column(row, "proof_epoch")?)?,
-    })
 }
 
 /// Counts one attempt towards a key unless its window is full.

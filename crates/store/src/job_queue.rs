@@ -10,7 +10,7 @@ use rawdrive_usage::RESERVATION;
 use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
-use crate::connection::Reach;
+use crate::reach::Reach;
 use crate::scope::{column, corrupt, count, execute, failed, query, to_change_if_free};
 use crate::store::{Store, WriteTx};
 use crate::url::Backend;

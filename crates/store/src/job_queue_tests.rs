@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::Turn;
-use crate::connection::Reach;
+use crate::reach::Reach;
 use crate::scope::execute;
 use crate::test_hooks::statements;
 use crate::{Store, Url};

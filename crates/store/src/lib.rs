@@ -6,6 +6,7 @@ mod batcher;
 mod billing;
 mod connection;
 mod counter_rebuild;
+mod credential_row;
 mod deadline;
 mod doctor;
 mod entitlements;
@@ -23,6 +24,7 @@ mod pending;
 mod pool;
 mod postgres;
 mod proofs;
+mod reach;
 mod reservations;
 mod rows;
 mod schema_checks;
@@ -49,8 +51,9 @@ mod subject;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-pub use authenticated_read::{Found, Presented, Withheld};
+pub use authenticated_read::Withheld;
 pub use counter_rebuild::Difference;
+pub use credential_row::{Found, Presented};
 pub use deadline::{InRequest, Waits, in_background, in_request};
 pub use doctor::{AuditChain, Finding, Snapshot};
 pub use idempotency::{Claim, Claimed, Replay};

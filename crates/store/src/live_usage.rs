@@ -7,7 +7,7 @@ use rawdrive_usage::{ChangedWorkspace, LiveRow, LiveSource, LiveUsage, QuotaKey,
 use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
-use crate::connection::Reach;
+use crate::reach::Reach;
 use crate::scope::{column, count, query};
 use crate::store::{Reader, Store, WriteTx};
 use crate::usage::key_of;

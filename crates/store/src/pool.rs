@@ -13,11 +13,11 @@ use deadpool::managed::{
 };
 use sea_orm::sqlx::postgres::{PgConnection, PgDatabaseError, PgSeverity};
 use sea_orm::sqlx::sqlite::SqliteConnection;
-use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Executor as _};
-use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Connection, Error, Executor as _};
+use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Values};
+use sea_query_sqlx::SqlxValues;
 use tokio::time::timeout;
 
-use crate::connection::bind;
 use crate::deadline::{Pulse, within_one_deadline};
 
 /// The longest that somebody waits for a connection.
@@ -348,4 +348,24 @@ pub(crate) fn is_full(error: &Error) -> bool {
 /// A failure of the connection, as SeaORM tells it.
 pub(crate) fn lost(error: Error) -> DbErr {
     DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+}
+
+/// A SeaORM statement as a driver's query.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "with the connection module this is what everything else is forbidden"
+)]
+fn bind<D: sqlx::Database + sqlx::database::HasStatementCache>(
+    statement: &Statement,
+    persistent: bool,
+) -> sqlx::query::Query<'_, D, SqlxValues>
+where
+    SqlxValues: sqlx::IntoArguments<D>,
+{
+    let values = statement
+        .values
+        .clone()
+        .unwrap_or_else(|| Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+        .persistent(persistent)
 }

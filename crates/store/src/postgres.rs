@@ -11,9 +11,9 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{self, ConnectOptions, Connection};
 use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value, Values};
 
-use crate::connection::Reach;
 use crate::deadline::{Pulse, within_one_deadline};
 use crate::pool::{Driven, Pool, ReadError, lost};
+use crate::reach::Reach;
 use crate::transaction::Transaction;
 use crate::url::Server;
 

@@ -7,7 +7,7 @@ use rawdrive_tenancy_core::id::{ProofId, TypedId, UserId};
 use rawdrive_tenancy_core::job::backoff;
 use sea_orm::{ConnectionTrait, QueryResult};
 
-use crate::connection::Reach;
+use crate::reach::Reach;
 use crate::scope::{column, corrupt, execute, failed, query, to_change_if_free};
 use crate::store::{Store, WriteTx};
 

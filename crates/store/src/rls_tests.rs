@@ -20,8 +20,9 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Executor, Row};
 use sea_orm::{ConnectionTrait, DatabaseBackend, Statement};
 use uuid::Uuid;
 
-use crate::connection::{self, Reach};
+use crate::connection;
 use crate::postgres::within;
+use crate::reach::Reach;
 use crate::subject::{self, Opened};
 use crate::support::{Database, Engine};
 use crate::test_hooks;

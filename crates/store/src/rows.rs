@@ -22,7 +22,7 @@ use sea_orm::{
 
 use crate::connection::{Conn, Tx};
 use crate::scope::{Tenant, TenantEntity, failed, filtered};
-use crate::statement_check::StatementError;
+use crate::statement_check::{StatementError, refused};
 use crate::store::{Reader, WriteTx};
 
 /// Where the statements of a handle go.
@@ -125,7 +125,7 @@ fn writable<E: TenantEntity>(operation: &'static str) -> Result<(), StoreError> 
     let table = table.table_name();
     if TENANT_TABLES.contains(&table) || GLOBAL_TABLES.iter().any(|(name, _)| *name == table) {
         let error = StatementError::Core(table.to_owned());
-        return Err(crate::extension::refused(operation, error));
+        return Err(refused(operation, error));
     }
     is_tenant::<E>(operation)
 }
@@ -136,10 +136,7 @@ fn is_tenant<E: TenantEntity>(operation: &'static str) -> Result<(), StoreError>
         return Ok(());
     }
     let table = E::default().table_name().to_owned();
-    Err(crate::extension::refused(
-        operation,
-        StatementError::Unbound(table),
-    ))
+    Err(refused(operation, StatementError::Unbound(table)))
 }
 
 /// A SELECT of the workspace's own rows; SeaORM's `QueryFilter`, `QueryOrder` and `QuerySelect` build it.
@@ -446,7 +443,7 @@ impl<E: TenantEntity> Updated<'_, E> {
             .iter()
             .any(|(column, _)| column.to_string() == "workspace_id")
         {
-            return Err(crate::extension::refused(operation, StatementError::Moves));
+            return Err(refused(operation, StatementError::Moves));
         }
         let scoped = filtered(self.update, E::WORKSPACE, self.scope);
         let done = scoped.exec(self.on).await.map_err(failed(operation))?;

@@ -10,9 +10,10 @@ use rawdrive_tenancy_core::StoreError;
 use sea_orm::sqlx::postgres::PgPoolOptions;
 use sea_orm::{ConnectionTrait as _, DbErr, RuntimeErr, SqlxPostgresConnector, TransactionTrait};
 
-use crate::connection::{Database, Reach};
+use crate::connection::Database;
 use crate::pool::lost;
 use crate::postgres::try_connect;
+use crate::reach::Reach;
 use crate::scope::{column, query};
 use crate::store::{OpenError, Store, declared};
 use crate::url::{Backend, Target, Url};

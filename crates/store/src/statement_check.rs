@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rawdrive_migrations::tokens::{Token, Unreadable, tokens};
 use rawdrive_migrations::{Extension, GLOBAL_TABLES, TENANT_TABLES};
+use rawdrive_tenancy_core::StoreError;
 
 /// Why a statement is not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +62,14 @@ pub enum StatementError {
         /// The last value's number.
         values: usize,
     },
+}
+
+/// A statement that is not run.
+pub(crate) fn refused(operation: &'static str, error: StatementError) -> StoreError {
+    StoreError::Refused {
+        operation,
+        source: Box::new(error),
+    }
 }
 
 /// What is known of a statement that may run.

@@ -16,8 +16,9 @@ use sea_orm::sea_query::{LockType, OnConflict};
 use sea_orm::{ConnectionTrait, EntityTrait, QueryOrder, QuerySelect, Set};
 use tokio::sync::Notify;
 
-use crate::connection::{Conn, Database, Reach, Tx};
+use crate::connection::{Conn, Database, Tx};
 use crate::entity::plan_versions;
+use crate::reach::Reach;
 use crate::scope::{corrupt, execute, failed, global, global_insert};
 use crate::statement_check::{About, Statements};
 use crate::url::{Backend, Url};

@@ -15,8 +15,9 @@ use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set};
 use uuid::Uuid;
 
-use crate::connection::Reach;
+use crate::credential_row::{MEMBERSHIPS, role_of};
 use crate::entity::{invitations, memberships, sessions};
+use crate::reach::Reach;
 use crate::scope::{Tenant, column, corrupt, count, failed, query};
 use crate::store::{Reader, Store, WriteTx};
 
@@ -24,17 +25,13 @@ const MEMBER: &str = "SELECT m.user_id, m.role, m.joined_at, u.name, u.email
     FROM memberships m JOIN users u ON u.id = m.user_id
     WHERE m.workspace_id = $1 AND m.user_id = $2";
 
-pub(crate) fn role_of(table: &'static str, text: &str) -> Result<Role, StoreError> {
-    text.parse().map_err(|e| corrupt(table, "role", text, e))
-}
-
 fn member_of(row: &QueryResult) -> Result<Member, StoreError> {
     let user = UserId::from_uuid(column(row, "user_id")?);
     Ok(Member {
         user,
         name: PersonName::from_stored(column(row, "name")?),
         email: EmailAddress::from_stored(column(row, "email")?),
-        role: role_of("memberships", &column::<String>(row, "role")?)?,
+        role: role_of(MEMBERSHIPS, &column::<String>(row, "role")?)?,
         joined_at: column(row, "joined_at")?,
     })
 }
@@ -237,7 +234,7 @@ impl InvitationRead for Store {
                 expires_at: column(row, "expires_at")?,
             },
             sponsor_role: sponsor_role
-                .map(|role| role_of("memberships", &role))
+                .map(|role| role_of(MEMBERSHIPS, &role))
                 .transpose()?,
             secret_hash: column(row, "secret_hash")?,
             workspace_status: status
@@ -327,7 +324,7 @@ impl Reader {
             .await
             .map_err(failed("read roles"))?;
         let role = |row: memberships::Model| {
-            let role = role_of("memberships", &row.role)?;
+            let role = role_of(MEMBERSHIPS, &row.role)?;
             Ok((UserId::from_uuid(row.user_id), role))
         };
         rows.into_iter().map(role).collect()

@@ -1,15 +1,14 @@
 //! An operator puts a count right.
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{Catalogue, Limit, Metric, MetricKind, PlansTx};
+use rawdrive_plans::{Catalogue, Limit, Metric, MetricKind};
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
-use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 use serde_json::json;
 
 use crate::ingest::MAX_UNITS;
 use crate::quota::mark;
-use crate::{LedgerLine, LineKind, Period, QuotaKey, UsageTx};
+use crate::{LedgerLine, LineKind, Period, QuotaKey, UsageUnit};
 
 /// What is to be put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +73,7 @@ pub enum CorrectError {
 /// # Errors
 /// See [`CorrectError`]; nothing is changed then.
 pub async fn correct(
-    tx: &mut (impl UsageTx + PlansTx + AuditTx + EventsTx + Send),
+    tx: &mut (impl UsageUnit + AuditTx),
     env: &Env,
     catalogue: &Catalogue,
     correction: &Correction,

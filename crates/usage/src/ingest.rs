@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use rawdrive_plans::{Catalogue, Limit, Metric, MetricKind, PlansTx};
-use rawdrive_tenancy_core::event::EventsTx;
+use rawdrive_plans::{Catalogue, Limit, Metric, MetricKind};
 use rawdrive_tenancy_core::{Actor, Env, StoreError};
 
 use crate::quota::mark;
-use crate::{LedgerLine, LineKind, Period, QuotaKey, QuotaRow, UsageTx};
+use crate::{LedgerLine, LineKind, Period, QuotaKey, QuotaRow, UsageUnit};
 
 /// The most events of one request.
 pub const MAX_EVENTS: usize = 1_000;
@@ -155,8 +154,8 @@ pub fn check(report: Report, catalogue: &Catalogue, now: DateTime<Utc>) -> Resul
     })
 }
 
-/// The ids under which events were reported.
-pub trait IngestTx: UsageTx {
+/// The ids under which events were reported. With it a handle has all that [`ingest`] asks.
+pub trait IngestTx: UsageUnit {
     /// Claims ids for ever, and answers those that were free.
     fn claim_events(
         &mut self,
@@ -209,7 +208,7 @@ impl Counter {
 /// # Errors
 /// The database's failure; nothing is recorded then, and everything can be sent again.
 pub async fn ingest(
-    tx: &mut (impl IngestTx + PlansTx + EventsTx + Send),
+    tx: &mut impl IngestTx,
     env: &Env,
     batches: &[(Actor, Vec<Event>)],
 ) -> Result<Vec<Recorded>, StoreError> {

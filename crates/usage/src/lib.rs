@@ -4,7 +4,9 @@
 mod cache_repair;
 mod checks;
 mod corrections;
+mod counter;
 mod history;
+mod hold;
 mod ingest;
 mod ledger;
 #[cfg(feature = "live")]
@@ -13,6 +15,7 @@ mod month;
 mod pending;
 mod period;
 mod period_change;
+mod ports;
 mod quota;
 #[cfg(feature = "redis")]
 mod redis_link;
@@ -33,7 +36,9 @@ mod usage_cache;
 pub use cache_repair::{ChangedWorkspace, LiveSource, Republisher, cache_notes};
 pub use checks::{FeatureCheck, QuotaCheck};
 pub use corrections::{CorrectError, Corrected, Correction, correct};
+pub use counter::{Charge, QuotaKey, QuotaRow};
 pub use history::{Granularity, History, MAX_POINTS, Point, Window, WindowError, history};
+pub use hold::{Hold, HoldEnded, HoldPurpose, HoldState};
 pub use ingest::{
     Event, IngestTx, MAX_AHEAD, MAX_EVENTS, MAX_ID, MAX_LATE, MAX_UNITS, Recorded, Refusal, Report,
     check, ingest, is_subject,
@@ -48,10 +53,11 @@ pub use month::{Month, NoMonth};
 pub use pending::{Pending, PendingMark};
 pub use period::Period;
 pub use period_change::{Carried, carry, move_anchor};
+pub use ports::{UsageTx, UsageUnit};
 pub use quota::{
-    Charge, Exceeded, HOLD_SECONDS, Hold, HoldEnded, HoldPurpose, HoldState, QuotaKey, QuotaRow,
-    SettleError, TakeError, UsageTx, add, expire_overdue, extend, give_back_reserved, hold,
-    hold_all, hold_each, release, reserve, review, settle, settle_reserved, subtract,
+    Exceeded, HOLD_SECONDS, SettleError, TakeError, add, expire_overdue, extend,
+    give_back_reserved, hold, hold_all, hold_each, release, reserve, review, settle,
+    settle_reserved, subtract,
 };
 #[cfg(feature = "redis")]
 pub use redis_link::RedisLink;

@@ -1,12 +1,11 @@
 //! The billing day moves: what was used in the period that it cuts short is used in the one that replaces it.
 
 use chrono::{DateTime, Utc};
-use rawdrive_plans::{PlansTx, Thresholds};
-use rawdrive_tenancy_core::event::EventsTx;
+use rawdrive_plans::Thresholds;
 use rawdrive_tenancy_core::{Env, StoreError};
 
 use crate::quota::mark;
-use crate::{Edges, LedgerLine, LineKind, Period, QuotaKey, QuotaRow, UsageTx};
+use crate::{Edges, LedgerLine, LineKind, Period, QuotaKey, QuotaRow, UsageTx, UsageUnit};
 
 /// What moving a flow's counter from one period to another leaves: what each has used afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub const fn carry(from_used: u64, to_used: u64) -> Carried {
 /// # Errors
 /// The database's failure.
 pub async fn move_anchor(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     old: Option<DateTime<Utc>>,
     new: Option<DateTime<Utc>>,

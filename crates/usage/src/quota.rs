@@ -1,219 +1,21 @@
 //! Take, hold, settle, release: the only ways in which a quota row changes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_plans::{Allowance, Decision, Denied, Entitlements, Limit, Metric, PlansTx, decide};
-use rawdrive_tenancy_core::event::{DomainEvent, EventsTx};
+use rawdrive_plans::{Allowance, Decision, Denied, Entitlements, Limit, Metric, decide};
+use rawdrive_tenancy_core::event::DomainEvent;
 use rawdrive_tenancy_core::id::HoldId;
-use rawdrive_tenancy_core::job::{Job, JobsTx};
-use rawdrive_tenancy_core::{Actor, Env, StoreError};
+use rawdrive_tenancy_core::{Env, StoreError};
 use serde_json::json;
 
-use crate::{LedgerLine, Period, THRESHOLD_CROSSED, edges};
+use crate::{
+    Charge, Hold, HoldPurpose, HoldState, LedgerLine, Period, QuotaKey, QuotaRow,
+    THRESHOLD_CROSSED, UsageTx, UsageUnit, edges,
+};
 
 /// How long a hold lasts unless it is renewed, in seconds of real time.
 pub const HOLD_SECONDS: i64 = 60;
-
-/// Which counter. Ordered: rows are locked in this order, so that no two transactions wait for each other.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QuotaKey {
-    /// What is counted.
-    pub metric: Metric,
-    /// The id of what it is counted for; empty for the workspace itself.
-    pub subject: String,
-    /// The period's start for a flow; the epoch for a level, which never resets.
-    pub period_start: DateTime<Utc>,
-}
-
-impl QuotaKey {
-    /// A level of the whole workspace.
-    #[must_use]
-    pub fn level(metric: Metric) -> Self {
-        Self {
-            metric,
-            subject: String::new(),
-            period_start: DateTime::UNIX_EPOCH,
-        }
-    }
-
-    /// A level of one subject.
-    #[must_use]
-    pub fn level_of(metric: Metric, subject: impl ToString) -> Self {
-        Self {
-            metric,
-            subject: subject.to_string(),
-            period_start: DateTime::UNIX_EPOCH,
-        }
-    }
-
-    /// A flow of the whole workspace in one period.
-    #[must_use]
-    pub fn flow(metric: Metric, period: Period) -> Self {
-        Self {
-            metric,
-            subject: String::new(),
-            period_start: period.start,
-        }
-    }
-
-    /// Whether it never resets.
-    #[must_use]
-    pub fn is_level(&self) -> bool {
-        self.period_start == DateTime::UNIX_EPOCH
-    }
-}
-
-/// A counter's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct QuotaRow {
-    /// Units in use.
-    pub used: u64,
-    /// Units held by operations under way.
-    pub reserved: u64,
-    /// Thresholds in an episode, by their [bits](rawdrive_plans::Threshold::bit).
-    pub fired: u8,
-}
-
-/// An amount of one counter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Charge {
-    /// The counter.
-    pub key: QuotaKey,
-    /// Units.
-    pub amount: u64,
-}
-
-/// The state of a hold. `Held` is the only one that changes, by compare-and-set, and expiry is final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldState {
-    /// The operation is under way.
-    Held,
-    /// It succeeded: its amounts are usage.
-    Committed,
-    /// It failed and gave its amounts back.
-    Released,
-    /// It was not heard of in time; its amounts were given back.
-    Expired,
-}
-
-impl HoldState {
-    /// The name in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Committed => "committed",
-            Self::Released => "released",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// The state of a name in the database.
-    #[must_use]
-    pub fn stored(name: &str) -> Option<Self> {
-        let all = [Self::Held, Self::Committed, Self::Released, Self::Expired];
-        all.into_iter().find(|state| state.as_str() == name)
-    }
-}
-
-/// What a hold is for: a stable name, and the job that its end leaves where the operation came to nothing.
-///
-/// ```
-/// use rawdrive_usage::HoldPurpose;
-/// const EXPORT: HoldPurpose = HoldPurpose::new("export");
-/// const UPLOAD: HoldPurpose = HoldPurpose::leaving("upload", "upload_ended");
-/// assert_eq!((EXPORT.cleanup(), UPLOAD.cleanup()), (None, Some("upload_ended")));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoldPurpose {
-    name: Cow<'static, str>,
-    cleanup: Option<Cow<'static, str>>,
-}
-
-impl HoldPurpose {
-    /// A purpose whose end leaves nothing behind.
-    #[must_use]
-    pub const fn new(name: &'static str) -> Self {
-        Self {
-            name: Cow::Borrowed(name),
-            cleanup: None,
-        }
-    }
-
-    /// A purpose whose hold, when it is released or expires, enqueues a job of this kind; its payload is [`HoldEnded`].
-    #[must_use]
-    pub const fn leaving(name: &'static str, job: &'static str) -> Self {
-        Self {
-            name: Cow::Borrowed(name),
-            cleanup: Some(Cow::Borrowed(job)),
-        }
-    }
-
-    /// As it was stored.
-    #[must_use]
-    pub fn stored(name: String, cleanup: Option<String>) -> Self {
-        Self {
-            name: Cow::Owned(name),
-            cleanup: cleanup.map(Cow::Owned),
-        }
-    }
-
-    /// The name in the database.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The kind of the job that its end leaves.
-    #[must_use]
-    pub fn cleanup(&self) -> Option<&str> {
-        self.cleanup.as_deref()
-    }
-}
-
-/// The payload of the job that a hold leaves behind: see [`HoldPurpose::leaving`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct HoldEnded {
-    /// The hold.
-    pub hold: HoldId,
-}
-
-/// A hold with its amounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// Its id.
-    pub id: HoldId,
-    /// What it is for.
-    pub purpose: HoldPurpose,
-    /// What it holds, by key.
-    pub charges: Vec<Charge>,
-}
-
-impl Hold {
-    /// Where a charge is settled: by the counter that is held for it, which is another than it was when the
-    /// billing day moved meanwhile.
-    fn settled(&self, charge: &Charge) -> Charge {
-        let of = |held: &&Charge| {
-            held.key.metric == charge.key.metric && held.key.subject == charge.key.subject
-        };
-        let exact = self.charges.iter().any(|held| held.key == charge.key);
-        let moved = self.charges.iter().find(of).filter(|_| !exact);
-        Charge {
-            key: moved.map_or_else(|| charge.key.clone(), |held| held.key.clone()),
-            amount: charge.amount,
-        }
-    }
-
-    /// What must be done when the operation came to nothing.
-    fn left_behind(&self) -> Result<Option<Job>, StoreError> {
-        let ended = HoldEnded { hold: self.id };
-        let job = |kind: &str| Job::named(kind, &ended);
-        self.purpose.cleanup().map(job).transpose()
-    }
-}
 
 /// A refused take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,94 +47,12 @@ pub enum TakeError {
 /// Why a hold could not be settled. Drop the transaction, then release the hold.
 pub type SettleError = TakeError;
 
-/// The counters, holds and ledger of the handle's workspace.
-pub trait UsageTx {
-    /// Adds `amount` to `reserved` where `used + reserved + amount` stays within `limit`, in one
-    /// conditional update that makes the row when it is not there. Returns whether it did.
-    fn reserve(
-        &mut self,
-        charge: &Charge,
-        limit: Limit,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// Gives back `released` of `reserved` and changes `used` by `delta`, where `used` stays within
-    /// `limit` if it grows; returns the row afterwards, or nothing where the limit is in the way.
-    fn apply(
-        &mut self,
-        key: &QuotaKey,
-        released: u64,
-        delta: i64,
-        limit: Limit,
-    ) -> impl Future<Output = Result<Option<QuotaRow>, StoreError>> + Send;
-    /// The counter, locked until the transaction ends; zero when there is no row.
-    fn quota(
-        &mut self,
-        key: &QuotaKey,
-    ) -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
-    /// Begins what [`Self::undo_attempt`] undoes. There is one attempt at a time; a later one takes its place.
-    fn begin_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Undoes what was done since the attempt began, and lets go of the rows that were locked since.
-    fn undo_attempt(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The counter, made where there is none, and locked against every change until the transaction ends.
-    fn lock(&mut self, key: &QuotaKey)
-    -> impl Future<Output = Result<QuotaRow, StoreError>> + Send;
-    /// Moves what holds hold of one counter to another, and the counters' `reserved` with it. Both are
-    /// locked.
-    fn move_held(
-        &mut self,
-        from: &QuotaKey,
-        to: &QuotaKey,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Every counter, locked until the transaction ends: for review.
-    fn quotas(
-        &mut self,
-    ) -> impl Future<Output = Result<Vec<(QuotaKey, QuotaRow)>, StoreError>> + Send;
-    /// Writes new holds, in as many statements for many as for one.
-    fn insert_holds(
-        &mut self,
-        holds: &[Hold],
-        expires_at: DateTime<Utc>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The hold, if it is still held; locked until the transaction ends. Holds are locked before counters.
-    fn held(&mut self, id: HoldId)
-    -> impl Future<Output = Result<Option<Hold>, StoreError>> + Send;
-    /// Adds to what a held hold holds and moves its expiry; false when it is not held any more.
-    fn grow_hold(
-        &mut self,
-        id: HoldId,
-        more: Option<&Charge>,
-        expires_at: DateTime<Utc>,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// `held →` another state, by compare-and-set; false when it was not held.
-    fn close_hold(
-        &mut self,
-        id: HoldId,
-        state: HoldState,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// Holds whose expiry is past, at most 1,000, locked until the transaction ends. Those that another
-    /// transaction works on are left out: waiting for it, it might wait for us.
-    fn overdue(
-        &mut self,
-        lease_now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<Vec<Hold>, StoreError>> + Send;
-    /// Adds a line to the ledger, in the name of the handle's actor. It is written at commit, under the head's lock,
-    /// which orders all lines of the workspace. What changes a counter's `used` calls it.
-    fn add_line(&mut self, line: LedgerLine);
-    /// As [`UsageTx::add_line`], in the name of somebody else of the same workspace.
-    fn add_line_by(&mut self, actor: Actor, line: LedgerLine);
-    /// Begins and ends threshold episodes of a counter.
-    fn mark_thresholds(
-        &mut self,
-        key: &QuotaKey,
-        edges: &crate::Edges,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
 /// Reserves every charge, or none: the caller drops the transaction when it is refused.
 ///
 /// # Errors
 /// [`TakeError::Exceeded`] for the first charge that does not fit.
 pub async fn hold(
-    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     id: HoldId,
     purpose: HoldPurpose,
@@ -343,7 +63,7 @@ pub async fn hold(
 
 /// As [`hold`], until another time of real time.
 pub(crate) async fn hold_until(
-    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     id: HoldId,
     purpose: HoldPurpose,
@@ -368,7 +88,7 @@ pub(crate) async fn hold_until(
 /// # Errors
 /// The database's failure.
 pub async fn hold_all(
-    tx: &mut (impl UsageTx + PlansTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     holds: &[Hold],
 ) -> Result<bool, StoreError> {
@@ -395,7 +115,7 @@ pub async fn hold_all(
 /// # Errors
 /// The database's failure.
 pub async fn hold_each(
-    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     holds: Vec<Hold>,
 ) -> Result<Vec<Result<(), Exceeded>>, StoreError> {
@@ -453,7 +173,7 @@ fn sums(holds: &[Hold]) -> BTreeMap<&QuotaKey, u64> {
 /// # Errors
 /// [`TakeError::NotHeld`] when it has expired: expiry is final. [`TakeError::Exceeded`] when `more` does not fit.
 pub async fn extend(
-    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     id: HoldId,
     more: Option<Charge>,
@@ -479,7 +199,7 @@ fn expiry(env: &Env) -> DateTime<Utc> {
 
 /// Reserves every charge, in the order of their keys, or says which is in the way.
 async fn take(
-    tx: &mut (impl UsageTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     entitlements: &Entitlements,
     charges: &[Charge],
@@ -549,10 +269,7 @@ fn exceeded(key: &QuotaKey, reserved: u64, denied: Denied) -> Exceeded {
 ///
 /// # Errors
 /// The database's failure.
-pub async fn expire_overdue(
-    tx: &mut (impl UsageTx + JobsTx + Send),
-    env: &Env,
-) -> Result<usize, StoreError> {
+pub async fn expire_overdue(tx: &mut impl UsageUnit, env: &Env) -> Result<usize, StoreError> {
     let overdue = tx.overdue(env.lease_now()).await?;
     for (key, amount) in sums(&overdue) {
         tx.apply(key, amount, 0, Limit::Unlimited).await?;
@@ -568,10 +285,7 @@ pub async fn expire_overdue(
 ///
 /// # Errors
 /// The database's failure.
-pub async fn release(
-    tx: &mut (impl UsageTx + JobsTx + Send),
-    id: HoldId,
-) -> Result<bool, StoreError> {
+pub async fn release(tx: &mut impl UsageUnit, id: HoldId) -> Result<bool, StoreError> {
     match tx.held(id).await? {
         Some(hold) => {
             for charge in &hold.charges {
@@ -586,11 +300,7 @@ pub async fn release(
 }
 
 /// Ends a hold that this transaction has locked, and whose amounts it has given back.
-async fn close(
-    tx: &mut (impl UsageTx + JobsTx + Send),
-    hold: &Hold,
-    state: HoldState,
-) -> Result<(), StoreError> {
+async fn close(tx: &mut impl UsageUnit, hold: &Hold, state: HoldState) -> Result<(), StoreError> {
     if !tx.close_hold(hold.id, state).await? {
         return Err(StoreError::Taken {
             operation: "close a hold",
@@ -609,7 +319,7 @@ async fn close(
 /// # Errors
 /// [`TakeError::NotHeld`] when it has expired; [`TakeError::Exceeded`] when the limit in force now does not admit it.
 pub async fn settle(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     id: HoldId,
     actual: &[(Charge, String)],
@@ -660,11 +370,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// [`TakeError::Exceeded`] when it does not fit.
-pub async fn reserve(
-    tx: &mut (impl UsageTx + PlansTx + JobsTx + Send),
-    env: &Env,
-    charge: &Charge,
-) -> Result<(), TakeError> {
+pub async fn reserve(tx: &mut impl UsageUnit, env: &Env, charge: &Charge) -> Result<(), TakeError> {
     let entitlements = tx.entitlements().await?;
     take(tx, env, &entitlements, std::slice::from_ref(charge)).await
 }
@@ -687,7 +393,7 @@ pub async fn give_back_reserved(
 /// # Errors
 /// [`TakeError::Exceeded`] when the limit fell meanwhile.
 pub async fn settle_reserved(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     charge: &Charge,
     subject: &str,
@@ -701,7 +407,7 @@ pub async fn settle_reserved(
 /// # Errors
 /// [`TakeError::Exceeded`] when it does not fit.
 pub async fn add(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     charge: Charge,
     subject: String,
@@ -712,7 +418,7 @@ pub async fn add(
 }
 
 async fn grow(
-    tx: &mut (impl UsageTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     entitlements: &Entitlements,
     charge: &Charge,
@@ -741,7 +447,7 @@ async fn grow(
 /// # Errors
 /// The database's failure.
 pub async fn subtract(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     charge: Charge,
     subject: String,
@@ -761,10 +467,7 @@ pub async fn subtract(
 ///
 /// # Errors
 /// The database's failure.
-pub async fn review(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
-    env: &Env,
-) -> Result<(), StoreError> {
+pub async fn review(tx: &mut impl UsageUnit, env: &Env) -> Result<(), StoreError> {
     let entitlements = tx.entitlements().await?;
     let period = Period::containing(env.now(), entitlements.billing_anchor);
     for (key, row) in tx.quotas().await? {
@@ -779,7 +482,7 @@ pub async fn review(
 
 /// Begins and ends the threshold episodes of a counter, where its metric warns of them, and tells of the highest.
 pub(crate) async fn mark(
-    tx: &mut (impl UsageTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     entitlements: &Entitlements,
     now: DateTime<Utc>,
     key: &QuotaKey,
@@ -809,27 +512,4 @@ pub(crate) async fn mark(
 fn to_signed(amount: u64) -> i64 {
     // Amounts are bounded by bytes of a request and rows of a table, far below 2^63.
     i64::try_from(amount).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rawdrive_tenancy_core::Env;
-
-    #[test]
-    fn what_came_to_nothing_leaves_the_job_that_its_purpose_names() {
-        let id = Env::system().id();
-        let hold = |purpose| Hold {
-            id,
-            purpose,
-            charges: Vec::new(),
-        };
-        let upload = HoldPurpose::leaving("upload", "upload_ended");
-        let job = hold(upload).left_behind().unwrap().unwrap();
-        assert_eq!(
-            (job.kind(), job.payload().unwrap()),
-            ("upload_ended", HoldEnded { hold: id })
-        );
-        assert_eq!(hold(HoldPurpose::new("look")).left_behind().unwrap(), None);
-    }
 }

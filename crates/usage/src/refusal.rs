@@ -4,14 +4,12 @@ use std::fmt::Display;
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{BeginError, Entitlements, Feature, Metric, MetricKind, PlansTx, ReadOnly};
-use rawdrive_tenancy_core::event::EventsTx;
-use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 use serde_json::{Map, Value, json};
 
 use crate::checks::time;
 use crate::{
-    Charge, FeatureCheck, Period, QuotaCheck, QuotaKey, TakeError, UsageTx, add, subtract,
+    Charge, FeatureCheck, Period, QuotaCheck, QuotaKey, TakeError, UsageUnit, add, subtract,
 };
 
 /// Why something is not done for a workspace: what its plan says, or the database.
@@ -154,7 +152,7 @@ pub struct Counted<'a> {
 /// # Errors
 /// [`Refused::Quota`] where they do not fit: drop the transaction then; [`Refused::Metric`]; the database's failure.
 pub async fn take(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + JobsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     counted: Counted<'_>,
     subject: impl Display + Send,
@@ -181,7 +179,7 @@ pub async fn take(
 /// # Errors
 /// [`Refused::Metric`], or the database's failure.
 pub async fn give_back(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + Send),
+    tx: &mut impl UsageUnit,
     env: &Env,
     counted: Counted<'_>,
     subject: impl Display + Send,

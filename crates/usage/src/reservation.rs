@@ -4,15 +4,12 @@
 use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rawdrive_plans::PlansTx;
-use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::id::HoldId;
-use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 
 use crate::quota::hold_until;
 use crate::{
-    Charge, Exceeded, HoldPurpose, HoldState, QuotaKey, TakeError, UsageTx, release, settle,
+    Charge, Exceeded, HoldPurpose, HoldState, QuotaKey, TakeError, UsageUnit, release, settle,
 };
 
 /// What such a hold is for.
@@ -83,8 +80,8 @@ impl From<TakeError> for ReservationError {
     }
 }
 
-/// The reservations of the handle's workspace, among its holds.
-pub trait ReservationsTx {
+/// The reservations of the handle's workspace, among its holds. With it a handle has all that their use cases ask.
+pub trait ReservationsTx: UsageUnit {
     /// The reservation, whatever its state; locked until the transaction ends. Holds of other purposes are none.
     fn reservation(
         &mut self,
@@ -108,7 +105,7 @@ pub trait ReservationsTx {
 /// # Errors
 /// [`ReservationError::TooMany`], [`ReservationError::Exceeded`], or the database's failure.
 pub async fn make_reservation(
-    tx: &mut (impl UsageTx + PlansTx + JobsTx + ReservationsTx + Send),
+    tx: &mut impl ReservationsTx,
     env: &Env,
     id: HoldId,
     charge: Charge,
@@ -132,7 +129,7 @@ pub async fn make_reservation(
 /// [`ReservationError::Unknown`], [`ReservationError::Ended`], [`ReservationError::Settled`] with another amount,
 /// [`ReservationError::Exceeded`] where the limit in force does not admit it: it is held still then.
 pub async fn settle_reservation(
-    tx: &mut (impl UsageTx + PlansTx + EventsTx + ReservationsTx + Send),
+    tx: &mut impl ReservationsTx,
     env: &Env,
     id: HoldId,
     amount: Option<u64>,
@@ -171,7 +168,7 @@ pub async fn settle_reservation(
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Ended`], [`ReservationError::Settled`], or the database's failure.
 pub async fn extend_reservation(
-    tx: &mut (impl UsageTx + ReservationsTx + Send),
+    tx: &mut impl ReservationsTx,
     env: &Env,
     id: HoldId,
     ttl_seconds: u32,
@@ -200,7 +197,7 @@ pub async fn extend_reservation(
 /// [`ReservationError::Unknown`], [`ReservationError::Settled`]: what was used is not given back; or the database's
 /// failure.
 pub async fn release_reservation(
-    tx: &mut (impl UsageTx + JobsTx + ReservationsTx + Send),
+    tx: &mut impl ReservationsTx,
     id: HoldId,
 ) -> Result<(), ReservationError> {
     let reservation = known(tx, id).await?;
@@ -214,10 +211,7 @@ pub async fn release_reservation(
     }
 }
 
-async fn known(
-    tx: &mut (impl ReservationsTx + Send),
-    id: HoldId,
-) -> Result<Reservation, ReservationError> {
+async fn known(tx: &mut impl ReservationsTx, id: HoldId) -> Result<Reservation, ReservationError> {
     let found = tx.reservation(id).await?;
     found.ok_or(ReservationError::Unknown)
 }

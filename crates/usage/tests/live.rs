@@ -509,7 +509,7 @@ async fn an_emptied_cache_is_filled_without_a_reader() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_operator_is_told_what_is_absent_or_lags() {
     let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
@@ -541,7 +541,7 @@ async fn an_operator_is_told_what_is_absent_or_lags() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_operator_is_not_told_of_what_is_on_its_way() {
     let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let mut process = Process::start(&server, &sql);
@@ -616,7 +616,7 @@ impl LiveSource for Busy {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_process_that_has_just_started_tells_nothing_before_the_mirror_is_full() {
     let (server, sql) = (MemoryUsageCacheServer::default(), Sql::new());
     let live = LiveUsage::new(Arc::new(server.client()));

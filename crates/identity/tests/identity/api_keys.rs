@@ -1,10 +1,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
-use rawdrive_identity::ports::IdentityTx as _;
+use rawdrive_identity::ports::{IdentityTx as _, WorkspaceStatus};
 use rawdrive_identity::{
     ApiKeyError, ApiKeyName, ApiKeyRead, ApiKeyRow, ApiKeyToken, IdentityError, MAX_API_KEYS,
-    NewApiKey, ProvenKey, Scopes, TokenPepper, create_api_key, prove_api_key, revoke_api_key,
-    worth,
+    NewApiKey, ProvenKey, Scopes, StoredKey, TokenPepper, create_api_key, prove_api_key,
+    prove_key_of_page, revoke_api_key, worth,
 };
 use rawdrive_tenancy_core::id::{UserId, WorkspaceId};
 use rawdrive_tenancy_core::{Commit as _, Role};
@@ -196,6 +196,54 @@ async fn who_is_no_member_makes_no_key() {
         matches!(refused, Err(ApiKeyError::Unauthenticated)),
         "{refused:?}"
     );
+}
+
+/// The same row answers for a key and for a page's token of it, which has no secret to compare.
+#[tokio::test]
+async fn a_pages_key_holds_until_it_ends_and_for_what_its_sponsor_is_worth() {
+    let world = World::new().await;
+    let here = world.sign_up("ana@example.com").await.workspace.workspace;
+    let (id, now) = (world.env.id(), world.env.now());
+    let row = |sponsor_role, expires_at| StoredKey {
+        role: Role::Admin,
+        scopes: Scopes::only(["usage:read".to_owned()]),
+        name: ApiKeyName::parse("Uploader").expect("a name"),
+        sponsor_role,
+        secret_hash: String::new(),
+        expires_at,
+        last_used_at: None,
+        workspace_status: WorkspaceStatus::Suspended,
+    };
+    let instant = TimeDelta::microseconds(1);
+    for (found, expected) in [
+        (None, None),
+        (Some(row(None, None)), None),
+        (Some(row(Some(Role::Owner), Some(now - instant))), None),
+        (Some(row(Some(Role::Owner), Some(now))), None),
+        (
+            Some(row(Some(Role::Owner), Some(now + instant))),
+            Some(Role::Admin),
+        ),
+        (Some(row(Some(Role::Admin), None)), Some(Role::Admin)),
+        (Some(row(Some(Role::Member), None)), Some(Role::Member)),
+    ] {
+        let shown = format!("{found:?}");
+        let proven = prove_key_of_page(&world.env, here, id, found);
+        assert_eq!(
+            proven.as_ref().ok().map(|key| key.grant.role()),
+            expected,
+            "{shown}"
+        );
+        match proven {
+            Ok(key) => {
+                assert_eq!((key.grant.workspace(), key.grant.key()), (here, id));
+                assert_eq!(key.scopes.names(), Some(vec!["usage:read"]));
+                // Whether one may act in the workspace is for whoever lets the key in.
+                assert_eq!(key.workspace_status, WorkspaceStatus::Suspended);
+            }
+            Err(error) => assert!(matches!(error, IdentityError::Unauthenticated), "{error:?}"),
+        }
+    }
 }
 
 fn role() -> impl Strategy<Value = Role> {

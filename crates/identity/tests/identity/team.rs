@@ -249,6 +249,68 @@ async fn no_seat_is_given_twice_and_expired_ones_come_back() {
     assert_eq!((sweep().await, studio.seats()), (1, (1, 0)));
 }
 
+/// Its last instant is the one before a week has passed: for accepting, and for what is told of its end.
+#[tokio::test]
+async fn an_invitation_ends_at_the_instant_that_it_says() {
+    let week = TimeDelta::days(7);
+    for (early, holds) in [
+        (TimeDelta::microseconds(1), true),
+        (TimeDelta::zero(), false),
+    ] {
+        // Proved in time, and accepted in the transaction after it.
+        let studio = Studio::open().await;
+        let token = studio.invite("mia@example.com", Role::Member).await;
+        let token = token.unwrap();
+        let World {
+            store,
+            env,
+            hasher,
+            issuer,
+            ..
+        } = &studio.world;
+        let acceptance = Acceptance {
+            token: token.clone(),
+            name: Some(PersonName::parse("Mia").unwrap()),
+            new_password: Some(new_password(PASSWORD)),
+            claimed_password: None,
+            session: None,
+            client: CLIENT,
+        };
+        let pepper = pepper();
+        let proved = prove_acceptance(store, store, hasher, env, &pepper, acceptance);
+        let proved = proved.await.unwrap();
+        studio.world.clock.advance(week - early);
+        let mut tx = studio.world.begin(studio.here).await;
+        let accepted = accept(&mut tx, env, issuer, proved).await;
+        assert_eq!(accepted.is_ok(), holds, "{accepted:?}");
+        drop(tx);
+        let from_the_start = studio.accept(&token).await;
+        assert_eq!(from_the_start.is_ok(), holds, "{from_the_start:?}");
+
+        // Taken back, and left behind by who is removed: one that has ended is no invitation, and its seat is free.
+        let studio = Studio::open().await;
+        let admin = studio.member(Role::Admin).await;
+        let by_owner = studio.invite_as(Actor::User(studio.owner), "mia@example.com", Role::Member);
+        let (by_owner, _) = by_owner.await.unwrap();
+        let by_admin = studio.invite_as(Actor::User(admin), "eve@example.com", Role::Member);
+        let (by_admin, _) = by_admin.await.unwrap();
+        studio.world.clock.advance(week - early);
+        let before = studio.world.audit(studio.here).len();
+        let env = &studio.world.env;
+        let mut tx = studio.begin_as(Actor::User(studio.owner)).await;
+        revoke_invitation(&mut tx, env, by_owner).await.unwrap();
+        let left = remove_member(&mut tx, env, admin, KeysOf::Revoked).await;
+        tx.commit().await.unwrap();
+        assert_eq!(left.unwrap().invitations.len(), usize::from(holds));
+        assert_eq!(studio.seats(), (1, 0));
+        let audited = studio.audited(before);
+        for id in [by_owner, by_admin] {
+            let ended = ("invitation.revoked".to_owned(), id.to_string());
+            assert_eq!(audited.contains(&ended), holds, "{audited:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_invitation_is_worth_what_its_sponsor_is_then() {
     let studio = Studio::open().await;

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::operations::actor_of;
 use super::{id_of, sold_of};
-use crate::connection::{Conn, Reach, Tx};
+use crate::connection::{Conn, Tx};
+use crate::reach::Reach;
 use crate::scope::{column, corrupt, execute, query};
 use crate::store::Store;
 

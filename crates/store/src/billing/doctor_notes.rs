@@ -8,8 +8,8 @@ use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use sea_orm::QueryResult;
 
 use super::{account, subscriptions};
-use crate::connection::Reach;
 use crate::doctor::Snapshot;
+use crate::reach::Reach;
 use crate::scope::{column, count, query};
 
 /// How many of one kind are told by name.

@@ -4,7 +4,8 @@ use rawdrive_store::{Reader, Store};
 use rawdrive_tenancy_core::WorkspaceScope;
 
 fn attempt(store: Store, scope: WorkspaceScope) -> Reader {
-    Reader { store, scope }
+    Reader { store, scope } //~ cannot construct `Reader` with struct literal syntax due to private fields
+    //+ store.read(&scope)
 }
 
 fn main() {}

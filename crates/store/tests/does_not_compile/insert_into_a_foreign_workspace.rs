@@ -2,10 +2,11 @@
 
 use rawdrive_gallery::{GalleryTx, Library};
 use rawdrive_store::WriteTx;
-use rawdrive_tenancy_core::id::{WorkspaceId};
+use rawdrive_tenancy_core::id::WorkspaceId;
 
 async fn attempt(tx: &mut WriteTx, theirs: WorkspaceId, library: &Library) {
-    let _ = tx.insert_library(theirs, library).await;
+    let _ = tx.insert_library(theirs, library).await; //~ E0061
+    //+ let _ = tx.insert_library(library).await;
 }
 
 fn main() {}

@@ -9,11 +9,14 @@ rawdrive_store::tenant_entity! {
 }
 
 fn attempt(tx: &mut WriteTx, globals: &Globals, migration: &MigrationTx) {
-    let _ = tx.select::<notes::Entity>().on;
-    let _ = tx.select::<notes::Entity>().select;
-    let _ = tx.delete::<notes::Entity>().delete;
-    let _ = &globals.0;
-    let _ = &migration.tx;
+    let _ = tx.select::<notes::Entity>().on; //~ E0616
+    let _ = tx.select::<notes::Entity>().select; //~ E0616
+    let _ = tx.delete::<notes::Entity>().delete; //~ E0616
+    let _ = &globals.0; //~ E0616
+    let _ = &migration.tx; //~ E0616
+    //+ let _ = tx.select::<notes::Entity>();
+    //+ let _ = tx.delete::<notes::Entity>();
+    //+ let _ = (globals, migration);
 }
 
 fn main() {}

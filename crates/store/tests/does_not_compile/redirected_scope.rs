@@ -1,10 +1,11 @@
 //! A scope that is rightly held is not turned to another workspace.
 
 use rawdrive_tenancy_core::WorkspaceScope;
-use rawdrive_tenancy_core::id::{WorkspaceId};
+use rawdrive_tenancy_core::id::WorkspaceId;
 
 fn attempt(mine: &mut WorkspaceScope, theirs: WorkspaceId) {
-    mine.workspace = theirs;
+    mine.workspace = theirs; //~ E0616
+    //+ let _: bool = mine.workspace() == theirs;
 }
 
 fn main() {}

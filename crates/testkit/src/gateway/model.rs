@@ -14,8 +14,8 @@ use rawdrive_billing::{
 use rawdrive_plans::Interval;
 use serde_json::json;
 
-use super::{Card, GatewayFault, Renewals};
-use crate::gateway::port::Answer;
+use super::answer::Answer;
+use super::behaviour::{Card, GatewayFault, Renewals};
 
 /// How long after a failed attempt the next is made, and how many are made in all.
 const RETRY_DAYS: i64 = 5;

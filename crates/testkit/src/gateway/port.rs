@@ -10,28 +10,13 @@ use rawdrive_billing::{
     PriceSnapshot, ProviderEvent, Subscribe, SubscriptionId, SubscriptionSnapshot,
 };
 
+use super::MemoryGateway;
+use super::answer::Answer;
+use super::behaviour::GatewayFault;
 use super::model::{Collected, Model, after};
-use super::{GatewayFault, MemoryGateway};
 
 /// How many items a page holds: few, so that a test of a few turns pages.
 const PAGE: usize = 3;
-
-/// What is stored under a key.
-#[derive(Debug, Clone)]
-pub(super) enum Answer {
-    Customer(CustomerSnapshot),
-    Subscription(Box<Outcome<SubscriptionSnapshot>>),
-    Checkout(CheckoutSnapshot),
-    Price(PriceSnapshot),
-    Attached(Outcome<CustomerSnapshot>),
-    Rejected(&'static str),
-}
-
-impl Answer {
-    fn subscription(outcome: Outcome<SubscriptionSnapshot>) -> Self {
-        Self::Subscription(Box::new(outcome))
-    }
-}
 
 fn unreachable() -> GatewayError {
     GatewayError::Unreachable {
