@@ -6,6 +6,7 @@ mod mailer;
 mod name;
 mod smtp;
 
+pub use billing_emails::money;
 pub use mail::{Letter, Mail, SendMail};
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
 pub use name::Name;
