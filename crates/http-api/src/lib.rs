@@ -10,7 +10,8 @@
 //!
 //! Invariant: the workspace of a request comes from its credential alone: [`auth::Scoped`], [`auth::Reading`],
 //! [`auth::Personal`] and [`auth::Program`] are the only extractors that yield a scope, and no route reads a workspace's id
-//! from path, query, header or body (but for `POST /v1/sessions/switch`, which checks it against membership).
+//! from path, query, header or body (but for `POST /v1/sessions/switch` and the page that does the same, which check it
+//! against membership). A page's cookie is taken by that page alone, and by no route of the API.
 
 pub mod app;
 pub mod auth;
@@ -21,6 +22,7 @@ pub mod idempotent_write;
 mod ingest_queue;
 mod key_uses;
 pub mod openapi;
+mod pages;
 mod problems;
 pub mod routes;
 pub mod server;
