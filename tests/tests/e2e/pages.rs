@@ -1,11 +1,15 @@
 //! The pages on which a person does something, as a browser without scripts asks for them. `on_sqlite::browser` asks with
 //! a real one.
 
+use chrono::TimeDelta;
 use e2e::{Actor, Answer, Api, Server};
+use rawdrive_stripe_double::FinalAction;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::stage::{FORM, Stage, form_of, subscription, until_shown};
+use crate::arrears::{decline, failed_at, turn_to};
+use crate::crash::until;
+use crate::stage::{FORM, Stage, access, form_of, subscription, until_shown};
 
 const UPGRADE: &str = "/settings/billing/upgrade";
 const ACCEPT: &str = "/invitations/accept";
@@ -482,4 +486,54 @@ async fn a_plan_is_bought_changed_and_kept_on_the_page() {
         text(&refused).contains("This needs the role admin"),
         "{refused:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_behind_with_paying_finds_the_way_back_on_the_page() {
+    // A trial that has ended without a card.
+    let stage = Stage::start().await;
+    let (ada, api) = stage.owner("late").await;
+    let order = json!({ "plan": "trial", "interval": "month" });
+    let _ = api.post("/v1/billing/subscription", &order).await.is(201);
+    let mut person = Person::signed_in(&stage.server, &ada).await;
+    let page = text(&person.get(UPGRADE).await.is(200));
+    assert!(page.contains("The trial ends on 8 December 2026"), "{page}");
+    stage.turn(TimeDelta::days(15));
+    until(15, "the trial is over", async || {
+        access(&api).await == "read_only"
+    })
+    .await;
+    // By the clock that was turned, the hour of the cookie is over.
+    let page = text(&person.get(UPGRADE).await.is(200));
+    assert!(page.contains("value=\"sign_in\""), "{page}");
+    let mut person = Person::signed_in(&stage.server, &ada).await;
+    let page = person.get(UPGRADE).await.is(200);
+    let token = field(&page, "form_token");
+    assert!(text(&page).contains("read-only since"), "{page:?}");
+    let choose = [
+        ("action", "choose"),
+        ("form_token", &token),
+        ("plan", "trial"),
+        ("interval", "month"),
+    ];
+    let leave = text(&person.post(UPGRADE, &choose).await.is(200));
+    let (_, url) = leave.split_once("0; url=").expect("it leads on");
+    let url = url.split('"').next().expect("an address").to_owned();
+    stage.page(&url, &[("card", "4242424242424242")]).await;
+    until(30, "it is paid", async || access(&api).await == "full").await;
+
+    // A card that has failed.
+    let (stage, ada, _, customer, failed) = failed_at(FinalAction::PastDue, "behind").await;
+    let mut person = Person::signed_in(&stage.server, &ada).await;
+    let page = text(&person.get(UPGRADE).await.is(200));
+    assert!(page.contains("A payment has failed. Until"), "{page}");
+    assert!(
+        page.contains(">Pay</a>") && page.contains("value=\"portal\""),
+        "{page}"
+    );
+    decline(&stage, &customer, 10);
+    turn_to(&stage, failed + TimeDelta::days(70)).await;
+    let mut person = Person::signed_in(&stage.server, &ada).await;
+    let page = text(&person.get(UPGRADE).await.is(200));
+    assert!(page.contains("read-only since"), "{page}");
 }

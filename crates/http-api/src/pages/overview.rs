@@ -128,7 +128,7 @@ impl Shown<'_> {
 
     fn head(&self, workspace: &WorkspaceRow, email: &str, belongings: &[Belonging]) -> String {
         let mut head = format!(
-            "<p>{}, signed in as {} {}</p>\n",
+            "<div>{}, signed in as {} {}</div>\n",
             escaped(&workspace.name),
             escaped(email),
             self.button("sign_out", "Sign out", &[])
@@ -411,7 +411,10 @@ impl Shown<'_> {
         let own_interval = subscription
             .interval
             .is_none_or(|own| own == known.interval.as_str());
-        if is_own && (!pays || own_interval) {
+        // What has ended and is only forgiven is bought like any other.
+        let is_over = matches!(subscription.status.as_str(), "paused" | "canceled")
+            && known.entitlements.access(known.now) != Access::Full;
+        if is_own && !is_over && (!pays || own_interval) {
             return "<strong>Your plan</strong>".to_owned();
         }
         if !can_choose {
@@ -456,7 +459,7 @@ impl Shown<'_> {
             String::new()
         };
         let portal = self.button("portal", "Cards and all invoices", &[]);
-        format!("<h2>Payment</h2>\n<p>{portal}{resume}</p>\n")
+        format!("<h2>Payment</h2>\n<div>{portal}{resume}</div>\n")
     }
 }
 
