@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -28,8 +29,25 @@ pub const IDLE: Duration = Duration::from_secs(2);
 
 impl Api {
     pub(crate) fn new(base: String, token: Option<String>, watch: Arc<Watch>) -> Self {
+        Self::following(Policy::default(), base, token, watch)
+    }
+
+    /// The same, which is told where it is sent instead of going there.
+    #[must_use]
+    pub fn without_redirects(&self) -> Self {
+        let (base, token, watch) = (self.base.clone(), self.token.clone(), self.watch.clone());
+        Self::following(Policy::none(), base, token, watch)
+    }
+
+    fn following(
+        redirects: Policy,
+        base: String,
+        token: Option<String>,
+        watch: Arc<Watch>,
+    ) -> Self {
         // A client of its own: connections do not outlive the runtime of the test that made them.
         let client = Client::builder()
+            .redirect(redirects)
             .no_proxy()
             // Reading the system's certificates takes longer than a test's request, and nothing here needs them.
             .tls_certs_only([])

@@ -29,6 +29,7 @@
 
 mod api;
 mod backend;
+mod browser;
 mod document;
 pub mod image;
 mod redis;
@@ -37,6 +38,7 @@ mod server;
 
 pub use api::{Actor, Answer, Api, IDLE};
 pub use backend::Backend;
+pub use browser::Browser;
 pub use redis::Redis;
 pub use secrets::{Leak, Secrets};
 pub use server::{Output, Server};

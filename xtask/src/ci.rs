@@ -44,7 +44,8 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     step("packages", crate::packages::check)?;
     crate::test_run::run_tests(&[])?;
     crate::judge::run_all()?;
-    crate::clients::run_all()
+    crate::clients::run_all()?;
+    crate::clients::fuzz(crate::FUZZ_CASES)
 }
 
 /// The pinned cargo-deny, installed beside the workspace if it is not there.

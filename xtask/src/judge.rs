@@ -13,7 +13,7 @@ use crate::toolbox::{Toolbox, Wanted, failed};
 const SDKS: Wanted = Wanted {
     name: "judge",
     requirements: "xtask/judge/requirements.txt",
-    packages: "xtask/judge",
+    packages: Some("xtask/judge"),
     brings_node: false,
     python: "import stripe, typing_extensions",
     node: "require('stripe'); require('typescript')",

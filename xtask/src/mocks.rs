@@ -10,7 +10,7 @@ use crate::toolbox::{Toolbox, Wanted};
 const MOCKS: Wanted = Wanted {
     name: "mocks",
     requirements: "xtask/mocks/requirements.txt",
-    packages: "xtask/mocks",
+    packages: Some("xtask/mocks"),
     brings_node: false,
     python: "import localstripe",
     node: "require('stripe-stateful-mock')",

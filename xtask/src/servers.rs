@@ -262,6 +262,15 @@ fn install_missing() -> Result<(), Failure> {
             missing.push(program);
         }
     }
+    // A person's ways on our pages are tried in a browser.
+    for (program, package) in [
+        ("chromium", "chromium"),
+        ("chromedriver", "chromium-driver"),
+    ] {
+        if in_path(program).is_none() {
+            missing.push(package);
+        }
+    }
     // The store's tests start it themselves, in front of this PostgreSQL.
     if in_path("pgbouncer").is_none() && !Path::new("/usr/sbin/pgbouncer").is_file() {
         missing.push("pgbouncer");

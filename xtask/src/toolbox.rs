@@ -19,8 +19,8 @@ pub(crate) struct Wanted {
     pub(crate) name: &'static str,
     /// The pinned packages of Python.
     pub(crate) requirements: &'static str,
-    /// The folder with `package.json` and its lock file.
-    pub(crate) packages: &'static str,
+    /// The folder with `package.json` and its lock file, where packages of npm are wanted too.
+    pub(crate) packages: Option<&'static str>,
     /// Whether the requirements bring Node; the machine's own will do otherwise.
     pub(crate) brings_node: bool,
     /// What Python must be able to run.
@@ -72,10 +72,14 @@ impl Toolbox {
     fn works(&self) -> bool {
         let mut python = Command::new(self.python());
         python.args(["-c", self.wanted.python]);
-        let mut node = Command::new(self.node());
-        node.args(["-e", self.wanted.node]);
-        [python, node]
+        let node = self.wanted.packages.map(|_| {
+            let mut node = Command::new(self.node());
+            node.args(["-e", self.wanted.node]);
+            node
+        });
+        [Some(python), node]
             .into_iter()
+            .flatten()
             .all(|mut command| succeeds(command.current_dir(&self.home)))
     }
 
@@ -89,10 +93,13 @@ impl Toolbox {
         run(Command::new("python3").args(["-m", "venv"]).arg(&self.home))?;
         let requirements = workspace_root().join(self.wanted.requirements);
         run(self.pip().arg("-r").arg(requirements))?;
+        let Some(packages) = self.wanted.packages else {
+            return Ok(());
+        };
         let npm = self.node_and_npm()?;
         for name in PACKAGE_FILES {
             let to = self.home.join(name);
-            fs::copy(self.package_file(name), &to).map_err(failed("write", &to))?;
+            fs::copy(package_file(packages, name), &to).map_err(failed("write", &to))?;
         }
         let mut install = Command::new(npm);
         install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
@@ -135,20 +142,21 @@ impl Toolbox {
         Ok(self.home.join("bin/npm"))
     }
 
-    fn package_file(&self, name: &str) -> PathBuf {
-        workspace_root().join(self.wanted.packages).join(name)
-    }
-
     /// Everything that says what is to be installed.
     fn pins(&self) -> Result<String, Failure> {
         let mut pins = format!("{NODE}\n");
         let requirements = workspace_root().join(self.wanted.requirements);
-        let packages = PACKAGE_FILES.map(|name| self.package_file(name));
+        let packages = self.wanted.packages.into_iter();
+        let packages = packages.flat_map(|at| PACKAGE_FILES.map(|name| package_file(at, name)));
         for path in [requirements].into_iter().chain(packages) {
             pins.push_str(&fs::read_to_string(&path).map_err(failed("read", &path))?);
         }
         Ok(pins)
     }
+}
+
+fn package_file(packages: &str, name: &str) -> PathBuf {
+    workspace_root().join(packages).join(name)
 }
 
 /// Whether a command succeeds, without a word of its own.

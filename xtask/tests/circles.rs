@@ -149,11 +149,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
         "to be mended",
     ),
     (
-        "rawdrive-http-api",
-        &["web/email_token_pages.rs", "web/pages.rs"],
-        "to be mended",
-    ),
-    (
         "rawdrive",
         &["commands/demo.rs", "commands/demo/tour.rs"],
         "to be mended",

@@ -15,7 +15,7 @@ use rawdrive_identity::{
 use rawdrive_notices::webhooks::{Reach, WebhookKeys};
 use rawdrive_notices::{Letter, SendMail};
 use rawdrive_onboarding::Step;
-use rawdrive_plans::Catalogue;
+use rawdrive_plans::{Catalogue, Feature, Metric};
 use rawdrive_store::{Reader, Store, WriteTx};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::CursorCodec;
@@ -26,6 +26,7 @@ use crate::client_address::TrustedProxies;
 use crate::extension::{Routes, Subjects, Vocabulary};
 use crate::ingest_queue::IngestQueue;
 use crate::key_uses::KeyUses;
+use crate::pages::keys::PageKeys;
 use crate::vocabulary::VOCABULARY;
 use crate::web::{Code, Edge, Problem, RateLimits, UPGRADE_PATH, sentence};
 
@@ -79,6 +80,8 @@ pub struct App {
     pub webhook_keys: WebhookKeys,
     /// Seals cursors.
     pub cursors: CursorCodec,
+    /// Proves the cookies and forms of pages.
+    pub(crate) page_keys: PageKeys,
     /// The plans.
     pub catalogue: Arc<Catalogue>,
     /// What the installation chose.
@@ -102,6 +105,7 @@ pub struct AppBuilder {
     mails: Sealer,
     webhook_keys: WebhookKeys,
     cursors: CursorCodec,
+    page_keys: PageKeys,
     settings: Settings,
     steps: Vec<Step>,
     dependencies: Vec<Arc<dyn Dependency>>,
@@ -224,6 +228,7 @@ impl AppBuilder {
             mails: self.mails,
             webhook_keys: self.webhook_keys,
             cursors: self.cursors,
+            page_keys: self.page_keys,
             catalogue: self.catalogue,
             settings: self.settings,
             steps: self.steps,
@@ -254,6 +259,7 @@ impl App {
             mails: Sealer::new(master, "mails"),
             webhook_keys: WebhookKeys::new(master),
             cursors: CursorCodec::new(&master.derive("cursors")),
+            page_keys: PageKeys::new(master),
             settings: Settings {
                 public_url: "http://127.0.0.1:8080".to_owned(),
                 prefix: String::new(),
@@ -327,6 +333,18 @@ impl App {
     #[must_use]
     pub fn upgrade_url(&self) -> String {
         format!("{}{UPGRADE_PATH}", self.settings.public_url)
+    }
+
+    /// As [`App::upgrade_url`], of a page that says that this feature was refused. Names of the catalogue need no encoding.
+    #[must_use]
+    pub fn upgrade_url_for_feature(&self, feature: &Feature) -> String {
+        format!("{}?feature={feature}", self.upgrade_url())
+    }
+
+    /// As [`App::upgrade_url`], of a page that says that this limit was in the way.
+    #[must_use]
+    pub fn upgrade_url_for_metric(&self, metric: &Metric) -> String {
+        format!("{}?metric={metric}", self.upgrade_url())
     }
 
     /// The link that a mail brings, to one of this installation's pages.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, dev, web};
-use rawdrive_identity::ports::{Authenticated, IdentityRead, WorkspaceStatus};
+use rawdrive_identity::ports::{AccessClaims, Authenticated, IdentityRead, WorkspaceStatus};
 use rawdrive_identity::{
     ApiKeyRead, ApiKeyToken, Minter, PageClaims, ProvenKey, READ_SUFFIX, Scopes, TokenError,
     prove_api_key, prove_key_of_page,
@@ -277,19 +277,30 @@ impl<R: LeastRole> FromRequest for Personal<R> {
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move {
-            let credential = authenticate(&request).await?;
-            // A person may do everything that the role may: scopes are for keys.
-            let (scope, _) = credential.admit::<R>(&Needed::Nothing)?;
-            let Some(authenticated) = credential.session() else {
-                let detail = "This needs a person's session; an API key does not do.";
-                return Err(insufficient(R::ROLE, detail));
-            };
-            Ok(Self {
-                scope,
-                authenticated,
-                least: PhantomData,
-            })
+        Box::pin(async move { Self::admitted(authenticate(&request).await?) })
+    }
+}
+
+impl<R: LeastRole> Personal<R> {
+    /// The person whose session the cookie of one of our pages names. The cookie was proved by who opened it; whether its
+    /// session still holds is looked up here, as for a bearer token.
+    pub(crate) async fn of_page(app: &App, claims: AccessClaims) -> Result<Self, Problem> {
+        let found = Found::Session(app.store.authenticate(&claims).await?);
+        let holder = judge(app, &Presented::Session(claims), found)?;
+        Self::admitted(Credential { holder, page: None })
+    }
+
+    fn admitted(credential: Credential) -> Result<Self, Problem> {
+        // A person may do everything that the role may: scopes are for keys.
+        let (scope, _) = credential.admit::<R>(&Needed::Nothing)?;
+        let Some(authenticated) = credential.session() else {
+            let detail = "This needs a person's session; an API key does not do.";
+            return Err(insufficient(R::ROLE, detail));
+        };
+        Ok(Self {
+            scope,
+            authenticated,
+            least: PhantomData,
         })
     }
 }

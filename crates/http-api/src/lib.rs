@@ -9,6 +9,7 @@ pub mod idempotent_write;
 mod ingest_queue;
 mod key_uses;
 pub mod openapi;
+mod pages;
 mod problems;
 pub mod routes;
 pub mod server;

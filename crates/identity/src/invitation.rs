@@ -249,6 +249,30 @@ impl Accepting {
     }
 }
 
+/// The invitation that a token opens now.
+///
+/// # Errors
+/// [`AcceptError::NoInvitation`], [`AcceptError::WorkspaceInactive`].
+pub async fn find_invitation(
+    read: &impl InvitationRead,
+    env: &Env,
+    pepper: &TokenPepper,
+    token: &InvitationToken,
+) -> Result<FoundInvitation, AcceptError> {
+    let found = read
+        .invitation(token)
+        .await?
+        .filter(|found| token.matches_keyed(pepper, &found.secret_hash))
+        .filter(|found| env.now() < found.invitation.expires_at)
+        // Nobody answers for it any more.
+        .filter(|found| found.sponsor_role.is_some())
+        .ok_or(AcceptError::NoInvitation)?;
+    if found.workspace_status != WorkspaceStatus::Active {
+        return Err(AcceptError::WorkspaceInactive);
+    }
+    Ok(found)
+}
+
 /// First half of an acceptance, outside any transaction: the invitation is there, and who accepts is whom
 /// it is for. Then `begin` for the system reason `AcceptInvitation` in the token's workspace, [`accept`],
 /// commit.
@@ -273,17 +297,7 @@ pub async fn prove_acceptance(
         session,
         client,
     } = acceptance;
-    let found = read
-        .invitation(&token)
-        .await?
-        .filter(|found| token.matches_keyed(pepper, &found.secret_hash))
-        .filter(|found| env.now() < found.invitation.expires_at)
-        // Nobody answers for it any more.
-        .filter(|found| found.sponsor_role.is_some())
-        .ok_or(AcceptError::NoInvitation)?;
-    if found.workspace_status != WorkspaceStatus::Active {
-        return Err(AcceptError::WorkspaceInactive);
-    }
+    let found = find_invitation(read, env, pepper, &token).await?;
     let email = &found.invitation.email;
     let who = match account_of(read, email).await? {
         None => {

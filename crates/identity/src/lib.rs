@@ -51,7 +51,8 @@ pub use error::IdentityError;
 pub use hash_queue::HashWaiting;
 pub use invitation::{
     AcceptError, Acceptance, Accepting, FoundInvitation, INVITATION_LIFETIME, InvitationRead,
-    ListedInvitation, accept, invite, prove_acceptance, revoke_invitation, sweep_invitations,
+    ListedInvitation, accept, find_invitation, invite, prove_acceptance, revoke_invitation,
+    sweep_invitations,
 };
 pub use limit::{Count, LimitState};
 pub use members::{KeysOf, LeftBehind, change_role, leave, remove_member, transfer};

@@ -111,15 +111,25 @@ fn ended(stage: &str, workspace: &str, until: &str) -> Option<(String, String)> 
 fn amount(facts: &Value, name: &str) -> Option<String> {
     let minor = facts.get(name)?.as_i64()?;
     let currency = Currency::parse(facts.get("currency")?.as_str()?).ok()?;
+    Some(money(minor, currency))
+}
+
+/// An amount in minor units, for people: `29.00 USD`.
+#[must_use]
+pub fn money(minor: i64, currency: Currency) -> String {
     let code = currency.as_str().to_uppercase();
-    Some(match decimals(currency.as_str()) {
+    match decimals(currency.as_str()) {
         0 => format!("{minor} {code}"),
         places => {
-            let unit = 10_i64.pow(places);
-            let (whole, part) = (minor / unit, (minor % unit).abs());
-            format!("{whole}.{part:0width$} {code}", width = places as usize)
+            let unit = 10_u64.pow(places);
+            let sign = if minor < 0 { "-" } else { "" };
+            let (whole, part) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
+            format!(
+                "{sign}{whole}.{part:0width$} {code}",
+                width = places as usize
+            )
         }
-    })
+    }
 }
 
 /// How many digits of an amount are minor units (Stripe, "Supported currencies": zero- and three-decimal ones).
@@ -205,6 +215,7 @@ mod tests {
         for (minor, currency, text) in [
             (2900, "usd", "29.00 USD"),
             (5, "eur", "0.05 EUR"),
+            (-50, "usd", "-0.50 USD"),
             (1200, "jpy", "1200 JPY"),
             (1234, "kwd", "1.234 KWD"),
         ] {

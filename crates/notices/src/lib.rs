@@ -7,6 +7,7 @@ mod name;
 mod smtp;
 pub mod webhooks;
 
+pub use billing_emails::money;
 pub use mail::{Letter, Mail, SendMail};
 pub use mailer::{FileMailer, InvalidSender, MailError, Mailer, Sender};
 pub use name::Name;

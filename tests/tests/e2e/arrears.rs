@@ -32,7 +32,7 @@ fn stripe_path(stage: &Stage, customer: &str) -> String {
     )
 }
 
-fn decline(stage: &Stage, customer: &str, times: usize) {
+pub(crate) fn decline(stage: &Stage, customer: &str, times: usize) {
     for _ in 0..times {
         stage
             .faults()
@@ -46,7 +46,7 @@ async fn said(stage: &Stage, to: &Actor, words: &str) -> usize {
     letters.iter().filter(|l| l.contains(words)).count()
 }
 
-async fn turn_to(stage: &Stage, at: DateTime<Utc>) {
+pub(crate) async fn turn_to(stage: &Stage, at: DateTime<Utc>) {
     stage.settled().await;
     stage.turn_to(at);
     stage.settled().await;
@@ -180,7 +180,10 @@ async fn what_was_forgiven_or_is_old_takes_nothing_from_the_next_failure() {
 }
 
 /// A renewal has just failed, on an account with one retry a day later and a setting for what follows.
-async fn failed_at(action: FinalAction, name: &str) -> (Stage, Actor, Api, String, DateTime<Utc>) {
+pub(crate) async fn failed_at(
+    action: FinalAction,
+    name: &str,
+) -> (Stage, Actor, Api, String, DateTime<Utc>) {
     let stage = Stage::start_at(|account| {
         account.retry_days = vec![1];
         account.final_action = action;

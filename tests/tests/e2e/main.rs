@@ -33,6 +33,7 @@ mod on_postgres {
 /// About SQLite alone: `cargo xtask test` leaves them out on the others.
 mod on_sqlite {
     mod adoption;
+    mod browser;
     mod edge;
     mod limits;
     mod scopes;
@@ -43,6 +44,7 @@ mod on_sqlite {
 mod onboarding;
 mod operation;
 mod outbound;
+mod pages;
 mod payer;
 mod people;
 mod photos;

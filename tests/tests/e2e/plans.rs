@@ -112,14 +112,19 @@ async fn a_granted_plan_opens_its_features_to_the_same_token() {
     let upgrade = problem["upgrade_url"].as_str().expect("an upgrade_url");
     assert_eq!(
         upgrade,
-        format!("{}/settings/billing/upgrade", server.url())
+        format!(
+            "{}/settings/billing/upgrade?feature=custom_branding",
+            server.url()
+        )
     );
-    let page = server
-        .anonymous()
-        .get("/settings/billing/upgrade")
-        .await
-        .is(200);
-    assert!(page.header("content-type").starts_with("text/html"));
+    // The page says what was refused, and is there without that, too.
+    for (path, says) in [("?feature=custom_branding", true), ("", false)] {
+        let path = format!("/settings/billing/upgrade{path}");
+        let page = server.anonymous().get(&path).await.is(200);
+        assert!(page.header("content-type").starts_with("text/html"));
+        let text = String::from_utf8_lossy(&page.body).into_owned();
+        assert_eq!(text.contains("custom branding"), says, "{text}");
+    }
 
     server.set_plan(&ada, "professional").await;
     let _ = ada.post("/v1/branding", &branding()).await.succeeded();

@@ -108,6 +108,12 @@ impl Stage {
             extra,
         ]
         .concat();
+        // Whoever is told the address has to know it before the server does.
+        let said: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.replace("{port}", &port.to_string())))
+            .collect();
+        let variables: Vec<_> = said.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let server = Server::start_on(port, &variables);
         let stage = Self {
             server,

@@ -344,29 +344,45 @@ pub(crate) async fn sign_in(
             .and_then(|token| DeviceToken::parse(&token).ok()),
         code,
     };
+    let opening = prove(&app, &request, &credentials).await?;
+    open(&app, opening, SystemReason::SIGN_IN, signed_in)
+        .await
+        .map(|view| HttpResponse::Created().json(view))
+}
+
+/// Whether somebody is who they say. Counts the attempt, and has the answer tell how its limit stands.
+pub(crate) async fn prove(
+    app: &App,
+    request: &HttpRequest,
+    credentials: &Credentials,
+) -> Result<Opening, Problem> {
     let attempts = app.attempts();
     let opening = rawdrive_identity::sign_in(
         &app.store,
         &attempts,
         &app.hasher,
         (app.env(), &app.pepper),
-        &credentials,
+        credentials,
     )
     .await;
-    attempts.announce(&request);
-    open(&app, opening?, SystemReason::SIGN_IN)
-        .await
-        .map(|view| HttpResponse::Created().json(view))
+    attempts.announce(request);
+    Ok(opening?)
 }
 
-async fn open(app: &App, opening: Opening, reason: SystemReason) -> Result<SignedInView, Problem> {
+/// Opens the session, and shows of it what `view` makes of it in the same transaction.
+pub(crate) async fn open<T>(
+    app: &App,
+    opening: Opening,
+    reason: SystemReason,
+    view: impl AsyncFnOnce(&App, &mut WriteTx, &SignedIn) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let scope = system_scope(opening.workspace(), reason);
     let mut tx = app
         .store
         .begin_despite_read_only(&scope, Release::Identity)
         .await?;
     let signed = open_session(&mut tx, app.env(), &app.issuer, opening).await?;
-    let view = signed_in(app, &mut tx, &signed).await?;
+    let view = view(app, &mut tx, &signed).await?;
     tx.commit().await?;
     Ok(view)
 }
@@ -403,7 +419,7 @@ pub(crate) async fn switch_workspace(
     let input: Switch = body.json().await?;
     let target = input.workspace.parse().map_err(|_| Problem::not_found())?;
     let opening = rawdrive_identity::switch(&app.store, &scoped.authenticated, target).await?;
-    open(&app, opening, SystemReason::SIGN_IN)
+    open(&app, opening, SystemReason::SIGN_IN, signed_in)
         .await
         .map(|view| HttpResponse::Ok().json(view))
 }

@@ -34,11 +34,11 @@ const URL_BYTES: usize = 2_000;
 pub(crate) struct ScheduledView {
     /// The plan that follows; `null` for a price that is none of this installation's.
     #[schema(required = true)]
-    plan: Option<String>,
+    pub(crate) plan: Option<String>,
     /// `month` or `year`; `null` as `plan` is.
     #[schema(value_type = Option<IntervalName>, required = true)]
-    interval: Option<&'static str>,
-    at: String,
+    pub(crate) interval: Option<&'static str>,
+    pub(crate) at: String,
 }
 
 /// Why nothing is charged at the moment.
@@ -47,13 +47,13 @@ pub(crate) struct PausedView {
     /// Stripe's word: `pause_requested`, `trial_end_without_payment_method`, `first_payment_failure`,
     /// `final_payment_failure`, `system`. `collection_paused` where the subscription goes on and its invoices are not
     /// collected.
-    reason: String,
+    pub(crate) reason: String,
     /// `null` where Stripe does not say.
     #[schema(required = true)]
-    since: Option<String>,
+    pub(crate) since: Option<String>,
     /// When it goes on by itself.
     #[schema(required = true)]
-    resumes_at: Option<String>,
+    pub(crate) resumes_at: Option<String>,
 }
 
 /// What is paid for beside the plan.
@@ -81,57 +81,57 @@ pub(crate) struct DiscountView {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GrantView {
-    plan: String,
+    pub(crate) plan: String,
     /// When it ends by itself.
     #[schema(required = true)]
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 /// What the workspace has, and what it pays for it. A workspace that pays for nothing has one too.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SubscriptionView {
     /// The plan in force.
-    plan: String,
-    plan_version: u32,
+    pub(crate) plan: String,
+    pub(crate) plan_version: u32,
     /// `none` where there was never a subscription; otherwise `incomplete`, `trialing`,
     /// `active`, `past_due`, `unpaid`, `paused` or `canceled`.
     #[schema(value_type = SubscriptionStatusName)]
-    status: String,
+    pub(crate) status: String,
     /// `month` or `year`; `null` without a subscription.
     #[schema(value_type = Option<IntervalName>, required = true)]
-    interval: Option<&'static str>,
+    pub(crate) interval: Option<&'static str>,
     /// What the workspace pays in.
-    currency: String,
+    pub(crate) currency: String,
     #[schema(required = true)]
-    current_period_end: Option<String>,
+    pub(crate) current_period_end: Option<String>,
     /// Whether it ends with the current period, however that was asked for.
-    cancel_at_period_end: bool,
+    pub(crate) cancel_at_period_end: bool,
     /// When it ends, however that was asked for; `null` where it goes on, or has ended.
     #[schema(required = true)]
-    cancel_at: Option<String>,
+    pub(crate) cancel_at: Option<String>,
     /// `charge_automatically`, or `send_invoice` where invoices are mailed and due by a day; `null` without a
     /// subscription.
     #[schema(required = true)]
-    collection_method: Option<String>,
+    pub(crate) collection_method: Option<String>,
     /// How many of the plan; `null` without a subscription.
     #[schema(required = true)]
-    quantity: Option<u64>,
-    addons: Vec<AddonView>,
+    pub(crate) quantity: Option<u64>,
+    pub(crate) addons: Vec<AddonView>,
     #[schema(required = true)]
-    discount: Option<DiscountView>,
+    pub(crate) discount: Option<DiscountView>,
     #[schema(required = true)]
-    paused: Option<PausedView>,
+    pub(crate) paused: Option<PausedView>,
     /// Until when a failed payment is forgiven; from then on the workspace is read-only.
     #[schema(required = true)]
-    grace_until: Option<String>,
+    pub(crate) grace_until: Option<String>,
     #[schema(required = true)]
-    trial_end: Option<String>,
+    pub(crate) trial_end: Option<String>,
     /// A change of plan that happens by itself.
     #[schema(required = true)]
-    scheduled: Option<ScheduledView>,
+    pub(crate) scheduled: Option<ScheduledView>,
     /// A plan that an operator has granted: it stands above the subscription.
     #[schema(required = true)]
-    grant: Option<GrantView>,
+    pub(crate) grant: Option<GrantView>,
 }
 
 /// The subscription that is shown: the one that an end would be of, otherwise the newest, whatever became of it; but
@@ -240,7 +240,7 @@ impl SubscriptionView {
     }
 }
 
-async fn view(app: &App, scope: &WorkspaceScope) -> Result<SubscriptionView, Problem> {
+pub(crate) async fn view(app: &App, scope: &WorkspaceScope) -> Result<SubscriptionView, Problem> {
     let reader = app.store.read(scope);
     let (account, subscriptions) = reader.billing().await?;
     let (workspace, entitlements) = (reader.workspace().await?, reader.entitlements().await?);

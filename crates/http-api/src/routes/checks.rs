@@ -362,8 +362,9 @@ impl Desk<'_> {
         let (app, entitlements) = (self.app, self.entitlements);
         let (allowed, members) = match asked {
             Asked::Feature(feature) => {
+                let upgrade_url = app.upgrade_url_for_feature(&feature);
                 let check = FeatureCheck::of(entitlements, feature, self.now);
-                (check.allowed(), check.members(&app.upgrade_url()))
+                (check.allowed(), check.members(&upgrade_url))
             }
             Asked::Units {
                 metric,
@@ -374,7 +375,8 @@ impl Desk<'_> {
                 let key = counter_of(app, &self.reader, entitlements, &metric, subject).await?;
                 let row = self.row(&key).await?;
                 let check = QuotaCheck::of(entitlements, key, row, amount, self.now);
-                (check.allowed(), check.members(&app.upgrade_url()))
+                let upgrade_url = app.upgrade_url_for_metric(&metric);
+                (check.allowed(), check.members(&upgrade_url))
             }
         };
         let mut members = members;

@@ -51,13 +51,25 @@ async fn ask(
     let (input, mut v): (RequestMail, _) = body.checked_json().await?;
     let email = v.check("email", EmailAddress::parse(&input.email));
     let email = v.finish_with(email)?;
+    ask_for(app, request, &email, purpose).await?;
+    Ok(HttpResponse::Accepted().json(AcceptedView { detail: ASKED }))
+}
+
+/// What is said to whoever asks for a mail, whether or not there is an account.
+pub(crate) const ASKED: &str =
+    "If there is something to be done for this address, a mail is on its way.";
+
+/// Asks for a mail, and has the answer tell how the limit stands.
+pub(crate) async fn ask_for(
+    app: &App,
+    request: &HttpRequest,
+    email: &EmailAddress,
+    purpose: ProofPurpose,
+) -> Result<(), Problem> {
     let (attempts, client) = (app.attempts(), client_address(request));
-    let asked = request_proof(&app.store, &attempts, app.env(), purpose, &email, client).await;
+    let asked = request_proof(&app.store, &attempts, app.env(), purpose, email, client).await;
     attempts.announce(request);
-    asked?;
-    Ok(HttpResponse::Accepted().json(AcceptedView {
-        detail: "If there is something to be done for this address, a mail is on its way.",
-    }))
+    Ok(asked?)
 }
 
 /// Mails a link to a new password, where the address is an account's. The answer is the same in any case.

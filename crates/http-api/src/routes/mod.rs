@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::extension::{Routes, Vocabulary};
 use crate::openapi::complete;
 use crate::openapi::scopes::OperationScopes;
+use crate::pages::person_pages;
 use crate::vocabulary::VOCABULARY;
 use crate::web::{AllowedMethods, extractor_errors, pages};
 
@@ -114,6 +115,7 @@ pub fn configure(app: Data<App>) -> impl Fn(&mut ServiceConfig) + Clone {
             }
             config
                 .configure(pages.clone())
+                .configure(person_pages)
                 .configure(docs.clone())
                 .default_service(allowed.default_service());
         };

@@ -142,7 +142,8 @@ pub(crate) struct EntitlementsView {
     features: Vec<FeatureView>,
 }
 
-fn key(
+/// The counter of a metric of the whole workspace, at this time.
+pub(crate) fn key(
     metric: &Metric,
     kind: MetricKind,
     now: DateTime<Utc>,
@@ -160,7 +161,7 @@ fn remaining(allowance: Allowance, used: u64, reserved: u64) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_add(reserved)))
 }
 
-fn find(rows: &[(QuotaKey, QuotaRow)], key: &QuotaKey) -> QuotaRow {
+pub(crate) fn find(rows: &[(QuotaKey, QuotaRow)], key: &QuotaKey) -> QuotaRow {
     rows.iter()
         .find(|(k, _)| k == key)
         .map_or_else(QuotaRow::default, |(_, row)| *row)

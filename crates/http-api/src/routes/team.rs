@@ -1,9 +1,10 @@
 //! Members and invitations.
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use rawdrive_identity::ports::Authenticated;
 use rawdrive_identity::{
     AcceptError, Acceptance, ApiKeyRow, ClaimedPassword, EmailAddress, Invitation, InvitationToken,
-    KeysOf, LeftBehind, Password, PersonName, TeamError, change_role, invite, leave,
+    KeysOf, LeftBehind, Password, PersonName, SignedIn, TeamError, change_role, invite, leave,
     prove_acceptance, transfer,
 };
 use rawdrive_store::{Release, WriteTx};
@@ -440,21 +441,49 @@ pub(crate) async fn accept_invitation(
 ) -> Result<HttpResponse, Problem> {
     let session = session_if_any(&request).await?;
     let input: AcceptInvitation = body.json().await?;
-    let (name, password) = (input.name.value(), input.password.value());
+    let acceptance = AcceptanceInput {
+        token: input.token,
+        name: input.name.value(),
+        password: input.password.value(),
+        session,
+    };
+    let view = accept(&app, &request, acceptance, signed_in).await?;
+    Ok(HttpResponse::Created().json(view))
+}
+
+/// What somebody says who accepts an invitation.
+pub(crate) struct AcceptanceInput {
+    pub(crate) token: String,
+    pub(crate) name: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) session: Option<Authenticated>,
+}
+
+/// Accepts an invitation, and shows of it what `view` makes of it in the same transaction.
+pub(crate) async fn accept<T>(
+    app: &App,
+    request: &HttpRequest,
+    input: AcceptanceInput,
+    view: impl AsyncFnOnce(&App, &mut WriteTx, &SignedIn) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let mut v = Validator::new();
-    let name = v.check_some("name", name.as_deref(), PersonName::parse);
-    let claimed = v.check_some("password", password.as_deref(), ClaimedPassword::parse);
+    let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
+    let claimed = v.check_some(
+        "password",
+        input.password.as_deref(),
+        ClaimedPassword::parse,
+    );
     v.finish()?;
     // Whether a new password or a present one is meant shows only when the invitation is found.
-    let new_password = password.as_deref().map(Password::parse).transpose();
+    let new_password = input.password.as_deref().map(Password::parse).transpose();
     let unfit = new_password.as_ref().err().map(ToString::to_string);
     let acceptance = Acceptance {
         token: InvitationToken::parse(&input.token).map_err(|_| Problem::not_found())?,
         name,
         new_password: new_password.ok().flatten(),
         claimed_password: claimed,
-        session,
-        client: client_address(&request),
+        session: input.session,
+        client: client_address(request),
     };
     let attempts = app.attempts();
     let accepting = prove_acceptance(
@@ -466,13 +495,13 @@ pub(crate) async fn accept_invitation(
         acceptance,
     )
     .await;
-    attempts.announce(&request);
+    attempts.announce(request);
     let accepting = match (accepting, unfit) {
         (Ok(accepting), _) => accepting,
         (Err(AcceptError::Missing { field: "password" }), Some(message)) => {
             return Err(Problem::invalid_field("password", message));
         }
-        (Err(error), _) => return Err(accept_problem(&app, None, error).await),
+        (Err(error), _) => return Err(accept_problem(app, None, error).await),
     };
     let scope = system_scope(
         accepting.token().workspace(),
@@ -486,14 +515,18 @@ pub(crate) async fn accept_invitation(
     let accepted = rawdrive_identity::accept(&mut tx, app.env(), &app.issuer, accepting).await;
     let signed = match accepted {
         Ok(signed) => signed,
-        Err(error) => return Err(accept_problem(&app, Some(&mut tx), error).await),
+        Err(error) => return Err(accept_problem(app, Some(&mut tx), error).await),
     };
-    let view = signed_in(&app, &mut tx, &signed).await?;
+    let view = view(app, &mut tx, &signed).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Created().json(view))
+    Ok(view)
 }
 
-async fn accept_problem(app: &App, tx: Option<&mut WriteTx>, error: AcceptError) -> Problem {
+pub(crate) async fn accept_problem(
+    app: &App,
+    tx: Option<&mut WriteTx>,
+    error: AcceptError,
+) -> Problem {
     match (error, tx) {
         (AcceptError::NoInvitation, _) => Problem::not_found(),
         (AcceptError::WorkspaceInactive, _) => Problem::new(

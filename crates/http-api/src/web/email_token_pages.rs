@@ -4,18 +4,16 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::web::ServiceConfig;
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::pages::page_route;
+use super::html::{document, page_route, policy_with, source_hash};
 
 /// Where the link to a new password leads, on the installation's public URL.
 pub const PASSWORD_RESET_PATH: &str = "/password-reset";
 /// Where the link that verifies an address leads.
 pub const EMAIL_VERIFICATION_PATH: &str = "/email-verification";
 
-/// Serves both pages.
-pub(super) fn email_token_pages(config: &mut ServiceConfig) {
+/// Serves both pages, below `prefix`.
+pub(super) fn email_token_pages(config: &mut ServiceConfig, prefix: &str) {
     // A verification waits for a click as well: what scans mails follows links by itself.
     const PAGES: [(&str, &str, &str, &str); 2] = [
         (
@@ -34,7 +32,7 @@ pub(super) fn email_token_pages(config: &mut ServiceConfig) {
         ),
     ];
     for (path, title, action, fields) in PAGES {
-        let (page, policy) = (page(title, action, fields), policy());
+        let (page, policy) = (page(prefix, title, action, fields), policy());
         config.service(page_route(path).to(move || {
             let answer = HttpResponse::Ok()
                 .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
@@ -79,22 +77,17 @@ form.addEventListener("submit", async (event) => {
 });
 "#;
 
-fn page(title: &str, action: &str, fields: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>body{{font:1rem/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}\
-         input,button{{font:inherit;padding:.3rem .6rem}}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
-         <form data-action=\"{action}\">{fields}</form>\n<p><output></output></p>\n\
-         <noscript><p>This page needs JavaScript.</p></noscript>\n</main>\n\
-         <script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
+fn page(prefix: &str, title: &str, action: &str, fields: &str) -> String {
+    let body = format!(
+        "<form data-action=\"{action}\">{fields}</form>\n<p><output></output></p>\n\
+         <noscript><p>This page needs JavaScript.</p></noscript>\n<script>{SCRIPT}</script>\n"
+    );
+    document(prefix, title, &body)
 }
 
 fn policy() -> String {
-    let hash = STANDARD.encode(digest(&SHA256, SCRIPT.as_bytes()));
-    format!(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; connect-src 'self'; \
-         form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-    )
+    let script = source_hash(SCRIPT);
+    policy_with(&format!(
+        "script-src {script}; connect-src 'self'; form-action 'none'"
+    ))
 }

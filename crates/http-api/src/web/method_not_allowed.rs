@@ -35,10 +35,11 @@ impl AllowedMethods {
             .paths
             .iter()
             .map(|(path, item)| (path.as_str(), methods(item)));
+        let pages = pages.into_iter().map(|path| (path, &["GET"][..]));
         let pages = PAGE_PATHS.into_iter().chain(pages);
         Self {
             paths: documented
-                .chain(pages.map(|path| (path, vec!["GET"])))
+                .chain(pages.map(|(path, methods)| (path, methods.to_vec())))
                 .map(|(path, methods)| (ResourceDef::new(format!("{prefix}{path}")), methods))
                 .collect(),
             prefix: prefix.into(),

@@ -1,4 +1,4 @@
-//! The pages that a problem or a mailed link leads to.
+//! The pages that are the same for everybody: what a problem means, and what there is.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::email_token_pages::{EMAIL_VERIFICATION_PATH, PASSWORD_RESET_PATH, email_token_pages};
+use super::html::{document, escaped, page_route, policy};
 use super::problem::{Code, Problem};
 
 /// Where `upgrade_url` points, on the installation's public URL.
@@ -19,54 +20,40 @@ pub const UPGRADE_PATH: &str = "/settings/billing/upgrade";
 /// Where the link of a mailed invitation points, on the installation's public URL.
 pub const INVITATION_PATH: &str = "/invitations/accept";
 
-const INVITATION_TEXT: &str = "The link that brought you here is an invitation: it works once, for the address that it was \
-    mailed to.\n\nThe application of this installation takes it from here. Without one, send the text after \
-    `token=` to `POST /v1/invitations/accept`, with a name and a password if you are new, or with the password of \
-    your account.";
-
-/// What a person reads who was led to the page of larger plans.
-const UPGRADE_TEXT: &str = "The workspace's owners and admins choose a larger plan in their application, which asks \
-    `POST /v1/billing/checkout` for a page to pay on, or `PATCH /v1/billing/subscription` for a \
-    change.\n\nWhere this installation takes no payments, ask its operator: `rawdrive admin \
-    set-plan` moves a workspace at once.\n\nWhat is stored stays, and can be read, downloaded and deleted on every plan.";
-
-/// Serves `GET /problems/{code}`, `GET /settings/billing/upgrade`, the pages that mailed links lead to, the page of links at
-/// the root, and the icon. `prefix` is where they are mounted, `about` what the product is for.
+/// Serves `GET /problems/{code}`, the pages of mailed proofs, the page of links at the root, and the icon. `prefix` is where
+/// they are mounted, `about` what the product is for.
 pub(crate) fn pages(prefix: &str, about: &str) -> impl Fn(&mut web::ServiceConfig) + Clone + use<> {
     let (prefix, home): (Arc<str>, Arc<str>) = (prefix.into(), home(prefix, about).into());
     move |config| {
         let explained = prefix.clone();
-        let upgrade = page(&prefix, "Upgrade", "Upgrade", UPGRADE_TEXT);
-        let invitation = page(&prefix, "You are invited", "Invitation", INVITATION_TEXT);
         config
-            .service(
-                page_route("/problems/{code}")
-                    .to(move |code: web::Path<String>| ready(problem_page(&explained, &code))),
-            )
-            .service(page_route(UPGRADE_PATH).to(move || ready(html(upgrade.clone()))))
-            .service(page_route(INVITATION_PATH).to(move || ready(html(invitation.clone()))))
-            .configure(email_token_pages)
+            .service(page_route("/problems/{code}").to(
+                move |request: HttpRequest, code: web::Path<String>| {
+                    ready(problem_page(&explained, &request, &code))
+                },
+            ))
+            .configure(|config| email_token_pages(config, &prefix))
             .configure(|config| home_page(config, &prefix, &home));
     }
 }
 
-/// The pages' paths, all answered to GET: they are not in the API's document.
-pub(super) const PAGE_PATHS: [&str; 8] = [
-    HOME_PATH,
-    FAVICON_PATHS[0],
-    FAVICON_PATHS[1],
-    "/problems/{code}",
-    UPGRADE_PATH,
-    INVITATION_PATH,
-    PASSWORD_RESET_PATH,
-    EMAIL_VERIFICATION_PATH,
+/// The pages' paths, and the methods that they answer: they are not in the API's document.
+pub(super) const PAGE_PATHS: [(&str, &[&str]); 8] = [
+    (HOME_PATH, &["GET"]),
+    (FAVICON_PATHS[0], &["GET"]),
+    (FAVICON_PATHS[1], &["GET"]),
+    ("/problems/{code}", &["GET"]),
+    (UPGRADE_PATH, &["GET", "POST"]),
+    (INVITATION_PATH, &["GET", "POST"]),
+    (PASSWORD_RESET_PATH, &["GET"]),
+    (EMAIL_VERIFICATION_PATH, &["GET"]),
 ];
 
 const HOME_PATH: &str = "/";
 const FAVICON_PATHS: [&str; 2] = ["/favicon.ico", "/favicon.svg"];
 
 /// What there is, for who arrives without an address: its path, and what to call it.
-const PLACES: [(&str, &str, &str); 4] = [
+const PLACES: [(&str, &str, &str); 5] = [
     ("documentation", "/docs", "The API's documentation"),
     (
         "openapi",
@@ -74,6 +61,11 @@ const PLACES: [(&str, &str, &str); 4] = [
         "The same as an OpenAPI document, for generators",
     ),
     ("plans", "/v1/plans", "The plans and their prices, as JSON"),
+    (
+        "upgrade",
+        UPGRADE_PATH,
+        "Your workspace's plan, its payment and its invoices",
+    ),
     (
         "health",
         "/readyz",
@@ -183,13 +175,13 @@ pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
     html > 0.0 && html >= json
 }
 
-/// The route of a page: GET alone.
-pub fn page_route(path: &str) -> actix_web::Resource {
-    web::resource(path.to_owned()).guard(actix_web::guard::Get())
-}
-
-fn problem_page(prefix: &str, code: &str) -> Result<HttpResponse, Problem> {
-    let code = Code::from_name(code).ok_or_else(Problem::not_found)?;
+fn problem_page(prefix: &str, request: &HttpRequest, code: &str) -> Result<HttpResponse, Problem> {
+    let Some(code) = Code::from_name(code) else {
+        if prefers_html(request.headers()) {
+            return Ok(missing_page(prefix));
+        }
+        return Err(Problem::not_found());
+    };
     let heading = format!("{} ({})", code.title(), code.number());
     Ok(html(page(
         prefix,
@@ -203,10 +195,7 @@ fn html(page: String) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "public, max-age=3600"))
-        .insert_header((
-            CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; frame-ancestors 'none'",
-        ))
+        .insert_header((CONTENT_SECURITY_POLICY, policy()))
         .body(page)
 }
 
@@ -220,34 +209,6 @@ fn page(prefix: &str, heading: &str, name: &str, text: &str) -> String {
         heading,
         &format!("<p><code>{}</code></p>\n{paragraphs}", escaped(name)),
     )
-}
-
-/// A page of these elements.
-fn document(prefix: &str, heading: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{heading}</title>\n\
-         <link rel=\"icon\" href=\"{prefix}/favicon.svg\" type=\"image/svg+xml\">\n\
-         <style>body{{font:1rem/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}\
-         code{{color:#666}}</style>\n</head>\n<body>\n<main>\n<h1>{heading}</h1>\n\
-         {body}</main>\n</body>\n</html>\n",
-        heading = escaped(heading),
-    )
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl Code {
 }
 
 /// One refused field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// The field's path, such as `events[3].quantity`.
     pub field: String,

@@ -22,7 +22,7 @@ pub fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
 const MOST_PARAMETERS: usize = 64;
 
 /// The decoded parameters of a query string.
-pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         if pairs.len() == MOST_PARAMETERS {

@@ -259,7 +259,7 @@ async fn a_path_that_exists_refuses_other_methods_with_405_and_allow() {
         (
             Method::DELETE,
             "/settings/billing/upgrade",
-            "GET, HEAD, OPTIONS",
+            "GET, POST, HEAD, OPTIONS",
         ),
     ] {
         let answer = ask!(client, request(method.clone(), path)).await;
@@ -405,8 +405,6 @@ async fn each_code_has_a_page_and_what_a_product_says_is_escaped() {
                 .contains(code.as_str())
         );
     }
-    let page = ask!(client, request(Method::GET, UPGRADE_PATH)).await;
-    assert_eq!(page.status, StatusCode::OK);
     let home = request(Method::GET, "/").insert_header(("accept", "text/html"));
     let page = String::from_utf8(ask!(client, home).await.body).unwrap();
     assert!(page.contains("<p>Ask &lt;us&gt;.</p>"), "{page}");
