@@ -160,10 +160,7 @@ async fn installations_that_share_a_redis_count_apart() {
         ("RAWDRIVE_RATE_LIMITS", "public=5/3600"),
         ("REDIS_URL", &redis.url()),
     ];
-    let (one, other) = (
-        Server::start_with(&settings),
-        Server::start_with(&settings),
-    );
+    let (one, other) = (Server::start_with(&settings), Server::start_with(&settings));
     assert_eq!(admitted(&one.anonymous(), "/v1/plans").await, 5);
     assert_eq!(admitted(&other.anonymous(), "/v1/plans").await, 5);
 }
