@@ -200,6 +200,20 @@ impl Api {
         }
     }
 
+    /// Waits until it is known what renditions a photo has, and answers its record.
+    pub async fn rendered(&self, photo: &str) -> Value {
+        // A job of a server that was killed is another's after a minute.
+        for _ in 0..1_200 {
+            let path = format!("/v1/photos/{photo}");
+            let shown = self.get(&path).await.is(200).json();
+            if shown["renditions"]["status"] != "pending" {
+                return shown;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the renditions of {photo} were not made within 120 s");
+    }
+
     /// One metric of `GET /v1/usage`.
     pub async fn usage(&self, metric: &str) -> Value {
         let usage = self.get("/v1/usage").await.is(200).json();

@@ -406,14 +406,20 @@ impl Server {
         }
     }
 
-    /// The files that hold the workspace's photos, whatever is being written included.
+    /// The files that hold the workspace's photos, whatever is being written included. Their renditions are not among
+    /// them.
     #[must_use]
     pub fn files_of(&self, workspace_id: &str) -> Vec<PathBuf> {
         let mut files = self.all_files();
-        files.retain(|path| {
-            path.components()
-                .any(|part| part.as_os_str() == workspace_id)
-        });
+        files.retain(|path| has(path, workspace_id) && !has(path, "renditions"));
+        files
+    }
+
+    /// The files that hold the renditions of the workspace's photos, whatever is being written included.
+    #[must_use]
+    pub fn renditions_of(&self, workspace_id: &str) -> Vec<PathBuf> {
+        let mut files = self.all_files();
+        files.retain(|path| has(path, workspace_id) && has(path, "renditions"));
         files
     }
 
@@ -717,4 +723,8 @@ fn raw(port: u16, request: &[u8], patience: Duration, half_close: bool) -> Strin
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn has(path: &Path, name: &str) -> bool {
+    path.components().any(|part| part.as_os_str() == name)
 }

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// The directory of the photos.
     #[command(subcommand)]
     Blobs(Blobs),
+    /// Smaller copies of photos.
+    #[command(subcommand)]
+    Renditions(Renditions),
     /// What an operator changes by hand.
     #[command(subcommand)]
     Admin(Admin),
@@ -98,6 +101,23 @@ pub(crate) enum Blobs {
         /// Also where most photos that are looked for are not there.
         #[arg(long)]
         force: bool,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Smaller copies of photos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum Renditions {
+    /// Have them made anew. Running servers make them in the background; until then the old ones are shown.
+    Rebuild {
+        /// One workspace, as `ws_…`; otherwise every one.
+        #[arg(long, value_name = "ID")]
+        workspace: Option<WorkspaceId>,
+        /// Only those of photos that have none yet, as those from before there were any.
+        #[arg(long)]
+        missing: bool,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,

@@ -6,6 +6,7 @@ pub(crate) mod blobs;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod keys;
+pub(crate) mod renditions;
 pub(crate) mod serve;
 mod stop;
 pub(crate) mod stripe;

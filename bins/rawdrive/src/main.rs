@@ -14,7 +14,7 @@ mod telemetry;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cli::{Audit, Blobs, Cli, Command, Keys, Plans, Serve, Usage};
+use cli::{Audit, Blobs, Cli, Command, Keys, Plans, Renditions, Serve, Usage};
 use commands::Installation;
 use config::Config;
 use rawdrive_gallery::STEPS;
@@ -54,6 +54,8 @@ enum Failure {
     Correct(#[from] rawdrive_usage::CorrectError),
     #[error(transparent)]
     Usage(#[from] commands::usage::UsageError),
+    #[error(transparent)]
+    Renditions(#[from] commands::renditions::RenditionsError),
     #[error(transparent)]
     Audit(#[from] commands::audit::AuditError),
     #[error("the audit log is not what was recorded")]
@@ -146,6 +148,22 @@ fn run(command: Command) -> Result<(), Failure> {
                 let adopted = commands::blobs::adopt(&store, &blobs, force).await;
                 let adopted = adopted.map_err(commands::OpenError::Belonging)?;
                 adopted.write(&mut std::io::stdout(), json)?;
+                Ok(())
+            })
+        }
+        Command::Renditions(Renditions::Rebuild {
+            workspace,
+            missing,
+            json,
+        }) => {
+            let installation = open_served()?;
+            block_on(async {
+                let store = installation.open_store().await?;
+                if let Some(workspace) = workspace {
+                    known(&store, workspace).await?;
+                }
+                let out = &mut std::io::stdout();
+                commands::renditions::rebuild(&store, workspace, missing, json, out).await?;
                 Ok(())
             })
         }

@@ -6,6 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use crate::id::PhotoId;
+use crate::renditions::RenditionName;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
@@ -98,27 +99,76 @@ impl fmt::Display for BlobMark {
 #[error("expected 32 hex digits in the first line of {MARK}")]
 pub struct NoMark;
 
+/// Below a workspace's prefix: the originals, each under its photo's id.
+const PHOTOS: &str = "photos";
+/// And the renditions, each under its photo's id and its own name.
+const RENDITIONS: &str = "renditions";
+
+/// A photo's original, or one of its renditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Piece {
+    /// The photo.
+    pub photo: PhotoId,
+    /// Which rendition; nothing for the original.
+    pub rendition: Option<RenditionName>,
+}
+
+impl Piece {
+    /// A photo's original.
+    #[must_use]
+    pub const fn original(photo: PhotoId) -> Self {
+        Self {
+            photo,
+            rendition: None,
+        }
+    }
+
+    /// The name that the piece's blob has: a [`StoredBlob::name`].
+    #[must_use]
+    pub fn name(self) -> String {
+        match self.rendition {
+            None => self.photo.to_string(),
+            Some(rendition) => format!("{RENDITIONS}/{}.{rendition}", self.photo),
+        }
+    }
+
+    /// The piece whose blob has this name.
+    fn named(name: &str) -> Option<Self> {
+        let Some(name) = name
+            .strip_prefix(RENDITIONS)
+            .and_then(|n| n.strip_prefix('/'))
+        else {
+            return name.parse().ok().map(Self::original);
+        };
+        let (photo, rendition) = name.split_once('.')?;
+        Some(Self {
+            photo: photo.parse().ok()?,
+            rendition: Some(rendition.parse().ok()?),
+        })
+    }
+}
+
 /// A blob as it lies in the store, for checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBlob {
-    /// Its name under its workspace's prefix.
+    /// Its name: an original's as it is, a rendition's with `renditions/` before it.
     pub name: String,
-    /// The photo that its name says, or nothing for a name that is none of ours.
-    pub photo: Option<PhotoId>,
+    /// What its name says that it is, or nothing for a name that is none of ours.
+    pub piece: Option<Piece>,
     /// Bytes.
     pub size_bytes: u64,
-    /// Whether it is the beginning of an upload that is not complete.
+    /// Whether it is the beginning of what is not complete.
     pub partial: bool,
 }
 
 impl StoredBlob {
     fn named(name: &str, size_bytes: u64) -> Self {
-        let (id, partial) = name
+        let (whole, partial) = name
             .split_once('#')
-            .map_or((name, false), |(id, _)| (id, true));
+            .map_or((name, false), |(whole, _)| (whole, true));
         Self {
             name: name.to_owned(),
-            photo: id.parse().ok(),
+            piece: Piece::named(whole),
             size_bytes,
             partial,
         }
@@ -176,16 +226,21 @@ impl Blobs {
         Self { store, root: None }
     }
 
-    fn prefix(scope: &WorkspaceScope) -> Path {
+    fn prefix(scope: &WorkspaceScope, of: &str) -> Path {
         Path::from_iter([
             "workspaces".to_owned(),
             scope.workspace().to_string(),
-            "photos".to_owned(),
+            of.to_owned(),
         ])
     }
 
     fn key(scope: &WorkspaceScope, photo: PhotoId) -> Path {
-        Self::prefix(scope).join(photo.to_string().as_str())
+        Self::prefix(scope, PHOTOS).join(photo.to_string().as_str())
+    }
+
+    fn rendition_key(scope: &WorkspaceScope, photo: PhotoId, name: RenditionName) -> Path {
+        let name = format!("{photo}.{name}");
+        Self::prefix(scope, RENDITIONS).join(name.as_str())
     }
 
     /// Begins to write a photo's bytes; nothing is visible before [`BlobWriter::finish`].
@@ -209,64 +264,105 @@ impl Blobs {
         })
     }
 
-    /// Reads a range of a photo's bytes as a stream.
+    /// Reads a range of a piece's bytes as a stream, and says how many bytes the whole piece has.
     ///
     /// # Errors
     /// There is no such blob, or the store is unavailable.
     pub async fn read(
         &self,
         scope: &WorkspaceScope,
-        photo: PhotoId,
+        piece: Piece,
         range: Option<Range<u64>>,
-    ) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, BlobError>>), BlobError> {
         let options = GetOptions {
             range: range.map(GetRange::Bounded),
             ..GetOptions::default()
         };
-        let got = self
-            .store
-            .get_opts(&Self::key(scope, photo), options)
-            .await
-            .map_err(BlobError::of("read a blob"))?;
-        Ok(got
-            .into_stream()
-            .map_err(BlobError::of("read a blob"))
-            .boxed())
+        let key = match piece.rendition {
+            None => Self::key(scope, piece.photo),
+            Some(name) => Self::rendition_key(scope, piece.photo, name),
+        };
+        let got = self.store.get_opts(&key, options).await;
+        let got = got.map_err(BlobError::of("read a blob"))?;
+        let size = got.meta.size;
+        let stream = got.into_stream().map_err(BlobError::of("read a blob"));
+        Ok((size, stream.boxed()))
     }
 
-    /// Deletes a photo's bytes, finished or not. Deleting what is not there succeeds.
+    /// Stores a rendition's bytes in the place of those that are there. Readers see the ones or the others.
     ///
     /// # Errors
     /// The store is unavailable.
+    pub async fn put_rendition(
+        &self,
+        scope: &WorkspaceScope,
+        photo: PhotoId,
+        name: RenditionName,
+        bytes: Bytes,
+    ) -> Result<(), BlobError> {
+        let key = Self::rendition_key(scope, photo, name);
+        // What a killed process has left would be left for ever: the store would begin a file of another name.
+        self.delete_staged(&key).await?;
+        let put = self.store.put(&key, PutPayload::from(bytes)).await;
+        put.map(drop).map_err(BlobError::of("store a rendition"))
+    }
+
+    /// Deletes a photo's renditions, finished or not. Deleting what is not there succeeds.
+    ///
+    /// # Errors
+    /// The store is unavailable; one may be deleted.
+    pub async fn delete_renditions(
+        &self,
+        scope: &WorkspaceScope,
+        photo: PhotoId,
+    ) -> Result<(), BlobError> {
+        for name in RenditionName::ALL {
+            let key = Self::rendition_key(scope, photo, name);
+            self.delete_key(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a photo's bytes, finished or not, and its renditions. Deleting what is not there succeeds.
+    ///
+    /// # Errors
+    /// The store is unavailable; some may be deleted.
     pub async fn delete(&self, scope: &WorkspaceScope, photo: PhotoId) -> Result<(), BlobError> {
-        let key = Self::key(scope, photo);
+        self.delete_renditions(scope, photo).await?;
+        self.delete_key(&Self::key(scope, photo)).await
+    }
+
+    async fn delete_key(&self, key: &Path) -> Result<(), BlobError> {
         match self
             .store
-            .delete(&key)
+            .delete(key)
             .await
             .map_err(BlobError::of("delete a blob"))
         {
             Ok(()) | Err(BlobError::Missing) => {}
             Err(error) => return Err(error),
         }
-        if let Some(root) = &self.root {
-            // A killed process leaves the file that its upload was staged in.
-            let staged = root.join(format!("{key}#1"));
-            match tokio::fs::remove_file(staged).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(BlobError::Unavailable {
-                        operation: "delete a blob",
-                        source: Box::new(error),
-                    });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.delete_staged(key).await
     }
 
-    /// Deletes the bytes of many photos whose upload was finished, in bulk where the store can. Deleting
-    /// what is not there succeeds.
+    /// A killed process leaves the file that a blob was staged in.
+    async fn delete_staged(&self, key: &Path) -> Result<(), BlobError> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        match tokio::fs::remove_file(root.join(format!("{key}#1"))).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(BlobError::Unavailable {
+                    operation: "delete a blob",
+                    source: Box::new(error),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes the bytes of many photos whose upload was finished, and their renditions, in bulk where the store can.
+    /// Deleting what is not there succeeds.
     ///
     /// # Errors
     /// The store is unavailable; some may be deleted.
@@ -275,7 +371,12 @@ impl Blobs {
         scope: &WorkspaceScope,
         photos: &[PhotoId],
     ) -> Result<(), BlobError> {
-        let keys: Vec<_> = photos.iter().map(|p| Ok(Self::key(scope, *p))).collect();
+        let keys = photos.iter().flat_map(|photo| {
+            let renditions = RenditionName::ALL.into_iter();
+            let renditions = renditions.map(|name| Self::rendition_key(scope, *photo, name));
+            renditions.chain([Self::key(scope, *photo)]).map(Ok)
+        });
+        let keys: Vec<_> = keys.collect();
         let mut deleted = self.store.delete_stream(stream::iter(keys).boxed());
         while let Some(outcome) = deleted.next().await {
             match outcome.map_err(BlobError::of("delete blobs")) {
@@ -283,30 +384,44 @@ impl Blobs {
                 Err(error) => return Err(error),
             }
         }
+        // What was being made when the photo went.
+        for photo in photos {
+            for name in RenditionName::ALL {
+                let key = Self::rendition_key(scope, *photo, name);
+                self.delete_staged(&key).await?;
+            }
+        }
         Ok(())
     }
 
-    /// Everything that lies under the scope's prefix. What comes or goes meanwhile may be missed: [`Blobs::stored`]
-    /// says of one name whether it is there.
+    /// Everything that lies under the scope's prefix, originals and renditions. What comes or goes meanwhile may be missed:
+    /// [`Blobs::stored`] says of one name whether it is there.
     ///
     /// # Errors
     /// The store is unavailable.
     pub async fn list(&self, scope: &WorkspaceScope) -> Result<Vec<StoredBlob>, BlobError> {
-        let prefix = Self::prefix(scope);
+        let mut found = self.list_in(&Self::prefix(scope, PHOTOS), "").await?;
+        let renditions = Self::prefix(scope, RENDITIONS);
+        found.extend(self.list_in(&renditions, "renditions/").await?);
+        Ok(found)
+    }
+
+    async fn list_in(&self, prefix: &Path, before: &str) -> Result<Vec<StoredBlob>, BlobError> {
         let broken = |source| BlobError::Unavailable {
             operation: "list blobs",
             source,
         };
+        let named = |name: &str, size| StoredBlob::named(&format!("{before}{name}"), size);
         let Some(root) = &self.root else {
             let listed = self
                 .store
-                .list(Some(&prefix))
+                .list(Some(prefix))
                 .try_collect::<Vec<_>>()
                 .await
                 .map_err(BlobError::of("list blobs"))?;
             return Ok(listed
                 .iter()
-                .map(|m| StoredBlob::named(m.location.filename().unwrap_or_default(), m.size))
+                .map(|m| named(m.location.filename().unwrap_or_default(), m.size))
                 .collect());
         };
         let mut entries = match tokio::fs::read_dir(root.join(prefix.as_ref())).await {
@@ -321,15 +436,12 @@ impl Blobs {
             .map_err(|e| broken(Box::new(e)))?
         {
             let size = entry.metadata().await.map_or(0, |m| m.len());
-            found.push(StoredBlob::named(
-                &entry.file_name().to_string_lossy(),
-                size,
-            ));
+            found.push(named(&entry.file_name().to_string_lossy(), size));
         }
         Ok(found)
     }
 
-    /// What lies under a name below the scope's prefix, now.
+    /// What lies under a [`StoredBlob::name`], now.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -338,9 +450,13 @@ impl Blobs {
         scope: &WorkspaceScope,
         name: &str,
     ) -> Result<Option<StoredBlob>, BlobError> {
-        let prefix = Self::prefix(scope);
+        let (of, file) = match name.strip_prefix("renditions/") {
+            Some(file) => (RENDITIONS, file),
+            None => (PHOTOS, name),
+        };
+        let prefix = Self::prefix(scope, of);
         if let Some(root) = &self.root {
-            let path = root.join(prefix.as_ref()).join(name);
+            let path = root.join(prefix.as_ref()).join(file);
             return match tokio::fs::symlink_metadata(path).await {
                 Ok(metadata) => Ok(Some(StoredBlob::named(name, metadata.len()))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -351,7 +467,7 @@ impl Blobs {
             };
         }
         // As it was listed: another constructor would escape what is escaped.
-        let Ok(path) = Path::parse(format!("{prefix}/{name}")) else {
+        let Ok(path) = Path::parse(format!("{prefix}/{file}")) else {
             return Ok(None);
         };
         match self
@@ -389,7 +505,7 @@ impl Blobs {
             };
             layout.workspaces.push(workspace);
             let within = self.children(&path).await?.into_iter();
-            let strays = within.filter(|name| name != "photos/");
+            let strays = within.filter(|name| name != "photos/" && name != "renditions/");
             layout
                 .strays
                 .extend(strays.map(|name| format!("{path}{name}")));
@@ -614,8 +730,8 @@ mod tests {
             blobs.delete_all(&mine, &photos[..20]).await.unwrap();
             let left = blobs.list(&mine).await.unwrap();
             assert_eq!(
-                left.iter().map(|b| b.photo).collect::<Vec<_>>(),
-                [Some(photos[29])]
+                left.iter().map(|b| b.piece).collect::<Vec<_>>(),
+                [Some(Piece::original(photos[29]))]
             );
             assert_eq!(blobs.list(&foreign).await.unwrap().len(), 1);
         }
@@ -680,20 +796,70 @@ mod tests {
             let name = photo.to_string();
             let stored = blobs.stored(&mine, &name).await.unwrap().unwrap();
             assert_eq!(
-                (stored.photo, stored.size_bytes, stored.partial),
-                (Some(photo), 5, false)
+                (stored.piece, stored.size_bytes, stored.partial),
+                (Some(Piece::original(photo)), 5, false)
             );
             assert_eq!(blobs.list(&mine).await.unwrap(), [stored]);
             assert_eq!(blobs.stored(&mine, "pho_1").await.unwrap(), None);
             if on_disk {
                 let path = directory
                     .path()
-                    .join(Blobs::prefix(&mine).as_ref())
+                    .join(Blobs::prefix(&mine, PHOTOS).as_ref())
                     .join("x y#1");
                 std::fs::write(path, "half").unwrap();
                 let partial = blobs.stored(&mine, "x y#1").await.unwrap().unwrap();
                 assert!(partial.partial && blobs.list(&mine).await.unwrap().contains(&partial));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn renditions_are_replaced_listed_and_go_with_their_photo() {
+        let directory = tempfile::tempdir().unwrap();
+        for (blobs, on_disk) in [
+            (Blobs::in_memory(), false),
+            (Blobs::local(directory.path()).unwrap(), true),
+        ] {
+            let (mine, photo) = (scope(1), PhotoId::from_uuid(Uuid::from_u128(7)));
+            let name = |rendition| {
+                let rendition = Some(rendition);
+                Piece { photo, rendition }.name()
+            };
+            for bytes in ["one", "another"] {
+                for rendition in RenditionName::ALL {
+                    let staged = blobs.root.as_ref().map(|root| {
+                        let key = Blobs::rendition_key(&mine, photo, rendition);
+                        root.join(format!("{key}#1"))
+                    });
+                    if let Some(staged) = staged.filter(|_| bytes == "another") {
+                        std::fs::write(staged, "half").unwrap();
+                    }
+                    let bytes = Bytes::from_static(bytes.as_bytes());
+                    let put = blobs.put_rendition(&mine, photo, rendition, bytes);
+                    put.await.unwrap();
+                }
+            }
+            let rendition = Some(RenditionName::Web);
+            let web = Piece { photo, rendition };
+            let (size, stream) = blobs.read(&mine, web, None).await.unwrap();
+            let read: Vec<_> = stream.try_collect().await.unwrap();
+            assert_eq!((size, &read.concat()[..]), (7, &b"another"[..]));
+            let mut listed = blobs.list(&mine).await.unwrap();
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+            let names: Vec<_> = listed.iter().map(|blob| blob.name.clone()).collect();
+            assert_eq!(names, RenditionName::ALL.map(name));
+            for blob in &listed {
+                assert_eq!(blob.piece.map(Piece::name).as_ref(), Some(&blob.name));
+                let stored = blobs.stored(&mine, &blob.name).await.unwrap();
+                assert_eq!(stored.as_ref(), Some(blob));
+            }
+            assert_eq!(blobs.layout().await.unwrap().strays, [""; 0]);
+            if on_disk {
+                let key = Blobs::rendition_key(&mine, photo, RenditionName::Thumb);
+                std::fs::write(directory.path().join(format!("{key}#1")), "half").unwrap();
+            }
+            blobs.delete_all(&mine, &[photo]).await.unwrap();
+            assert_eq!(blobs.list(&mine).await.unwrap(), []);
         }
     }
 

@@ -1,63 +1,19 @@
-//! Deleting and branding.
+//! Deleting galleries, and branding.
 
 use std::collections::BTreeSet;
 
-use crate::id::{GalleryId, PhotoId};
+use crate::id::GalleryId;
 use rawdrive_plans::PlansTx;
 use rawdrive_tenancy_core::audit::{AuditTx, Change};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
-use rawdrive_usage::{Charge, QuotaKey, Refused, UsageTx, require, subtract};
+use rawdrive_usage::{Refused, UsageTx, require, subtract};
 
+use crate::photo_commands::charges;
 use crate::{
-    BLOBS_PER_JOB, Branding, CUSTOM_BRANDING, ClientsTx, DeleteBlob, DeleteBlobs, GalleryTx,
-    PHOTOS, STORAGE_BYTES, set_clients,
+    BLOBS_PER_JOB, Branding, CUSTOM_BRANDING, ClientsTx, DeleteBlobs, GalleryTx, set_clients,
 };
-
-/// What one photo charges: a unit of its gallery, and its bytes.
-pub(crate) fn charges(gallery: GalleryId, size_bytes: u64) -> [Charge; 2] {
-    [
-        Charge {
-            key: QuotaKey::level_of(PHOTOS, gallery),
-            amount: 1,
-        },
-        Charge {
-            key: QuotaKey::level(STORAGE_BYTES),
-            amount: size_bytes,
-        },
-    ]
-}
-
-/// Deletes a photo: row, ledger lines and the durable intent to delete its blob. False when there is none.
-///
-/// # Errors
-/// The database's failure.
-pub async fn delete_photo(
-    tx: &mut (impl GalleryTx + UsageTx + PlansTx + EventsTx + JobsTx + Send),
-    env: &Env,
-    id: PhotoId,
-) -> Result<bool, StoreError> {
-    // The entitlements before counters: whoever reviews them all holds them meanwhile.
-    tx.entitlements().await?;
-    let Some(photo) = tx.photo(id).await? else {
-        return Ok(false);
-    };
-    let charges = charges(photo.gallery, photo.size_bytes);
-    // Whoever else deletes it holds its counter. Once that is ours they have finished, and it may be gone.
-    tx.quota(&charges[0].key).await?;
-    if tx.photo(id).await?.is_none() {
-        return Ok(false);
-    }
-    for charge in charges {
-        subtract(tx, env, charge, id.to_string()).await?;
-    }
-    if !tx.delete_photo(id).await? {
-        return Ok(false);
-    }
-    tx.enqueue(&DeleteBlob { photo: id }, None)?;
-    Ok(true)
-}
 
 /// Deletes a gallery with everything in it, soft-deleted or not, and frees what it took. False when there
 /// is none.

@@ -5,8 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
+use crate::renditions::Renditions;
 use chrono::{DateTime, Utc};
-use rawdrive_tenancy_core::text::{Hidden, check_visible, normal};
+use rawdrive_tenancy_core::text::{Hidden, check_visible, folded, normal};
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with a text; finishes the sentence "the field …".
@@ -98,7 +99,18 @@ fn is_invisible(c: char) -> bool {
         )
 }
 
+/// The longest text that names are compared by, in bytes: an index holds no more, and no file system has longer names.
+const COMPARED_BYTES: usize = 600;
+
 impl FileName {
+    /// What it is sorted and searched by: names that differ in case alone are the same.
+    #[must_use]
+    pub fn folded(&self) -> String {
+        let mut folded = folded(&self.0);
+        folded.truncate(folded.floor_char_boundary(COMPARED_BYTES));
+        folded
+    }
+
     /// A name that somebody gives a photo. Names that were stored before may hold more.
     ///
     /// # Errors
@@ -323,6 +335,20 @@ pub struct Photo {
     pub taken_at: Option<DateTime<Utc>>,
     /// When it was uploaded.
     pub created_at: DateTime<Utc>,
+    /// When its record was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// 1, 2, 3 …: grows with each change of its record. Its bytes never change.
+    pub version: u32,
+    /// Its smaller copies.
+    pub renditions: Renditions,
+}
+
+impl Photo {
+    /// What it is sorted by among photos by time: when it was taken, or where nobody says so, when it was uploaded.
+    #[must_use]
+    pub fn taken_or_uploaded_at(&self) -> DateTime<Utc> {
+        self.taken_at.unwrap_or(self.created_at)
+    }
 }
 
 /// How a workspace's galleries look to its clients.

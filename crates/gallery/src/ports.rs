@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use crate::id::{GalleryId, LibraryId, PhotoId};
+use chrono::{DateTime, Utc};
 use rawdrive_plans::{BeginError, PlansTx, UnitOfWork};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
@@ -11,6 +12,7 @@ use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
+use crate::renditions::Renditions;
 use crate::{Branding, Gallery, Library, ListedGallery, Opened, Opening, Photo, open_together};
 
 /// What became of a library that was to be deleted.
@@ -86,11 +88,28 @@ pub trait GalleryTx {
         &mut self,
         id: PhotoId,
     ) -> impl Future<Output = Result<Option<Photo>, StoreError>> + Send;
-    /// Deletes a photo's row, and its use as a logo; false when it was gone.
-    fn delete_photo(
+    /// Those of the photos that are there, of deleted galleries too, in no order.
+    fn photos_among(
         &mut self,
-        id: PhotoId,
+        ids: &[PhotoId],
+    ) -> impl Future<Output = Result<Vec<Photo>, StoreError>> + Send;
+    /// Writes the name, the gallery and the version of photos whose gallery's counter is held; [`StoreError::Taken`]
+    /// where one is gone, or was written meanwhile.
+    fn update_photos(
+        &mut self,
+        photos: &[Photo],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Writes what renditions a photo has, of deleted galleries too; false when the photo is gone.
+    fn put_renditions(
+        &mut self,
+        photo: PhotoId,
+        renditions: &Renditions,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Deletes photos' rows, and their use as a logo. Answers how many were there.
+    fn delete_photos(
+        &mut self,
+        ids: &[PhotoId],
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
     /// Deletes all rows of a gallery's photos and returns ids and sizes in bytes. The counter of its photos is
     /// locked first, so that none comes in meanwhile.
     fn take_photos_of(
@@ -113,6 +132,55 @@ pub struct GalleryFilter {
     pub library: Option<LibraryId>,
     /// The deleted ones instead of the others.
     pub deleted: bool,
+}
+
+/// What a list of photos is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PhotoKey {
+    /// When they were uploaded.
+    #[default]
+    Uploaded,
+    /// Their names, whatever the case.
+    FileName,
+    /// When they were taken; of those that do not say it, when they were uploaded.
+    Taken,
+}
+
+/// In which order a list of photos stands. Where the key is the same, the one that was uploaded first is before the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PhotoOrder {
+    /// By what.
+    pub by: PhotoKey,
+    /// The greatest first, and of the same key the one that was uploaded last.
+    pub descending: bool,
+}
+
+impl PhotoOrder {
+    /// What a photo is sorted by, as a text that [`PhotoListing::after_key`] takes.
+    #[must_use]
+    pub fn key_of(self, photo: &Photo) -> String {
+        match self.by {
+            // An id says when it was made.
+            PhotoKey::Uploaded => String::new(),
+            PhotoKey::FileName => photo.filename.folded(),
+            PhotoKey::Taken => photo.taken_or_uploaded_at().to_rfc3339(),
+        }
+    }
+}
+
+/// Which photos of a gallery a list shows, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PhotoListing {
+    /// Those whose name holds this text, as [`FileName::folded`](crate::FileName::folded) has it.
+    pub filename: Option<String>,
+    /// Those that were taken then or later.
+    pub taken_from: Option<DateTime<Utc>>,
+    /// Those that were taken before.
+    pub taken_before: Option<DateTime<Utc>>,
+    /// The order.
+    pub order: PhotoOrder,
+    /// Where the page begins in that order: behind the photo with this key and the page's id.
+    pub after_key: Option<String>,
 }
 
 /// Reads. Photos of a deleted gallery, and the gallery itself, are not found.
@@ -140,10 +208,16 @@ pub trait GalleryRead {
     ) -> impl Future<Output = Result<Page<ListedGallery>, StoreError>> + Send;
     /// A photo.
     fn photo(&self, id: PhotoId) -> impl Future<Output = Result<Option<Photo>, StoreError>> + Send;
-    /// A gallery's photos, oldest first; nothing when there is no such gallery.
+    /// A photo, of deleted galleries too.
+    fn any_photo(
+        &self,
+        id: PhotoId,
+    ) -> impl Future<Output = Result<Option<Photo>, StoreError>> + Send;
+    /// A gallery's photos; nothing when there is no such gallery.
     fn photos(
         &self,
         gallery: GalleryId,
+        listing: &PhotoListing,
         page: PageRequest,
     ) -> impl Future<Output = Result<Option<Page<Photo>>, StoreError>> + Send;
     /// The branding, if it was ever saved.

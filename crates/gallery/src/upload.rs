@@ -9,11 +9,12 @@ use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Charge, Exceeded, QuotaKey, TakeError, extend, release, settle};
 
 use crate::blobs::BlobWriter;
-use crate::commands::charges;
+use crate::photo_commands::charges;
+use crate::renditions::{MakeRenditions, Renditions};
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
     BlobError, Blobs, Companion, DeleteBlob, FileName, Finding, GalleryTx, ImageFacts,
-    InspectError, Inspector, MediaType, Opened, Opening, Photo, STORAGE_BYTES, SecondLook,
+    InspectError, Inspector, MediaType, Opened, Opening, Photo, Piece, STORAGE_BYTES, SecondLook,
     UploadStore,
 };
 
@@ -241,7 +242,8 @@ async fn look_again(
     incoming: &Incoming,
 ) -> Result<(), UploadError> {
     let mut look = SecondLook::new(incoming.media);
-    let mut bytes = blobs.read(scope, incoming.id, None).await?;
+    let original = Piece::original(incoming.id);
+    let (_, mut bytes) = blobs.read(scope, original, None).await?;
     while let Some(chunk) = bytes.next().await {
         if look.push(&chunk?) {
             break;
@@ -362,6 +364,9 @@ async fn finish<S: UploadStore>(
         orientation: facts.orientation,
         taken_at: facts.taken_at,
         created_at: env.now(),
+        updated_at: env.now(),
+        version: 1,
+        renditions: Renditions::of_new(incoming.media.as_str()),
     };
     let mut tx = store.begin(scope).await?;
     let [one, bytes] = charges(photo.gallery, photo.size_bytes);
@@ -376,6 +381,9 @@ async fn finish<S: UploadStore>(
         return Err(UploadError::NoGallery);
     }
     tx.insert_photo(&photo).await?;
+    if photo.renditions == Renditions::Pending {
+        tx.enqueue(&MakeRenditions { photo: photo.id }, None)?;
+    }
     companion.stored(&mut tx, &photo).await?;
     tx.commit().await?;
     Ok(photo)

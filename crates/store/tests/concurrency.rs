@@ -288,7 +288,7 @@ async fn a_gallery_is_deleted_under_uploads(engine: Engine) {
         assert_eq!(stage.store.discrepancies(&stage.scope).await, [""; 0]);
         let snapshot = stage.store.store.snapshot().await.unwrap();
         assert_eq!(
-            rawdrive_gallery::sql::photos(&snapshot, &stage.scope)
+            rawdrive_gallery::sql::pieces(&snapshot, &stage.scope)
                 .await
                 .unwrap()
                 .len(),

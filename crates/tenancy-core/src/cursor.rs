@@ -33,10 +33,21 @@ impl CursorCodec {
     /// The cursor for a position. `list` names the list and its filters.
     #[must_use]
     pub fn seal(&self, workspace: WorkspaceId, list: &str, position: Position) -> String {
-        let mut bytes = match position {
+        let bytes = match position {
             Position::Id(id) => [&[0], id.as_bytes().as_slice()].concat(),
             Position::Seq(seq) => [&[1], seq.to_be_bytes().as_slice()].concat(),
         };
+        self.wrap(workspace, list, bytes)
+    }
+
+    /// The cursor for a position in a list that is sorted by a text, and by id where the text is the same.
+    #[must_use]
+    pub fn seal_keyed(&self, workspace: WorkspaceId, list: &str, key: &str, id: Uuid) -> String {
+        let bytes = [&[2], id.as_bytes().as_slice(), key.as_bytes()].concat();
+        self.wrap(workspace, list, bytes)
+    }
+
+    fn wrap(&self, workspace: WorkspaceId, list: &str, mut bytes: Vec<u8>) -> String {
         let tag = self.tag(workspace, list, &bytes);
         bytes.extend_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -52,12 +63,7 @@ impl CursorCodec {
         list: &str,
         cursor: &str,
     ) -> Result<Position, InvalidCursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
-        let body_len = bytes.len().checked_sub(TAG_BYTES).ok_or(InvalidCursor)?;
-        let (body, tag) = bytes.split_at(body_len);
-        if !are_equal(&self.tag(workspace, list, body), tag) {
-            return Err(InvalidCursor);
-        }
+        let body = self.unwrap(workspace, list, cursor)?;
         match body.split_first() {
             Some((0, id)) => Uuid::from_slice(id)
                 .map(Position::Id)
@@ -69,6 +75,42 @@ impl CursorCodec {
                 .map_err(|_| InvalidCursor),
             _ => Err(InvalidCursor),
         }
+    }
+
+    /// The text and the id that a cursor of [`seal_keyed`](Self::seal_keyed) holds.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_keyed(
+        &self,
+        workspace: WorkspaceId,
+        list: &str,
+        cursor: &str,
+    ) -> Result<(String, Uuid), InvalidCursor> {
+        let body = self.unwrap(workspace, list, cursor)?;
+        let Some((2, rest)) = body.split_first() else {
+            return Err(InvalidCursor);
+        };
+        let (id, key) = rest.split_at_checked(16).ok_or(InvalidCursor)?;
+        let id = Uuid::from_slice(id).map_err(|_| InvalidCursor)?;
+        let key = String::from_utf8(key.to_vec()).map_err(|_| InvalidCursor)?;
+        Ok((key, id))
+    }
+
+    fn unwrap(
+        &self,
+        workspace: WorkspaceId,
+        list: &str,
+        cursor: &str,
+    ) -> Result<Vec<u8>, InvalidCursor> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
+        let body_len = bytes.len().checked_sub(TAG_BYTES).ok_or(InvalidCursor)?;
+        let (body, tag) = bytes.split_at(body_len);
+        if !are_equal(&self.tag(workspace, list, body), tag) {
+            return Err(InvalidCursor);
+        }
+        bytes.truncate(body_len);
+        Ok(bytes)
     }
 
     fn tag(&self, workspace: WorkspaceId, list: &str, body: &[u8]) -> [u8; TAG_BYTES] {
@@ -121,6 +163,22 @@ mod tests {
             }
         }
         assert_eq!(codec.open(here, "members", ""), Err(InvalidCursor));
+    }
+
+    #[test]
+    fn a_cursor_of_a_sorted_list_holds_its_text_and_is_no_other_kind() {
+        let codec = CursorCodec::new(&[3; 32]);
+        let here = WorkspaceId::from_uuid(Uuid::from_u128(1));
+        let id = Uuid::from_u128(9);
+        for key in ["", "img_0042.jpg", "müller & söhne 📷"] {
+            let cursor = codec.seal_keyed(here, "files", key, id);
+            let opened = codec.open_keyed(here, "files", &cursor);
+            assert_eq!(opened, Ok((key.to_owned(), id)));
+            assert_eq!(codec.open_keyed(here, "x", &cursor), Err(InvalidCursor));
+            assert_eq!(codec.open(here, "files", &cursor), Err(InvalidCursor));
+        }
+        let by_id = codec.seal(here, "files", Position::Id(id));
+        assert_eq!(codec.open_keyed(here, "files", &by_id), Err(InvalidCursor));
     }
 
     /// As issued by releases that sealed with other code.

@@ -144,8 +144,12 @@ const OPERATIONS: &[Operation] = &[
     op("POST", "/v1/galleries/{id}/photos", Member, Any, "upload a photo"),
     op("GET", "/v1/galleries/{id}/photos", Member, Any, "list photos"),
     op("GET", "/v1/photos/{id}", Member, Any, "see a photo's record"),
+    op("PATCH", "/v1/photos/{id}", Member, Any, "rename a photo, or move it to another gallery"),
     op("DELETE", "/v1/photos/{id}", Member, Any, "delete a photo"),
+    op("POST", "/v1/photos/delete", Member, Any, "delete several photos"),
+    op("POST", "/v1/photos/move", Member, Any, "move several photos to a gallery"),
     op("GET", "/v1/photos/{id}/content", Member, Any, "download a photo"),
+    op("GET", "/v1/photos/{id}/renditions/{name}", Member, Any, "look at a smaller copy of a photo"),
     op("POST", "/v1/photos/{id}/analysis", Member, Any, "analyse a photo"),
     op("GET", "/v1/photos/{id}/analysis", Member, Any, "see a photo's analysis"),
     op("GET", "/v1/clients", Member, Any, "list clients"),
@@ -159,6 +163,7 @@ const OPERATIONS: &[Operation] = &[
     op("GET", "/v1/shared/{token}/logo", Bearer, Any, "as a client: see the workspace's logo"),
     op("GET", "/v1/shared/{token}/galleries/{id}/photos", Bearer, Any, "as a client: list a gallery's photos"),
     op("GET", "/v1/shared/{token}/photos/{id}/content", Bearer, Any, "as a client: download a photo"),
+    op("GET", "/v1/shared/{token}/photos/{id}/renditions/{name}", Bearer, Any, "as a client: look at a smaller copy of a photo"),
     op("GET", "/v1/branding", Member, Any, "see the branding"),
     op("POST", "/v1/branding", Admin, Any, "save the branding"),
     op("GET", "/livez", Anybody, Any, "ask whether the server lives"),
@@ -181,6 +186,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("/v1/shared/{token}/logo", "as above"),
     ("/v1/shared/{token}/galleries/{id}/photos", "as above"),
     ("/v1/shared/{token}/photos/{id}/content", "as above"),
+    ("/v1/shared/{token}/photos/{id}/renditions/{name}", "as above"),
     ("/v1/webhooks/stripe", "the signature is the credential"),
     ("/.well-known/jwks.json", "public keys"),
     ("/v1/plans", "the price list"),
@@ -305,6 +311,7 @@ fn path_of(operation: &Operation) -> String {
         .path
         .replace("{token}", "rdc_nobody")
         .replace("{month}", "1999-12")
+        .replace("{name}", "web")
         .replace("{id}", &unknown_id(kind))
         .replace("{user_id}", &unknown_id(kind))
 }

@@ -29,6 +29,7 @@ impl Delivery {
             .await
             .is(201)
             .text("id");
+        actor.rendered(&photo).await;
         let token = invite(server, &actor, &client, &email, 1).await;
         Self {
             actor,
@@ -193,16 +194,48 @@ async fn what_may_be_downloaded_is_the_gallerys_word() {
     let server = Server::shared();
     let mia = Delivery::of(server, "modes", "none").await;
     let anyone = server.anonymous();
-    let _ = anyone.get(&mia.photos()).await.is(200);
+    let photos = anyone.get(&mia.photos()).await.is(200).json();
+    let renditions = &photos["items"][0]["renditions"];
+    let url = |name: &str| {
+        let url = renditions[name]["url"].as_str().expect("it is ready");
+        let start = format!(
+            "/v1/shared/{}/photos/{}/renditions/{name}?v=",
+            mia.token, mia.photo
+        );
+        assert!(url.starts_with(&start), "{url}");
+        url.to_owned()
+    };
+    let (thumb, web) = (url("thumb"), url("web"));
     anyone.get(&mia.content()).await.problem(404, "not_found");
-    for (download, shown) in [("web", "inline; "), ("original", "attachment; ")] {
+    // To look is allowed whatever may be kept.
+    for (download, saved) in [
+        ("none", None),
+        ("web", Some(false)),
+        ("original", Some(true)),
+    ] {
         let _ = mia
             .patch_gallery(&json!({ "download": download }))
             .await
             .is(200);
-        let answer = anyone.get(&mia.content()).await.is(200);
-        assert!(answer.header("content-disposition").starts_with(shown));
-        assert_eq!(answer.body, image::COFFEE_JPEG);
+        let shown = anyone.get(&thumb).await.is(200);
+        assert!(shown.header("content-disposition").starts_with("inline; "));
+        let screen = anyone.get(&web).await.is(200);
+        let answer = anyone.get(&mia.content()).await;
+        match saved {
+            None => {
+                answer.problem(404, "not_found");
+            }
+            Some(original) => {
+                let answer = answer.is(200);
+                assert!(
+                    answer
+                        .header("content-disposition")
+                        .starts_with("attachment; ")
+                );
+                assert_eq!(answer.body == image::COFFEE_JPEG, original, "{download}");
+                assert_eq!(answer.body == screen.body, !original, "{download}");
+            }
+        }
     }
     let _ = mia
         .patch_gallery(&json!({ "download": "none" }))
@@ -222,6 +255,10 @@ async fn assert_closed(anyone: &Api, mia: &Delivery) {
         format!("/v1/shared/{}/logo", mia.token),
         mia.photos(),
         mia.content(),
+        format!(
+            "/v1/shared/{}/photos/{}/renditions/web",
+            mia.token, mia.photo
+        ),
     ] {
         let closed = anyone.get(&path).await;
         assert_eq!(closed.essence(), nonsense.essence(), "{path}");
@@ -678,8 +715,11 @@ async fn the_brand_is_shown_and_kept_when_the_plan_ends() {
         anyone.get(&home).await.is(200).json()["branding"],
         json!({ "display_name": "Lindqvist", "primary_color": "#1f6f78", "website": "https://example.test", "has_logo": true })
     );
+    let record = mia.actor.rendered(&logo).await;
+    let web = record["renditions"]["web"]["url"].as_str();
+    let web = mia.actor.get(web.expect("it is ready")).await.is(200).body;
     let shown = anyone.get(&format!("{home}/logo")).await.is(200);
-    assert_eq!(shown.body, image::jpeg(2_000, 7));
+    assert_eq!(shown.body, web, "never the original");
     anyone
         .get(&format!("{home}/photos/{logo}/content"))
         .await

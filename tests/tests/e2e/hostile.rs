@@ -336,7 +336,10 @@ async fn a_file_name_is_a_name_and_leads_nowhere() {
     }
     let own = server.files_of(&ada.workspace_id);
     assert_eq!(own.len(), stored, "{own:?}");
-    assert_eq!(server.all_files().len(), before + stored);
+    let mut all = server.all_files();
+    // Smaller copies come when their time has come.
+    all.retain(|path| !path.to_string_lossy().contains("/renditions/"));
+    assert_eq!(all.len(), before + stored);
     let prefix = server
         .data_dir()
         .join("blobs")

@@ -9,7 +9,9 @@ use actix_web::web::{Data, ServiceConfig};
 use futures_util::FutureExt as _;
 use rawdrive_gallery::Blobs;
 use rawdrive_gallery::STEPS;
-use rawdrive_gallery::analysis::{Analyzer, LocalAnalyzer, VisionAnalyzer, VisionSetupError};
+use rawdrive_gallery::analysis::{
+    Analyzer, Decoders, LocalAnalyzer, VisionAnalyzer, VisionSetupError,
+};
 use rawdrive_gallery::http::{Downloads, Galleries, GalleryApi, routes};
 use rawdrive_http_api::server::{Limits, Server};
 use rawdrive_http_api::throttle::Throttle;
@@ -140,10 +142,12 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
         )
         .await?;
         let billing = collecting.desk;
+        let decoders = Decoders::new();
         let app = app(
             &installation,
             store.clone(),
             blobs.clone(),
+            decoders.clone(),
             billing,
             public_url.as_str(),
         )
@@ -153,7 +157,8 @@ pub(crate) fn run(installation: Installation) -> Result<(), ServeError> {
             installation.master_key()?,
         )));
         let uses = tokio::spawn(in_background(record_key_uses(app.clone())));
-        let background = (collecting.background)(background(&installation, &app, &blobs)?);
+        let background = background(&installation, &app, &blobs, decoders)?;
+        let background = (collecting.background)(background);
         let background = match republisher {
             Some(republisher) => background.usage_cache(republisher),
             None => background,
@@ -212,16 +217,20 @@ fn background(
     installation: &Installation,
     app: &Data<App>,
     blobs: &Blobs,
+    decoders: Decoders,
 ) -> Result<Builder, ServeError> {
     let webhooks = HttpSender::new(app.settings.webhook_reach).map_err(ServeError::Webhooks)?;
     let env = installation.env.clone();
     let sender = Sender::no_reply(&app.settings.public_url);
     Ok(match &installation.config.smtp_url {
-        Some(url) => of_application(app, blobs, SmtpMailer::new(url, sender, env), webhooks),
+        Some(url) => {
+            let mailer = SmtpMailer::new(url, sender, env);
+            of_application(app, blobs, decoders, mailer, webhooks)
+        }
         None => {
             let directory = installation.data_dir.path().join(MAILS);
             let mailer = FileMailer::new(&directory, sender, env);
-            of_application(app, blobs, mailer, webhooks)
+            of_application(app, blobs, decoders, mailer, webhooks)
         }
     })
 }
@@ -265,6 +274,7 @@ async fn app(
     installation: &Installation,
     store: Store,
     blobs: Blobs,
+    decoders: Decoders,
     billing: Arc<dyn BillingDesk>,
     public_url: &str,
 ) -> Result<Data<App>, ServeError> {
@@ -274,7 +284,7 @@ async fn app(
         Currency::parse(&installation.config.currency).map_err(|_| OpenError::Currency)?;
     let gallery = GalleryApi {
         blobs: blobs.clone(),
-        analyzer: analyzer(installation)?,
+        analyzer: analyzer(installation, decoders)?,
         downloads: Downloads::default(),
         max_upload_bytes: installation.config.max_upload_bytes,
     };
@@ -299,8 +309,11 @@ async fn app(
 }
 
 /// Photos are measured on this machine, and described where a model is configured.
-fn analyzer(installation: &Installation) -> Result<Arc<dyn Analyzer>, ServeError> {
-    let local = LocalAnalyzer::new();
+fn analyzer(
+    installation: &Installation,
+    decoders: Decoders,
+) -> Result<Arc<dyn Analyzer>, ServeError> {
+    let local = LocalAnalyzer::on(decoders);
     Ok(match &installation.config.vision {
         None => Arc::new(local),
         Some(settings) => Arc::new(VisionAnalyzer::new(local, settings)?),

@@ -12,14 +12,43 @@ use super::shrink::Shrinker;
 use super::{AnalyzeError, Bound, MAX_PIXELS, MAX_SIDE, PixelFormat};
 use crate::{Finding, ImageFacts, InspectError, Inspector, MediaType, Orientation};
 
-/// The longer side of what is kept of an image, in pixels: enough to measure and to describe.
-pub(super) const KEPT_SIDE: u32 = 1024;
+/// How much of an image is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sides {
+    /// The longer side down to which an image is averaged while it is decoded, in whole steps.
+    pub(super) averaged: u32,
+    /// The longer side of what is kept, in pixels.
+    pub(super) kept: u32,
+    /// Whether the colour profile is wanted.
+    profile: bool,
+    /// What is kept, and what is made of it, takes this much, whatever the image.
+    kept_bytes: u64,
+}
 
-/// The longer side down to which an image is averaged while it is decoded, in whole steps.
-pub(super) const AVERAGED_SIDE: u32 = 1280;
+impl Sides {
+    /// Enough to measure and to describe.
+    pub(super) const MEASURED: Self = Self {
+        averaged: 1280,
+        kept: 1024,
+        profile: false,
+        kept_bytes: 16 << 20,
+    };
 
-/// What is kept and measured takes this much, whatever the image.
-const KEPT_BYTES: u64 = 16 << 20;
+    /// What people are shown: at most `side` along the longer side.
+    pub(crate) const fn shown(side: u32) -> Self {
+        // Three bytes a pixel, of which there are copies in other colours and sides, and the encoded ones.
+        let kept_bytes = side as u64 * side as u64 * 9 + MAX_PROFILE_BYTES as u64 * 4;
+        Self {
+            averaged: side,
+            kept: side,
+            profile: true,
+            kept_bytes,
+        }
+    }
+}
+
+/// The largest colour profile that is looked into, in bytes; a picture with a larger one is taken as sRGB.
+pub(super) const MAX_PROFILE_BYTES: usize = 4 << 20;
 
 /// What the chunks of a PNG may take that are read into memory: palette, transparency, Exif.
 const PNG_CHUNK_BYTES: usize = 4 << 20;
@@ -42,6 +71,15 @@ pub(super) struct Encoded {
     plan: Plan,
     averaged_bytes: u64,
     orientation: Orientation,
+    sides: Sides,
+}
+
+/// A picture out of a file.
+pub(crate) struct Decoded {
+    /// Upright, on white where it was transparent.
+    pub(crate) image: RgbImage,
+    /// What its colours mean (ICC.1), where the file says so and it was asked for.
+    pub(crate) profile: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +91,11 @@ enum Plan {
 
 impl Encoded {
     /// Looks at an image's header. No pixel is decoded.
-    pub(super) fn open(format: PixelFormat, bytes: Bytes) -> Result<Self, AnalyzeError> {
+    pub(super) fn open(
+        format: PixelFormat,
+        bytes: Bytes,
+        sides: Sides,
+    ) -> Result<Self, AnalyzeError> {
         let facts =
             facts(format, &bytes).map_err(|error| AnalyzeError::Damaged(error.to_string()))?;
         let (width, height) = facts.width.zip(facts.height).unwrap_or_default();
@@ -77,14 +119,15 @@ impl Encoded {
         Ok(Self {
             bytes,
             plan,
-            averaged_bytes: Shrinker::bytes(width, height, AVERAGED_SIDE),
+            averaged_bytes: Shrinker::bytes(width, height, sides.averaged),
             orientation: facts.orientation.unwrap_or_default(),
+            sides,
         })
     }
 
     /// The most bytes that decoding takes beside the file itself.
     pub(super) fn decoding_bytes(&self) -> u64 {
-        KEPT_BYTES
+        self.sides.kept_bytes
             + self.averaged_bytes
             + match &self.plan {
                 Plan::Jpeg(plan) => plan.decoding_bytes(),
@@ -94,20 +137,46 @@ impl Encoded {
             }
     }
 
-    /// Decodes the image, turns it upright, lays it on white where it is transparent and scales it down to
-    /// [`KEPT_SIDE`].
-    pub(super) fn decode(self) -> Result<RgbImage, AnalyzeError> {
+    /// Decodes the image, turns it upright, lays it on white where it is transparent and scales it down.
+    pub(super) fn decode(self) -> Result<Decoded, AnalyzeError> {
+        let sides = self.sides;
+        let profile = sides.profile.then(|| self.profile()).flatten();
         let small = match &self.plan {
-            Plan::Jpeg(plan) => plan.decode(self.bytes),
-            Plan::Png { .. } => decode_png(&self.bytes),
-            Plan::Webp { .. } => decode_webp(&self.bytes),
+            Plan::Jpeg(plan) => plan.decode(self.bytes, sides),
+            Plan::Png { .. } => decode_png(&self.bytes, sides),
+            Plan::Webp { .. } => decode_webp(&self.bytes, sides),
         };
         let mut upright = DynamicImage::ImageRgb8(small?);
         let orientation = image::metadata::Orientation::from_exif(self.orientation.get());
         if let Some(orientation) = orientation {
             upright.apply_orientation(orientation);
         }
-        Ok(upright.into_rgb8())
+        Ok(Decoded {
+            image: upright.into_rgb8(),
+            profile,
+        })
+    }
+
+    /// The colour profile; nothing for one that cannot be read.
+    fn profile(&self) -> Option<Vec<u8>> {
+        let profile = match &self.plan {
+            Plan::Jpeg(_) => jpeg::profile(&self.bytes),
+            Plan::Png { .. } => {
+                let mut decoder = png::Decoder::new(Cursor::new(&self.bytes[..]));
+                decoder.set_limits(png::Limits {
+                    bytes: MAX_PROFILE_BYTES,
+                });
+                decoder.set_ignore_text_chunk(true);
+                let reader = decoder.read_info().ok()?;
+                reader.info().icc_profile.as_ref().map(|p| p.to_vec())
+            }
+            Plan::Webp { .. } => {
+                let mut decoder = webp_decoder(&self.bytes).ok()?;
+                decoder.set_memory_limit(MAX_PROFILE_BYTES);
+                decoder.icc_profile().ok()?
+            }
+        };
+        profile.filter(|profile| profile.len() <= MAX_PROFILE_BYTES)
     }
 }
 
@@ -142,7 +211,7 @@ impl Pass {
 }
 
 /// Row by row: the picture never lies in memory as a whole. Profiles and texts are passed over.
-fn decode_png(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
+fn decode_png(bytes: &[u8], sides: Sides) -> Result<RgbImage, AnalyzeError> {
     let refused = |error| match error {
         png::DecodingError::LimitsExceeded => AnalyzeError::TooLarge(Bound::Memory),
         other => AnalyzeError::Damaged(other.to_string()),
@@ -159,7 +228,7 @@ fn decode_png(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
     let (width, height) = reader.info().size();
     let interlaced = reader.info().interlaced;
     let (color, _) = reader.output_color_type();
-    let mut shrinker = Shrinker::new(width, height, AVERAGED_SIDE);
+    let mut shrinker = Shrinker::new(width, height, sides.averaged);
     let whole = [Pass::new((0, 1), (0, 1))];
     let passes = if interlaced { &PASSES[..] } else { &whole };
     for pass in passes.iter().filter(|pass| pass.reaches(width)) {
@@ -191,7 +260,7 @@ fn decode_png(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
             }
         }
     }
-    Ok(shrinker.finish().resized(KEPT_SIDE))
+    Ok(shrinker.finish().resized(sides.kept))
 }
 
 /// Planes or pixels of four channels, their copy into the answer, and what transparency and transformations take.
@@ -223,7 +292,7 @@ fn webp_refused(error: image_webp::DecodingError) -> AnalyzeError {
     }
 }
 
-fn decode_webp(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
+fn decode_webp(bytes: &[u8], sides: Sides) -> Result<RgbImage, AnalyzeError> {
     let mut decoder = webp_decoder(bytes)?;
     let (width, height) = decoder.dimensions();
     let size = decoder.output_buffer_size();
@@ -231,7 +300,7 @@ fn decode_webp(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
     let mut pixels = transient(size);
     pixels.resize(size, 0);
     decoder.read_image(&mut pixels).map_err(webp_refused)?;
-    let mut shrinker = Shrinker::new(width, height, AVERAGED_SIDE);
+    let mut shrinker = Shrinker::new(width, height, sides.averaged);
     let channels = if decoder.has_alpha() { 4 } else { 3 };
     for (y, row) in (0..height).zip(pixels.chunks_exact(width as usize * channels)) {
         match channels {
@@ -242,7 +311,7 @@ fn decode_webp(bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
             _ => shrinker.add(y, 0, 1, row.as_chunks::<3>().0.iter().copied()),
         }
     }
-    Ok(shrinker.finish().resized(KEPT_SIDE))
+    Ok(shrinker.finish().resized(sides.kept))
 }
 
 /// What is transparent is shown on white, as galleries are.
@@ -260,7 +329,8 @@ mod tests {
     use image::{ImageEncoder as _, ImageFormat, RgbaImage};
 
     fn decode(format: PixelFormat, bytes: &[u8]) -> Result<RgbImage, AnalyzeError> {
-        Encoded::open(format, Bytes::copy_from_slice(bytes))?.decode()
+        let encoded = Encoded::open(format, Bytes::copy_from_slice(bytes), Sides::MEASURED)?;
+        Ok(encoded.decode()?.image)
     }
 
     fn png(image: &DynamicImage) -> Vec<u8> {
@@ -433,7 +503,7 @@ mod tests {
             b"\x88\x88\x08\0\0\0\0\0\0",
         ]
         .concat();
-        let webp = Encoded::open(PixelFormat::Webp, webp.into()).unwrap();
+        let webp = Encoded::open(PixelFormat::Webp, webp.into(), Sides::MEASURED).unwrap();
         assert!(webp.decoding_bytes() > 1_000_000_000);
 
         let segment = |code: u8, body: &[u8]| {
@@ -454,10 +524,11 @@ mod tests {
                 b"\xFF\xD9".to_vec(),
             ]
             .concat();
-            Encoded::open(PixelFormat::Jpeg, bytes.into()).map(|image| image.decoding_bytes())
+            Encoded::open(PixelFormat::Jpeg, bytes.into(), Sides::MEASURED)
+                .map(|image| image.decoding_bytes())
         };
         // 100 megapixels: three bytes each, and two for each coefficient where they are kept.
-        let fixed = KEPT_BYTES + (32 << 20);
+        let fixed = Sides::MEASURED.kept_bytes + (32 << 20);
         assert!((300_000_000..300_000_000 + fixed).contains(&jpeg(0xC0, 3, 1).unwrap()));
         assert!((100_000_000..100_000_000 + fixed).contains(&jpeg(0xC0, 1, 1).unwrap()));
         assert!(jpeg(0xC2, 4, 2).unwrap() > 1_100_000_000);

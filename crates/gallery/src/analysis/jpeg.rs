@@ -9,7 +9,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::decode::{AVERAGED_SIDE, KEPT_SIDE};
+use super::decode::{MAX_PROFILE_BYTES, Sides};
 use super::memory::transient;
 use super::shrink::Shrinker;
 use super::{AnalyzeError, Bound, MAX_SIDE};
@@ -122,7 +122,7 @@ impl Plan {
         file.max(coefficients + rows + width * height * channels)
     }
 
-    pub(super) fn decode(&self, bytes: Bytes) -> Result<RgbImage, AnalyzeError> {
+    pub(super) fn decode(&self, bytes: Bytes, sides: Sides) -> Result<RgbImage, AnalyzeError> {
         let mut plain = transient(bytes.len());
         plain.extend([0xFF, START_OF_IMAGE]);
         for part in &self.parts {
@@ -153,14 +153,16 @@ impl Plan {
         pixels.resize(width * height * channels, 0);
         decoder.decode_into(&mut pixels).map_err(damaged)?;
         let (width, height) = self.size();
-        let mut shrinker = Shrinker::new(width, height, AVERAGED_SIDE);
+        let mut shrinker = Shrinker::new(width, height, sides.averaged);
         for (y, row) in (0..height).zip(pixels.chunks_exact(width as usize * channels)) {
             match channels {
                 1 => shrinker.add(y, 0, 1, row.iter().map(|level| [*level; 3])),
                 _ => shrinker.add(y, 0, 1, row.as_chunks::<3>().0.iter().copied()),
             }
         }
-        Ok(shrinker.finish().resized(KEPT_SIDE))
+        // Before the picture is resized: this is the largest there is.
+        drop(pixels);
+        Ok(shrinker.finish().resized(sides.kept))
     }
 }
 
@@ -193,6 +195,35 @@ impl Frame {
         let each: u64 = self.components.iter().map(|c| c.0 * c.1).sum();
         units * each
     }
+}
+
+/// The colour profile in a file's application segments, in the order of their numbers (ICC.1, annex B.4).
+pub(super) fn profile(bytes: &[u8]) -> Option<Vec<u8>> {
+    const PROFILE: u8 = 0xE2;
+    const NAME: &[u8] = b"ICC_PROFILE\0";
+    let mut parts = std::collections::BTreeMap::new();
+    let (mut at, mut of) = (0, 0);
+    while let Some((code, start)) = marker(bytes, at) {
+        at = start;
+        match code {
+            START_OF_IMAGE | 0x01 => continue,
+            START_OF_SCAN | END_OF_IMAGE => break,
+            _ => {}
+        }
+        let segment = segment(bytes, start)?;
+        at = segment.end;
+        let body = &bytes[start + 2..segment.end];
+        if code == PROFILE
+            && let Some([number, count, part @ ..]) = body.strip_prefix(NAME)
+        {
+            of = *count;
+            parts.insert(*number, part);
+        }
+    }
+    let whole = of > 0 && (1..=of).eq(parts.keys().copied());
+    let length: usize = parts.values().map(|part| part.len()).sum();
+    let whole = whole && length <= MAX_PROFILE_BYTES;
+    whole.then(|| parts.into_values().flatten().copied().collect())
 }
 
 /// The next marker's code, and where what follows it begins. What lies before a marker is passed over.

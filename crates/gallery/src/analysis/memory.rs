@@ -1,4 +1,4 @@
-//! What analysing may take of the machine's memory, all analyses of the process together.
+//! What decoding may take of the machine's memory, all photos of the process together.
 //!
 //! Invariant: nothing large is allocated before its bytes are held here; what would never fit is refused.
 
@@ -17,7 +17,7 @@ const UNIT: u64 = 16 * 1024;
 const MAPPED_BYTES: usize = 33 << 20;
 
 /// An empty buffer whose memory the process gives back when it is dropped.
-pub(super) fn transient<T>(capacity: usize) -> Vec<T> {
+pub(crate) fn transient<T>(capacity: usize) -> Vec<T> {
     let least = MAPPED_BYTES / size_of::<T>().max(1);
     Vec::with_capacity(capacity.max(least))
 }

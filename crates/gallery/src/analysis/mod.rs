@@ -5,12 +5,13 @@
 //!
 //! Invariant: whatever the bytes say, all analyses of a process together take no more than
 //! [`MAX_ENCODED_BYTES`] for files and [`MAX_DECODING_BYTES`] for decoding them; pixels are decoded on
-//! [`LocalAnalyzer`]'s threads alone.
+//! the threads of [`Decoders`] alone, which renditions are made with too.
 //!
-//! Deliberately absent: colour management (pixels are taken as sRGB), and anything that recognises people.
+//! Deliberately absent: colour management (what is measured is taken as sRGB), and anything that recognises people.
 
 mod colors;
-mod decode;
+pub(crate) mod decode;
+pub(crate) mod decoders;
 mod jpeg;
 mod local;
 mod measure;
@@ -18,7 +19,7 @@ mod memory;
 mod phash;
 mod pool;
 mod run;
-mod shrink;
+pub(crate) mod shrink;
 mod vision;
 
 use std::error::Error;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
+pub use decoders::Decoders;
 pub use local::LocalAnalyzer;
 pub use phash::PerceptualHash;
 pub use run::{AnalysisError, Analyzed, NearDuplicate, analyze, near_duplicates};
@@ -65,14 +67,23 @@ pub enum PixelFormat {
 }
 
 impl PixelFormat {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Jpeg, Self::Png, Self::Webp];
+
     /// The format of a stored content type; nothing for HEIC, TIFF and RAW.
     #[must_use]
     pub fn of(content_type: &str) -> Option<Self> {
-        match content_type {
-            "image/jpeg" => Some(Self::Jpeg),
-            "image/png" => Some(Self::Png),
-            "image/webp" => Some(Self::Webp),
-            _ => None,
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| format.content_type() == content_type)
+    }
+
+    /// As what it is stored.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+            Self::Webp => "image/webp",
         }
     }
 }

@@ -1,21 +1,20 @@
 //! The analysis of one photo: hold, look, settle; or give everything back.
 
 use crate::id::{GalleryId, PhotoId};
-use bytes::Bytes;
-use futures_util::{FutureExt as _, TryStreamExt as _};
+use futures_util::FutureExt as _;
 use rawdrive_plans::{BeginError, PlansTx as _, ReadOnly};
 use rawdrive_tenancy_core::id::HoldId;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Charge, Exceeded, Period, QuotaKey, TakeError, hold, release, settle};
 
-use super::memory::transient;
+use super::decoders::whole;
 use super::{
     Analysis, AnalyzeError, Analyzer, NEAR_DUPLICATE_DISTANCE, PerceptualHash, PixelFormat,
     Subject, Unfit, fitness,
 };
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
-    AI_ANALYSIS, ANALYSIS, AnalysisRead, AnalysisTx, BlobError, Blobs, Companion, GalleryTx, Photo,
+    AI_ANALYSIS, ANALYSIS, AnalysisRead, AnalysisTx, Blobs, Companion, GalleryTx, Photo,
     UploadStore,
 };
 
@@ -209,21 +208,6 @@ async fn keep<S: UploadStore<Tx: AnalysisTx>>(
     companion.stored(&mut tx, analyzed).await?;
     tx.commit().await?;
     Ok(())
-}
-
-async fn whole(
-    blobs: &Blobs,
-    scope: &WorkspaceScope,
-    photo: PhotoId,
-    size_bytes: u64,
-) -> Result<Bytes, BlobError> {
-    let stream = blobs.read(scope, photo, None).await?;
-    let all = transient(usize::try_from(size_bytes).unwrap_or_default());
-    let bytes = stream.try_fold(all, async |mut bytes, chunk| {
-        bytes.extend_from_slice(&chunk);
-        Ok(bytes)
-    });
-    Ok(bytes.await?.into())
 }
 
 /// The photos of a gallery whose hash is near, nearest first, at most 50.

@@ -5,7 +5,7 @@ use image::RgbImage;
 use super::memory::transient;
 
 /// Averages squares of pixels. Rows may come in any order and in parts, as interlaced pictures have them.
-pub(super) struct Shrinker {
+pub(crate) struct Shrinker {
     size: (u32, u32),
     factor: u32,
     /// Sides in squares.
@@ -17,7 +17,7 @@ pub(super) struct Shrinker {
 
 impl Shrinker {
     /// Of a picture with these sides, down to `side` or somewhat more along the longer one.
-    pub(super) fn new(width: u32, height: u32, side: u32) -> Self {
+    pub(crate) fn new(width: u32, height: u32, side: u32) -> Self {
         let factor = factor(width, height, side);
         let (across, down) = (width.div_ceil(factor), height.div_ceil(factor));
         let samples = across as usize * 3;
@@ -41,7 +41,7 @@ impl Shrinker {
     }
 
     /// Adds pixels of row `y`, of every `step`th column from `first` on.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         y: u32,
         first: u32,
@@ -64,7 +64,7 @@ impl Shrinker {
     }
 
     /// The averages, once all rows have been added.
-    pub(super) fn finish(mut self) -> Averaged {
+    pub(crate) fn finish(mut self) -> Averaged {
         // The last squares are cut off where a side is no multiple.
         let share = |at: u32, length: u32| f64::from((length - at * self.factor).min(self.factor));
         let rows = self.sums.chunks_exact_mut(self.row.len());
@@ -91,7 +91,7 @@ fn factor(width: u32, height: u32, side: u32) -> u32 {
 }
 
 /// A picture between averaging and its final size.
-pub(super) struct Averaged {
+pub(crate) struct Averaged {
     width: u32,
     height: u32,
     samples: Vec<f32>,
@@ -99,7 +99,7 @@ pub(super) struct Averaged {
 
 impl Averaged {
     /// At most `side` along the longer side, by Catmull and Rom's filter: averaging alone would blur what is measured.
-    pub(super) fn resized(self, side: u32) -> RgbImage {
+    pub(crate) fn resized(self, side: u32) -> RgbImage {
         let (width, height) = scaled(self.width, self.height, side);
         let across = taps(self.width, width);
         let wide = self.width as usize * 3;
@@ -131,6 +131,15 @@ impl Averaged {
         }
         RgbImage::from_raw(width, height, pixels).unwrap_or_default()
     }
+}
+
+/// A picture of at most `side` along the longer side.
+pub(crate) fn smaller(image: &RgbImage, side: u32) -> RgbImage {
+    let mut shrinker = Shrinker::new(image.width(), image.height(), side);
+    for (y, row) in (0..).zip(image.rows()) {
+        shrinker.add(y, 0, 1, row.map(|pixel| pixel.0));
+    }
+    shrinker.finish().resized(side)
 }
 
 /// Sides of at most `side`; never larger than they were.
@@ -182,13 +191,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn shrunk(image: &RgbImage, side: u32) -> RgbImage {
-        let mut shrinker = Shrinker::new(image.width(), image.height(), side);
-        for (y, row) in (0..).zip(image.rows()) {
-            shrinker.add(y, 0, 1, row.map(|pixel| pixel.0));
-        }
-        shrinker.finish().resized(side)
-    }
+    use super::smaller as shrunk;
 
     #[test]
     fn whole_areas_are_averaged() {

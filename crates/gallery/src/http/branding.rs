@@ -5,7 +5,7 @@ use rawdrive_http_api::App;
 use rawdrive_http_api::auth::{Admin, Member, Scoped};
 use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate};
 use rawdrive_http_api::openapi::headers::Idempotent;
-use rawdrive_http_api::web::{Body, Nullable, Problem, Validator, parse_json};
+use rawdrive_http_api::web::{Body, Nullable, Problem, read_json};
 use rawdrive_tenancy_core::id::TypedId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -75,8 +75,7 @@ pub(crate) async fn save_branding(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: SaveBranding = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (SaveBranding, _) = read_json(bytes)?;
         let name = v.check("display_name", input.display_name.parse::<Title>());
         let color = v.check("primary_color", input.primary_color.parse::<Color>());
         let website = v.check_some("website", input.website.value(), |text| {

@@ -16,8 +16,8 @@ use rawdrive_http_api::auth::{Member, Scoped};
 use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body, nothing};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
 use rawdrive_http_api::web::{
-    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
-    etag_of, parse_json, path_id, tagged_view,
+    Body, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, etag_of,
+    path_id, read_json, tagged_view,
 };
 use rawdrive_http_api::{App, time};
 
@@ -107,8 +107,7 @@ pub(crate) async fn create_client(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: NewClient = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (NewClient, _) = read_json(bytes)?;
         let name = v.check("name", PersonName::parse(&input.name));
         let email = v.check("email", EmailAddress::parse(&input.email));
         v.finish_with(name.zip(email))
@@ -159,8 +158,7 @@ pub(crate) async fn update_client(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: UpdateClient = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (UpdateClient, _) = read_json(bytes)?;
         let name = v.check_some("name", input.name.as_deref(), PersonName::parse);
         let email = v.check_some("email", input.email.as_deref(), EmailAddress::parse);
         v.finish()?;

@@ -22,7 +22,7 @@ use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
 use rawdrive_http_api::web::{
     Body, EntityTag, IfMatch, ListView, Nullable, PageParams, PageQuery, Problem, Validator,
-    etag_of, parse_json, parse_query, path_id, tagged_view,
+    etag_of, parse_query, path_id, read_json, tagged_view,
 };
 use rawdrive_http_api::{App, time};
 
@@ -187,8 +187,7 @@ pub(crate) async fn create_gallery(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: NewGallery = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (NewGallery, _) = read_json(bytes)?;
         let name = v.check("name", input.name.parse::<Title>());
         let download = v.check_some("download", input.download.value(), |text| {
             text.parse::<Download>()
@@ -266,8 +265,7 @@ pub(crate) async fn update_gallery(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: UpdateGallery = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (UpdateGallery, _) = read_json(bytes)?;
         let name = v.check_some("name", input.name.as_deref(), str::parse::<Title>);
         let download = v.check_some(
             "download",

@@ -14,8 +14,8 @@ use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent, Revalidated};
 use rawdrive_http_api::web::etag::etag_header;
 use rawdrive_http_api::web::{
-    Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, Validator,
-    etag_of, not_modified, parse_json, path_id,
+    Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, etag_of,
+    not_modified, path_id, read_json,
 };
 use rawdrive_http_api::{App, time};
 
@@ -87,8 +87,7 @@ pub(crate) async fn create_library(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: NewLibrary = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (NewLibrary, _) = read_json(bytes)?;
         let name = v.check("name", input.name.parse::<Title>());
         v.finish_with(name)
     };
@@ -155,8 +154,7 @@ pub(crate) async fn update_library(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let read = |bytes: &[u8]| {
-        let input: UpdateLibrary = parse_json(bytes)?;
-        let mut v = Validator::new();
+        let (input, mut v): (UpdateLibrary, _) = read_json(bytes)?;
         let name = v.check_some("name", input.name.as_deref(), str::parse::<Title>);
         v.finish()?;
         Ok(name)

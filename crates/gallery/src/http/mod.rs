@@ -15,6 +15,7 @@ mod galleries;
 mod libraries;
 mod photos;
 mod problems;
+mod renditions;
 mod shared;
 mod shared_page;
 #[cfg(test)]
@@ -58,12 +59,14 @@ pub fn described() -> Routes {
         libraries::delete_library,
         galleries::list_galleries, galleries::create_gallery, galleries::show_gallery, galleries::update_gallery,
         galleries::delete_gallery, galleries::restore_gallery,
-        uploads::upload, photos::list_photos, photos::show_photo, photos::delete_photo, photos::download,
+        uploads::upload, photos::list_photos, photos::show_photo, photos::update_photo, photos::delete_photo,
+        photos::delete_several_photos, photos::move_several_photos, photos::download, renditions::download_rendition,
         analysis::analyze_photo, analysis::show_analysis,
         branding::show_branding, branding::save_branding,
         clients::list_clients, clients::create_client, clients::show_client, clients::update_client,
         clients::delete_client, clients::invite_client, clients::revoke_invite,
         shared::show_shared, shared::list_shared_photos, shared::download_shared, shared::shared_logo,
+        renditions::download_shared_rendition,
     }
     .vocabulary(vocabulary::GALLERY)
     .with(&shared_page::PATHS, shared_page::register)

@@ -1,14 +1,19 @@
 //! How the gallery's errors become problems.
 
 use rawdrive_http_api::App;
-use rawdrive_http_api::web::{Code, Problem, sentence};
+use rawdrive_http_api::web::{Code, IfMatch, Problem, sentence};
+use rawdrive_plans::PlansTx as _;
+use rawdrive_store::WriteTx;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 
 use crate::analysis::{AnalysisError, AnalyzeError, Unfit};
-use crate::{BodyError, BrandingError, ClientError, InspectError, UploadError};
+use crate::{BodyError, BrandingError, ChangeError, ClientError, InspectError, UploadError};
 
 /// When to try again after the analyser's queue was full, in seconds.
 const ANALYZER_BUSY_SECONDS: u64 = 5;
+
+/// When to look for renditions again, in seconds.
+const RENDITIONS_SECONDS: u64 = 2;
 
 pub(super) async fn upload_problem(
     app: &App,
@@ -78,6 +83,26 @@ pub(super) async fn analysis_problem(
         AnalysisError::Expired => Problem::dependency_unavailable(error),
         AnalysisError::Store(error) => error.into(),
     }
+}
+
+/// Of a transaction that is still open.
+pub(super) async fn change_problem(
+    app: &App,
+    tx: &mut WriteTx,
+    condition: &IfMatch,
+    error: ChangeError,
+) -> Problem {
+    match error {
+        ChangeError::NoPhoto | ChangeError::NoGallery => Problem::not_found(),
+        ChangeError::Exceeded(exceeded) => app.exceeded(tx.entitlements().await, &exceeded),
+        ChangeError::Store(error) => condition.lost_to(error),
+    }
+}
+
+/// The renditions of a photo are not there yet.
+pub(super) fn not_ready() -> Problem {
+    let detail = "The photo's renditions are being made. Try again shortly.";
+    Problem::new(Code::NotReady, detail).retry_after(RENDITIONS_SECONDS)
 }
 
 pub(super) fn branding_problem(app: &App, error: BrandingError) -> Problem {

@@ -1,15 +1,17 @@
 //! What a client's link shows, without an account. Reads alone: they hold whatever the workspace's entitlements are.
 
-use crate::{Branding, Download, GalleryOverview, GalleryRead, SharedRead};
+use crate::renditions::RenditionName;
+use crate::{Branding, Download, GalleryOverview, GalleryRead, Photo, SharedRead};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::GalleryApi;
 use super::client_link::Shared;
-use super::content::content;
+use super::content::{Content, send};
 use super::file_name::Shown;
-use super::photos::{PhotoBytes, PhotoView};
+use super::photos::{PhotoBytes, PhotoView, base};
+use super::renditions::{RenditionBytes, ready};
 use super::vocabulary::DownloadName;
 use rawdrive_http_api::openapi::headers::Ranged;
 use rawdrive_http_api::web::{ListView, NoFilters, PageParams, PageQuery, Problem, path_id};
@@ -52,9 +54,8 @@ pub(crate) struct SharedClientView {
 pub(crate) struct SharedGalleryView {
     id: String,
     name: String,
-    /// `none`: photos are listed, their bytes are not found. `web`: the bytes are shown in the browser.
-    /// `original`: the bytes are saved as a file. There are no smaller renditions yet: `web` serves the original
-    /// too.
+    /// What is saved as a file. `none`: nothing, renditions are shown all the same. `web`: the rendition of that name.
+    /// `original`: the original.
     #[schema(value_type = DownloadName)]
     download: &'static str,
     photo_count: u64,
@@ -115,7 +116,7 @@ pub(crate) async fn list_shared_photos(
     path: web::Path<(String, String)>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (_, id) = path.into_inner();
+    let (token, id) = path.into_inner();
     let list = format!("shared/{}/photos/{id}", shared.client());
     let (page, NoFilters {}) = PageQuery::read(
         request.query_string(),
@@ -129,12 +130,13 @@ pub(crate) async fn list_shared_photos(
         .shared_photos(shared.client(), path_id(&id)?, page.request)
         .await?
         .ok_or_else(Problem::not_found)?;
-    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |p| PhotoView::from(&p))))
+    let base = format!("{}/shared/{token}", base(&app));
+    Ok(HttpResponse::Ok().json(page.view(found, &app.cursors, |p| PhotoView::of(&p, &base))))
 }
 
-/// The bytes of a photo, whole or a range of them, as far as its gallery's `download` allows: not found for
-/// `none`, shown for `web`, saved for `original`.
-#[utoipa::path(operation_id = "download_shared_photo", tag = "shared", params(("token" = String, Path, description = "From the mailed link"), ("id" = String, Path, description = "The photo"), Ranged), responses((status = 200, description = "The bytes, of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404), (status = 416), (status = 503)))]
+/// The bytes of a photo, whole or a range of them, as far as its gallery's `download` allows: not found for `none`, the
+/// rendition `web` for `web`, and the original for `original`. `not_ready` while the rendition is being made.
+#[utoipa::path(operation_id = "download_shared_photo", tag = "shared", params(("token" = String, Path, description = "From the mailed link"), ("id" = String, Path, description = "The photo"), Ranged), responses((status = 200, description = "The bytes: a JPEG, or of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404, description = "not_found or not_ready"), (status = 416), (status = 503)))]
 #[get("/v1/shared/{token}/photos/{id}/content")]
 pub(crate) async fn download_shared(
     app: web::Data<App>,
@@ -150,24 +152,24 @@ pub(crate) async fn download_shared(
         .shared_photo(shared.client(), path_id(&id)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let shown = match download {
+    let shown = Shown::Attachment;
+    let content = match download {
         Download::None => return Err(Problem::not_found()),
-        Download::Web => Shown::Inline,
-        Download::Original => Shown::Attachment,
+        Download::Web => web_content(&photo, shown)?,
+        Download::Original => Content::original(&photo, shown),
     };
-    content(
-        &gallery,
-        &shared.scope,
-        &request,
-        &photo,
-        shown,
-        Some(under_way),
-    )
-    .await
+    send(&gallery, &shared.scope, &request, content, Some(under_way)).await
 }
 
-/// The workspace's logo, whichever gallery it lies in.
-#[utoipa::path(operation_id = "download_shared_logo", tag = "shared", params(("token" = String, Path, description = "From the mailed link"), Ranged), responses((status = 200, description = "The bytes, of the type that the photo is stored with", body = inline(PhotoBytes), content_type = "image/*"), (status = 206, body = inline(PhotoBytes), content_type = "image/*"), (status = 304), (status = 404), (status = 416), (status = 503)))]
+/// What is shown of a photo whose original is not.
+fn web_content(photo: &Photo, shown: Shown) -> Result<Content<'_>, Problem> {
+    let web = RenditionName::Web;
+    let rendition = ready(photo, web)?;
+    Ok(Content::rendition(photo, web, rendition, None, shown))
+}
+
+/// The workspace's logo, whichever gallery it lies in: its photo's rendition `web`. `not_ready` while that is being made.
+#[utoipa::path(operation_id = "download_shared_logo", tag = "shared", params(("token" = String, Path, description = "From the mailed link"), Ranged), responses((status = 200, description = "The bytes", body = inline(RenditionBytes), content_type = "image/jpeg"), (status = 206, body = inline(RenditionBytes), content_type = "image/jpeg"), (status = 304), (status = 404, description = "not_found or not_ready"), (status = 416), (status = 503)))]
 #[get("/v1/shared/{token}/logo")]
 pub(crate) async fn shared_logo(
     app: web::Data<App>,
@@ -182,13 +184,6 @@ pub(crate) async fn shared_logo(
         .photo(logo.ok_or_else(Problem::not_found)?)
         .await?
         .ok_or_else(Problem::not_found)?;
-    content(
-        &gallery,
-        &shared.scope,
-        &request,
-        &photo,
-        Shown::Inline,
-        Some(under_way),
-    )
-    .await
+    let content = web_content(&photo, Shown::Inline)?;
+    send(&gallery, &shared.scope, &request, content, Some(under_way)).await
 }

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::GalleryApi;
 use super::file_name::FormDisposition;
 use super::form::{Form, FormError};
-use super::photos::{PhotoBytes, PhotoView, stored_answer};
+use super::photos::{PhotoBytes, PhotoView, base, stored_answer};
 use super::problems::upload_problem;
 use crate::id::GalleryId;
 use crate::{
@@ -49,20 +49,26 @@ pub(crate) struct UploadParams {
 
 /// Holds on to the idempotency key while the bytes come, and puts the answer under it into the photo's own
 /// transaction.
-struct KeepAnswer(Option<Claim>);
+struct KeepAnswer {
+    claim: Option<Claim>,
+    /// The path below which photos are read.
+    base: String,
+}
 
 impl Companion<WriteTx, Photo> for KeepAnswer {
     async fn renew(&self, tx: &mut WriteTx) -> Result<(), StoreError> {
-        match &self.0 {
+        match &self.claim {
             Some(claim) => tx.renew_key(claim).await,
             None => Ok(()),
         }
     }
 
     async fn stored(self, tx: &mut WriteTx, photo: &Photo) -> Result<(), StoreError> {
-        let Some(claim) = self.0 else { return Ok(()) };
+        let Some(claim) = self.claim else {
+            return Ok(());
+        };
         // A view of plain fields always has a JSON text.
-        let Ok(answer) = stored_answer(photo) else {
+        let Ok(answer) = stored_answer(photo, &self.base) else {
             return Ok(());
         };
         tx.complete_key(&claim, &answer.stored(Some(photo.sha256.to_vec())))
@@ -258,12 +264,15 @@ pub(crate) async fn upload(
             &scoped,
             incoming,
             source,
-            KeepAnswer(claim.clone()),
+            KeepAnswer {
+                claim: claim.clone(),
+                base: base(&app),
+            },
         )
         .await
     };
     match outcome.await {
-        Ok(photo) => Ok(stored_answer(&photo)?.send(&app)),
+        Ok(photo) => Ok(stored_answer(&photo, &base(&app))?.send(&app)),
         Err(problem) => {
             settle_refusal(&app, &scoped.scope, claim.as_ref(), &problem).await;
             Err(problem)

@@ -1,6 +1,7 @@
 //! The words of the gallery in the API's document.
 
 use rawdrive_http_api::extension::{Resource, Vocabulary};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 /// What the clients of a gallery may download.
@@ -11,6 +12,35 @@ pub(super) enum DownloadName {
     None,
     Web,
     Original,
+}
+
+/// In which order photos are listed.
+#[derive(Debug, ToSchema)]
+#[schema(as = PhotoSort)]
+#[expect(dead_code, reason = "the document's source")]
+pub(super) enum PhotoSortName {
+    #[schema(rename = "created_at")]
+    CreatedAt,
+    #[schema(rename = "-created_at")]
+    CreatedAtDescending,
+    #[schema(rename = "filename")]
+    Filename,
+    #[schema(rename = "-filename")]
+    FilenameDescending,
+    #[schema(rename = "taken_at")]
+    TakenAt,
+    #[schema(rename = "-taken_at")]
+    TakenAtDescending,
+}
+
+/// How it stands with a photo's renditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = RenditionsStatus)]
+pub(crate) enum RenditionsStatus {
+    Pending,
+    Ready,
+    Unavailable,
 }
 
 pub(super) const GALLERY: Vocabulary = Vocabulary {
@@ -54,7 +84,7 @@ pub(super) const GALLERY: Vocabulary = Vocabulary {
             segment: "photos",
             address: Some("/v1/photos"),
             schemas: &["Photo"],
-            members: &["photo_id", "logo_photo_id"],
+            members: &["photo_id", "photo_ids", "logo_photo_id"],
         },
         Resource {
             noun: "client",
@@ -78,6 +108,12 @@ pub(super) const GALLERY: Vocabulary = Vocabulary {
         ("", "subject", "gal_0192f0c1a2b37c4d8e5f60718293a4b5"),
         ("", "counted_for", "gal_0192f0c1a2b37c4d8e5f60718293a4b5"),
         ("", "filename", "IMG_0042.jpg"),
+        ("PhotoResult", "id", "pho_0192f0c1a2b37c4d8e5f60718293a4b5"),
+        (
+            "",
+            "url",
+            "/v1/photos/pho_0192f0c1a2b37c4d8e5f60718293a4b5/renditions/web?v=9f86d081884c7d65",
+        ),
         ("", "content_type", "image/jpeg"),
         ("", "perceptual_hash", "8f373714acfcf4d0"),
         ("", "analyzer", "rawdrive-local 1"),

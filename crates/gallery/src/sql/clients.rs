@@ -23,7 +23,7 @@ use super::version;
 use crate::id::{ClientId, GalleryId, PhotoId};
 use crate::{
     Client, ClientLinkToken, ClientLinks, ClientsRead, ClientsTx, Download, GalleryOverview,
-    LinkGrant, NewLink, OpenLink, Photo, SharedRead,
+    LinkGrant, NewLink, OpenLink, Photo, PhotoListing, SharedRead,
 };
 
 fn client_of(row: &Row) -> Result<Client, StoreError> {
@@ -252,7 +252,8 @@ impl SharedRead for Reader {
         if !visible.exists().await? {
             return Ok(None);
         }
-        photos_of(self, gallery, page).await.map(Some)
+        let listing = PhotoListing::default();
+        photos_of(self, gallery, &listing, page).await.map(Some)
     }
 
     async fn shared_photo(

@@ -19,7 +19,8 @@ tenant_entity! {
     pub(crate) mod photos("photos", [id: Uuid]) {
         gallery_id: Uuid, filename: String, content_type: String, size_bytes: i64, sha256: Vec<u8>,
         width: Option<i64>, height: Option<i64>, taken_at: Option<ChronoDateTimeUtc>,
-        created_at: ChronoDateTimeUtc, orientation: Option<i64>,
+        created_at: ChronoDateTimeUtc, orientation: Option<i64>, version: i64,
+        updated_at: Option<ChronoDateTimeUtc>, filename_folded: String, renditions: Option<String>,
     }
 }
 

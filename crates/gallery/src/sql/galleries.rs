@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rawdrive_plans::{BeginError, PlansTx as _};
-use rawdrive_store::extension::sea_orm::sea_query::{Expr, LockType};
+use rawdrive_store::extension::sea_orm::sea_query::{Condition, Expr, LikeExpr, LockType};
 use rawdrive_store::extension::sea_orm::{
-    ColumnTrait, DbErr, FromQueryResult, QueryFilter as _, QueryOrder as _, QueryResult,
-    QuerySelect as _, Set,
+    ColumnTrait, DbErr, ExprTrait as _, FromQueryResult, Order, QueryFilter as _, QueryOrder as _,
+    QueryResult, QuerySelect as _, Set, Value,
 };
 use rawdrive_store::extension::{Batcher, Selected, amount, column, corrupt};
 use rawdrive_store::{Backend, Reader, Store, WriteTx};
@@ -18,12 +18,14 @@ use rawdrive_usage::{QuotaKey, UsageTx as _};
 use uuid::Uuid;
 
 use super::entities::{branding, galleries, libraries, photos};
+use super::renditions::{renditions_of, text_of};
 use super::{count, one_more, version};
 use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
+use crate::renditions::Renditions;
 use crate::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
-    Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, Title,
-    UploadStore, Website, open_together,
+    Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, PhotoKey,
+    PhotoListing, PhotoOrder, Title, UploadStore, Website, open_together,
 };
 
 fn library_of(row: libraries::Model) -> Result<Library, StoreError> {
@@ -62,6 +64,7 @@ pub(super) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
             .transpose()
             .map_err(|e| corrupt("photos", column, id, e))
     };
+    let renditions = renditions_of(id, &row.content_type, row.renditions.as_deref())?;
     Ok(Photo {
         id,
         gallery: GalleryId::from_uuid(row.gallery_id),
@@ -85,6 +88,9 @@ pub(super) fn photo_of(row: photos::Model) -> Result<Photo, StoreError> {
             .transpose()?,
         taken_at: row.taken_at,
         created_at: row.created_at,
+        updated_at: row.updated_at.unwrap_or(row.created_at),
+        version: version("photos", row.version)?,
+        renditions,
     })
 }
 
@@ -306,6 +312,10 @@ impl GalleryTx for WriteTx {
             orientation: Set(photo.orientation.map(|o| i64::from(o.get()))),
             taken_at: Set(photo.taken_at),
             created_at: Set(photo.created_at),
+            version: Set(i64::from(photo.version)),
+            updated_at: Set(Some(photo.updated_at)),
+            filename_folded: Set(photo.filename.folded()),
+            renditions: Set(text_of(&photo.renditions)?),
             ..Default::default()
         };
         self.insert([row]).named("insert a photo").exec().await?;
@@ -316,23 +326,81 @@ impl GalleryTx for WriteTx {
         one_photo(self.select::<photos::Entity>(), id).await
     }
 
-    async fn delete_photo(&mut self, id: PhotoId) -> Result<bool, StoreError> {
+    async fn photos_among(&mut self, ids: &[PhotoId]) -> Result<Vec<Photo>, StoreError> {
+        let rows = self
+            .select::<photos::Entity>()
+            .filter(photos::Column::Id.is_in(ids.iter().map(|id| id.uuid())))
+            .named("read photos")
+            .all()
+            .await?;
+        rows.into_iter().map(photo_of).collect()
+    }
+
+    async fn update_photos(&mut self, photos: &[Photo]) -> Result<(), StoreError> {
+        const OPERATION: &str = "update photos";
+        for photo in photos {
+            let updated = self
+                .update::<photos::Entity>()
+                .col_expr(
+                    photos::Column::Filename,
+                    Expr::value(photo.filename.as_str()),
+                )
+                .col_expr(
+                    photos::Column::FilenameFolded,
+                    Expr::value(photo.filename.folded()),
+                )
+                .col_expr(photos::Column::GalleryId, Expr::value(photo.gallery.uuid()))
+                .col_expr(photos::Column::UpdatedAt, Expr::value(photo.updated_at))
+                .col_expr(
+                    photos::Column::Version,
+                    Expr::value(i64::from(photo.version)),
+                )
+                .filter(photos::Column::Id.eq(photo.id.uuid()))
+                .filter(photos::Column::Version.lt(i64::from(photo.version)))
+                .named(OPERATION)
+                .exec()
+                .await?;
+            if updated == 0 {
+                return Err(StoreError::Taken {
+                    operation: OPERATION,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_renditions(
+        &mut self,
+        photo: PhotoId,
+        renditions: &Renditions,
+    ) -> Result<bool, StoreError> {
+        let text = text_of(renditions)?;
+        let done = self
+            .update::<photos::Entity>()
+            .col_expr(photos::Column::Renditions, Expr::value(text))
+            .filter(photos::Column::Id.eq(photo.uuid()))
+            .named("record renditions")
+            .exec()
+            .await?;
+        Ok(done == 1)
+    }
+
+    async fn delete_photos(&mut self, ids: &[PhotoId]) -> Result<u64, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         self.update::<branding::Entity>()
             .col_expr(
                 branding::Column::LogoPhotoId,
                 Expr::value(Option::<Uuid>::None),
             )
-            .filter(branding::Column::LogoPhotoId.eq(id.uuid()))
+            .filter(branding::Column::LogoPhotoId.is_in(ids.iter().copied()))
             .named("forget a logo")
             .exec()
             .await?;
-        let done = self
-            .delete::<photos::Entity>()
-            .filter(photos::Column::Id.eq(id.uuid()))
-            .named("delete a photo")
+        self.delete::<photos::Entity>()
+            .filter(photos::Column::Id.is_in(ids))
+            .named("delete photos")
             .exec()
-            .await?;
-        Ok(done == 1)
+            .await
     }
 
     async fn take_photos_of(
@@ -476,18 +544,88 @@ const IN_VISIBLE_GALLERY: &str =
     "EXISTS (SELECT 1 FROM galleries g WHERE g.workspace_id = photos.workspace_id
     AND g.id = photos.gallery_id AND g.deleted_at IS NULL)";
 
-/// Photos of a gallery that the caller found to be visible.
+/// What photos are sorted by.
+fn sort_key(by: PhotoKey) -> Option<Expr> {
+    match by {
+        // An id says when it was made.
+        PhotoKey::Uploaded => None,
+        PhotoKey::FileName => Some(Expr::col((photos::Entity, photos::Column::FilenameFolded))),
+        PhotoKey::Taken => Some(Expr::cust("coalesce(photos.taken_at, photos.created_at)")),
+    }
+}
+
+/// A sort key as it stands in a cursor that was sealed here.
+fn key_value(by: PhotoKey, key: &str) -> Value {
+    match by {
+        PhotoKey::Uploaded | PhotoKey::FileName => key.into(),
+        PhotoKey::Taken => {
+            let at = DateTime::parse_from_rfc3339(key).unwrap_or_default();
+            at.with_timezone(&Utc).into()
+        }
+    }
+}
+
+/// Photos of a gallery that the caller found to be visible: one walk along the index of the order, within the gallery.
 pub(super) async fn photos_of(
     reader: &Reader,
     gallery: GalleryId,
+    listing: &PhotoListing,
     page: PageRequest,
 ) -> Result<Page<Photo>, StoreError> {
-    let rows = reader
+    let mut select = reader
         .select::<photos::Entity>()
         .filter(photos::Column::GalleryId.eq(gallery.uuid()))
-        .filter(Expr::cust(IN_VISIBLE_GALLERY))
-        .filter(photos::Column::Id.gt(page.after_id()))
-        .order_by_asc(photos::Column::Id)
+        .filter(Expr::cust(IN_VISIBLE_GALLERY));
+    if let Some(part) = &listing.filename {
+        let mut pattern = String::from("%");
+        for c in part.chars() {
+            if matches!(c, '%' | '_' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern.push('%');
+        let column = Expr::col((photos::Entity, photos::Column::FilenameFolded));
+        select = select.filter(column.like(LikeExpr::new(pattern).escape('\\')));
+    }
+    if let Some(from) = listing.taken_from {
+        select = select.filter(photos::Column::TakenAt.gte(from));
+    }
+    if let Some(before) = listing.taken_before {
+        select = select.filter(photos::Column::TakenAt.lt(before));
+    }
+    let PhotoOrder { by, descending } = listing.order;
+    let (key, order) = (
+        sort_key(by),
+        if descending { Order::Desc } else { Order::Asc },
+    );
+    if let Some(Position::Id(after)) = page.after {
+        let id = photos::Column::Id;
+        let behind = if descending {
+            id.lt(after)
+        } else {
+            id.gt(after)
+        };
+        select = match key.clone().zip(listing.after_key.as_deref()) {
+            None => select.filter(behind),
+            Some((key, text)) => {
+                // At or behind, which the index finds, and then behind.
+                let value = key_value(by, text);
+                let (at, beyond) = match descending {
+                    true => (key.clone().lte(value.clone()), key.lt(value)),
+                    false => (key.clone().gte(value.clone()), key.gt(value)),
+                };
+                select
+                    .filter(at)
+                    .filter(Condition::any().add(beyond).add(behind))
+            }
+        };
+    }
+    if let Some(key) = key {
+        select = select.order_by(key, order.clone());
+    }
+    let rows = select
+        .order_by(photos::Column::Id, order)
         .limit(one_more(page))
         .named("list photos")
         .all()
@@ -564,16 +702,21 @@ impl GalleryRead for Reader {
         one_photo(visible, id).await
     }
 
+    async fn any_photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
+        one_photo(self.select(), id).await
+    }
+
     async fn photos(
         &self,
         gallery: GalleryId,
+        listing: &PhotoListing,
         page: PageRequest,
     ) -> Result<Option<Page<Photo>>, StoreError> {
         let visible = self
             .select::<galleries::Entity>()
             .filter(galleries::Column::Id.eq(gallery.uuid()))
             .filter(galleries::Column::DeletedAt.is_null());
-        let page = photos_of(self, gallery, page).await?;
+        let page = photos_of(self, gallery, listing, page).await?;
         // A photo says that its gallery is there; only where there is none is that asked for.
         if page.items.is_empty() && !visible.exists().await? {
             return Ok(None);

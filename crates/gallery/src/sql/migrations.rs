@@ -1,5 +1,11 @@
 //! The gallery's tables. Those of releases in which the core made them are adopted as they are.
 
+use rawdrive_store::extension::sea_orm::TryGetable;
+use rawdrive_store::extension::{DataMigration, DbErr, MigrationTx, Row};
+use uuid::Uuid;
+
+use crate::FileName;
+
 /// Each once per database, oldest first.
 pub(super) const MIGRATIONS: &[(&str, &[&str])] = &[
     ("0001_galleries", GALLERIES),
@@ -7,7 +13,13 @@ pub(super) const MIGRATIONS: &[(&str, &[&str])] = &[
     ("0003_analyses", ANALYSES),
     ("0004_orientation", ORIENTATION),
     ("0005_blob_mark", BLOB_MARK),
+    ("0006_photo_records", PHOTO_RECORDS),
+    ("0007_renditions", RENDITIONS),
 ];
+
+/// What is computed of rows that were there before.
+pub(super) const DATA: &[(&str, DataMigration)] =
+    &[("0006_photo_records", |tx| Box::pin(fold_names(tx)))];
 
 /// Which migrations of the core's did the same, in releases that had the gallery's tables in the core.
 pub(super) const ADOPTS: &[(&str, &str)] = &[
@@ -138,3 +150,43 @@ const BLOB_MARK: &[&str] = &["CREATE TABLE blob_marks (
         mark {uuid} NOT NULL,
         marked_at {time} NOT NULL
     ){strict}"];
+
+/// A photo's record changes: it is renamed and moved. Lists are sorted and searched by name, and sorted by time.
+const PHOTO_RECORDS: &[&str] = &[
+    "ALTER TABLE photos ADD COLUMN version {int} NOT NULL DEFAULT 1",
+    "ALTER TABLE photos ADD COLUMN updated_at {time}",
+    "ALTER TABLE photos ADD COLUMN filename_folded TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX photos_by_filename ON photos (workspace_id, gallery_id, filename_folded, id)",
+    "CREATE INDEX photos_by_time ON photos (workspace_id, gallery_id, (coalesce(taken_at, created_at)), id)",
+];
+
+/// What renditions there are, as JSON; nothing before they were made.
+const RENDITIONS: &[&str] = &["ALTER TABLE photos ADD COLUMN renditions TEXT"];
+
+/// So many photos are read at a time.
+const AT_ONCE: i64 = 1_000;
+
+/// Names as they are compared: no database folds them as we do.
+async fn fold_names(tx: &mut MigrationTx) -> Result<(), DbErr> {
+    const SOME: &str = "SELECT workspace_id, id, filename FROM photos
+        WHERE (workspace_id, id) > ($1, $2) ORDER BY workspace_id, id LIMIT $3";
+    const FOLD: &str = "UPDATE photos SET filename_folded = $3 WHERE workspace_id = $1 AND id = $2";
+    fn column<T: TryGetable>(row: &Row, name: &str) -> Result<T, DbErr> {
+        row.try_get("", name)
+    }
+    tx.open_workspaces(&["photos"]).await?;
+    let mut after = (Uuid::nil(), Uuid::nil());
+    loop {
+        let values = [after.0.into(), after.1.into(), AT_ONCE.into()];
+        let rows = tx.query(SOME, values).await?;
+        for row in &rows {
+            after = (column(row, "workspace_id")?, column(row, "id")?);
+            let name = FileName::from_stored(column(row, "filename")?);
+            let values = [after.0.into(), after.1.into(), name.folded().into()];
+            tx.execute(FOLD, values).await?;
+        }
+        if (rows.len() as i64) < AT_ONCE {
+            return Ok(());
+        }
+    }
+}

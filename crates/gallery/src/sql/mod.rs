@@ -9,9 +9,11 @@ mod doctor;
 mod entities;
 mod galleries;
 mod migrations;
+mod renditions;
 
 pub use blob_mark::{blob_mark, know_blob_mark};
-pub use doctor::{in_transit, photos, photos_among, some_photos};
+pub use doctor::{in_transit, pieces, pieces_among, some_photos};
+pub use renditions::photos_to_render;
 
 use rawdrive_store::extension::{Extension, corrupt};
 use rawdrive_tenancy_core::StoreError;
@@ -19,6 +21,7 @@ use rawdrive_tenancy_core::page::PageRequest;
 
 /// The gallery's tables, what of them onboarding looks at, and what `doctor` checks.
 pub const GALLERY: Extension = Extension::new("gallery", migrations::MIGRATIONS)
+    .data_migrations(migrations::DATA)
     .adopts(migrations::ADOPTS)
     .globals(migrations::GLOBALS)
     .facts(crate::FACTS)

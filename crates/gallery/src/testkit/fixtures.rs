@@ -4,6 +4,7 @@ use rawdrive_identity::{EmailAddress, PersonName};
 use rawdrive_tenancy_core::Env;
 
 use crate::id::{GalleryId, LibraryId};
+use crate::renditions::Renditions;
 use crate::{Client, Download, Gallery, Library, Photo};
 
 /// A library.
@@ -57,6 +58,9 @@ pub fn photo(env: &Env, gallery: GalleryId, size_bytes: u64) -> Photo {
         orientation: None,
         taken_at: None,
         created_at: env.now(),
+        updated_at: env.now(),
+        version: 1,
+        renditions: Renditions::Pending,
     }
 }
 

@@ -14,6 +14,7 @@ use rawdrive_testkit::contract::{Stage, begin};
 
 use super::{GallerySubject, gallery, library, photo};
 use crate::id::PhotoId;
+use crate::renditions::{Obstacle, Rendition, Renditions};
 use crate::{
     Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
     Photo,
@@ -211,11 +212,11 @@ pub async fn a_photo_goes_with_its_use_as_a_logo<S: GallerySubject>(stage: &Stag
         assert_eq!(tx.photo(photo.id).await.unwrap().as_ref(), Some(photo));
     }
     tx.put_branding(&brand(Some(full.id))).await.unwrap();
-    assert!(tx.delete_photo(plain.id).await.unwrap());
+    assert_eq!(tx.delete_photos(&[plain.id]).await.unwrap(), 1);
     assert_eq!(tx.branding().await.unwrap(), Some(brand(Some(full.id))));
-    assert!(tx.delete_photo(full.id).await.unwrap());
+    assert_eq!(tx.delete_photos(&[full.id]).await.unwrap(), 1);
     assert_eq!(tx.branding().await.unwrap(), Some(brand(None)));
-    assert!(!tx.delete_photo(full.id).await.unwrap());
+    assert_eq!(tx.delete_photos(&[full.id]).await.unwrap(), 0);
     assert_eq!(tx.photo(full.id).await.unwrap(), None);
 
     tx.insert_photo(&plain).await.unwrap();
@@ -247,6 +248,62 @@ pub async fn branding_is_replaced<S: GallerySubject>(stage: &Stage<S>) {
     assert_eq!(tx.branding().await.unwrap(), Some(other));
 }
 
+/// Photos are written over by later versions alone, and go together.
+pub async fn photos_are_renamed_moved_rendered_and_deleted<S: GallerySubject>(stage: &Stage<S>) {
+    let here = furnished(stage).await;
+    let there = gallery(stage.env(), here.library);
+    let photos = [5, 7].map(|size| photo(stage.env(), here.id, size));
+    let mut tx = stage.begin().await;
+    tx.insert_gallery(&there).await.unwrap();
+    for photo in &photos {
+        tx.insert_photo(photo).await.unwrap();
+    }
+    let mut after = photos.clone().map(|photo| Photo {
+        filename: "Ärger.JPG".parse().unwrap(),
+        gallery: there.id,
+        updated_at: photo.updated_at + TimeDelta::seconds(1),
+        version: 2,
+        ..photo
+    });
+    tx.update_photos(&after).await.unwrap();
+    let made = Rendition {
+        width: 4,
+        height: 3,
+        size_bytes: 9,
+        sha256: [7; 32],
+    };
+    let ready = Renditions::Ready {
+        thumb: made,
+        web: Rendition { width: 40, ..made },
+    };
+    assert!(tx.put_renditions(after[0].id, &ready).await.unwrap());
+    let broken = Renditions::Impossible(Obstacle::Damaged);
+    assert!(tx.put_renditions(after[1].id, &broken).await.unwrap());
+    assert!(!tx.put_renditions(stage.id(), &broken).await.unwrap());
+    (after[0].renditions, after[1].renditions) = (ready, broken);
+    tx.commit().await.unwrap();
+
+    let mut tx = stage.begin().await;
+    let ids = [after[1].id, stage.id(), after[0].id];
+    let mut found = tx.photos_among(&ids).await.unwrap();
+    found.sort_by_key(|photo| photo.size_bytes);
+    assert_eq!(found, after);
+    let outcome = tx.update_photos(&after[..1]).await;
+    assert!(
+        matches!(outcome, Err(StoreError::Taken { .. })),
+        "the version is the same: {outcome:?}"
+    );
+    drop(tx);
+    let mut tx = begin(&stage.store, &stage.other).await;
+    assert_eq!(tx.photos_among(&ids).await.unwrap(), []);
+    assert!(!tx.put_renditions(ids[0], &broken).await.unwrap());
+    assert_eq!(tx.delete_photos(&ids).await.unwrap(), 0);
+    drop(tx);
+    let mut tx = stage.begin().await;
+    assert_eq!(tx.delete_photos(&ids).await.unwrap(), 2);
+    assert_eq!(tx.photos_among(&ids).await.unwrap(), []);
+}
+
 /// Neither read nor changed nor pointed at by its id alone.
 pub async fn no_workspace_sees_anothers_rows<S: GallerySubject>(stage: &Stage<S>) {
     let mine = furnished(stage).await;
@@ -265,7 +322,7 @@ pub async fn no_workspace_sees_anothers_rows<S: GallerySubject>(stage: &Stage<S>
     let mut renamed = mine.clone();
     renamed.name = "Theirs".parse().unwrap();
     tx.update_gallery(&renamed).await.unwrap();
-    assert!(!tx.delete_photo(picture.id).await.unwrap());
+    assert_eq!(tx.delete_photos(&[picture.id]).await.unwrap(), 0);
     assert!(!tx.delete_gallery(mine.id).await.unwrap());
     tx.commit().await.unwrap();
     let mut tx = begin(&stage.store, &stage.other).await;

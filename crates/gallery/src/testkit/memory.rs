@@ -7,6 +7,7 @@ use rawdrive_tenancy_core::StoreError;
 use rawdrive_testkit::{MemoryTx, Rows};
 
 use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
+use crate::renditions::Renditions;
 use crate::{Branding, Client, Gallery, GalleryTx, Library, LibraryDeletion, Photo};
 
 /// What the gallery keeps of one workspace.
@@ -157,10 +158,54 @@ impl GalleryTx for MemoryTx {
             .cloned())
     }
 
-    async fn delete_photo(&mut self, id: PhotoId) -> Result<bool, StoreError> {
-        self.change_slot("delete a photo", |rows: &mut GalleryRows| {
-            forget_logo(rows, |logo| logo == id);
-            Ok(rows.photos.remove(&id).is_some())
+    async fn photos_among(&mut self, ids: &[PhotoId]) -> Result<Vec<Photo>, StoreError> {
+        let rows = self.slot::<GalleryRows>("read photos")?;
+        let ids: BTreeSet<_> = ids.iter().collect();
+        let found = ids.into_iter().filter_map(|id| rows.photos.get(id));
+        Ok(found.cloned().collect())
+    }
+
+    async fn update_photos(&mut self, photos: &[Photo]) -> Result<(), StoreError> {
+        const OPERATION: &str = "update photos";
+        self.change_slot(OPERATION, |rows: &mut GalleryRows| {
+            for photo in photos {
+                if !rows.galleries.contains_key(&photo.gallery) {
+                    return Err(StoreError::Dangling {
+                        operation: OPERATION,
+                    });
+                }
+                let row = rows.photos.get_mut(&photo.id);
+                let Some(row) = row.filter(|row| row.version < photo.version) else {
+                    return Err(StoreError::Taken {
+                        operation: OPERATION,
+                    });
+                };
+                row.filename = photo.filename.clone();
+                row.gallery = photo.gallery;
+                row.updated_at = photo.updated_at;
+                row.version = photo.version;
+            }
+            Ok(())
+        })
+    }
+
+    async fn put_renditions(
+        &mut self,
+        photo: PhotoId,
+        renditions: &Renditions,
+    ) -> Result<bool, StoreError> {
+        self.change_slot("record renditions", |rows: &mut GalleryRows| {
+            let row = rows.photos.get_mut(&photo);
+            Ok(row.map(|row| row.renditions = *renditions).is_some())
+        })
+    }
+
+    async fn delete_photos(&mut self, ids: &[PhotoId]) -> Result<u64, StoreError> {
+        self.change_slot("delete photos", |rows: &mut GalleryRows| {
+            forget_logo(rows, |logo| ids.contains(&logo));
+            let before = rows.photos.len();
+            rows.photos.retain(|id, _| !ids.contains(id));
+            Ok((before - rows.photos.len()) as u64)
         })
     }
 

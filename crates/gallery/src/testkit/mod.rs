@@ -35,6 +35,7 @@ macro_rules! gallery_contract {
                 a_gallery_goes_after_its_photos,
                 a_photo_goes_with_its_use_as_a_logo,
                 branding_is_replaced,
+                photos_are_renamed_moved_rendered_and_deleted,
                 no_workspace_sees_anothers_rows,
             }
             clients {

@@ -12,7 +12,7 @@ use rawdrive_gallery::id::{GalleryId, PhotoId};
 use rawdrive_gallery::testkit::{GalleryRows, gallery, library};
 use rawdrive_gallery::{
     Blobs, BodyError, Companion, DeleteBlob, DeleteBlobs, Gallery, GalleryTx, Incoming, Length,
-    MediaType, Photo, UploadEnded, UploadError, delete_gallery_permanently, receive,
+    MediaType, Photo, Piece, UploadEnded, UploadError, delete_gallery_permanently, receive,
 };
 use rawdrive_plans::{Limit, Override, PlansTx, Setting, UnitOfWork as _};
 use rawdrive_tenancy_core::{Commit, Env, WorkspaceScope};
@@ -235,7 +235,8 @@ impl Studio {
     /// The bytes that lie in the store under a photo's id.
     pub(crate) async fn bytes_of(&self, photo: PhotoId) -> Vec<u8> {
         let blobs = self.blobs(Faults::default());
-        let bytes = blobs.read(&self.scope, photo, None).await.unwrap();
+        let original = Piece::original(photo);
+        let (_, bytes) = blobs.read(&self.scope, original, None).await.unwrap();
         let chunks: Vec<Bytes> = bytes.try_collect().await.unwrap();
         chunks.concat()
     }
@@ -271,7 +272,7 @@ impl Studio {
             .unwrap();
         let mut stored: Vec<_> = stored
             .iter()
-            .map(|b| (b.photo.unwrap(), b.size_bytes))
+            .map(|b| (b.piece.unwrap().photo, b.size_bytes))
             .collect();
         stored.sort_unstable();
         let photos = kept.photos.values();

@@ -151,6 +151,7 @@ fn members(code: Code) -> (Value, &'static [&'static str]) {
         | Code::WorkspaceInactive
         | Code::EmailNotVerified
         | Code::NotFound
+        | Code::NotReady
         | Code::MethodNotAllowed
         | Code::RequestTimeout
         | Code::EmailTaken
@@ -262,6 +263,7 @@ pub(super) fn retry_after(codes: &[Code]) -> RetryAfter {
         matches!(
             code,
             Code::RateLimited
+                | Code::NotReady
                 | Code::IdempotencyInFlight
                 | Code::OperationInProgress
                 | Code::DependencyUnavailable

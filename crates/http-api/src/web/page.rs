@@ -1,7 +1,9 @@
 //! Lists: `limit`, `cursor` and filters in, `items` and `next_cursor` out.
 
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::page::{CursorCodec, DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
+use rawdrive_tenancy_core::page::{
+    CursorCodec, DEFAULT_LIMIT, InvalidCursor, MAX_LIMIT, Page, PageRequest, Position,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::problem::{Code, Problem};
@@ -49,6 +51,8 @@ pub struct ListView<T> {
 pub struct PageQuery {
     /// What the store is asked.
     pub request: PageRequest,
+    /// Of a list that is sorted by a text: that of the last item before the page.
+    pub after_key: Option<String>,
     workspace: WorkspaceId,
     list: String,
 }
@@ -66,6 +70,35 @@ impl PageQuery {
         workspace: WorkspaceId,
         list: &str,
     ) -> Result<(Self, F), Problem> {
+        Self::read_by(query, workspace, list, |list, cursor| {
+            let position = codec.open(workspace, list, cursor)?;
+            Ok((position, None))
+        })
+    }
+
+    /// As [`read`](Self::read), of a list that is sorted by a text, and by id where the text is the same. In which order
+    /// is one of its filters. Its pages are made by [`view_sorted`](Self::view_sorted).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_sorted<F: DeserializeOwned>(
+        query: &str,
+        codec: &CursorCodec,
+        workspace: WorkspaceId,
+        list: &str,
+    ) -> Result<(Self, F), Problem> {
+        Self::read_by(query, workspace, list, |list, cursor| {
+            let (key, id) = codec.open_keyed(workspace, list, cursor)?;
+            Ok((Position::Id(id), Some(key)))
+        })
+    }
+
+    fn read_by<F: DeserializeOwned>(
+        query: &str,
+        workspace: WorkspaceId,
+        list: &str,
+        open: impl FnOnce(&str, &str) -> Result<(Position, Option<String>), InvalidCursor>,
+    ) -> Result<(Self, F), Problem> {
         let mut filters = pairs(query)?;
         let limit = take(&mut filters, "limit");
         let cursor = take(&mut filters, "cursor");
@@ -75,16 +108,18 @@ impl PageQuery {
             "{list}?{}",
             serde_json::to_string(&filters).map_err(Problem::internal)?
         );
-        let after = cursor
-            .map(|cursor| {
-                codec.open(workspace, &list, &cursor).map_err(|_| {
-                    Problem::new(
-                        Code::InvalidCursor,
-                        "The cursor was not issued for this list with these filters.",
-                    )
-                })
+        let opened = cursor.map(|cursor| {
+            open(&list, &cursor).map_err(|InvalidCursor| {
+                Problem::new(
+                    Code::InvalidCursor,
+                    "The cursor was not issued for this list with these filters.",
+                )
             })
-            .transpose()?;
+        });
+        let (after, after_key) = match opened.transpose()? {
+            Some((position, key)) => (Some(position), key),
+            None => (None, None),
+        };
         let limit = match limit {
             None => DEFAULT_LIMIT,
             Some(text) => {
@@ -104,11 +139,32 @@ impl PageQuery {
         Ok((
             Self {
                 request: PageRequest { limit, after },
+                after_key,
                 workspace,
                 list,
             },
             filters,
         ))
+    }
+
+    /// The page of a sorted list as it goes over the wire; `key` is what an item is sorted by.
+    pub fn view_sorted<T, U>(
+        &self,
+        page: Page<T>,
+        codec: &CursorCodec,
+        key: impl FnOnce(&T) -> String,
+        item: impl FnMut(T) -> U,
+    ) -> ListView<U> {
+        let next = match (page.next, page.items.last()) {
+            (Some(Position::Id(id)), Some(last)) => {
+                Some(codec.seal_keyed(self.workspace, &self.list, &key(last), id))
+            }
+            _ => None,
+        };
+        ListView {
+            next_cursor: next,
+            items: page.items.into_iter().map(item).collect(),
+        }
     }
 
     /// The page as it goes over the wire.
@@ -136,7 +192,6 @@ fn take(pairs: &mut Vec<(String, String)>, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use rawdrive_tenancy_core::id::TypedId;
-    use rawdrive_tenancy_core::page::Position;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -204,6 +259,33 @@ mod tests {
         let query = format!("cursor={cursor}&status=open");
         assert!(PageQuery::read::<Filters>(&query, &codec, workspace(2), "notes").is_err());
         assert!(PageQuery::read::<Filters>(&query, &codec, workspace(1), "folders").is_err());
+    }
+
+    #[test]
+    fn a_sorted_list_goes_on_after_its_last_items_text() {
+        let codec = CursorCodec::new(&[1; 32]);
+        let read = |query: &str| {
+            PageQuery::read_sorted::<Filters>(query, &codec, workspace(1), "notes")
+                .map(|(page, _)| page)
+        };
+        let id = uuid::Uuid::from_u128(7);
+        let page = Page {
+            items: vec!["a", "b"],
+            next: Some(Position::Id(id)),
+        };
+        let first = read("status=open").unwrap();
+        let view = first.view_sorted(page, &codec, |last| (*last).to_owned(), |item| item);
+        let cursor = view.next_cursor.unwrap();
+        let next = read(&format!("status=open&cursor={cursor}")).unwrap();
+        assert_eq!(next.request.after, Some(Position::Id(id)));
+        assert_eq!(next.after_key.as_deref(), Some("b"));
+        assert!(read(&format!("cursor={cursor}")).is_err());
+        let whole = Page {
+            items: vec!["a"],
+            next: None,
+        };
+        let view = first.view_sorted(whole, &codec, |last| (*last).to_owned(), |item| item);
+        assert_eq!(view.next_cursor, None);
     }
 
     #[test]

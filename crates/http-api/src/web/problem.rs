@@ -89,6 +89,8 @@ codes! {
         "This sends mail to somebody else, and no owner of the workspace has proved yet that mail to their own address reaches them. Follow the link that was mailed at sign-up, or have another one mailed by POST /v1/email-verifications.";
     NotFound = 404 "not_found", "Not found",
         "There is nothing at this address that this credential may see. Something that never existed, was removed, or belongs to somebody else gives this same answer.";
+    NotReady = 404 "not_ready", "Not ready yet",
+        "What is asked for is being made. Try again after the time in Retry-After.";
     MethodNotAllowed = 405 "method_not_allowed", "Method not allowed",
         "The address exists but does not answer this method. The Allow header names the methods that it does.";
     RequestTimeout = 408 "request_timeout", "Request timed out",

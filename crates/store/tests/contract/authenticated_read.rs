@@ -105,7 +105,13 @@ async fn what_is_read_comes_with_the_credential(engine: Engine) {
     assert_eq!(read(&stage, &key, async |_| 7).await, Some(7));
     // Some columns are read by their place.
     let empty = read(&stage, &key, async |reader| {
-        reader.photos(stage.env().id(), page).await
+        reader
+            .photos(
+                stage.env().id(),
+                &rawdrive_gallery::PhotoListing::default(),
+                page,
+            )
+            .await
     });
     assert_eq!(empty.await.unwrap().unwrap(), None);
 }

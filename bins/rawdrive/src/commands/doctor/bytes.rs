@@ -1,15 +1,15 @@
 //! Rows against bytes: two stores that no snapshot covers together. What looks wrong is a suspect, and is told only where
 //! it still looks wrong from all sides afterwards.
 //!
-//! Invariant: beside servers at work nothing is told that is right, and what is wrong is always told. A blob's name is
+//! Invariant: beside servers at work nothing is told that is right, and what is wrong is always told. A photo's id is
 //! never used again, so that a blob which is there before and after a state of the database that knows nothing of it is
-//! nobody's; and a photo that is there in two states had bytes in between, or lost them.
+//! nobody's; and a photo that is there in two states had bytes in between, or lost them. A rendition has other bytes when
+//! it was made anew, in whose time there is a job.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use rawdrive_gallery::id::PhotoId;
-use rawdrive_gallery::{Blobs, Layout, StoredBlob, sql};
+use rawdrive_gallery::{Blobs, Layout, Piece, StoredBlob, sql};
 use rawdrive_store::{Finding, Snapshot, Store};
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
@@ -40,8 +40,8 @@ struct Suspects {
     scope: WorkspaceScope,
     /// Bytes of which the database knows nothing.
     strays: Vec<StoredBlob>,
-    /// Photos without bytes, or with another number of them than their row says, by what it says.
-    hollow: HashMap<PhotoId, u64>,
+    /// What photos' rows say has bytes, and has none or another number of them.
+    hollow: HashSet<Piece>,
 }
 
 impl Suspects {
@@ -52,14 +52,14 @@ impl Suspects {
 
 /// What one state of the database knows of a workspace's bytes.
 struct Known {
-    photos: HashMap<PhotoId, u64>,
-    in_transit: HashSet<PhotoId>,
+    pieces: HashMap<Piece, u64>,
+    in_transit: HashSet<Piece>,
 }
 
 impl Known {
     async fn all(on: &Snapshot, scope: &WorkspaceScope) -> Result<Self, StoreError> {
         Ok(Self {
-            photos: sql::photos(on, scope).await?,
+            pieces: sql::pieces(on, scope).await?,
             in_transit: sql::in_transit(on, scope).await?,
         })
     }
@@ -67,10 +67,13 @@ impl Known {
     async fn among(
         on: &Snapshot,
         scope: &WorkspaceScope,
-        ids: &[PhotoId],
+        pieces: impl IntoIterator<Item = Piece>,
     ) -> Result<Self, StoreError> {
+        let photos = pieces.into_iter().map(|piece| piece.photo);
+        let photos: BTreeSet<_> = photos.collect();
+        let photos: Vec<_> = photos.into_iter().collect();
         Ok(Self {
-            photos: sql::photos_among(on, scope, ids).await?,
+            pieces: sql::pieces_among(on, scope, &photos).await?,
             in_transit: sql::in_transit(on, scope).await?,
         })
     }
@@ -78,9 +81,15 @@ impl Known {
     /// Whether a blob has a photo, or a hold or a job that it is for. The beginning of an upload is no photo's any more
     /// once that has a row.
     fn explains(&self, blob: &StoredBlob) -> bool {
-        blob.photo.is_some_and(|photo| {
-            self.in_transit.contains(&photo) || (!blob.partial && self.photos.contains_key(&photo))
+        blob.piece.is_some_and(|piece| {
+            self.in_transit.contains(&piece) || (!blob.partial && self.pieces.contains_key(&piece))
         })
+    }
+
+    /// How many bytes a piece must have; nothing where they are changing, or where there is no such piece.
+    fn size_of(&self, piece: &Piece) -> Option<u64> {
+        let size = self.pieces.get(piece).copied();
+        size.filter(|_| piece.rendition.is_none() || !self.in_transit.contains(piece))
     }
 }
 
@@ -100,26 +109,33 @@ impl Comparison {
         let stored = blobs.list(scope).await?;
         let later = store.snapshot().await?;
         let after = Known::all(&later, scope).await?;
-        self.photos += before.photos.len();
+        let originals = before.pieces.keys().filter(|p| p.rendition.is_none());
+        self.photos += originals.count();
         let mut sizes = HashMap::new();
         let mut strays = Vec::new();
         for blob in stored {
-            if let (Some(photo), false) = (blob.photo, blob.partial) {
-                sizes.insert(photo, blob.size_bytes);
+            if let (Some(piece), false) = (blob.piece, blob.partial) {
+                sizes.insert(piece, blob.size_bytes);
             }
             if !before.explains(&blob) && !after.explains(&blob) {
                 strays.push(blob);
-            } else if let Some(photo) = blob.photo.filter(|p| after.in_transit.contains(p)) {
+            } else if let Some(piece) = blob.piece.filter(|p| after.in_transit.contains(p)) {
                 self.notes.push(format!(
-                    "{}: {photo} is under way: an upload, or a deletion that a job carries out",
-                    scope.workspace()
+                    "{}: {} is under way: an upload, or a deletion or renditions that a job carries out",
+                    scope.workspace(),
+                    piece.name()
                 ));
             }
         }
-        let mut hollow = before.photos;
-        hollow.retain(|photo, size| {
-            after.photos.contains_key(photo) && sizes.get(photo) != Some(size)
+        let hollow = before.pieces.keys().copied();
+        let hollow = hollow.filter(|piece| {
+            let found = sizes.get(piece).copied();
+            [&before, &after].into_iter().all(|known| {
+                let size = known.size_of(piece);
+                size.is_some() && size != found
+            })
         });
+        let hollow = hollow.collect();
         let suspects = Suspects {
             scope: *scope,
             strays,
@@ -169,17 +185,17 @@ async fn look_again(
     let scope = suspects.scope;
     let workspace = scope.workspace();
     let mut sizes = HashMap::new();
-    for photo in suspects.hollow.keys() {
-        let found = blobs.stored(&scope, &photo.to_string()).await?;
-        sizes.insert(*photo, found.map(|blob| blob.size_bytes));
+    for piece in &suspects.hollow {
+        let found = blobs.stored(&scope, &piece.name()).await?;
+        sizes.insert(*piece, found.map(|blob| blob.size_bytes));
     }
     let mut there = Vec::new();
     for stray in &suspects.strays {
         there.extend(blobs.stored(&scope, &stray.name).await?);
     }
-    let named = there.iter().filter_map(|blob| blob.photo);
-    let ids: Vec<_> = suspects.hollow.keys().copied().chain(named).collect();
-    let known = Known::among(&store.snapshot().await?, &scope, &ids).await?;
+    let named = there.iter().filter_map(|blob| blob.piece);
+    let pieces = suspects.hollow.iter().copied().chain(named);
+    let known = Known::among(&store.snapshot().await?, &scope, pieces).await?;
     let mut findings = Vec::new();
 
     there.retain(|blob| !known.explains(blob));
@@ -189,9 +205,9 @@ async fn look_again(
         let Some(blob) = blobs.stored(&scope, &blob.name).await? else {
             continue;
         };
-        let what = match blob.photo {
-            Some(photo) if blob.partial => format!("the beginning of {photo}"),
-            Some(photo) => photo.to_string(),
+        let what = match blob.piece {
+            Some(piece) if blob.partial => format!("the beginning of {}", piece.name()),
+            Some(piece) => piece.name(),
             None => format!("a file of another name ({:?})", blob.name),
         };
         findings.push(Finding {
@@ -204,15 +220,17 @@ async fn look_again(
         suspects.strays.push(blob);
     }
 
-    suspects.hollow.retain(|photo, size| {
-        let found = sizes.get(photo).copied().flatten();
-        let is_hollow = known.photos.contains_key(photo) && found != Some(*size);
+    suspects.hollow.retain(|piece| {
+        let Some(size) = known.size_of(piece) else {
+            return false;
+        };
+        let found = sizes.get(piece).copied().flatten();
+        let is_hollow = found != Some(size);
         if is_hollow {
+            let name = piece.name();
             let detail = match found {
-                Some(found) => {
-                    format!("{workspace}: {photo} has {found} bytes instead of {size}")
-                }
-                None => format!("{workspace}: {photo} has no bytes"),
+                Some(found) => format!("{workspace}: {name} has {found} bytes instead of {size}"),
+                None => format!("{workspace}: {name} has no bytes"),
             };
             findings.push(Finding {
                 invariant: "photos_have_bytes",
