@@ -1,6 +1,7 @@
 //! Judges of the double that are not ours: Stripe's own SDKs of Python and Node, both of the API version that the double
 //! answers in. Each lives a customer's life against it; and what was recorded of those lives and of the black-box tests
-//! is held against both SDKs' types: the double's answers, and the requests of our gateway.
+//! is held against both SDKs' types: the double's answers, and the requests of our gateway. What the tests saw our server
+//! send as webhooks is signed anew by the Standard Webhooks' own libraries of both languages.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -15,12 +16,14 @@ const SDKS: Wanted = Wanted {
     requirements: "xtask/judge/requirements.txt",
     packages: Some("xtask/judge"),
     brings_node: false,
-    python: "import stripe, typing_extensions",
-    node: "require('stripe'); require('typescript')",
+    python: "import standardwebhooks, stripe, typing_extensions",
+    node: "require('standardwebhooks'); require('stripe'); require('typescript')",
 };
 
 /// Tells a double where to record its calls.
 pub(crate) const RECORD: &str = "STRIPE_DOUBLE_RECORD";
+/// Tells a test where to record the webhooks that it was sent.
+pub(crate) const WEBHOOKS: &str = "RAWDRIVE_RECORD_WEBHOOKS";
 const KEY: &str = "sk_test_judged";
 
 /// Where the tests record the calls of the gateway.
@@ -28,22 +31,32 @@ pub(crate) fn record_of_tests() -> PathBuf {
     workspace_root().join(".cache/stripe-calls.jsonl")
 }
 
+/// Where the tests record the webhooks that our server sends.
+pub(crate) fn webhooks_of_tests() -> PathBuf {
+    workspace_root().join(".cache/webhooks.jsonl")
+}
+
 /// Lives and types; the tests' calls as their last run on `SQLite` left them.
 pub(crate) fn run_all() -> Result<(), Failure> {
-    let tests = record_of_tests();
-    if !tests.exists() {
+    let (tests, webhooks) = (record_of_tests(), webhooks_of_tests());
+    if !(tests.exists() && webhooks.exists()) {
         return Err(Failure::new(
-            "no calls of the gateway are recorded: `RAWDRIVE_E2E_BACKEND=sqlite cargo xtask test` records them",
+            "no calls of the gateway and no webhooks are recorded: `RAWDRIVE_E2E_BACKEND=sqlite cargo xtask test` records \
+             them",
         ));
     }
-    let sdks = step("Stripe's own SDKs", || Toolbox::install(SDKS))?;
+    let sdks = step("others' own SDKs", || Toolbox::install(SDKS))?;
     let judge = Judge {
         lives: sdks.home().join("lives.jsonl"),
         sdks,
         tests,
     };
     step("a life by each SDK", || judge.live())?;
-    step("calls by each SDK's types", || judge.hold_against_types())
+    step("calls by each SDK's types", || judge.hold_against_types())?;
+    step("webhooks by each library", || {
+        run(judge.python("webhooks.py").arg(&webhooks))?;
+        run(judge.node("webhooks.cjs").arg(&webhooks))
+    })
 }
 
 struct Judge {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 
-use crate::judge::{RECORD, record_of_tests};
+use crate::judge::{RECORD, WEBHOOKS, record_of_tests, webhooks_of_tests};
 use crate::mocks::Mocks;
 use crate::process::{Failure, cargo, run, step};
 use crate::servers::Servers;
@@ -59,11 +59,15 @@ pub(crate) fn run_tests(args: &[OsString]) -> Result<(), Failure> {
         command.env("RAWDRIVE_E2E_BACKEND", backend);
         if n == 0 {
             // One backend's calls are as good as another's.
-            let record = record_of_tests();
-            fs::create_dir_all(record.with_file_name(""))
-                .and_then(|()| fs::write(&record, ""))
-                .map_err(toolbox::failed("begin", &record))?;
-            command.env(RECORD, record);
+            for (variable, record) in [
+                (RECORD, record_of_tests()),
+                (WEBHOOKS, webhooks_of_tests()),
+            ] {
+                fs::create_dir_all(record.with_file_name(""))
+                    .and_then(|()| fs::write(&record, ""))
+                    .map_err(toolbox::failed("begin", &record))?;
+                command.env(variable, record);
+            }
         }
         if step(&name, || run(&mut command)).is_err() {
             failed.push(name);

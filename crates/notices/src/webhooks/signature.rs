@@ -73,7 +73,7 @@ mod tests {
         assert!(!format!("{secret:?}").contains(&text[6..]));
     }
 
-    // As `standardwebhooks` 1.0.1 for Python signs it.
+    // As `standardwebhooks` 1.1.0 for Python signs it.
     #[test]
     fn each_secret_signs() {
         let secrets = [WebhookSecret([1; 32]), WebhookSecret([2; 32])];
