@@ -6,6 +6,11 @@
 //! follows from another crate's types is not seen, and what a macro makes is shown by the macro's call and by the
 //! public lines of its rules.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
