@@ -6,7 +6,7 @@
 //! - `cargo xtask clients` has others judge the API's document: a linter, and generators of clients, two of which do the
 //!   main job against a running server.
 //! - `cargo xtask judge` has Stripe's own SDKs judge the double, and our gateway's requests.
-//! - `cargo xtask surface` writes down what each published crate shows, for review (`tests/public_surface.rs`).
+//! - `cargo xtask surface` writes down what each published crate shows, for review (`tests/public_surface`).
 //! - `cargo xtask ci` runs everything that a change must pass, `test`, `judge` and `clients` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.
