@@ -7,7 +7,7 @@
 //!   main job against a running server.
 //! - `cargo xtask fuzz-api` has schemathesis ask a running server at random, and holds its answers against the document.
 //! - `cargo xtask judge` has Stripe's own SDKs judge the double, and our gateway's requests.
-//! - `cargo xtask surface` writes down what each published crate shows, for review (`tests/public_surface.rs`).
+//! - `cargo xtask surface` writes down what each published crate shows, for review (`tests/public_surface`).
 //! - `cargo xtask ci` runs everything that a change must pass, `test`, `judge`, `clients` and `fuzz-api` last.
 //!
 //! No dependencies: it is the first thing a new machine builds.

@@ -1,5 +1,10 @@
 //! The gateway keeps the contract of gateways, and the core sells by it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
 use chrono::TimeDelta;
 use example_gateway_invoice::{InvoiceGateway, Means};
 use rawdrive_billing::{
