@@ -2,8 +2,8 @@
 
 usage: fuzz.py URL CASES [ARGUMENTS OF schemathesis]
 
-CASES says how many random requests there are in about: so many of them fall to each operation. The phases that are not
-random (examples, and the edges of each parameter) come on top.
+CASES says how many random requests there are in about, evenly for all operations. The phases that are not random (examples,
+the edges of each parameter) come on top, and so do ways from one answer to the next request.
 """
 
 import json
@@ -40,14 +40,22 @@ def main():
     operations = sum(len(methods & item.keys()) for item in document["paths"].values())
     each = max(1, round(cases / operations))
     with tempfile.TemporaryDirectory() as folder:
-        report = pathlib.Path(folder) / "report.json"
+        # From one answer to the next request: with what is refused the way would end at once.
+        ways = f"""
+            [phases.stateful]
+            max-steps = 20
+            [phases.stateful.generation]
+            mode = "positive"
+            max-examples = {max(100, each)}
+        """
+        (pathlib.Path(folder) / "schemathesis.toml").write_text(ways)
         command = [
             str(pathlib.Path(sys.executable).with_name("st")),
             "run", f"{url}/openapi.json", "--url", url,
             "--phases", PHASES, "--checks", CHECKS, "--mode", "all",
             "--max-examples", str(each), "--continue-on-failure",
             "--request-timeout", "30", "--warnings", "off",
-            "--report-json-path", str(report), *more,
+            *more,
         ]
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"), "NO_PROXY": "127.0.0.1"}
         status = subprocess.run(command, env=environment, cwd=folder).returncode

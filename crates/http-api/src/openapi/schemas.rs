@@ -439,6 +439,7 @@ fn plain(owner: &str, member: &str) -> &'static str {
         (_, "number") => "RD-0001",
         (_, "action") => "plan.changed",
         (_, "title") => "Complete the profile",
+        (_, "unit") => "bytes",
         (_, "status") => "ok",
         (_, "message") => "must not be empty",
         (_, "field") => "name",

@@ -119,6 +119,11 @@ pub(super) fn refused(problem: &Problem) -> Page {
     page
 }
 
+/// The answer to somebody who looks at a page, and is refused it.
+pub(crate) fn refusal_page(prefix: &str, problem: &Problem) -> HttpResponse {
+    with_refusal(refused(problem).send(prefix), problem)
+}
+
 /// Gives an answer the status and the headers of a refusal, and writes its cause to the log, as the API does.
 pub(super) fn with_refusal(mut response: HttpResponse, problem: &Problem) -> HttpResponse {
     let refusal = problem.response();

@@ -16,6 +16,8 @@ mod visit;
 
 use actix_web::web::{ServiceConfig, get, post};
 
+pub(crate) use answer::refusal_page;
+
 use crate::web::html::form_route;
 use crate::web::{INVITATION_PATH, UPGRADE_PATH};
 

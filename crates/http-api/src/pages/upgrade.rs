@@ -14,7 +14,7 @@ use rawdrive_store::{Release, in_request};
 use rawdrive_tenancy_core::{Commit as _, WorkspaceScope};
 
 use super::answer::{
-    Page, alert, leading_on, notice, refusal_text, refused, see_other, stale, with_refusal,
+    Page, alert, leading_on, notice, refusal_page, refusal_text, see_other, stale, with_refusal,
 };
 use super::asked::Asked;
 use super::comparison::{amount, words};
@@ -60,9 +60,7 @@ impl<'a> Visit<'a> {
 
     /// A refusal is a page, too.
     fn answered(&self, answer: Result<HttpResponse, Problem>) -> HttpResponse {
-        answer.unwrap_or_else(|problem| {
-            with_refusal(refused(&problem).send(self.app.prefix()), &problem)
-        })
+        answer.unwrap_or_else(|problem| refusal_page(self.app.prefix(), &problem))
     }
 
     fn send(&self, page: Page) -> HttpResponse {

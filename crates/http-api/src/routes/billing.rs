@@ -364,6 +364,7 @@ fn method_problem(app: &App, error: BillingError) -> Problem {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedPlan {
+    /// The plan's slug, as in `GET /v1/plans`; its newest version is sold.
     plan: String,
     /// `month` or `year`.
     #[schema(value_type = IntervalName)]
@@ -465,6 +466,7 @@ pub(crate) async fn preview_subscription(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlanChange {
+    /// The plan's slug, as in `GET /v1/plans`; its newest version is sold.
     plan: String,
     /// `month` or `year`.
     #[schema(value_type = IntervalName)]
@@ -591,6 +593,7 @@ pub(crate) async fn resume_subscription(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewCheckout {
+    /// The plan's slug, as in `GET /v1/plans`; its newest version is sold.
     plan: String,
     /// `month` or `year`.
     #[schema(value_type = IntervalName)]
@@ -607,7 +610,8 @@ pub(crate) struct PageView {
     url: String,
 }
 
-/// Opens a hosted page where the plan is paid. An earlier one of the workspace is closed.
+/// Opens a hosted page where the plan is paid. An earlier one of the workspace is closed. The provider tells of the payment in
+/// its own time, often after the payer is back: ask `GET /v1/billing/subscription` until its `status` is `active` or `trialing`.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])), params(Idempotent), request_body = NewCheckout,
     responses((status = 200, body = PageView), (status = 409, description = "`currency_mismatch`, `operation_in_progress`, or `conflict` where there is a subscription"), (status = 422), (status = 503, description = "billing_not_configured"), (status = 403))

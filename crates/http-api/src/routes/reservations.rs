@@ -61,6 +61,10 @@ pub(crate) struct ExtendReservation {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "hld_0192f0c1a2b37c4d8e5f60718293a4b5", "metric": "api_calls", "subject": null, "amount": 25, "state": "held",
+    "expires_at": "2026-09-14T10:37:00Z", "created_at": "2026-09-14T10:32:00Z",
+}))]
 pub(crate) struct ReservationView {
     id: String,
     metric: String,

@@ -286,6 +286,7 @@ pub(crate) async fn list_usage_events(
 /// One event.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "id": "evt-2026-09-14-0001", "metric": "api_calls", "quantity": 1, "occurred_at": "2026-09-14T10:32:00Z" }))]
 pub(crate) struct EventInput {
     /// The reporter's own: the same id counts once for ever. 1 to 128 visible ASCII characters.
     id: String,

@@ -20,7 +20,7 @@ pub(crate) struct ReceivedView {
 #[utoipa::path(
     operation_id = "receive_stripe_event", tag = "billing",
     params(("Stripe-Signature" = String, Header)),
-    request_body(content = Vec<u8>, content_type = "application/json", description = "The event, byte for byte as it was signed; at most 1 MiB"),
+    request_body(content = Object, content_type = "application/json", description = "The event, byte for byte as it was signed; at most 1 MiB"),
     responses((status = 200, body = ReceivedView), (status = 400, description = "`invalid_signature`, or `malformed_request` for what is no event"), (status = 413), (status = 503, description = "Send it again"))
 )]
 #[post("/v1/webhooks/stripe")]

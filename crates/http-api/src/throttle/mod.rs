@@ -32,7 +32,8 @@ use rawdrive_identity::{LimitState, MasterKey, Network};
 use crate::app::App;
 use crate::auth::{Caller, caller};
 use crate::client_address::client_address;
-use crate::web::{Code, Problem, RateLimits};
+use crate::pages::refusal_page;
+use crate::web::{Code, Problem, RateLimits, prefers_html};
 use buckets::{Buckets, Client, Decision, Verdict};
 use class::Known;
 
@@ -244,5 +245,13 @@ where
 }
 
 fn refused<B>(request: ServiceRequest, problem: Problem) -> Answer<B> {
+    if prefers_html(request.headers()) {
+        // Somebody looks at a page, and is told on one.
+        let prefix = request
+            .app_data::<Data<App>>()
+            .map_or("", |app| app.prefix());
+        let page = refusal_page(prefix, &problem);
+        return Ok(request.into_response(page).map_into_right_body());
+    }
     Ok(request.error_response(problem).map_into_right_body())
 }

@@ -153,7 +153,7 @@ pub(super) fn missing_page(prefix: &str) -> HttpResponse {
 }
 
 /// Whether who asks is rather shown a page than sent JSON: a browser names `text/html`. Who takes anything is a program.
-pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
+pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
     let (mut html, mut json) = (0.0_f32, 0.0_f32);
     let ranges = headers
         .get_all(ACCEPT)

@@ -41,6 +41,17 @@ async fn whoever_asks_too_often_waits_and_nobody_else_does() {
         let _ = server.anonymous().get("/livez").await.is(200);
     }
     assert!(admitted(&server.anonymous(), "/v1/plans").await < 6);
+    // Who looks at a page is told on one.
+    let page = server
+        .anonymous()
+        .request(Method::GET, "/settings/billing/upgrade");
+    let page = page.header("accept", "text/html,*/*;q=0.8");
+    let page = server.anonymous().send(page).await.is(429);
+    assert!(
+        page.header("content-type").starts_with("text/html"),
+        "{page:?}"
+    );
+    assert!(page.headers.contains_key("retry-after"), "{page:?}");
     let _ = eve.get("/v1/usage").await.is(200);
 }
 
