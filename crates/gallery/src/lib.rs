@@ -44,8 +44,8 @@ pub use photo_commands::{
     ChangeError, Moved, PhotoChange, change_photo, delete_photo, delete_photos, move_photos,
 };
 pub use ports::{
-    AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, PhotoKey,
-    PhotoListing, PhotoOrder, UploadStore,
+    AnalysisRead, AnalysisTx, GalleryFilter, GalleryRead, GalleryTx, LibraryDeletion, NameListing,
+    NameOrder, PhotoKey, PhotoListing, PhotoOrder, UploadStore,
 };
 pub use upload::{BodyError, Incoming, Length, UploadError, receive};
 pub use upload_admission::{Opened, Opening, foresee, open_together};

@@ -65,6 +65,21 @@ text!(
     }
 );
 
+impl Title {
+    /// What it is sorted and searched by: names that differ in case alone are the same.
+    #[must_use]
+    pub fn folded(&self) -> String {
+        compared(&self.0)
+    }
+}
+
+/// A text as it is compared: folded, and no longer than an index takes.
+fn compared(text: &str) -> String {
+    let mut folded = folded(text);
+    folded.truncate(folded.floor_char_boundary(COMPARED_BYTES));
+    folded
+}
+
 text!(
     /// The name a photo had on its owner's disk: shown and given back at download, never part of a path. At most 255
     /// UTF-16 units, as NTFS and APFS count; what ext4 counts as 255 bytes is never more.
@@ -106,9 +121,7 @@ impl FileName {
     /// What it is sorted and searched by: names that differ in case alone are the same.
     #[must_use]
     pub fn folded(&self) -> String {
-        let mut folded = folded(&self.0);
-        folded.truncate(folded.floor_char_boundary(COMPARED_BYTES));
-        folded
+        compared(&self.0)
     }
 
     /// A name that somebody gives a photo. Names that were stored before may hold more.

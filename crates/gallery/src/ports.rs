@@ -13,7 +13,9 @@ use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
 use crate::renditions::Renditions;
-use crate::{Branding, Gallery, Library, ListedGallery, Opened, Opening, Photo, open_together};
+use crate::{
+    Branding, Gallery, Library, ListedGallery, Opened, Opening, Photo, Title, open_together,
+};
 
 /// What became of a library that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,13 +127,47 @@ pub trait GalleryTx {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Which galleries a list shows.
+/// In which order libraries or galleries stand. Where names are the same, the one that was made first is before the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NameOrder {
+    /// By name, whatever the case, instead of by when they were made.
+    pub by_name: bool,
+    /// The greatest first, and of the same name the one that was made last.
+    pub descending: bool,
+}
+
+impl NameOrder {
+    /// What something of this name is sorted by, as a text that [`NameListing::after_key`] takes.
+    #[must_use]
+    pub fn key_of(self, name: &Title) -> String {
+        match self.by_name {
+            true => name.folded(),
+            // An id says when it was made.
+            false => String::new(),
+        }
+    }
+}
+
+/// Which libraries or galleries a list shows, by their names, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NameListing {
+    /// Those whose name holds this text, as [`Title::folded`] has it.
+    pub name: Option<String>,
+    /// The order.
+    pub order: NameOrder,
+    /// Where the page begins in that order: behind the one with this key and the page's id.
+    pub after_key: Option<String>,
+}
+
+/// Which galleries a list shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GalleryFilter {
     /// Those of one library.
     pub library: Option<LibraryId>,
     /// The deleted ones instead of the others.
     pub deleted: bool,
+    /// By their names, and in which order.
+    pub listing: NameListing,
 }
 
 /// What a list of photos is sorted by.
@@ -190,9 +226,10 @@ pub trait GalleryRead {
         &self,
         id: LibraryId,
     ) -> impl Future<Output = Result<Option<Library>, StoreError>> + Send;
-    /// Libraries, oldest first.
+    /// Libraries.
     fn libraries(
         &self,
+        listing: &NameListing,
         page: PageRequest,
     ) -> impl Future<Output = Result<Page<Library>, StoreError>> + Send;
     /// A gallery.
@@ -200,10 +237,10 @@ pub trait GalleryRead {
         &self,
         id: GalleryId,
     ) -> impl Future<Output = Result<Option<ListedGallery>, StoreError>> + Send;
-    /// Galleries, oldest first.
+    /// Galleries.
     fn galleries(
         &self,
-        filter: GalleryFilter,
+        filter: &GalleryFilter,
         page: PageRequest,
     ) -> impl Future<Output = Result<Page<ListedGallery>, StoreError>> + Send;
     /// A photo.

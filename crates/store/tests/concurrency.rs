@@ -753,7 +753,9 @@ async fn assert_no_transaction_stands_open(database: &Database) {
 
 async fn assert_own(store: &Store, scope: &WorkspaceScope) {
     let own = scope.workspace().to_string();
-    let libraries = store.read(scope).libraries(ALL).await.unwrap().items;
+    let by_age = rawdrive_gallery::NameListing::default();
+    let reader = store.read(scope);
+    let libraries = reader.libraries(&by_age, ALL).await.unwrap().items;
     assert!(!libraries.is_empty(), "a canary of its own");
     assert!(
         libraries.iter().all(|l| l.name.to_string() == own),

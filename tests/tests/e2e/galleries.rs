@@ -103,3 +103,80 @@ async fn a_gallery_needs_a_library_and_a_known_kind_of_download() {
         .problem(422, "validation_failed");
     assert_eq!(ada.list_all("/v1/galleries", 2).await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn libraries_and_galleries_are_found_and_sorted_by_name() {
+    let server = Server::shared();
+    let ada = server.sign_up("by-name").await;
+    let shelf = ada.library("zebra").await;
+    for name in ["Äpfel", "apples"] {
+        let _ = ada.library(name).await;
+    }
+    for name in ["Wedding B", "wedding a", "Portraits"] {
+        let _ = ada.gallery_in(&shelf, name).await;
+    }
+    let elsewhere = ada.gallery("Wedding elsewhere").await;
+    let _ = ada
+        .delete(&format!("/v1/galleries/{elsewhere}"))
+        .await
+        .is(204);
+    let names = async |path: &str| {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = ada
+                .get(&format!("{path}&limit=2{cursor}"))
+                .await
+                .is(200)
+                .json();
+            let items = page["items"].as_array().expect("items");
+            let names = items.iter().map(|item| item["name"].as_str());
+            found.extend(names.map(|name| name.expect("a name").to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return found,
+            }
+        }
+    };
+    // The last library is that of the gallery elsewhere.
+    let made = ["zebra", "Äpfel", "apples", "Wedding elsewhere"];
+    let mut newest = made;
+    newest.reverse();
+    let in_shelf = format!("/v1/galleries?library_id={shelf}");
+    for (path, expected) in [
+        ("/v1/libraries?sort=created_at".to_owned(), made.to_vec()),
+        ("/v1/libraries?sort=-created_at".to_owned(), newest.to_vec()),
+        (
+            "/v1/libraries?sort=name".to_owned(),
+            vec!["apples", "Wedding elsewhere", "zebra", "Äpfel"],
+        ),
+        ("/v1/libraries?name=%C3%84PF".to_owned(), vec!["Äpfel"]),
+        (
+            format!("{in_shelf}&sort=name"),
+            vec!["Portraits", "wedding a", "Wedding B"],
+        ),
+        (
+            format!("{in_shelf}&sort=-name&name=WEDDING"),
+            vec!["Wedding B", "wedding a"],
+        ),
+        ("/v1/galleries?name=elsewhere".to_owned(), vec![]),
+        (
+            "/v1/galleries?name=elsewhere&deleted=true".to_owned(),
+            vec!["Wedding elsewhere"],
+        ),
+    ] {
+        assert_eq!(names(&path).await, expected, "{path}");
+    }
+    for path in ["/v1/libraries", "/v1/galleries"] {
+        let page = ada.get(&format!("{path}?limit=1&sort=name")).await.is(200);
+        let cursor = page.text("next_cursor");
+        let other = ada.get(&format!("{path}?limit=1&cursor={cursor}")).await;
+        other.problem(400, "invalid_cursor");
+        let refused = ada.get(&format!("{path}?sort=size&name=")).await;
+        let problem = refused.problem(422, "validation_failed");
+        assert_eq!(
+            problem["errors"].as_array().map(Vec::len),
+            Some(2),
+            "{problem}"
+        );
+    }
+}

@@ -16,7 +16,8 @@ use rawdrive_usage::{QuotaKey, UsageTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::vocabulary::DownloadName;
+use super::listing::name_listing;
+use super::vocabulary::{DownloadName, NameSortName};
 use rawdrive_http_api::auth::{Member, Reading, Scoped};
 use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent};
@@ -132,10 +133,23 @@ pub(crate) struct GalleryFilters {
     library_id: Option<String>,
     /// The soft-deleted ones instead of the others.
     deleted: Option<bool>,
+    /// Only those whose name holds this text, whatever the case.
+    #[param(
+        required = false,
+        nullable = false,
+        min_length = 1,
+        max_length = 200,
+        example = "wedding"
+    )]
+    name: Option<String>,
+    /// In which order: by when they were made (the default), or by name whatever the case. With `-` before it the other way
+    /// round.
+    #[param(required = false, nullable = false, value_type = NameSortName)]
+    sort: Option<String>,
 }
 
-/// Galleries, oldest first.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams, GalleryFilters), responses((status = 200, body = ListView<GalleryView>), (status = 404)))]
+/// Galleries, oldest first unless `sort` says otherwise.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams, GalleryFilters), responses((status = 200, body = ListView<GalleryView>), (status = 404), (status = 422)))]
 #[get("/v1/galleries")]
 pub(crate) async fn list_galleries(
     app: web::Data<App>,
@@ -143,7 +157,7 @@ pub(crate) async fn list_galleries(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let body = reading.read(&app, async |reader| {
-        let (page, filters): (_, GalleryFilters) = PageQuery::read(
+        let (mut page, filters): (_, GalleryFilters) = PageQuery::read_sorted(
             request.query_string(),
             &app.cursors,
             reader.scope().workspace(),
@@ -163,10 +177,14 @@ pub(crate) async fn list_galleries(
         let filter = GalleryFilter {
             library,
             deleted: filters.deleted.unwrap_or(false),
+            listing: name_listing(filters.name, filters.sort, page.after_key.take())?,
         };
-        let galleries = reader.galleries(filter, page.request).await?;
+        let galleries = reader.galleries(&filter, page.request).await?;
         let limit = photo_limit(&app, reader).await?;
-        Ok(page.view(galleries, &app.cursors, |g| GalleryView::listed(&g, limit)))
+        let key = |last: &ListedGallery| filter.listing.order.key_of(&last.overview.gallery.name);
+        Ok(page.view_sorted(galleries, &app.cursors, key, |g| {
+            GalleryView::listed(&g, limit)
+        }))
     });
     Ok(HttpResponse::Ok().json(body.await?))
 }

@@ -7,14 +7,16 @@ use rawdrive_plans::PlansTx as _;
 use rawdrive_store::Release;
 use rawdrive_tenancy_core::id::TypedId;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
+use super::listing::name_listing;
+use super::vocabulary::NameSortName;
 use rawdrive_http_api::auth::{Member, Reading, Scoped};
 use rawdrive_http_api::idempotent_write::{Answer, Begin, mutate, no_body};
 use rawdrive_http_api::openapi::headers::{Conditional, Idempotent, Revalidated};
 use rawdrive_http_api::web::etag::etag_header;
 use rawdrive_http_api::web::{
-    Body, Code, EntityTag, IfMatch, ListView, NoFilters, PageParams, PageQuery, Problem, etag_of,
+    Body, Code, EntityTag, IfMatch, ListView, PageParams, PageQuery, Problem, etag_of,
     not_modified, path_id, read_json,
 };
 use rawdrive_http_api::{App, time};
@@ -56,8 +58,27 @@ fn tag(library: &Library) -> EntityTag {
     etag_of(library.id, library.version)
 }
 
-/// Libraries, oldest first.
-#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams), responses((status = 200, body = ListView<LibraryView>), (status = 401)))]
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LibraryFilters {
+    /// Only those whose name holds this text, whatever the case.
+    #[param(
+        required = false,
+        nullable = false,
+        min_length = 1,
+        max_length = 200,
+        example = "wedding"
+    )]
+    name: Option<String>,
+    /// In which order: by when they were made (the default), or by name whatever the case. With `-` before it the other way
+    /// round.
+    #[param(required = false, nullable = false, value_type = NameSortName)]
+    sort: Option<String>,
+}
+
+/// Libraries, oldest first unless `sort` says otherwise.
+#[utoipa::path(tag = "galleries", security(("bearer" = [])), params(PageParams, LibraryFilters), responses((status = 200, body = ListView<LibraryView>), (status = 401), (status = 422)))]
 #[get("/v1/libraries")]
 pub(crate) async fn list_libraries(
     app: web::Data<App>,
@@ -65,14 +86,16 @@ pub(crate) async fn list_libraries(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let body = reading.read(&app, async |reader| {
-        let (page, NoFilters {}) = PageQuery::read(
+        let (mut page, filters): (_, LibraryFilters) = PageQuery::read_sorted(
             request.query_string(),
             &app.cursors,
             reader.scope().workspace(),
             "libraries",
         )?;
-        let libraries = reader.libraries(page.request).await?;
-        Ok(page.view(libraries, &app.cursors, |l| LibraryView::from(&l)))
+        let listing = name_listing(filters.name, filters.sort, page.after_key.take())?;
+        let libraries = reader.libraries(&listing, page.request).await?;
+        let key = |last: &Library| listing.order.key_of(&last.name);
+        Ok(page.view_sorted(libraries, &app.cursors, key, |l| LibraryView::from(&l)))
     });
     Ok(HttpResponse::Ok().json(body.await?))
 }

@@ -13,6 +13,7 @@ mod file_name;
 mod form;
 mod galleries;
 mod libraries;
+mod listing;
 mod photos;
 mod problems;
 mod renditions;

@@ -23,6 +23,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use super::GalleryApi;
 use super::content::{Content, send};
 use super::file_name::Shown;
+use super::listing::descending;
 use super::problems::change_problem;
 use super::renditions::RenditionsView;
 use super::vocabulary::PhotoSortName;
@@ -151,10 +152,7 @@ impl PhotoParams {
             }
         });
         let order = v.check_some("sort", self.sort, |text| {
-            let (descending, by) = match text.strip_prefix('-') {
-                Some(by) => (true, by),
-                None => (false, &text[..]),
-            };
+            let (descending, by) = descending(&text);
             let by = match by {
                 "created_at" => PhotoKey::Uploaded,
                 "filename" => PhotoKey::FileName,

@@ -33,6 +33,21 @@ pub(super) enum PhotoSortName {
     TakenAtDescending,
 }
 
+/// In which order libraries and galleries are listed.
+#[derive(Debug, ToSchema)]
+#[schema(as = NameSort)]
+#[expect(dead_code, reason = "the document's source")]
+pub(super) enum NameSortName {
+    #[schema(rename = "created_at")]
+    CreatedAt,
+    #[schema(rename = "-created_at")]
+    CreatedAtDescending,
+    #[schema(rename = "name")]
+    Name,
+    #[schema(rename = "-name")]
+    NameDescending,
+}
+
 /// How it stands with a photo's renditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

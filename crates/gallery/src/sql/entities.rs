@@ -5,13 +5,14 @@ use rawdrive_store::tenant_entity;
 tenant_entity! {
     pub(crate) mod libraries("libraries", [id: Uuid]) {
         name: String, created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64,
+        name_folded: String,
     }
 }
 
 tenant_entity! {
     pub(crate) mod galleries("galleries", [id: Uuid]) {
         library_id: Uuid, name: String, download: String, deleted_at: Option<ChronoDateTimeUtc>,
-        created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64,
+        created_at: ChronoDateTimeUtc, updated_at: ChronoDateTimeUtc, version: i64, name_folded: String,
     }
 }
 

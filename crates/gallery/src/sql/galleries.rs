@@ -9,7 +9,7 @@ use rawdrive_store::extension::sea_orm::{
     ColumnTrait, DbErr, ExprTrait as _, FromQueryResult, Order, QueryFilter as _, QueryOrder as _,
     QueryResult, QuerySelect as _, Set, Value,
 };
-use rawdrive_store::extension::{Batcher, Selected, amount, column, corrupt};
+use rawdrive_store::extension::{Batcher, Selected, TenantEntity, amount, column, corrupt};
 use rawdrive_store::{Backend, Reader, Store, WriteTx};
 use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::page::{Page, PageRequest, Position};
@@ -24,8 +24,8 @@ use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
 use crate::renditions::Renditions;
 use crate::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
-    Library, LibraryDeletion, ListedGallery, Opened, Opening, Orientation, Photo, PhotoKey,
-    PhotoListing, PhotoOrder, Title, UploadStore, Website, open_together,
+    Library, LibraryDeletion, ListedGallery, NameListing, NameOrder, Opened, Opening, Orientation,
+    Photo, PhotoKey, PhotoListing, PhotoOrder, Title, UploadStore, Website, open_together,
 };
 
 fn library_of(row: libraries::Model) -> Result<Library, StoreError> {
@@ -145,8 +145,8 @@ impl GalleryTx for WriteTx {
     async fn insert_library(&mut self, library: &Library) -> Result<bool, StoreError> {
         const OPERATION: &str = "insert a library";
         const INSERT: &str =
-            "INSERT INTO libraries (workspace_id, id, name, created_at, updated_at, version)
-            VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO libraries (workspace_id, id, name, created_at, updated_at, version, name_folded)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             RETURNING CASE WHEN EXISTS (SELECT 1 FROM libraries o WHERE o.workspace_id = $1 AND o.id <> $2)
                 THEN 0 ELSE 1 END AS is_only";
         // Held at least shared, so that who deletes one waits for this.
@@ -157,6 +157,7 @@ impl GalleryTx for WriteTx {
             library.created_at.into(),
             library.updated_at.into(),
             i64::from(library.version).into(),
+            library.name.folded().into(),
         ];
         let rows = self.query(OPERATION, INSERT, values).await?;
         let row = rows.first().ok_or(StoreError::Dangling {
@@ -175,6 +176,10 @@ impl GalleryTx for WriteTx {
     async fn update_library(&mut self, library: &Library) -> Result<(), StoreError> {
         self.update::<libraries::Entity>()
             .col_expr(libraries::Column::Name, Expr::value(library.name.as_str()))
+            .col_expr(
+                libraries::Column::NameFolded,
+                Expr::value(library.name.folded()),
+            )
             .col_expr(
                 libraries::Column::UpdatedAt,
                 Expr::value(library.updated_at),
@@ -222,6 +227,7 @@ impl GalleryTx for WriteTx {
             id: Set(gallery.id.uuid()),
             library_id: Set(gallery.library.uuid()),
             name: Set(gallery.name.to_string()),
+            name_folded: Set(gallery.name.folded()),
             download: Set(gallery.download.as_str().to_owned()),
             deleted_at: Set(gallery.deleted_at),
             created_at: Set(gallery.created_at),
@@ -253,6 +259,10 @@ impl GalleryTx for WriteTx {
                 Expr::value(gallery.library.uuid()),
             )
             .col_expr(galleries::Column::Name, Expr::value(gallery.name.as_str()))
+            .col_expr(
+                galleries::Column::NameFolded,
+                Expr::value(gallery.name.folded()),
+            )
             .col_expr(
                 galleries::Column::Download,
                 Expr::value(gallery.download.as_str()),
@@ -565,52 +575,45 @@ fn key_value(by: PhotoKey, key: &str) -> Value {
     }
 }
 
-/// Photos of a gallery that the caller found to be visible: one walk along the index of the order, within the gallery.
-pub(super) async fn photos_of(
-    reader: &Reader,
-    gallery: GalleryId,
-    listing: &PhotoListing,
-    page: PageRequest,
-) -> Result<Page<Photo>, StoreError> {
-    let mut select = reader
-        .select::<photos::Entity>()
-        .filter(photos::Column::GalleryId.eq(gallery.uuid()))
-        .filter(Expr::cust(IN_VISIBLE_GALLERY));
-    if let Some(part) = &listing.filename {
-        let mut pattern = String::from("%");
-        for c in part.chars() {
-            if matches!(c, '%' | '_' | '\\') {
-                pattern.push('\\');
-            }
-            pattern.push(c);
+/// Those whose column holds a text.
+fn holding<'h, E: TenantEntity>(
+    select: Selected<'h, E>,
+    column: Expr,
+    part: Option<&str>,
+) -> Selected<'h, E> {
+    let Some(part) = part else {
+        return select;
+    };
+    let mut pattern = String::from("%");
+    for c in part.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
         }
-        pattern.push('%');
-        let column = Expr::col((photos::Entity, photos::Column::FilenameFolded));
-        select = select.filter(column.like(LikeExpr::new(pattern).escape('\\')));
+        pattern.push(c);
     }
-    if let Some(from) = listing.taken_from {
-        select = select.filter(photos::Column::TakenAt.gte(from));
-    }
-    if let Some(before) = listing.taken_before {
-        select = select.filter(photos::Column::TakenAt.lt(before));
-    }
-    let PhotoOrder { by, descending } = listing.order;
-    let (key, order) = (
-        sort_key(by),
-        if descending { Order::Desc } else { Order::Asc },
-    );
+    pattern.push('%');
+    select.filter(column.like(LikeExpr::new(pattern).escape('\\')))
+}
+
+/// A page of a list that is sorted by a key, if it is sorted by more than ids, and begins behind that key and the page's
+/// id. One row more than the page shows says whether another follows.
+fn paged<'h, E: TenantEntity>(
+    mut select: Selected<'h, E>,
+    id: impl ColumnTrait,
+    key: Option<(Expr, Option<Value>)>,
+    descending: bool,
+    page: PageRequest,
+) -> Selected<'h, E> {
+    let order = if descending { Order::Desc } else { Order::Asc };
     if let Some(Position::Id(after)) = page.after {
-        let id = photos::Column::Id;
         let behind = if descending {
             id.lt(after)
         } else {
             id.gt(after)
         };
-        select = match key.clone().zip(listing.after_key.as_deref()) {
-            None => select.filter(behind),
-            Some((key, text)) => {
+        select = match key.clone() {
+            Some((key, Some(value))) => {
                 // At or behind, which the index finds, and then behind.
-                let value = key_value(by, text);
                 let (at, beyond) = match descending {
                     true => (key.clone().lte(value.clone()), key.lt(value)),
                     false => (key.clone().gte(value.clone()), key.gt(value)),
@@ -619,14 +622,55 @@ pub(super) async fn photos_of(
                     .filter(at)
                     .filter(Condition::any().add(beyond).add(behind))
             }
+            _ => select.filter(behind),
         };
     }
-    if let Some(key) = key {
+    if let Some((key, _)) = key {
         select = select.order_by(key, order.clone());
     }
-    let rows = select
-        .order_by(photos::Column::Id, order)
-        .limit(one_more(page))
+    select.order_by(id, order).limit(one_more(page))
+}
+
+/// A page of a list of what has a name.
+fn named<'h, E: TenantEntity>(
+    select: Selected<'h, E>,
+    id: impl ColumnTrait,
+    name: Expr,
+    listing: &NameListing,
+    page: PageRequest,
+) -> Selected<'h, E> {
+    let select = holding(select, name.clone(), listing.name.as_deref());
+    let NameOrder {
+        by_name,
+        descending,
+    } = listing.order;
+    let key = by_name.then(|| (name, listing.after_key.as_deref().map(Value::from)));
+    paged(select, id, key, descending, page)
+}
+
+/// Photos of a gallery that the caller found to be visible: one walk along the index of the order, within the gallery.
+pub(super) async fn photos_of(
+    reader: &Reader,
+    gallery: GalleryId,
+    listing: &PhotoListing,
+    page: PageRequest,
+) -> Result<Page<Photo>, StoreError> {
+    let select = reader
+        .select::<photos::Entity>()
+        .filter(photos::Column::GalleryId.eq(gallery.uuid()))
+        .filter(Expr::cust(IN_VISIBLE_GALLERY));
+    let name = Expr::col((photos::Entity, photos::Column::FilenameFolded));
+    let mut select = holding(select, name, listing.filename.as_deref());
+    if let Some(from) = listing.taken_from {
+        select = select.filter(photos::Column::TakenAt.gte(from));
+    }
+    if let Some(before) = listing.taken_before {
+        select = select.filter(photos::Column::TakenAt.lt(before));
+    }
+    let PhotoOrder { by, descending } = listing.order;
+    let after = listing.after_key.as_deref().map(|key| key_value(by, key));
+    let key = sort_key(by).map(|key| (key, after));
+    let rows = paged(select, photos::Column::Id, key, descending, page)
         .named("list photos")
         .all()
         .await?;
@@ -641,12 +685,14 @@ impl GalleryRead for Reader {
         one_library(self.select(), id).await
     }
 
-    async fn libraries(&self, page: PageRequest) -> Result<Page<Library>, StoreError> {
-        let rows = self
-            .select::<libraries::Entity>()
-            .filter(libraries::Column::Id.gt(page.after_id()))
-            .order_by_asc(libraries::Column::Id)
-            .limit(one_more(page))
+    async fn libraries(
+        &self,
+        listing: &NameListing,
+        page: PageRequest,
+    ) -> Result<Page<Library>, StoreError> {
+        let (id, name) = (libraries::Column::Id, libraries::Column::NameFolded);
+        let name = Expr::col((libraries::Entity, name));
+        let rows = named(self.select::<libraries::Entity>(), id, name, listing, page)
             .named("list libraries")
             .all()
             .await?;
@@ -668,25 +714,21 @@ impl GalleryRead for Reader {
 
     async fn galleries(
         &self,
-        filter: GalleryFilter,
+        filter: &GalleryFilter,
         page: PageRequest,
     ) -> Result<Page<ListedGallery>, StoreError> {
-        let mut select = self
-            .select::<galleries::Entity>()
-            .filter(galleries::Column::Id.gt(page.after_id()));
+        let mut select = self.select::<galleries::Entity>();
         if let Some(library) = filter.library {
             select = select.filter(galleries::Column::LibraryId.eq(library.uuid()));
         }
         let deleted = galleries::Column::DeletedAt;
-        let select = select
-            .filter(if filter.deleted {
-                deleted.is_not_null()
-            } else {
-                deleted.is_null()
-            })
-            .order_by_asc(galleries::Column::Id)
-            .limit(one_more(page))
-            .named("list galleries");
+        let select = select.filter(match filter.deleted {
+            true => deleted.is_not_null(),
+            false => deleted.is_null(),
+        });
+        let (id, name) = (galleries::Column::Id, galleries::Column::NameFolded);
+        let name = Expr::col((galleries::Entity, name));
+        let select = named(select, id, name, &filter.listing, page).named("list galleries");
         let select = listed(select, self.dialect()).into_model::<Listed>();
         let items = select.all().await?.into_iter().map(Listed::listed);
         let items = items.collect::<Result<_, _>>()?;

@@ -15,11 +15,21 @@ pub(super) const MIGRATIONS: &[(&str, &[&str])] = &[
     ("0005_blob_mark", BLOB_MARK),
     ("0006_photo_records", PHOTO_RECORDS),
     ("0007_renditions", RENDITIONS),
+    ("0008_names", NAMES),
 ];
 
 /// What is computed of rows that were there before.
-pub(super) const DATA: &[(&str, DataMigration)] =
-    &[("0006_photo_records", |tx| Box::pin(fold_names(tx)))];
+pub(super) const DATA: &[(&str, DataMigration)] = &[
+    ("0006_photo_records", |tx| {
+        Box::pin(fold_names(tx, "photos", "filename"))
+    }),
+    ("0008_names", |tx| {
+        Box::pin(async {
+            fold_names(tx, "libraries", "name").await?;
+            fold_names(tx, "galleries", "name").await
+        })
+    }),
+];
 
 /// Which migrations of the core's did the same, in releases that had the gallery's tables in the core.
 pub(super) const ADOPTS: &[(&str, &str)] = &[
@@ -163,27 +173,42 @@ const PHOTO_RECORDS: &[&str] = &[
 /// What renditions there are, as JSON; nothing before they were made.
 const RENDITIONS: &[&str] = &["ALTER TABLE photos ADD COLUMN renditions TEXT"];
 
-/// So many photos are read at a time.
+/// Lists of libraries and of galleries are sorted and searched by name.
+const NAMES: &[&str] = &[
+    "ALTER TABLE libraries ADD COLUMN name_folded TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX libraries_by_name ON libraries (workspace_id, name_folded, id)",
+    "ALTER TABLE galleries ADD COLUMN name_folded TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX galleries_by_name ON galleries (workspace_id, name_folded, id)",
+    "CREATE INDEX galleries_by_name_in_library ON galleries (workspace_id, library_id, name_folded, id)",
+];
+
+/// So many rows are read at a time.
 const AT_ONCE: i64 = 1_000;
 
 /// Names as they are compared: no database folds them as we do.
-async fn fold_names(tx: &mut MigrationTx) -> Result<(), DbErr> {
-    const SOME: &str = "SELECT workspace_id, id, filename FROM photos
-        WHERE (workspace_id, id) > ($1, $2) ORDER BY workspace_id, id LIMIT $3";
-    const FOLD: &str = "UPDATE photos SET filename_folded = $3 WHERE workspace_id = $1 AND id = $2";
+async fn fold_names(
+    tx: &mut MigrationTx,
+    table: &'static str,
+    name: &'static str,
+) -> Result<(), DbErr> {
+    let some = format!(
+        "SELECT workspace_id, id, {name} AS name FROM {table}
+        WHERE (workspace_id, id) > ($1, $2) ORDER BY workspace_id, id LIMIT $3"
+    );
+    let fold = format!("UPDATE {table} SET {name}_folded = $3 WHERE workspace_id = $1 AND id = $2");
     fn column<T: TryGetable>(row: &Row, name: &str) -> Result<T, DbErr> {
         row.try_get("", name)
     }
-    tx.open_workspaces(&["photos"]).await?;
+    tx.open_workspaces(&[table]).await?;
     let mut after = (Uuid::nil(), Uuid::nil());
     loop {
         let values = [after.0.into(), after.1.into(), AT_ONCE.into()];
-        let rows = tx.query(SOME, values).await?;
+        let rows = tx.query(&some, values).await?;
         for row in &rows {
             after = (column(row, "workspace_id")?, column(row, "id")?);
-            let name = FileName::from_stored(column(row, "filename")?);
+            let name = FileName::from_stored(column(row, "name")?);
             let values = [after.0.into(), after.1.into(), name.folded().into()];
-            tx.execute(FOLD, values).await?;
+            tx.execute(&fold, values).await?;
         }
         if (rows.len() as i64) < AT_ONCE {
             return Ok(());

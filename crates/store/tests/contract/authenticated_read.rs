@@ -80,7 +80,11 @@ async fn what_is_read_comes_with_the_credential(engine: Engine) {
         limit: 3,
         after: None,
     };
-    let listed = read(&stage, &key, async |reader| reader.libraries(page).await).await;
+    let all = rawdrive_gallery::NameListing::default();
+    let listed = read(&stage, &key, async |reader| {
+        reader.libraries(&all, page).await
+    })
+    .await;
     assert_eq!(listed.unwrap().unwrap().items, shelves[..3]);
     let one = read(&stage, &key, async |reader| {
         reader.library(shelves[4].id).await
