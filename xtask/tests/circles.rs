@@ -119,7 +119,7 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rawdrive-gallery",
-        &["commands.rs", "ports.rs", "upload_admission.rs"],
+        &["ports.rs", "upload_admission.rs"],
         "to be mended",
     ),
     (
@@ -171,11 +171,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     (
         "rawdrive",
         &["commands/demo.rs", "commands/demo/tour.rs"],
-        "to be mended",
-    ),
-    (
-        "rawdrive",
-        &["commands/usage.rs", "main.rs"],
         "to be mended",
     ),
     (
