@@ -104,7 +104,7 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rawdrive-gallery",
-        &["commands.rs", "ports.rs", "upload_admission.rs"],
+        &["ports.rs", "upload_admission.rs"],
         "to be mended",
     ),
     (
@@ -151,11 +151,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     (
         "rawdrive",
         &["commands/demo.rs", "commands/demo/tour.rs"],
-        "to be mended",
-    ),
-    (
-        "rawdrive",
-        &["commands/usage.rs", "main.rs"],
         "to be mended",
     ),
     (

@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod descriptors;
 mod jobs;
+mod operator;
 mod own_stripe;
 mod telemetry;
 
@@ -17,10 +18,11 @@ use std::process::ExitCode;
 use cli::{Audit, Blobs, Cli, Command, Keys, Plans, Renditions, Serve, Usage};
 use commands::Installation;
 use config::Config;
+use operator::operator;
 use rawdrive_gallery::STEPS;
 use rawdrive_store::{Release, in_background};
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::{Causes, Commit as _, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit as _};
 
 /// Of what was asked wrongly: a configuration, like a command line, that cannot be read.
 const MISUSE: u8 = 2;
@@ -317,14 +319,6 @@ async fn known(store: &rawdrive_store::Store, workspace: WorkspaceId) -> Result<
     } else {
         Err(Failure::NoWorkspace(workspace))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an operator names the workspace at the command line"
-)]
-fn operator(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::OPERATOR)
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
