@@ -21,10 +21,13 @@ const REFUSED: &[&str] = &[
     "POST /v1/galleries/{id}/restore",
     "POST /v1/galleries/{id}/photos",
     "POST /v1/photos/{id}/analysis",
+    "PATCH /v1/photos/{id}",
+    "POST /v1/photos/move",
     "POST /v1/clients",
     "PATCH /v1/clients/{id}",
     "POST /v1/clients/{id}/invite",
     "POST /v1/branding",
+    "POST /v1/webhook-endpoints",
 ];
 
 /// What there is in the workspace.
@@ -74,6 +77,12 @@ fn body_of(operation: &str, things: &Things) -> Value {
         }
         "POST /v1/clients" => json!({ "name": "New", "email": "new@example.test" }),
         "POST /v1/branding" => json!({ "display_name": "New", "primary_color": "#112233" }),
+        "PATCH /v1/photos/{id}" => json!({ "filename": "new.jpg" }),
+        "POST /v1/photos/move" => {
+            json!({ "photo_ids": [things.photo], "gallery_id": things.gallery })
+        }
+        "POST /v1/photos/delete" => json!({ "photo_ids": [unknown_id("pho")] }),
+        "POST /v1/webhook-endpoints" => json!({ "url": "https://example.invalid/hooks" }),
         "POST /v1/billing/portal" => json!({ "return_url": "https://studio.example" }),
         "POST /v1/billing/subscription/preview" => json!({ "plan": "studio", "interval": "month" }),
         _ => json!({}),

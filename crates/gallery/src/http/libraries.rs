@@ -73,7 +73,7 @@ pub(crate) struct LibraryFilters {
     name: Option<String>,
     /// In which order: by when they were made (the default), or by name whatever the case. With `-` before it the other way
     /// round.
-    #[param(required = false, nullable = false, value_type = NameSortName)]
+    #[param(inline, required = false, nullable = false, value_type = NameSortName)]
     sort: Option<String>,
 }
 

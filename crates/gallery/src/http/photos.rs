@@ -130,7 +130,7 @@ pub(crate) struct PhotoParams {
     taken_before: Option<String>,
     /// In which order: by when they were uploaded (the default), by name whatever the case, or by when they were taken,
     /// where those that do not say it stand by when they were uploaded. With `-` before it the other way round.
-    #[param(required = false, nullable = false, value_type = PhotoSortName)]
+    #[param(inline, required = false, nullable = false, value_type = PhotoSortName)]
     sort: Option<String>,
 }
 

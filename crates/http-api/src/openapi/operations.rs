@@ -57,6 +57,11 @@ impl Resources {
             if method == "get" && names == 1 && path.ends_with("/{id}") {
                 resources.addressed.insert(schema.to_owned());
             }
+            // What is shown once more than it is shown later, such as a secret, has the same address.
+            let one = &document["paths"][format!("{path}/{{id}}")]["get"];
+            if method == "post" && names == 0 && one.is_object() {
+                resources.addressed.insert(schema.to_owned());
+            }
         }
         resources
     }

@@ -153,7 +153,7 @@ fn selection(v: &mut Validator, kinds: Option<Vec<String>>) -> Option<EventSelec
 
 /// Has the workspace's events sent to an address, from now on, one after the other, signed by the scheme of the Standard
 /// Webhooks. The answer holds the secret: an `Idempotency-Key` is not obeyed, since a replay would keep it in clear.
-#[utoipa::path(tag = "events", security(("bearer" = [])), request_body = CreateWebhookEndpoint, responses((status = 201, body = WebhookEndpointWithSecretView, headers(("Location" = String, description = "Where it can be read"))), (status = 402, description = "workspace_read_only"), (status = 403), (status = 409, description = "conflict: the workspace has 20"), (status = 422)))]
+#[utoipa::path(tag = "events", security(("bearer" = [])), request_body = CreateWebhookEndpoint, responses((status = 201, body = WebhookEndpointWithSecretView), (status = 402, description = "workspace_read_only"), (status = 403), (status = 409, description = "conflict: the workspace has 20"), (status = 422)))]
 #[post("/v1/webhook-endpoints")]
 pub(crate) async fn create_webhook_endpoint(
     app: Data<App>,
