@@ -59,10 +59,8 @@ pub(crate) fn run_tests(args: &[OsString]) -> Result<(), Failure> {
         command.env("RAWDRIVE_E2E_BACKEND", backend);
         if n == 0 {
             // One backend's calls are as good as another's.
-            for (variable, record) in [
-                (RECORD, record_of_tests()),
-                (WEBHOOKS, webhooks_of_tests()),
-            ] {
+            for (variable, record) in [(RECORD, record_of_tests()), (WEBHOOKS, webhooks_of_tests())]
+            {
                 fs::create_dir_all(record.with_file_name(""))
                     .and_then(|()| fs::write(&record, ""))
                     .map_err(toolbox::failed("begin", &record))?;

@@ -155,11 +155,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rawdrive",
-        &["commands/usage.rs", "main.rs"],
-        "to be mended",
-    ),
-    (
-        "rawdrive",
         &[
             "config.rs",
             "config/keys.rs",

@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod descriptors;
 mod jobs;
+mod operator;
 mod own_stripe;
 mod telemetry;
 
@@ -20,7 +21,7 @@ use config::Config;
 use rawdrive_gallery::STEPS;
 use rawdrive_store::{Release, in_background};
 use rawdrive_tenancy_core::id::WorkspaceId;
-use rawdrive_tenancy_core::{Causes, Commit as _, SystemReason, WorkspaceScope};
+use rawdrive_tenancy_core::{Causes, Commit as _};
 
 /// Of what was asked wrongly: a configuration, like a command line, that cannot be read.
 const MISUSE: u8 = 2;
@@ -189,7 +190,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 let store = installation.open_store().await?;
                 let workspace = admin.workspace();
                 known(&store, workspace).await?;
-                let scope = operator(workspace);
+                let scope = operator::scope(workspace);
                 let mut tx = store
                     .begin_despite_read_only(&scope, Release::System)
                     .await
@@ -295,7 +296,7 @@ fn usage(command: Usage) -> Result<(), Failure> {
                     at,
                     reason: common.reason,
                 };
-                let scope = operator(workspace);
+                let scope = operator::scope(workspace);
                 let begun = store.begin_despite_read_only(&scope, Release::System);
                 let mut tx = begun.await.map_err(commands::OpenError::Store)?;
                 let catalogue = &installation.catalogue;
@@ -317,14 +318,6 @@ async fn known(store: &rawdrive_store::Store, workspace: WorkspaceId) -> Result<
     } else {
         Err(Failure::NoWorkspace(workspace))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an operator names the workspace at the command line"
-)]
-fn operator(workspace: WorkspaceId) -> WorkspaceScope {
-    WorkspaceScope::for_system(workspace, SystemReason::OPERATOR)
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
