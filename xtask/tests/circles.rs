@@ -104,7 +104,7 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rawdrive-gallery",
-        &["commands.rs", "ports.rs", "upload_admission.rs"],
+        &["ports.rs", "upload_admission.rs"],
         "to be mended",
     ),
     (

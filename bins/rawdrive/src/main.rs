@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use cli::{Audit, Blobs, Cli, Command, Keys, Plans, Renditions, Serve, Usage};
 use commands::Installation;
 use config::Config;
+use operator::operator;
 use rawdrive_gallery::STEPS;
 use rawdrive_store::{Release, in_background};
 use rawdrive_tenancy_core::id::WorkspaceId;
@@ -190,7 +191,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 let store = installation.open_store().await?;
                 let workspace = admin.workspace();
                 known(&store, workspace).await?;
-                let scope = operator::scope(workspace);
+                let scope = operator(workspace);
                 let mut tx = store
                     .begin_despite_read_only(&scope, Release::System)
                     .await
@@ -296,7 +297,7 @@ fn usage(command: Usage) -> Result<(), Failure> {
                     at,
                     reason: common.reason,
                 };
-                let scope = operator::scope(workspace);
+                let scope = operator(workspace);
                 let begun = store.begin_despite_read_only(&scope, Release::System);
                 let mut tx = begun.await.map_err(commands::OpenError::Store)?;
                 let catalogue = &installation.catalogue;

@@ -1,4 +1,4 @@
-//! Whoever has the command line acts in any workspace, in the system's name.
+//! As whom the commands work.
 
 use rawdrive_tenancy_core::id::WorkspaceId;
 use rawdrive_tenancy_core::{SystemReason, WorkspaceScope};
@@ -7,6 +7,6 @@ use rawdrive_tenancy_core::{SystemReason, WorkspaceScope};
     clippy::disallowed_methods,
     reason = "an operator names the workspace at the command line"
 )]
-pub(crate) fn scope(workspace: WorkspaceId) -> WorkspaceScope {
+pub(crate) fn operator(workspace: WorkspaceId) -> WorkspaceScope {
     WorkspaceScope::for_system(workspace, SystemReason::OPERATOR)
 }

@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use crate::id::PhotoId;
-use crate::renditions::RenditionName;
+use crate::renditions::model::RenditionName;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};

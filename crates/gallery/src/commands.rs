@@ -10,7 +10,7 @@ use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
 use rawdrive_usage::{Refused, UsageTx, require, subtract};
 
-use crate::photo_commands::charges;
+use crate::charges::charges;
 use crate::{
     BLOBS_PER_JOB, Branding, CUSTOM_BRANDING, ClientsTx, DeleteBlobs, GalleryTx, set_clients,
 };

@@ -2,6 +2,7 @@
 
 pub mod analysis;
 mod blobs;
+mod charges;
 mod clients;
 mod commands;
 #[cfg(feature = "http")]
@@ -13,6 +14,7 @@ mod metering;
 mod model;
 mod onboarding;
 mod photo_commands;
+mod pixel_format;
 mod ports;
 pub mod renditions;
 #[cfg(feature = "sql")]

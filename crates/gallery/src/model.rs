@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
-use crate::renditions::Renditions;
+use crate::renditions::model::Renditions;
 use chrono::{DateTime, Utc};
 use rawdrive_tenancy_core::text::{Hidden, check_visible, folded, normal};
 use serde::{Deserialize, Serialize};

@@ -9,26 +9,11 @@ use rawdrive_plans::{Decision, PlansTx, decide};
 use rawdrive_tenancy_core::event::EventsTx;
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::{Env, StoreError};
-use rawdrive_usage::{Charge, Exceeded, QuotaKey, QuotaRow, TakeError, UsageTx, add, subtract};
+use rawdrive_usage::{Exceeded, QuotaKey, QuotaRow, TakeError, UsageTx, add, subtract};
 
+use crate::charges::charges;
 use crate::id::{GalleryId, PhotoId};
-use crate::{
-    BLOBS_PER_JOB, DeleteBlob, DeleteBlobs, FileName, GalleryTx, PHOTOS, Photo, STORAGE_BYTES,
-};
-
-/// What one photo charges: a unit of its gallery, and its bytes.
-pub(crate) fn charges(gallery: GalleryId, size_bytes: u64) -> [Charge; 2] {
-    [
-        Charge {
-            key: QuotaKey::level_of(PHOTOS, gallery),
-            amount: 1,
-        },
-        Charge {
-            key: QuotaKey::level(STORAGE_BYTES),
-            amount: size_bytes,
-        },
-    ]
-}
+use crate::{BLOBS_PER_JOB, DeleteBlob, DeleteBlobs, FileName, GalleryTx, PHOTOS, Photo};
 
 /// Deletes a photo: row, ledger lines and the durable intent to delete its blob. False when there is none.
 ///

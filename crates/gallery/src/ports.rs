@@ -12,7 +12,7 @@ use rawdrive_tenancy_core::{Env, StoreError, WorkspaceScope};
 use rawdrive_usage::UsageTx;
 
 use crate::analysis::{Analysis, PerceptualHash};
-use crate::renditions::Renditions;
+use crate::renditions::model::Renditions;
 use crate::{
     Branding, Gallery, Library, ListedGallery, Opened, Opening, Photo, Title, open_together,
 };

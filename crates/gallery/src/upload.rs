@@ -9,8 +9,8 @@ use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Charge, Exceeded, QuotaKey, TakeError, extend, release, settle};
 
 use crate::blobs::BlobWriter;
-use crate::photo_commands::charges;
-use crate::renditions::{MakeRenditions, Renditions};
+use crate::charges::charges;
+use crate::renditions::model::{MakeRenditions, Renditions};
 use crate::upload_hooks::{RENEW_EVERY, renew, renewing};
 use crate::{
     BlobError, Blobs, Companion, DeleteBlob, FileName, Finding, GalleryTx, ImageFacts,

@@ -7,7 +7,7 @@ use rawdrive_plans::BeginError;
 use rawdrive_tenancy_core::{Commit, Env, StoreError, WorkspaceScope};
 use rawdrive_usage::{Exceeded, Hold, hold_all, hold_each};
 
-use crate::photo_commands::charges;
+use crate::charges::charges;
 use crate::{GalleryTx, UPLOAD, UploadStore};
 
 /// An upload that is about to begin.

@@ -42,7 +42,7 @@ pub(crate) async fn rebuild(
     };
     let mut photos = 0;
     for workspace in &workspaces {
-        let scope = crate::operator::scope(*workspace);
+        let scope = crate::operator::operator(*workspace);
         let mut after = None;
         loop {
             let some = photos_to_render(&store.read(&scope), after, missing, AT_ONCE).await?;

@@ -55,7 +55,7 @@ pub(crate) async fn rebuild(
     };
     let mut found = Vec::new();
     for workspace in &workspaces {
-        let scope = crate::operator::scope(*workspace);
+        let scope = crate::operator::operator(*workspace);
         let mut tx = store
             .begin_despite_read_only(&scope, Release::System)
             .await?;

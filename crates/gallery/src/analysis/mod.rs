@@ -36,6 +36,7 @@ pub use phash::PerceptualHash;
 pub use run::{AnalysisError, Analyzed, NearDuplicate, analyze, near_duplicates};
 pub use vision::{VisionAnalyzer, VisionSettings, VisionSetupError};
 
+pub use crate::pixel_format::PixelFormat;
 use crate::{BlobError, Color, Photo};
 
 /// The most pixels that are decoded: the largest medium-format sensors have 102 million.
@@ -54,39 +55,6 @@ pub const MAX_DECODING_BYTES: u64 = 400 << 20;
 /// The distance up to which two photos are near duplicates, in bits of 64. Resizing, compressing again and
 /// slight changes of brightness stay well below; unrelated photos are about 32 apart.
 pub const NEAR_DUPLICATE_DISTANCE: u32 = 10;
-
-/// Formats whose pixels can be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PixelFormat {
-    /// JPEG.
-    Jpeg,
-    /// PNG.
-    Png,
-    /// WebP, lossy or lossless.
-    Webp,
-}
-
-impl PixelFormat {
-    /// All there are.
-    pub const ALL: [Self; 3] = [Self::Jpeg, Self::Png, Self::Webp];
-
-    /// The format of a stored content type; nothing for HEIC, TIFF and RAW.
-    #[must_use]
-    pub fn of(content_type: &str) -> Option<Self> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|format| format.content_type() == content_type)
-    }
-
-    /// As what it is stored.
-    #[must_use]
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Jpeg => "image/jpeg",
-            Self::Png => "image/png",
-            Self::Webp => "image/webp",
-        }
-    }
-}
 
 /// A photo as an analyser gets it.
 pub struct Subject<'a> {

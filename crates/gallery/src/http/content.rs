@@ -15,7 +15,7 @@ use super::GalleryApi;
 use super::downloads::{Counted, Download};
 use super::file_name::{Shown, content_disposition};
 use super::problems::not_ready;
-use crate::renditions::{RENDITION_TYPE, Rendition, RenditionName};
+use crate::renditions::model::{RENDITION_TYPE, Rendition, RenditionName};
 use crate::{BlobError, FileName, Photo, Piece};
 
 /// Kept, and asked about each time.

@@ -16,7 +16,7 @@ use super::content::{Content, send, version_of};
 use super::file_name::Shown;
 use super::problems::not_ready;
 use super::vocabulary::RenditionsStatus;
-use crate::renditions::{RENDITION_TYPE, Rendition, RenditionName, Renditions};
+use crate::renditions::model::{RENDITION_TYPE, Rendition, RenditionName, Renditions};
 use crate::{GalleryRead, Photo, SharedRead};
 
 #[derive(Serialize, ToSchema)]

@@ -1,6 +1,6 @@
 //! What a client's link shows, without an account. Reads alone: they hold whatever the workspace's entitlements are.
 
-use crate::renditions::RenditionName;
+use crate::renditions::model::RenditionName;
 use crate::{Branding, Download, GalleryOverview, GalleryRead, Photo, SharedRead};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;

@@ -8,7 +8,7 @@ use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
 use rawdrive_tenancy_core::WorkspaceScope;
 
 use super::colour::to_srgb;
-use super::{Obstacle, Rendition, RenditionName, Renditions};
+use super::model::{Obstacle, Rendition, RenditionName, Renditions};
 use crate::analysis::decode::{Decoded, Sides};
 use crate::analysis::decoders::whole;
 use crate::analysis::shrink::smaller;

@@ -10,7 +10,7 @@ use rawdrive_tenancy_core::{StoreError, WorkspaceScope};
 
 use super::renditions::renditions_of;
 use crate::id::PhotoId;
-use crate::renditions::{MakeRenditions, RenditionName};
+use crate::renditions::model::{MakeRenditions, RenditionName};
 use crate::{DeleteBlob, DeleteBlobs, Piece, UPLOAD, UploadEnded};
 
 fn id_of(row: &Row) -> Result<PhotoId, StoreError> {

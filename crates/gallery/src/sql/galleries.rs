@@ -21,7 +21,7 @@ use super::entities::{branding, galleries, libraries, photos};
 use super::renditions::{renditions_of, text_of};
 use super::{count, one_more, version};
 use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
-use crate::renditions::Renditions;
+use crate::renditions::model::Renditions;
 use crate::{
     Branding, Color, FileName, Gallery, GalleryFilter, GalleryOverview, GalleryRead, GalleryTx,
     Library, LibraryDeletion, ListedGallery, NameListing, NameOrder, Opened, Opening, Orientation,

@@ -7,9 +7,9 @@ use rawdrive_tenancy_core::id::TypedId as _;
 use rawdrive_usage::hex;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::PixelFormat;
 use crate::id::PhotoId;
-use crate::renditions::{Obstacle, Rendition, Renditions};
+use crate::pixel_format::PixelFormat;
+use crate::renditions::model::{Obstacle, Rendition, Renditions};
 
 /// Renditions as the database keeps them.
 #[derive(Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use rawdrive_identity::{EmailAddress, PersonName};
 use rawdrive_tenancy_core::Env;
 
 use crate::id::{GalleryId, LibraryId};
-use crate::renditions::Renditions;
+use crate::renditions::model::Renditions;
 use crate::{Client, Download, Gallery, Library, Photo};
 
 /// A library.

@@ -14,7 +14,7 @@ use rawdrive_testkit::contract::{Stage, begin};
 
 use super::{GallerySubject, gallery, library, photo};
 use crate::id::PhotoId;
-use crate::renditions::{Obstacle, Rendition, Renditions};
+use crate::renditions::model::{Obstacle, Rendition, Renditions};
 use crate::{
     Branding, Download, Gallery, GalleryTx, Library, LibraryDeletion, Opened, Opening, Orientation,
     Photo,

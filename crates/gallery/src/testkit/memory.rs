@@ -7,7 +7,7 @@ use rawdrive_tenancy_core::StoreError;
 use rawdrive_testkit::{MemoryTx, Rows};
 
 use crate::id::{ClientId, GalleryId, LibraryId, PhotoId};
-use crate::renditions::Renditions;
+use crate::renditions::model::Renditions;
 use crate::{Branding, Client, Gallery, GalleryTx, Library, LibraryDeletion, Photo};
 
 /// What the gallery keeps of one workspace.
