@@ -45,7 +45,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     crate::test_run::run_tests(&[])?;
     crate::judge::run_all()?;
     crate::clients::run_all()?;
-    crate::clients::fuzz(crate::FUZZ_CASES)
+    crate::clients::fuzz(crate::clients::FUZZ_CASES)
 }
 
 /// The pinned cargo-deny, installed beside the workspace if it is not there.

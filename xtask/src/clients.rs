@@ -14,6 +14,9 @@ use std::time::Duration;
 use crate::process::{Failure, cargo, run, step, workspace_root};
 use crate::toolbox::{Toolbox, Wanted, failed};
 
+/// How often the gate asks at random.
+pub(crate) const FUZZ_CASES: u32 = 2_000;
+
 const TOOLS: Wanted = Wanted {
     name: "clients",
     requirements: "clients/python/requirements.txt",

@@ -85,12 +85,9 @@ fn surface() -> Result<(), Failure> {
     run(test.env("RAWDRIVE_ACCEPT_SURFACE", "1"))
 }
 
-/// How often the gate asks at random.
-const FUZZ_CASES: u32 = 2_000;
-
 fn fuzz_cases(args: &[OsString]) -> Option<u32> {
     match args {
-        [] => Some(FUZZ_CASES),
+        [] => Some(clients::FUZZ_CASES),
         [name, number] if name == "--cases" => number.to_str()?.parse().ok(),
         _ => None,
     }
