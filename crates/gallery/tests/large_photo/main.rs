@@ -1,6 +1,10 @@
 //! What the renditions of a photo of 24 megapixels take. Alone in its process, whose memory is measured.
 
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
 
 use std::io::Write as _;
 use std::time::Instant;

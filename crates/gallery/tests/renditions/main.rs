@@ -1,5 +1,10 @@
 //! Renditions are what the photo shows, and nothing else of it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test are test code, which clippy knows of functions marked as tests alone"
+)]
+
 mod camera;
 mod studio;
 
