@@ -96,6 +96,9 @@ async fn ask(actor: &Actor, method: &Method, path: &str, template: &str) -> Answ
         ("PATCH", template) if template.starts_with("/v1/photos/") => {
             request.json(&json!({ "filename": "Taken over" }))
         }
+        ("PATCH", template) if template.starts_with("/v1/webhook-endpoints/") => {
+            request.json(&json!({ "enabled": false }))
+        }
         ("PATCH", _) => request.json(&json!({ "name": "Taken over" })),
         ("POST" | "PUT", _) => request.json(&json!({})),
         _ => request,
