@@ -27,7 +27,7 @@ pub struct Browser {
     watchdog: Child,
     leash: Option<ChildStdin>,
     // Last: removed when nobody writes to it any more.
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -74,7 +74,7 @@ impl Browser {
             client,
             driver,
             watchdog,
-            _profile: profile,
+            profile,
         }
     }
 
@@ -196,6 +196,13 @@ impl Drop for Browser {
         drop(self.leash.take());
         let _ = self.watchdog.wait();
         let _ = self.driver.wait();
+        // The browser's helpers end a moment after it, and write until then.
+        for _ in 0..40 {
+            if std::fs::remove_dir_all(self.profile.path()).is_ok() {
+                break;
+            }
+            std::thread::sleep(POLL);
+        }
     }
 }
 
