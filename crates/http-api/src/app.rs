@@ -15,7 +15,7 @@ use rawdrive_identity::{
 use rawdrive_notices::webhooks::{Reach, WebhookKeys};
 use rawdrive_notices::{Letter, SendMail};
 use rawdrive_onboarding::Step;
-use rawdrive_plans::{Catalogue, Feature, Metric};
+use rawdrive_plans::Catalogue;
 use rawdrive_store::{Reader, Store, WriteTx};
 use rawdrive_tenancy_core::job::JobsTx;
 use rawdrive_tenancy_core::page::CursorCodec;
@@ -329,22 +329,10 @@ impl App {
         }
     }
 
-    /// Where a workspace is upgraded.
+    /// Where a workspace is upgraded. A front end that adds `?feature=` or `?metric=` has the page say what was refused.
     #[must_use]
     pub fn upgrade_url(&self) -> String {
         format!("{}{UPGRADE_PATH}", self.settings.public_url)
-    }
-
-    /// As [`App::upgrade_url`], of a page that says that this feature was refused. Names of the catalogue need no encoding.
-    #[must_use]
-    pub fn upgrade_url_for_feature(&self, feature: &Feature) -> String {
-        format!("{}?feature={feature}", self.upgrade_url())
-    }
-
-    /// As [`App::upgrade_url`], of a page that says that this limit was in the way.
-    #[must_use]
-    pub fn upgrade_url_for_metric(&self, metric: &Metric) -> String {
-        format!("{}?metric={metric}", self.upgrade_url())
     }
 
     /// The link that a mail brings, to one of this installation's pages.

@@ -32,16 +32,10 @@ impl App {
     /// The 402 of what a plan does not allow, the same for every route, an embedder's own too; or the database's failure.
     #[must_use]
     pub fn refused(&self, refused: Refused) -> Problem {
-        let (code, upgrade_url) = match &refused {
-            Refused::ReadOnly(_) => (Code::WorkspaceReadOnly, self.upgrade_url()),
-            Refused::Feature(check) => (
-                Code::FeatureNotAvailable,
-                self.upgrade_url_for_feature(&check.feature),
-            ),
-            Refused::Quota(check) => (
-                Code::QuotaExceeded,
-                self.upgrade_url_for_metric(&check.key.metric),
-            ),
+        let code = match &refused {
+            Refused::ReadOnly(_) => Code::WorkspaceReadOnly,
+            Refused::Feature(_) => Code::FeatureNotAvailable,
+            Refused::Quota(_) => Code::QuotaExceeded,
             Refused::Metric { .. } => return Problem::internal(refused),
             Refused::Store(_) => {
                 return match refused {
@@ -51,7 +45,7 @@ impl App {
             }
         };
         let mut problem = Problem::new(code, sentence(&refused));
-        problem.members.extend(refused.members(&upgrade_url));
+        problem.members.extend(refused.members(&self.upgrade_url()));
         problem
     }
 

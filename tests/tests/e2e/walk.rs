@@ -52,10 +52,7 @@ async fn a_newcomer_signs_up_uploads_downloads_and_meets_the_limit() {
     );
     assert_eq!(
         problem["upgrade_url"],
-        format!(
-            "{}/settings/billing/upgrade?metric=storage_bytes",
-            server.url()
-        )
+        format!("{}/settings/billing/upgrade", server.url())
     );
 
     let _ = ada

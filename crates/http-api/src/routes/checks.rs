@@ -360,9 +360,9 @@ impl Desk<'_> {
 
     async fn answer(&self, asked: Asked) -> Result<Map<String, Value>, Problem> {
         let (app, entitlements) = (self.app, self.entitlements);
+        let upgrade_url = app.upgrade_url();
         let (allowed, members) = match asked {
             Asked::Feature(feature) => {
-                let upgrade_url = app.upgrade_url_for_feature(&feature);
                 let check = FeatureCheck::of(entitlements, feature, self.now);
                 (check.allowed(), check.members(&upgrade_url))
             }
@@ -375,7 +375,6 @@ impl Desk<'_> {
                 let key = counter_of(app, &self.reader, entitlements, &metric, subject).await?;
                 let row = self.row(&key).await?;
                 let check = QuotaCheck::of(entitlements, key, row, amount, self.now);
-                let upgrade_url = app.upgrade_url_for_metric(&metric);
                 (check.allowed(), check.members(&upgrade_url))
             }
         };

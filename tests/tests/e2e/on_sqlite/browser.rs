@@ -98,7 +98,10 @@ async fn a_person_gets_from_a_refusal_to_a_larger_plan_and_into_a_team() {
     let problem = refused.problem(402, "quota_exceeded");
     let upgrade = problem["upgrade_url"].as_str().expect("an address");
     assert!(upgrade.starts_with("http://localhost:"), "{upgrade}");
-    browser.open(upgrade).await;
+    // As a front end leads there, which knows what was refused.
+    browser
+        .open(&format!("{upgrade}?metric=team_members"))
+        .await;
     browser
         .until_says("The limit of team members was reached")
         .await;
