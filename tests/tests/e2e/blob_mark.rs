@@ -173,17 +173,15 @@ async fn who_looks_at_other_photos_is_told_and_a_directory_can_be_adopted() {
     assert_eq!(mark_in(&restored), None);
 
     // A copy of the photos without their mark, as of an older backup.
-    let from = server
-        .data_dir()
-        .join("blobs/workspaces")
-        .join(&owner.workspace_id)
-        .join("photos");
-    let to = restored
-        .join("workspaces")
-        .join(&owner.workspace_id)
-        .join("photos");
-    fs::create_dir_all(&to).expect("failed to make a directory");
-    fs::copy(from.join(&id), to.join(&id)).expect("failed to copy a photo");
+    owner.rendered(&id).await;
+    let from = server.data_dir().join("blobs");
+    let of_it = server.files_of(&owner.workspace_id).into_iter();
+    for file in of_it.chain(server.renditions_of(&owner.workspace_id)) {
+        let within = file.strip_prefix(&from).expect("it lies among the blobs");
+        let to = restored.join(within);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("failed to make a directory");
+        fs::copy(&file, to).expect("failed to copy a photo");
+    }
     server.kill9();
     let serve = server.admin_with(&elsewhere, &["serve"]).await;
     assert_eq!(serve.code, Some(1), "{serve:#?}");
