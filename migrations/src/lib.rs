@@ -89,6 +89,8 @@ pub const TENANT_TABLES: &[&str] = &[
     "billing_customers",
     "billing_effects",
     "billing_operations",
+    "event_heads",
+    "events",
     "hold_charges",
     "holds",
     "idempotency_keys",
@@ -110,6 +112,8 @@ pub const TENANT_TABLES: &[&str] = &[
     "usage_event_ids",
     "usage_hours",
     "usage_months",
+    "webhook_deliveries",
+    "webhook_endpoints",
     "workspaces",
 ];
 

@@ -530,6 +530,8 @@ async fn what_fails_is_sent_again_for_a_day_in_its_order_and_then_the_endpoint_i
     );
     assert!(all.iter().all(|r| r.verifies_with(&secret)));
     assert_eq!(all[8].kind(), "workspace.updated");
+    let second = |newest: &Value| newest["type"] == "workspace.updated";
+    let _ = newest_delivery(&api, &id, second).await;
     let failed = deliveries(&api, &id).await;
     assert_eq!(
         (&failed[1]["state"], &failed[1]["attempts"]),

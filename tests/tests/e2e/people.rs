@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use e2e::{Actor, Answer, Api, Server, unknown_id};
+use e2e::{Actor, Answer, Api, Server, image, unknown_id};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -67,6 +67,17 @@ async fn null_clears_what_may_be_empty_and_is_refused_for_what_may_not_in_every_
     let gallery =
         json!({ "library_id": library, "name": "Kept", "download": "web", "client_ids": [client] });
     let gallery = ada.post("/v1/galleries", &gallery).await.is(201).text("id");
+    let photo = ada
+        .upload(&gallery, image::jpeg(1_000, 1), "image/jpeg")
+        .await
+        .is(201)
+        .text("id");
+    let hook = json!({ "url": "https://example.invalid/", "events": ["plan.changed"] });
+    let hook = ada
+        .post("/v1/webhook-endpoints", &hook)
+        .await
+        .is(201)
+        .text("id");
     let billed = json!({ "billing_email": "bills@example.test" });
     let _ = ada.patch("/v1/workspace", &billed).await.is(200);
 
@@ -77,6 +88,8 @@ async fn null_clears_what_may_be_empty_and_is_refused_for_what_may_not_in_every_
             "/v1/libraries/{id}" => library.as_str(),
             "/v1/galleries/{id}" => gallery.as_str(),
             "/v1/clients/{id}" => client.as_str(),
+            "/v1/photos/{id}" => photo.as_str(),
+            "/v1/webhook-endpoints/{id}" => hook.as_str(),
             "/v1/workspace/members/{user_id}" => ben.user_id.as_str(),
             path => {
                 assert!(
@@ -129,6 +142,7 @@ async fn null_clears_what_may_be_empty_and_is_refused_for_what_may_not_in_every_
         cleared,
         [
             "/v1/galleries/{id} client_ids",
+            "/v1/webhook-endpoints/{id} events",
             "/v1/workspace billing_email"
         ]
     );
