@@ -10,6 +10,7 @@ use rawdrive_tenancy_core::id::TypedId;
 use rawdrive_tenancy_core::job::{Job, JobsTx};
 use rawdrive_tenancy_core::{Actor, StoreError};
 use sea_orm::Set;
+use serde_json::{Value, json};
 
 use crate::entity::{audit_entries, audit_payloads, jobs};
 use crate::scope::{Tenant, corrupt, execute, failed};
@@ -39,8 +40,8 @@ impl AuditTx for WriteTx {
     }
 }
 
-/// What the feed is to say: the events, and each audited change by its action. What it was before and after is the audit
-/// trail's: events hold ids alone.
+/// What the feed is to say: the events, and each audited change by its action, once: an event that is audited too says who
+/// did it. What it was before and after is the audit trail's: events hold ids and facts.
 fn happened(
     jobs: &[(Job, Option<DateTime<Utc>>)],
     changes: &[(Actor, Change)],
@@ -48,12 +49,27 @@ fn happened(
     let events = jobs
         .iter()
         .filter_map(|(job, _)| job.as_kind::<DeliverEvent>());
-    let changes = changes.iter().map(|(actor, change)| DomainEvent {
-        kind: change.action.to_owned(),
-        subject: change.subject.clone(),
-        facts: serde_json::json!({ "actor": actor.to_string() }),
-    });
-    events.map(|told| told.event).chain(changes).collect()
+    let mut happened: Vec<_> = events.map(|told| told.event).collect();
+    let events = happened.len();
+    for (actor, change) in changes {
+        let actor = Value::from(actor.to_string());
+        let is_told = |event: &&mut DomainEvent| {
+            event.kind == change.action
+                && event.subject == change.subject
+                && event.facts.is_object()
+                && event.facts.get("actor").is_none()
+        };
+        if let Some(event) = happened[..events].iter_mut().find(is_told) {
+            event.facts["actor"] = actor;
+            continue;
+        }
+        happened.push(DomainEvent {
+            kind: change.action.to_owned(),
+            subject: change.subject.clone(),
+            facts: json!({ "actor": actor }),
+        });
+    }
+    happened
 }
 
 impl WriteTx {

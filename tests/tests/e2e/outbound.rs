@@ -14,6 +14,8 @@ use standardwebhooks::Webhook;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::stage::Stage;
+
 const ANYWHERE: (&str, &str) = ("RAWDRIVE_WEBHOOKS_ALLOW_PRIVATE", "true");
 
 /// What a receiver does with a request.
@@ -453,6 +455,21 @@ async fn while_a_secret_is_replaced_both_sign() {
         .is(200)
         .json();
     assert!(shown.get("secret").is_none(), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_and_audited_too_is_one_event() {
+    let stage = Stage::start().await;
+    let (_, api) = stage.subscriber("told-once", "professional").await;
+    let feed = api.list_all("/v1/events", 50).await;
+    for kind in ["subscription.created", "invoice.paid", "plan.changed"] {
+        let of_kind = feed.iter().filter(|event| event["type"] == kind);
+        let [told] = of_kind.collect::<Vec<_>>()[..] else {
+            panic!("{kind}: {feed:#?}");
+        };
+        let data = told["data"].as_object().expect("facts");
+        assert!(data["actor"].is_string() && data.len() > 1, "{told}");
+    }
 }
 
 struct Clock {

@@ -21,7 +21,12 @@ use crate::{GalleryRead, Photo, SharedRead};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RenditionView {
-    /// Its path. What is read there never changes: with other bytes it has another path.
+    /// Where it is, relative to the server, by the same credential. What is read there never changes: with other bytes it has
+    /// another address.
+    #[schema(
+        format = "uri-reference",
+        example = "/v1/photos/pho_0192f0c1a2b37c4d8e5f60718293a4b5/renditions/thumb?v=9f86d081884c7d65"
+    )]
     url: String,
     /// Pixels across.
     width: u32,

@@ -115,7 +115,7 @@ pub(super) fn components() -> Value {
         "ETag": text(true, "The version of what is shown, for `If-Match` and `If-None-Match`.", "\"ws_0192f0c1a2b37c4d8e5f60718293a4b5.3\""),
         "Location": {
             "description": "The address of what was created.", "required": true,
-            "schema": { "type": "string", "format": "uri-reference", "examples": ["/v1/projects/prj_0192f0c1a2b37c4d8e5f60718293a4b5"] },
+            "schema": { "type": "string", "format": "uri-reference", "examples": ["/v1/usage/reservations/hld_0192f0c1a2b37c4d8e5f60718293a4b5"] },
         },
         "RetryAfter": {
             "description": "After how many seconds it is worth trying again.", "required": true,

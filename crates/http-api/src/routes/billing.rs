@@ -598,9 +598,10 @@ pub(crate) struct NewCheckout {
     /// `month` or `year`.
     #[schema(value_type = IntervalName)]
     interval: String,
-    /// Where the payer comes back to when it is done.
+    /// Where the payer comes back to when it is done: an absolute address of at most 2,000 characters. Stripe puts the page's id
+    /// in the place of `{CHECKOUT_SESSION_ID}`.
     success_url: String,
-    /// Where the payer comes back to otherwise.
+    /// Where the payer comes back to otherwise; likewise.
     cancel_url: String,
 }
 
@@ -611,7 +612,8 @@ pub(crate) struct PageView {
 }
 
 /// Opens a hosted page where the plan is paid. An earlier one of the workspace is closed. The provider tells of the payment in
-/// its own time, often after the payer is back: ask `GET /v1/billing/subscription` until its `status` is `active` or `trialing`.
+/// its own time, often after the payer is back: ask `GET /v1/billing/subscription` until its `status` is `active` or `trialing`,
+/// from when on the plan is in force, or wait for the event `plan.changed`.
 #[utoipa::path(
     tag = "billing", security(("bearer" = [])), params(Idempotent), request_body = NewCheckout,
     responses((status = 200, body = PageView), (status = 409, description = "`currency_mismatch`, `operation_in_progress`, or `conflict` where there is a subscription"), (status = 422), (status = 503, description = "billing_not_configured"), (status = 403))

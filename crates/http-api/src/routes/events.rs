@@ -18,7 +18,8 @@ use crate::web::{ListView, PageParams, PageQuery, Problem, Validator};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventParams {
-    /// Events after this one: the id of an event, such as the last one that was seen.
+    /// Events after this one: the id of an event, such as the last one that was seen. One that is older than 90 days, or
+    /// none of the workspace's, is 422: begin again without it, and read the present state.
     #[param(
         required = false,
         nullable = false,
@@ -44,22 +45,29 @@ pub(crate) struct EventParams {
 pub(crate) struct EventView {
     /// The same wherever the event is told, however often.
     id: String,
-    /// `noun.verb`.
+    /// `noun.verb`: what the audit log names, such as `api_key.created`, `invitation.created`, `membership.created`,
+    /// `membership.role_changed`, `override.added`, `webhook_endpoint.created`, `workspace.created` and `workspace.updated`;
+    /// about money `plan.changed`, `access.changed`, `subscription.created`, `subscription.changed`, `subscription.ended`,
+    /// `invoice.paid`, `invoice.payment_failed`, `invoice.payment_action_required`, `charge.refunded`, `dispute.opened`,
+    /// `dispute.closed` and `billing.grace_reached`; and `usage.threshold_crossed`, `onboarding.completed` and
+    /// `webhook_endpoint.disabled`. Further ones may come.
     #[serde(rename = "type")]
     kind: String,
+    #[schema(format = DateTime)]
     timestamp: String,
     workspace: String,
     /// 1, 2, 3 … without a gap.
     seq: u64,
     /// The id of what it happened to.
     subject: String,
-    /// Its facts.
+    /// Its facts; `actor` where somebody did it.
     #[schema(value_type = Object)]
     data: Value,
 }
 
 /// What happened in the workspace, oldest first: the feed that webhooks deliver. It reaches back 90 days. Where
-/// `next_cursor` is `null` there is nothing more yet: ask again later, `after` the last event.
+/// `next_cursor` is `null` there is nothing more yet: ask again later, `after` the last event. What is uploaded, and what is
+/// used bit by bit, is in the ledger of usage and not here.
 #[utoipa::path(tag = "events", security(("bearer" = [])), params(EventParams, PageParams), responses((status = 200, body = ListView<EventView>), (status = 403), (status = 422)))]
 #[get("/v1/events")]
 pub(crate) async fn list_events(

@@ -224,7 +224,8 @@ pub(crate) async fn show_reservation(
 }
 
 /// Turns a reservation into usage. Less than is held gives the rest back; more takes the rest, exactly, or is refused and
-/// leaves it held. Settling again with the same amount answers the same.
+/// leaves it held: of that refusal `requested` is the whole amount, and `reserved` leaves this reservation out. Settling again
+/// with the same amount answers the same.
 #[utoipa::path(tag = "usage", security(("bearer" = [])), params(("id" = String, Path), Idempotent), request_body = SettleReservation, responses((status = 200, body = ReservationView), (status = 401), (status = 402, description = "quota_exceeded"), (status = 404), (status = 409, description = "conflict: it has ended, or was settled with another amount"), (status = 422)))]
 #[post("/v1/usage/reservations/{id}/settle")]
 pub(crate) async fn settle_reserved_units(

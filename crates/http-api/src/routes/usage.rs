@@ -309,6 +309,7 @@ pub(crate) struct EventInput {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsInput {
+    #[schema(min_items = 1, max_items = 1000)]
     events: Vec<EventInput>,
 }
 
@@ -329,7 +330,8 @@ fn read_events(bytes: &[u8]) -> Result<Vec<Report>, Problem> {
 }
 
 /// Records what happened elsewhere: once for each id, also late, also beyond a limit. Events that cannot be
-/// recorded are listed with why; the others stand.
+/// recorded are listed in `refused` with why; the others stand, and the answer is 202 also where none does. It takes an API key:
+/// a person's session is refused.
 #[utoipa::path(tag = "usage", security(("bearer" = [])), params(Idempotent), request_body = EventsInput, responses((status = 202, body = ReceiptView), (status = 401), (status = 403, description = "Programs alone, by an API key"), (status = 422), (status = 503)))]
 #[post("/v1/usage/events")]
 pub(crate) async fn report_usage_events(

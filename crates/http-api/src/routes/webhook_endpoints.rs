@@ -28,7 +28,9 @@ use crate::web::{
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "url": "https://example.com/hooks", "events": ["plan.changed", "subscription.*"] }))]
 pub(crate) struct CreateWebhookEndpoint {
-    /// `https://…`, on the open internet, without a user name and a password.
+    /// `https://…`, on the open internet, without a user name and a password. `http://` and private addresses where the
+    /// installation allows them.
+    #[schema(example = "https://example.com/hooks")]
     url: String,
     /// Kinds of events, such as `plan.changed`; `noun.*` for all of a noun. All where it is left out, `null` or empty.
     #[serde(default)]
@@ -55,19 +57,20 @@ pub(crate) struct UpdateWebhookEndpoint {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookEndpointView {
     id: String,
+    #[schema(example = "https://example.com/hooks")]
     url: String,
     /// Which kinds of events are sent; empty for all.
     events: Vec<String>,
     /// Whether events are sent.
     enabled: bool,
     /// Why it was disabled by itself: `failing` where it took nothing for five days, `gone` where it answered 410.
-    #[schema(value_type = Option<DisabledReasonName>, required = true)]
+    #[schema(value_type = Option<DisabledReasonName>, required = true, example = json!(null))]
     disabled_reason: Option<&'static str>,
     /// Since when it has taken nothing.
-    #[schema(required = true)]
+    #[schema(required = true, format = DateTime, example = json!(null))]
     failing_since: Option<String>,
     /// Until when the secret before the present one signs too.
-    #[schema(required = true)]
+    #[schema(required = true, format = DateTime, example = json!(null))]
     old_secret_until: Option<String>,
     created_at: String,
 }
@@ -151,8 +154,15 @@ fn selection(v: &mut Validator, kinds: Option<Vec<String>>) -> Option<EventSelec
     v.check("events", EventSelection::of(kinds.unwrap_or_default()))
 }
 
-/// Has the workspace's events sent to an address, from now on, one after the other, signed by the scheme of the Standard
-/// Webhooks. The answer holds the secret: an `Idempotency-Key` is not obeyed, since a replay would keep it in clear.
+/// Has the workspace's events sent to an address, from now on, one after the other. The answer holds the secret: an
+/// `Idempotency-Key` is not obeyed, since a replay would keep it in clear.
+///
+/// Each event is a `POST` of an `Event` as JSON, with the headers of the Standard Webhooks: `webhook-id` (the event's `id`),
+/// `webhook-timestamp` (seconds of Unix time) and `webhook-signature` (`v1,` and base64; two, with a space between them, while a
+/// secret is being replaced). Verify the bytes as they came. An answer of 2xx within 15 seconds says that it was taken; after
+/// anything else, a redirect among it, it is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, and the events behind it
+/// wait. An event may come twice: its `id` is the same. `webhook_endpoint.created` is sent at once and may come before this
+/// answer: answer it with 503 until you have the secret.
 #[utoipa::path(tag = "events", security(("bearer" = [])), request_body = CreateWebhookEndpoint, responses((status = 201, body = WebhookEndpointWithSecretView), (status = 402, description = "workspace_read_only"), (status = 403), (status = 409, description = "conflict: the workspace has 20"), (status = 422)))]
 #[post("/v1/webhook-endpoints")]
 pub(crate) async fn create_webhook_endpoint(

@@ -179,7 +179,7 @@ impl From<Entry> for AuditView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditParams {
-    /// What was done, such as `api_key.created`.
+    /// What was done, exactly, such as `api_key.created`: one action.
     #[param(required = false, nullable = false, example = "api_key.created")]
     action: Option<String>,
     /// Who did it, as entries name them.

@@ -26,7 +26,7 @@ pub struct PageParams {
         nullable = false
     )]
     limit: Option<u16>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the page before, with the same other parameters.
     #[param(required = false, nullable = false)]
     cursor: Option<String>,
 }
