@@ -78,6 +78,12 @@ async fn null_clears_what_may_be_empty_and_is_refused_for_what_may_not_in_every_
         .await
         .is(201)
         .text("id");
+    // Off, so that nothing is sent there meanwhile.
+    let off = json!({ "enabled": false });
+    let _ = ada
+        .patch(&format!("/v1/webhook-endpoints/{hook}"), &off)
+        .await
+        .is(200);
     let billed = json!({ "billing_email": "bills@example.test" });
     let _ = ada.patch("/v1/workspace", &billed).await.is(200);
 
