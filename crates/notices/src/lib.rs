@@ -48,7 +48,8 @@ fn threshold(event: &DomainEvent, workspace: &Name, upgrade_url: &str) -> Option
         subject: format!("{}: {threshold} % of {metric} is used", workspace.subject),
         text: format!(
             "{} now uses {used} of {limit} {metric}{of}.\n\n\
-             What is there stays and can be downloaded; above the limit nothing more is taken.\n\
+             What is there stays and can be downloaded. Above the limit nothing more is taken; what your own programs \
+             report is counted all the same.\n\
              More room: {upgrade_url}\n",
             workspace.text
         ),

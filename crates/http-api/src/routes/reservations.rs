@@ -25,7 +25,7 @@ use crate::web::{Body, Code, Nullable, Problem, Validator, parse_json, path_id, 
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "metric": "api_calls", "amount": 25, "ttl_seconds": 300 }))]
 pub(crate) struct NewReservation {
-    /// One that `plans.toml` declares with `ingest = true`.
+    /// One that this service lets programs report: its operator declares it with `ingest = true`.
     metric: String,
     /// What it is counted for apart, for a metric that is. 1 to 128 visible ASCII characters; no personal data.
     #[serde(default)]

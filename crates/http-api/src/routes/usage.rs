@@ -290,7 +290,7 @@ pub(crate) async fn list_usage_events(
 pub(crate) struct EventInput {
     /// The reporter's own: the same id counts once for ever. 1 to 128 visible ASCII characters.
     id: String,
-    /// One that `plans.toml` declares with `ingest = true`.
+    /// One that this service lets programs report: its operator declares it with `ingest = true`.
     metric: String,
     /// A whole number up to 2^53 − 1; of a level negative where it fell.
     #[schema(value_type = i64)]
