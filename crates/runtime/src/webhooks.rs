@@ -150,6 +150,7 @@ impl<S: WebhookSender> Webhooks<S> {
         }
         if let Some(reason) = verdict.disables {
             disable(&mut tx, &mut current, reason);
+            tx.give_up_deliveries(current.id).await?;
         }
         tx.update_webhook_endpoint(&current).await?;
         let ended = if let Some(again_at) = verdict.again_at {

@@ -338,6 +338,23 @@ impl WebhooksTx for WriteTx {
         row.map(delivery_of).transpose()
     }
 
+    async fn give_up_deliveries(&mut self, endpoint: WebhookEndpointId) -> Result<(), StoreError> {
+        use webhook_deliveries::Column;
+        let (pending, failed_state) = (DeliveryState::Pending, DeliveryState::Failed);
+        webhook_deliveries::Entity::scoped_update(&self.scope)
+            .col_expr(Column::State, Expr::value(failed_state.as_str()))
+            .col_expr(
+                Column::NextAttemptAt,
+                Expr::value(Option::<chrono::DateTime<chrono::Utc>>::None),
+            )
+            .filter(Column::EndpointId.eq(endpoint.uuid()))
+            .filter(Column::State.eq(pending.as_str()))
+            .exec(&self.tx)
+            .await
+            .map_err(failed("give deliveries up"))?;
+        Ok(())
+    }
+
     async fn keeps_event(&mut self, seq: u64) -> Result<bool, StoreError> {
         let found = events::Entity::scoped(&self.scope)
             .filter(events::Column::Seq.eq(amount(seq)))

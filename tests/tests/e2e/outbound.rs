@@ -605,9 +605,18 @@ async fn what_fails_is_sent_again_for_a_day_in_its_order_and_then_the_endpoint_i
         feed.last().expect("an event")["type"],
         "webhook_endpoint.disabled"
     );
+    // Switched off while an event waits to be sent again: it is given up, and can be sent by hand once it is on.
+    let path = format!("/v1/webhook-endpoints/{id}");
+    let _ = api.patch(&path, &json!({ "enabled": true })).await.is(200);
+    let waits = newest_delivery(&api, &id, |newest| newest["state"] == "pending").await;
+    let _ = api.patch(&path, &json!({ "enabled": false })).await.is(200);
+    let given_up = deliveries(&api, &id).await;
+    let given_up = given_up.iter().find(|d| d["id"] == waits["id"]);
+    let given_up = given_up.expect("the delivery is still there");
+    assert_eq!(given_up["state"], "failed");
+    assert_eq!(given_up["next_attempt_at"], Value::Null);
     // Gone is gone at once.
     receiver.answer(Answers::Status(410));
-    let path = format!("/v1/webhook-endpoints/{id}");
     let on = api
         .patch(&path, &json!({ "enabled": true }))
         .await

@@ -202,6 +202,11 @@ pub async fn change_endpoint<E: From<EndpointError>>(
         endpoint.version += 1;
         let updated = tx.update_webhook_endpoint(&endpoint).await;
         updated.map_err(EndpointError::from)?;
+        if !endpoint.enabled {
+            // Nothing would come of them, and nobody could send them again.
+            let given_up = tx.give_up_deliveries(id).await;
+            given_up.map_err(EndpointError::from)?;
+        }
         if is_tried_at_once {
             let awake = tx.set_awake(id, true).await;
             awake.map_err(EndpointError::from)?;

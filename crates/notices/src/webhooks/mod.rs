@@ -422,6 +422,12 @@ pub trait WebhooksTx: Send {
         id: DeliveryId,
     ) -> impl Future<Output = Result<Option<Delivery>, StoreError>> + Send;
 
+    /// Gives up what is under way to an endpoint: it can be sent again by hand.
+    fn give_up_deliveries(
+        &mut self,
+        endpoint: WebhookEndpointId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Whether the feed still holds an event.
     fn keeps_event(&mut self, seq: u64) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
